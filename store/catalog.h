@@ -1,0 +1,217 @@
+/**
+ * catalog: the index of the log, in SQLite.  A fold over records: it can always be made again.
+ *
+ * Only this module knows SQL.  A restore point's rows lie under a number (its generation); the
+ * content of a window of a disk at a point is the newest row whose generation is not newer than the
+ * point's.  Rows of recent points are ordered by generation (cheap small commits), the others by
+ * window (cheap reads).
+ *
+ * Thread: any; one recursive mutex inside, held from catalog_begin() to catalog_commit() or
+ * catalog_rollback().
+ */
+#ifndef LOCUM_CATALOG_H
+#define LOCUM_CATALOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/base/errors.h"
+#include "store/base/memory.h"
+#include "store/maprec.h"
+#include "store/segment.h"
+
+struct catalog;
+
+struct catalog_opts {
+	const char *path; /* NULL: a private one that nobody else sees */
+	bool writable;
+	bool build; /* made from nothing, in a file that is thrown away on any failure */
+	uint64_t cache_bytes;
+	const uint8_t *store_id; /* [16] */
+};
+
+/**
+ * catalog_open(opts, out, e):
+ * LC_ENOENT: there is none (a reader); LC_ECORRUPT: it is damaged, of another store or an older
+ * layout: make it again.
+ */
+int catalog_open(const struct catalog_opts *opts, struct catalog **out, struct lc_err *e);
+void catalog_close(struct catalog *c);
+/** catalog_damaged(c): SQLite met damage in the file: it must be made again. */
+bool catalog_damaged(const struct catalog *c);
+int catalog_begin(struct catalog *c, struct lc_err *e);
+int catalog_commit(struct catalog *c, struct lc_err *e);
+void catalog_rollback(struct catalog *c);
+/** catalog_checkpoint(c): write the WAL back; best effort. */
+void catalog_checkpoint(struct catalog *c);
+
+/* How far the log was folded in. */
+struct catalog_position {
+	uint64_t segment, off; /* where the next record is */
+	uint64_t last_off;     /* where the last one folded in begins (same segment); 0: none */
+	uint64_t last_seq;     /* its sequence */
+};
+int catalog_position(struct catalog *c, struct catalog_position *p, struct lc_err *e);
+int catalog_set_position(struct catalog *c, const struct catalog_position *p, struct lc_err *e);
+
+/* ---- chunks ---- */
+
+/** catalog_put_chunk(c, no, r, e): where chunk `no` lies (r: id, segment, off, n, encoding, key).
+ * Replaces. */
+int catalog_put_chunk(struct catalog *c, uint64_t no, const struct record *r, struct lc_err *e);
+/** catalog_chunk(c, no, r, e): LC_ENOENT.  A chunk whose bytes are missing has segment 0. */
+int catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e);
+/** catalog_missing(c, id, create, no, e): number that stands for an id whose bytes are not there;
+ * LC_ENOENT. */
+int catalog_missing(struct catalog *c, const uint8_t id[32], bool create, uint64_t *no,
+                    struct lc_err *e);
+/** catalog_heal(c, r, e): the bytes of an id are at r now, for every number that stands for it. */
+int catalog_heal(struct catalog *c, const struct record *r, struct lc_err *e);
+/** catalog_heal_all(c, e): the same for each id of which a good record is known (slow: all
+ * chunks). */
+int catalog_heal_all(struct catalog *c, struct lc_err *e);
+struct catalog_place {
+	uint64_t segment, off;
+};
+/**
+ * catalog_condemn(c, places, n, e):
+ * The chunk records at these places are bad: their ids count as missing, though reading them is
+ * still tried (slow: all chunks).
+ */
+int catalog_condemn(struct catalog *c, const struct catalog_place *places, size_t n,
+                    struct lc_err *e);
+/** catalog_last_chunks(c, n, on, arg, e): the n newest chunks (r: segment, off, n, seq =
+ * number). */
+int catalog_last_chunks(struct catalog *c, unsigned n,
+                        void (*on)(void *arg, const struct record *r), void *arg, struct lc_err *e);
+/** catalog_each_chunk(c, above, on, arg, e): chunks with a number > above and bytes, ascending. */
+int catalog_each_chunk(struct catalog *c, uint64_t above,
+                       int (*on)(void *arg, uint64_t no, const uint8_t id[32]), void *arg,
+                       struct lc_err *e);
+
+/* ---- VMs, lines, disks ---- */
+
+int catalog_put_vm(struct catalog *c, const uint8_t id[16], struct lc_span sealed,
+                   struct lc_err *e);
+int catalog_put_line(struct catalog *c, const uint8_t id[16], const uint8_t vm[16],
+                     struct lc_err *e);
+/** catalog_restart(c, line, on, e): whether the line's next point must stand by itself. */
+int catalog_restart(struct catalog *c, const uint8_t line[16], bool on, struct lc_err *e);
+/** catalog_restarted(c, place, e): lines were restarted for the damage there; put it down, or look
+ * (LC_ENOENT). */
+int catalog_put_restarted(struct catalog *c, const struct catalog_place *place, struct lc_err *e);
+int catalog_restarted(struct catalog *c, const struct catalog_place *place, struct lc_err *e);
+/** catalog_restarts(c, line, on, e): read that; false for a line that is not known. */
+int catalog_restarts(struct catalog *c, const uint8_t line[16], bool *on, struct lc_err *e);
+/** catalog_each_line(c, on, arg, e): ids of all lines. */
+int catalog_each_line(struct catalog *c,
+                      int (*on)(void *arg, const uint8_t id[16], struct lc_err *e), void *arg,
+                      struct lc_err *e);
+struct catalog_vm {
+	uint8_t id[16];
+	uint8_t line[16];      /* its newest line */
+	struct lc_span sealed; /* name; borrowed for the call */
+};
+int catalog_each_vm(struct catalog *c,
+                    int (*on)(void *arg, const struct catalog_vm *vm, struct lc_err *e), void *arg,
+                    struct lc_err *e);
+/** catalog_disk(c, line, disk, create, no, e): number of a disk on a line (which is made, too);
+ * LC_ENOENT. */
+int catalog_disk(struct catalog *c, const uint8_t line[16], const uint8_t disk[16], bool create,
+                 uint64_t *no, struct lc_err *e);
+
+/* ---- points ---- */
+
+struct catalog_point {
+	uint64_t gen;   /* generation of its rows */
+	uint64_t order; /* place among all points, ascending by commit */
+	uint8_t id[16], line[16], vm[16];
+	uint32_t flags; /* enum point_flags */
+	bool recent;    /* rows are ordered by generation */
+	uint64_t rows;
+	int64_t commit_ns;
+	struct lc_span entry; /* its POINT entry; borrowed for the call */
+};
+/** catalog_gen(c, point, create, gen, e): generation for a point in the making; LC_ENOENT. */
+int catalog_gen(struct catalog *c, const uint8_t point[16], bool create, uint64_t *gen,
+                struct lc_err *e);
+/** catalog_put_rows(c, gen, disk, rows, n, e): rows of a point in the making; each has its chunk
+ * number. */
+int catalog_put_rows(struct catalog *c, uint64_t gen, uint64_t disk, const struct map_row *rows,
+                     size_t n, struct lc_err *e);
+/** catalog_gen_state(c, gen, sum, rows, e), catalog_set_gen_state(...): keyless sum and number of
+ * its rows so far. */
+int catalog_gen_state(struct catalog *c, uint64_t gen, uint8_t sum[32], uint64_t *rows,
+                      struct lc_err *e);
+int catalog_set_gen_state(struct catalog *c, uint64_t gen, const uint8_t sum[32], uint64_t rows,
+                          struct lc_err *e);
+/** catalog_put_point(c, p, e): a point is complete; its generation becomes visible. */
+int catalog_put_point(struct catalog *c, const struct catalog_point *p, struct lc_err *e);
+/** catalog_each_point(c, line, on, arg, e): of a line (NULL: all), oldest first. */
+int catalog_each_point(struct catalog *c, const uint8_t *line,
+                       int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e),
+                       void *arg, struct lc_err *e);
+/** catalog_point(c, id, on, arg, e): one point; LC_ENOENT. */
+int catalog_point(struct catalog *c, const uint8_t id[16],
+                  int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e), void *arg,
+                  struct lc_err *e);
+/**
+ * catalog_drop(c, id, e):
+ * Fold a point into the next one of its line.  Cost: the smaller of the two's rows.  LC_ENOENT.
+ */
+int catalog_drop(struct catalog *c, const uint8_t id[16], struct lc_err *e);
+/**
+ * catalog_void_after(c, line, base, known, e):
+ * Delete the points of a line that are newer than `base` (zeros: all of them), with their rows:
+ * they were dropped, and the record that says so is lost.  *known: base is a point of the line, or
+ * zeros; else nothing is done.
+ */
+int catalog_void_after(struct catalog *c, const uint8_t line[16], const uint8_t base[16],
+                       bool *known, struct lc_err *e);
+/** catalog_purge(c, e): delete the rows of points in the making (their maker is dead). */
+int catalog_purge(struct catalog *c, struct lc_err *e);
+/** catalog_discard(c, point, e): the same for one of them. */
+int catalog_discard(struct catalog *c, const uint8_t point[16], struct lc_err *e);
+/**
+ * catalog_age(c, line, keep, e):
+ * Order the rows of all but the newest `keep` points by window, a few hundred points a call, in a
+ * transaction of its own.  Returns how many points it moved, or a failure.
+ */
+int catalog_age(struct catalog *c, const uint8_t line[16], unsigned keep, struct lc_err *e);
+/**
+ * catalog_map(c, point, disk, first, n, chunks, e):
+ * Chunk numbers of n windows from `first` at that point, in one read transaction.  LC_ENOENT: the
+ * point is gone.
+ */
+int catalog_map(struct catalog *c, const uint8_t point[16], const uint8_t disk[16], uint64_t first,
+                uint32_t n, uint64_t *chunks, struct lc_err *e);
+
+/* ---- damage, figures ---- */
+
+int catalog_put_damage(struct catalog *c, uint64_t segment, uint64_t off, uint64_t n, int type,
+                       struct lc_err *e);
+/** catalog_chunks_at(c, segment, off, n, on, arg, e): chunks whose records begin in that range
+ * (slow: no index). */
+int catalog_chunks_at(struct catalog *c, uint64_t segment, uint64_t off, uint64_t n,
+                      int (*on)(void *arg, uint64_t no, struct lc_err *e), void *arg,
+                      struct lc_err *e);
+/** catalog_each_missing(c, on, arg, e): chunks that maps name and whose bytes are not there. */
+int catalog_each_missing(struct catalog *c, int (*on)(void *arg, uint64_t no, const uint8_t id[32]),
+                         void *arg, struct lc_err *e);
+/** catalog_newest(c, line, on, arg, e): newest point or seed of a line; LC_ENOENT. */
+int catalog_newest(struct catalog *c, const uint8_t line[16],
+                   int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e), void *arg,
+                   struct lc_err *e);
+/** catalog_users(c, chunk, on, arg, e): each disk and point in whose map the chunk is (slow: reads
+ * the map). */
+int catalog_users(struct catalog *c, uint64_t chunk,
+                  int (*on)(void *arg, const uint8_t disk[16], const struct catalog_point *p,
+                            struct lc_err *e),
+                  void *arg, struct lc_err *e);
+
+struct catalog_counts {
+	uint64_t chunks, points, vms, rows, damaged, missing;
+};
+int catalog_counts(struct catalog *c, struct catalog_counts *out, struct lc_err *e);
+
+#endif

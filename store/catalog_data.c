@@ -1,0 +1,647 @@
+/*
+ * What exists: chunks, VMs, lines, disks, and rows of points in the making.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "store/base/bytes.h"
+#include "store/catalog_internal.h"
+
+/* ---- chunks ---- */
+
+int
+catalog_put_chunk(struct catalog *c, uint64_t no, const struct record *r, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_CHUNK_PUT, e);
+	if (st != NULL) {
+		sql_int(st, 1, no);
+		sql_blob(st, 2, r->id, sizeof r->id);
+		sql_int(st, 3, r->segment);
+		sql_int(st, 4, r->off);
+		sql_int(st, 5, r->n);
+		sql_int(st, 6, r->encoding);
+		sql_int(st, 7, r->key);
+		rc = sql_run(c, st, e);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_CHUNK_GET, e);
+	if (st != NULL) {
+		sql_int(st, 1, no);
+		rc = sql_first(c, st, e);
+		if (rc == 0) {
+			*r = (struct record){.type = RECORD_CHUNK, .seq = no};
+			col_copy(st, 0, r->id, sizeof r->id);
+			r->segment = col_int(st, 1);
+			r->off = col_int(st, 2);
+			r->n = (uint32_t)col_int(st, 3);
+			r->encoding = (uint8_t)col_int(st, 4);
+			r->key = (uint32_t)col_int(st, 5);
+		} else if (rc == LC_ENOENT) {
+			rc = lc_fail(e, LC_ENOENT, 0, "catalog %s: no chunk %" PRIu64, c->path, no);
+		}
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+static int
+missing_create(struct catalog *c, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+{
+	struct record r = {.type = RECORD_CHUNK};
+	sqlite3_stmt *st = sql_stmt(c, ST_MISSING_NEXT, e);
+	int rc;
+
+	if (st == NULL)
+		return LC_EIO;
+	rc = sql_first(c, st, e);
+	*no = rc == 0 ? col_int(st, 0) + 1 : 0;
+	sql_done(st);
+	if (rc != 0)
+		return rc;
+	if (*no < (uint64_t)MISSING_FIRST)
+		*no = (uint64_t)MISSING_FIRST;
+	memcpy(r.id, id, sizeof r.id);
+	rc = catalog_put_chunk(c, *no, &r, e);
+	st = sql_stmt(c, ST_MISSING_PUT, e);
+	if (rc != 0 || st == NULL)
+		return LC_EIO;
+	sql_blob(st, 1, id, 32);
+	sql_int(st, 2, *no);
+	return sql_run(c, st, e);
+}
+
+int
+catalog_missing(struct catalog *c, const uint8_t id[32], bool create, uint64_t *no,
+                struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_MISSING_GET, e);
+	if (st != NULL) {
+		sql_blob(st, 1, id, 32);
+		rc = sql_first(c, st, e);
+		if (rc == 0)
+			*no = col_int(st, 0);
+		sql_done(st);
+		if (rc == LC_ENOENT && create)
+			rc = missing_create(c, id, no, e);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_each_missing(struct catalog *c, int (*on)(void *arg, uint64_t no, const uint8_t id[32]),
+                     void *arg, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	uint8_t id[32];
+	int rc = LC_EIO, step;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_MISSING_EACH, e);
+	if (st != NULL) {
+		rc = 0;
+		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+			if (step != SQLITE_ROW) {
+				rc = sql_fail(c, step, e);
+				break;
+			}
+			col_copy(st, 1, id, sizeof id);
+			rc = on(arg, col_int(st, 0), id);
+		}
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_heal(struct catalog *c, const struct record *r, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_HEAL, e);
+	if (st != NULL) {
+		sql_blob(st, 1, r->id, sizeof r->id);
+		sql_int(st, 2, r->segment);
+		sql_int(st, 3, r->off);
+		sql_int(st, 4, r->n);
+		sql_int(st, 5, r->encoding);
+		sql_int(st, 6, r->key);
+		rc = sql_run(c, st, e);
+	}
+	st = rc != 0 ? NULL : sql_stmt(c, ST_MISSING_DEL, e);
+	if (st != NULL) {
+		sql_blob(st, 1, r->id, sizeof r->id);
+		rc = sql_run(c, st, e);
+	} else if (rc == 0) {
+		rc = LC_EIO;
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+static int
+collect_healable(struct catalog *c, struct lc_buf *found, struct lc_err *e)
+{
+	sqlite3_stmt *st = sql_stmt(c, ST_HEALABLE, e);
+	struct record r;
+	int rc = 0, step;
+
+	if (st == NULL)
+		return LC_EIO;
+	while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+		memset(&r, 0, sizeof r);
+		r.type = RECORD_CHUNK;
+		r.seq = col_int(st, 0);
+		col_copy(st, 1, r.id, sizeof r.id);
+		r.segment = col_int(st, 2);
+		r.off = col_int(st, 3);
+		r.n = (uint32_t)col_int(st, 4);
+		r.encoding = (uint8_t)col_int(st, 5);
+		r.key = (uint32_t)col_int(st, 6);
+		if (step != SQLITE_ROW)
+			rc = sql_fail(c, step, e);
+		else if (lc_buf_append(found, &r, sizeof r) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	sql_done(st);
+	return rc;
+}
+
+int
+catalog_heal_all(struct catalog *c, struct lc_err *e)
+{
+	struct lc_buf found = {0};
+	struct record r;
+	size_t i;
+	int rc;
+
+	sql_lock(c);
+	rc = collect_healable(c, &found, e);
+	for (i = 0; rc == 0 && i < found.n / sizeof r; i++) {
+		memcpy(&r, found.p + i * sizeof r, sizeof r);
+		rc = catalog_heal(c, &r, e);
+	}
+	sql_unlock(c);
+	lc_buf_free(&found);
+	return rc;
+}
+
+int
+catalog_condemn(struct catalog *c, const struct catalog_place *places, size_t n, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	size_t i;
+	int rc;
+
+	sql_lock(c);
+	rc = sql_exec(c,
+	              "CREATE TEMP TABLE IF NOT EXISTS bad(seg INT,off INT,PRIMARY KEY(seg,off)) "
+	              "WITHOUT ROWID;DELETE FROM temp.bad",
+	              e);
+	for (i = 0; rc == 0 && i < n; i++) {
+		st = sql_stmt(c, ST_BAD_PUT, e);
+		if (st == NULL) {
+			rc = LC_EIO;
+			break;
+		}
+		sql_int(st, 1, places[i].segment);
+		sql_int(st, 2, places[i].off);
+		rc = sql_run(c, st, e);
+	}
+	st = rc != 0 ? NULL : sql_stmt(c, ST_BAD_CONDEMN, e);
+	rc = st == NULL ? (rc != 0 ? rc : LC_EIO) : sql_run(c, st, e);
+	sql_unlock(c);
+	return rc != 0 ? rc : catalog_heal_all(c, e);
+}
+
+int
+catalog_last_chunks(struct catalog *c, unsigned n, void (*on)(void *arg, const struct record *r),
+                    void *arg, struct lc_err *e)
+{
+	struct record r = {.type = RECORD_CHUNK};
+	sqlite3_stmt *st;
+	int rc = LC_EIO, step;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_CHUNK_LAST, e);
+	if (st != NULL) {
+		rc = 0;
+		sql_int(st, 1, (uint64_t)MISSING_FIRST);
+		sql_int(st, 2, n);
+		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+			r.seq = col_int(st, 0);
+			r.segment = col_int(st, 1);
+			r.off = col_int(st, 2);
+			r.n = (uint32_t)col_int(st, 3);
+			if (step == SQLITE_ROW)
+				on(arg, &r);
+			else
+				rc = sql_fail(c, step, e);
+		}
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_each_chunk(struct catalog *c, uint64_t above,
+                   int (*on)(void *arg, uint64_t no, const uint8_t id[32]), void *arg,
+                   struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	uint8_t id[32];
+	int rc = LC_EIO, step;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_CHUNK_EACH, e);
+	if (st != NULL) {
+		rc = 0;
+		sql_int(st, 1, above);
+		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+			if (step != SQLITE_ROW) {
+				rc = sql_fail(c, step, e);
+				break;
+			}
+			col_copy(st, 1, id, sizeof id);
+			rc = on(arg, col_int(st, 0), id);
+		}
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+/* ---- VMs, lines, disks ---- */
+
+static int
+put_two(struct catalog *c, enum statement which, struct lc_span a, struct lc_span b,
+        struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, which, e);
+	if (st != NULL) {
+		sql_blob(st, 1, a.p, a.n);
+		sql_blob(st, 2, b.p, b.n);
+		rc = sql_run(c, st, e);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_put_vm(struct catalog *c, const uint8_t id[16], struct lc_span sealed, struct lc_err *e)
+{
+	return put_two(c, ST_VM_PUT, (struct lc_span){id, 16}, sealed, e);
+}
+
+int
+catalog_put_line(struct catalog *c, const uint8_t id[16], const uint8_t vm[16], struct lc_err *e)
+{
+	return put_two(c, ST_LINE_PUT, (struct lc_span){id, 16}, (struct lc_span){vm, 16}, e);
+}
+
+int
+catalog_each_vm(struct catalog *c,
+                int (*on)(void *arg, const struct catalog_vm *vm, struct lc_err *e), void *arg,
+                struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	struct catalog_vm vm;
+	int rc = LC_EIO, step;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_VM_EACH, e);
+	if (st != NULL) {
+		rc = 0;
+		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+			if (step != SQLITE_ROW) {
+				rc = sql_fail(c, step, e);
+				break;
+			}
+			col_copy(st, 0, vm.id, sizeof vm.id);
+			vm.sealed = (struct lc_span){sqlite3_column_blob(st, 1),
+			                             (size_t)sqlite3_column_bytes(st, 1)};
+			col_copy(st, 2, vm.line, sizeof vm.line);
+			rc = on(arg, &vm, e);
+		}
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_restart(struct catalog *c, const uint8_t line[16], bool on, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_LINE_RESTART, e);
+	if (st != NULL) {
+		sql_blob(st, 1, line, 16);
+		sql_int(st, 2, on);
+		rc = sql_run(c, st, e);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_put_restarted(struct catalog *c, const struct catalog_place *place, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_RESTARTED_PUT, e);
+	if (st != NULL) {
+		sql_int(st, 1, place->segment);
+		sql_int(st, 2, place->off);
+		rc = sql_run(c, st, e);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_restarted(struct catalog *c, const struct catalog_place *place, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_RESTARTED_GET, e);
+	if (st != NULL) {
+		sql_int(st, 1, place->segment);
+		sql_int(st, 2, place->off);
+		rc = sql_first(c, st, e);
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_restarts(struct catalog *c, const uint8_t line[16], bool *on, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	*on = false;
+	sql_lock(c);
+	st = sql_stmt(c, ST_LINE_RESTARTS, e);
+	if (st != NULL) {
+		sql_blob(st, 1, line, 16);
+		rc = sql_first(c, st, e);
+		*on = rc == 0 && col_int(st, 0) != 0;
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc == LC_ENOENT ? 0 : rc;
+}
+
+int
+catalog_each_line(struct catalog *c, int (*on)(void *arg, const uint8_t id[16], struct lc_err *e),
+                  void *arg, struct lc_err *e)
+{
+	struct lc_buf ids = {0};
+	sqlite3_stmt *st;
+	uint8_t id[16];
+	int rc = LC_EIO, step;
+	size_t i;
+
+	/* Copied first: what is done with a line may need the same tables. */
+	sql_lock(c);
+	st = sql_stmt(c, ST_LINE_EACH, e);
+	if (st != NULL) {
+		rc = 0;
+		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+			col_copy(st, 0, id, sizeof id);
+			if (step != SQLITE_ROW)
+				rc = sql_fail(c, step, e);
+			else if (lc_buf_append(&ids, id, sizeof id) != 0)
+				rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+		}
+		sql_done(st);
+	}
+	sql_unlock(c);
+	for (i = 0; rc == 0 && i < ids.n; i += sizeof id)
+		rc = on(arg, ids.p + i, e);
+	lc_buf_free(&ids);
+	return rc;
+}
+
+int
+catalog_disk(struct catalog *c, const uint8_t line[16], const uint8_t disk[16], bool create,
+             uint64_t *no, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_DISK_GET, e);
+	if (st != NULL) {
+		sql_blob(st, 1, line, 16);
+		sql_blob(st, 2, disk, 16);
+		rc = sql_first(c, st, e);
+		if (rc == 0)
+			*no = col_int(st, 0);
+		sql_done(st);
+		if (rc == LC_ENOENT && create) {
+			/* Its line may be known later, from a commit, or never, where that is
+			 * lost. */
+			st = sql_stmt(c, ST_LINE_ADD, e);
+			if (st != NULL) {
+				sql_blob(st, 1, line, 16);
+				rc = sql_run(c, st, e);
+			} else {
+				rc = LC_EIO;
+			}
+			rc = rc != 0 ? rc
+			             : put_two(c, ST_DISK_PUT, (struct lc_span){line, 16},
+			                       (struct lc_span){disk, 16}, e);
+			*no = (uint64_t)sqlite3_last_insert_rowid(c->db);
+		}
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+/* ---- points in the making ---- */
+
+int
+catalog_gen(struct catalog *c, const uint8_t point[16], bool create, uint64_t *gen,
+            struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_GEN_GET, e);
+	if (st != NULL) {
+		sql_blob(st, 1, point, 16);
+		rc = sql_first(c, st, e);
+		if (rc == 0)
+			*gen = col_int(st, 0);
+		sql_done(st);
+	}
+	if (rc == LC_ENOENT && create) {
+		st = sql_stmt(c, ST_GEN_NEXT, e);
+		rc = st == NULL ? LC_EIO : sql_first(c, st, e);
+		if (rc == 0) {
+			*gen = col_int(st, 0);
+			sql_done(st);
+			/* Never reuse a number, also when its point was dropped. */
+			rc = meta_set_int(c, "max_gen", *gen, e);
+		}
+		st = sql_stmt(c, ST_GEN_PUT, e);
+		if (rc == 0 && st != NULL) {
+			sql_int(st, 1, *gen);
+			sql_blob(st, 2, point, 16);
+			rc = sql_run(c, st, e);
+		}
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_gen_state(struct catalog *c, uint64_t gen, uint8_t sum[32], uint64_t *rows,
+                  struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_GEN_STATE, e);
+	if (st != NULL) {
+		sql_int(st, 1, gen);
+		rc = sql_first(c, st, e);
+		if (rc == 0) {
+			col_copy(st, 0, sum, 32);
+			*rows = col_int(st, 1);
+		}
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_set_gen_state(struct catalog *c, uint64_t gen, const uint8_t sum[32], uint64_t rows,
+                      struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_GEN_SET, e);
+	if (st != NULL) {
+		sql_int(st, 1, gen);
+		sql_blob(st, 2, sum, 32);
+		sql_int(st, 3, rows);
+		rc = sql_run(c, st, e);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_put_rows(struct catalog *c, uint64_t gen, uint64_t disk, const struct map_row *rows,
+                 size_t n, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	size_t i;
+	int rc = 0;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_ROW_PUT, e);
+	if (st == NULL)
+		rc = LC_EIO;
+	for (i = 0; rc == 0 && i < n; i++) {
+		sql_int(st, 1, gen);
+		sql_int(st, 2, disk);
+		sql_int(st, 3, rows[i].window);
+		sql_int(st, 4, rows[i].chunk);
+		rc = sql_run(c, st, e);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+delete_rows(struct catalog *c, uint64_t gen, struct lc_err *e)
+{
+	int rc = sql_run1(c, ST_RECENT_DEL, gen, e);
+
+	return rc != 0 ? rc : sql_run1(c, ST_LONG_DEL, gen, e);
+}
+
+int
+catalog_discard(struct catalog *c, const uint8_t point[16], struct lc_err *e)
+{
+	uint64_t gen;
+	int rc;
+
+	sql_lock(c);
+	rc = catalog_gen(c, point, false, &gen, e);
+	if (rc == LC_ENOENT)
+		rc = 0;
+	else if (rc == 0) {
+		rc = delete_rows(c, gen, e);
+		rc = rc != 0 ? rc : sql_run1(c, ST_GEN_DEL, gen, e);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_purge(struct catalog *c, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	uint64_t gen;
+	int rc = 0;
+
+	sql_lock(c);
+	while (rc == 0) {
+		st = sql_stmt(c, ST_GEN_EACH, e);
+		rc = st == NULL ? LC_EIO : sql_first(c, st, e);
+		if (rc == 0) {
+			gen = col_int(st, 0);
+			sql_done(st);
+			rc = delete_rows(c, gen, e);
+			rc = rc != 0 ? rc : sql_run1(c, ST_GEN_DEL, gen, e);
+		} else if (st != NULL) {
+			sql_done(st);
+		}
+	}
+	sql_unlock(c);
+	return rc == LC_ENOENT ? 0 : rc;
+}

@@ -1,0 +1,315 @@
+/*
+ * The map of a point; damage, who needs a chunk, and figures.
+ */
+#include <string.h>
+
+#include "store/base/bytes.h"
+#include "store/catalog_internal.h"
+#include "store/point.h"
+
+/* ---- the map ---- */
+
+static int
+map_long(struct catalog *c, uint64_t gen, uint64_t disk, uint64_t first_window, uint32_t n,
+         uint64_t *gens, uint64_t *chunks, struct lc_err *e)
+{
+	sqlite3_stmt *st = sql_stmt(c, ST_MAP_LONG, e);
+	int step;
+
+	if (st == NULL)
+		return LC_EIO;
+	sql_int(st, 1, disk);
+	sql_int(st, 2, first_window);
+	sql_int(st, 3, first_window + n);
+	sql_int(st, 4, gen);
+	while ((step = sqlite3_step(st)) == SQLITE_ROW) {
+		uint64_t i = col_int(st, 0) - first_window;
+
+		gens[i] = col_int(st, 1);
+		chunks[i] = col_int(st, 2);
+	}
+	sql_done(st);
+	return step == SQLITE_DONE ? 0 : sql_fail(c, step, e);
+}
+
+static int
+map_recent(struct catalog *c, uint64_t gen, uint64_t disk, uint64_t first_window, uint32_t n,
+           uint64_t *gens, uint64_t *chunks, struct lc_err *e)
+{
+	sqlite3_stmt *st = sql_stmt(c, ST_MAP_RECENT, e);
+	int step;
+
+	if (st == NULL)
+		return LC_EIO;
+	sql_int(st, 1, gen);
+	sql_int(st, 2, disk);
+	sql_int(st, 3, first_window);
+	sql_int(st, 4, first_window + n);
+	while ((step = sqlite3_step(st)) == SQLITE_ROW) {
+		uint64_t i = col_int(st, 0) - first_window;
+
+		if (gen >= gens[i]) {
+			gens[i] = gen;
+			chunks[i] = col_int(st, 1);
+		}
+	}
+	sql_done(st);
+	return step == SQLITE_DONE ? 0 : sql_fail(c, step, e);
+}
+
+int
+map_at(struct catalog *c, const struct catalog_point *p, uint64_t disk, uint64_t first_window,
+       uint32_t n, uint64_t *chunks, struct lc_err *e)
+{
+	uint64_t *gens = lc_alloc_array(n, sizeof *gens);
+	sqlite3_stmt *st;
+	int rc, step;
+
+	if (gens == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "map: out of memory");
+	memset(chunks, 0, n * sizeof *chunks);
+	rc = map_long(c, p->gen, disk, first_window, n, gens, chunks, e);
+	st = rc != 0 ? NULL : sql_stmt(c, ST_RECENTS, e);
+	if (st != NULL) {
+		sql_blob(st, 1, p->line, 16);
+		sql_int(st, 2, p->gen);
+		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+			if (step != SQLITE_ROW)
+				rc = sql_fail(c, step, e);
+			else
+				rc = map_recent(c, col_int(st, 0), disk, first_window, n, gens,
+				                chunks, e);
+		}
+		sql_done(st);
+	} else if (rc == 0) {
+		rc = LC_EIO;
+	}
+	lc_free(gens);
+	return rc;
+}
+
+int
+catalog_map(struct catalog *c, const uint8_t point[16], const uint8_t disk[16],
+            uint64_t first_window, uint32_t n, uint64_t *chunks, struct lc_err *e)
+{
+	struct catalog_point p;
+	uint64_t no;
+	bool own;
+	int rc;
+
+	sql_lock(c);
+	own = sqlite3_get_autocommit(c->db) != 0;
+	rc = own ? sql_exec(c, "BEGIN", e) : 0;
+	if (rc == 0) {
+		rc = catalog_point(c, point, copy_point, &p, e);
+		if (rc == LC_ENOENT)
+			(void)lc_fail(e, LC_ENOENT, 0, "the restore point was dropped");
+	}
+	if (rc == 0) {
+		rc = catalog_disk(c, p.line, disk, false, &no, e);
+		if (rc == LC_ENOENT) { /* never had a row: all zero */
+			memset(chunks, 0, n * sizeof *chunks);
+			rc = 0;
+		} else if (rc == 0) {
+			rc = map_at(c, &p, no, first_window, n, chunks, e);
+		}
+	}
+	if (own)
+		(void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
+	sql_unlock(c);
+	return rc;
+}
+
+/* ---- damage, figures ---- */
+
+int
+catalog_put_damage(struct catalog *c, uint64_t segment, uint64_t off, uint64_t n, int type,
+                   struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_DAMAGE_PUT, e);
+	if (st != NULL) {
+		sql_int(st, 1, segment);
+		sql_int(st, 2, off);
+		sql_int(st, 3, n);
+		sql_int(st, 4, (uint64_t)type);
+		rc = sql_run(c, st, e);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
+catalog_chunks_at(struct catalog *c, uint64_t segment, uint64_t off, uint64_t n,
+                  int (*on)(void *arg, uint64_t no, struct lc_err *e), void *arg, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO, step;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_CHUNK_AT, e);
+	if (st != NULL) {
+		rc = 0;
+		sql_int(st, 1, segment);
+		sql_int(st, 2, off);
+		sql_int(st, 3, off + n);
+		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE)
+			rc = step == SQLITE_ROW ? on(arg, col_int(st, 0), e) : sql_fail(c, step, e);
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+/* A window of a disk in which a chunk is at some point. */
+struct user {
+	uint64_t disk, window;
+};
+
+static int
+collect_users(struct catalog *c, uint64_t chunk, struct lc_buf *out, struct lc_err *e)
+{
+	sqlite3_stmt *st = sql_stmt(c, ST_USERS, e);
+	int step, rc = 0;
+
+	if (st == NULL)
+		return LC_EIO;
+	sql_int(st, 1, chunk);
+	while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+		struct user u = {col_int(st, 0), col_int(st, 1)};
+
+		if (step != SQLITE_ROW)
+			rc = sql_fail(c, step, e);
+		else if (lc_buf_append(out, &u, sizeof u) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	sql_done(st);
+	return rc;
+}
+
+struct find_users {
+	struct catalog *c;
+	struct user u;
+	uint64_t chunk;
+	uint8_t disk[16];
+	int (*on)(void *arg, const uint8_t disk[16], const struct catalog_point *p,
+	          struct lc_err *e);
+	void *arg;
+};
+
+static int
+user_point(void *arg, const struct catalog_point *p, struct lc_err *e)
+{
+	struct find_users *f = arg;
+	uint64_t chunk;
+	int rc;
+
+	if ((p->flags & POINT_SEED) != 0)
+		return 0;
+	rc = map_at(f->c, p, f->u.disk, f->u.window, 1, &chunk, e);
+	if (rc != 0 || chunk != f->chunk)
+		return rc;
+	return f->on(f->arg, f->disk, p, e);
+}
+
+int
+catalog_users(struct catalog *c, uint64_t chunk,
+              int (*on)(void *arg, const uint8_t disk[16], const struct catalog_point *p,
+                        struct lc_err *e),
+              void *arg, struct lc_err *e)
+{
+	struct find_users f = {.c = c, .chunk = chunk, .on = on, .arg = arg};
+	struct lc_buf users = {0};
+	uint8_t line[16];
+	sqlite3_stmt *st;
+	size_t i;
+	int rc;
+
+	sql_lock(c);
+	rc = collect_users(c, chunk, &users, e);
+	for (i = 0; rc == 0 && i < users.n / sizeof f.u; i++) {
+		memcpy(&f.u, users.p + i * sizeof f.u, sizeof f.u);
+		st = sql_stmt(c, ST_DISK_NAME, e);
+		if (st == NULL) {
+			rc = LC_EIO;
+			break;
+		}
+		sql_int(st, 1, f.u.disk);
+		rc = sql_first(c, st, e);
+		if (rc == 0) {
+			col_copy(st, 0, f.disk, 16);
+			col_copy(st, 1, line, 16);
+		}
+		sql_done(st);
+		if (rc == 0)
+			rc = catalog_each_point(c, line, user_point, &f, e);
+	}
+	sql_unlock(c);
+	lc_buf_free(&users);
+	return rc;
+}
+
+int
+catalog_newest(struct catalog *c, const uint8_t line[16],
+               int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e), void *arg,
+               struct lc_err *e)
+{
+	uint64_t found;
+	int rc = each_point(c, ST_POINT_NEWEST, line, on, arg, &found, e);
+
+	return rc == 0 && found == 0 ? LC_ENOENT : rc;
+}
+
+int
+catalog_void_after(struct catalog *c, const uint8_t line[16], const uint8_t base[16], bool *known,
+                   struct lc_err *e)
+{
+	static const uint8_t none[16];
+	struct catalog_point p;
+	int rc = 0;
+
+	*known = true;
+	sql_lock(c);
+	if (memcmp(base, none, 16) != 0) {
+		rc = catalog_point(c, base, copy_point, &p, e);
+		*known = rc == 0 && memcmp(p.line, line, 16) == 0;
+	}
+	while (*known) {
+		rc = catalog_newest(c, line, copy_point, &p, e);
+		if (rc != 0 || memcmp(p.id, base, 16) == 0)
+			break;
+		rc = delete_rows(c, p.gen, e);
+		rc = rc != 0 ? rc : sql_run1(c, ST_POINT_DEL, p.gen, e);
+		if (rc != 0)
+			break;
+	}
+	sql_unlock(c);
+	return rc == LC_ENOENT ? 0 : rc;
+}
+
+int
+catalog_counts(struct catalog *c, struct catalog_counts *out, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_COUNTS, e);
+	if (st != NULL) {
+		rc = sql_first(c, st, e);
+		if (rc == 0) {
+			out->chunks = col_int(st, 0);
+			out->points = col_int(st, 1);
+			out->vms = col_int(st, 2);
+			out->rows = col_int(st, 3);
+			out->damaged = col_int(st, 4);
+			out->missing = col_int(st, 5);
+		}
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc;
+}

@@ -1,0 +1,298 @@
+#include <inttypes.h>
+#include <string.h>
+
+#include "store/base/bytes.h"
+#include "store/commit.h"
+#include "store/fold.h"
+#include "store/point.h"
+
+int
+fold_resolve(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+{
+	struct record r;
+	enum idindex_hit hit = idindex_find(f->index, id, no);
+	uint64_t hole;
+	int rc;
+
+	if (hit == IDINDEX_NEW)
+		return LC_ENOENT;
+	if (hit == IDINDEX_FOUND && !f->missing)
+		return 0;
+	if (f->missing) { /* a condemned one has bytes, and is to be stored again all the same */
+		rc = catalog_missing(f->catalog, id, false, &hole, e);
+		if (rc != LC_ENOENT)
+			return rc == 0 ? LC_ENOENT : rc;
+	}
+	rc = catalog_chunk(f->catalog, *no, &r, NULL);
+	if (rc == LC_ENOENT)
+		return hit == IDINDEX_FOUND ? 0 : LC_ENOENT; /* found, not yet in the catalog */
+	if (rc != 0)
+		return lc_fail(e, (enum lc_code)rc, 0, "catalog: cannot look up a chunk");
+	return r.segment != 0 && memcmp(r.id, id, 32) == 0 ? 0 : LC_ENOENT;
+}
+
+/* Under its own number in every case, also where the id is known: rows that were made while it was
+ * thought to be new name that number. */
+int
+fold_chunk(struct fold *f, const struct record *r, struct lc_err *e)
+{
+	uint64_t no;
+	int rc = fold_resolve(f, r->id, &no, e);
+	bool known = rc == 0 && no != r->seq;
+
+	if (rc != 0 && rc != LC_ENOENT)
+		return rc;
+	rc = catalog_put_chunk(f->catalog, r->seq, r, e);
+	if (rc == 0 && !known)
+		idindex_add(f->index, r->id, r->seq);
+	return rc != 0 || !f->missing ? rc : catalog_heal(f->catalog, r, e);
+}
+
+static int
+resolve_row(struct fold *f, struct map_row *row, struct lc_err *e)
+{
+	int rc;
+
+	if (row->chunk != 0 || maprec_zero(row))
+		return 0;
+	rc = fold_resolve(f, row->id, &row->chunk, e);
+	if (rc != LC_ENOENT)
+		return rc;
+	/* Its record was damaged: the row must stand all the same, or an older content would
+	 * show. */
+	rc = catalog_missing(f->catalog, row->id, true, &row->chunk, e);
+	if (rc == 0)
+		f->missing = true;
+	return rc;
+}
+
+int
+fold_map(struct fold *f, struct map_record *m, struct lc_err *e)
+{
+	struct set_sum sum, one;
+	uint64_t gen, disk, rows;
+	size_t i;
+	int rc;
+
+	rc = catalog_gen(f->catalog, m->point, true, &gen, e);
+	rc = rc != 0 ? rc : catalog_disk(f->catalog, m->line, m->disk, true, &disk, e);
+	rc = rc != 0 ? rc : catalog_gen_state(f->catalog, gen, sum.v, &rows, e);
+	for (i = 0; rc == 0 && i < m->n; i++) {
+		rc = resolve_row(f, &m->rows[i], e);
+		set_row(NULL, m->disk, m->rows[i].window, m->rows[i].id, &one);
+		set_add(&sum, &one);
+	}
+	rc = rc != 0 ? rc : catalog_put_rows(f->catalog, gen, disk, m->rows, m->n, e);
+	return rc != 0 ? rc : catalog_set_gen_state(f->catalog, gen, sum.v, rows + m->n, e);
+}
+
+struct folding {
+	struct fold *f;
+	uint64_t order; /* of the next point */
+	int64_t wall_ns;
+	struct lc_err bad; /* the first entry that makes no sense */
+};
+
+static int
+flags_of(void *arg, const struct catalog_point *p, struct lc_err *e)
+{
+	(void)e;
+	*(uint32_t *)arg = p->flags;
+	return 0;
+}
+
+/* What a point takes over from its base: whether that is a seed, and damage of the map. */
+static int
+look_at_base(struct catalog *c, const struct point *p, uint32_t *flags, struct lc_err *e)
+{
+	static const uint8_t none[16];
+	bool known;
+	int rc;
+
+	*flags = 0;
+	/* The base was the newest point when this one was committed; what is newer here was
+	 * dropped, by a record that is damaged. */
+	rc = catalog_void_after(c, p->line, p->base, &known, e);
+	if (rc != 0 || memcmp(p->base, none, 16) == 0)
+		return rc;
+	if (known)
+		rc = catalog_point(c, p->base, flags_of, flags, e);
+	else /* its commit was damaged: what it changed is not known */
+		*flags = POINT_MAP_DAMAGED;
+	if ((p->flags & POINT_FRESH) != 0)
+		*flags &= ~(uint32_t)POINT_MAP_DAMAGED;
+	return rc;
+}
+
+static int
+fold_point(struct folding *fd, struct lc_span body, struct lc_err *e)
+{
+	struct catalog *c = fd->f->catalog;
+	struct catalog_point cp = {0};
+	struct lc_span sealed;
+	uint32_t base_flags = 0, flags;
+	struct set_sum sum;
+	uint64_t rows;
+	struct point *p = lc_alloc(sizeof *p);
+	int rc;
+
+	if (p == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "point: out of memory");
+	rc = point_decode(body, p, &sealed, e);
+	if (rc == 0 && catalog_point(c, p->id, flags_of, &flags, NULL) == 0)
+		rc = lc_fail(e, LC_ECORRUPT, 0, "a restore point for the second time");
+	rc = rc != 0 ? rc : look_at_base(c, p, &base_flags, e);
+	rc = rc != 0 ? rc : catalog_gen(c, p->id, true, &cp.gen, e);
+	rc = rc != 0 ? rc : catalog_gen_state(c, cp.gen, sum.v, &rows, e);
+	if (rc == 0) {
+		memcpy(cp.id, p->id, 16);
+		memcpy(cp.line, p->line, 16);
+		cp.order = fd->order;
+		cp.flags = p->flags | (base_flags & POINT_MAP_DAMAGED);
+		if (rows != p->changed || memcmp(&sum, &p->rows_sum, sizeof sum) != 0)
+			cp.flags |= POINT_MAP_DAMAGED;
+		cp.rows = rows;
+		cp.commit_ns = fd->wall_ns;
+		cp.entry = body;
+		rc = catalog_put_point(c, &cp, e);
+	}
+	if (rc == 0 && (p->flags & POINT_FRESH) != 0)
+		rc = catalog_restart(c, p->line, false, e);
+	if (rc == 0 && (base_flags & POINT_SEED) != 0)
+		rc = catalog_drop(c, p->base, e); /* the pass that it continued */
+	lc_free(p);
+	return rc;
+}
+
+static int
+fold_damage(struct fold *f, struct lc_span body, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+	struct lc_buf places = {0};
+	struct catalog_place p;
+	int rc = 0;
+
+	while (rc == 0 && r.n > 0) {
+		p.segment = lc_rd64(&r);
+		p.off = lc_rd64(&r);
+		if (!lc_rd_ok(&r))
+			rc = lc_fail(e, LC_ECORRUPT, 0, "malformed damage entry");
+		else if (lc_buf_append(&places, &p, sizeof p) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	if (rc == 0)
+		rc = catalog_condemn(f->catalog,
+		                     (const struct catalog_place *)(const void *)places.p,
+		                     places.n / sizeof p, e);
+	if (rc == 0)
+		f->missing = true;
+	lc_buf_free(&places);
+	return rc;
+}
+
+static int
+fold_restart(struct fold *f, struct lc_span body, struct lc_err *e)
+{
+	struct catalog_place place;
+	size_t i;
+	int rc;
+
+	if (body.n < 16 || body.n % 16 != 0)
+		return lc_fail(e, LC_ECORRUPT, 0, "malformed restart entry");
+	place.segment = lc_get64(body.p);
+	place.off = lc_get64(body.p + 8);
+	rc = catalog_put_restarted(f->catalog, &place, e);
+	for (i = 16; rc == 0 && i < body.n; i += 16)
+		rc = catalog_restart(f->catalog, body.p + i, true, e);
+	return rc;
+}
+
+static int
+fold_known(struct folding *fd, const struct commit_entry *x, struct lc_err *e)
+{
+	struct catalog *c = fd->f->catalog;
+	int rc;
+
+	switch (x->type) {
+	case COMMIT_VM:
+		if (x->body.n < 16)
+			break;
+		return catalog_put_vm(c, x->body.p,
+		                      (struct lc_span){x->body.p + 16, x->body.n - 16}, e);
+	case COMMIT_LINE:
+		if (x->body.n != 32)
+			break;
+		return catalog_put_line(c, x->body.p, x->body.p + 16, e);
+	case COMMIT_POINT:
+		return fold_point(fd, x->body, e);
+	case COMMIT_DROP:
+		if (x->body.n != 16)
+			break;
+		rc = catalog_drop(c, x->body.p, e);
+		return rc == LC_ENOENT ? 0 : rc;
+	case COMMIT_DAMAGE:
+		return fold_damage(fd->f, x->body, e);
+	case COMMIT_RESTART:
+		return fold_restart(fd->f, x->body, e);
+	default:
+		if ((x->type & COMMIT_SKIPPABLE) != 0)
+			return 0;
+		return lc_fail(e, LC_EVERSION, 0,
+		               "the store holds an entry of type %u, which this version does not "
+		               "know: use a newer locum",
+		               x->type);
+	}
+	return lc_fail(e, LC_ECORRUPT, 0, "malformed commit entry of type %u", x->type);
+}
+
+/* One entry that makes no sense does not take the others with it. */
+static int
+fold_entry(void *arg, const struct commit_entry *x, struct lc_err *e)
+{
+	struct folding *fd = arg;
+	struct lc_err err = LC_ERR_INIT;
+	int rc;
+
+	fd->order++;
+	rc = fold_known(fd, x, &err);
+	if (rc == LC_ECORRUPT) {
+		if (fd->bad.code == LC_OK)
+			fd->bad = err;
+		return 0;
+	}
+	if (rc != 0 && e != NULL)
+		*e = err;
+	return rc;
+}
+
+int
+fold_commit(struct fold *f, uint64_t seq, struct lc_span payload, struct lc_err *e)
+{
+	struct folding fd = {.f = f, .order = seq * COMMIT_ENTRIES_MAX};
+	int rc = commit_walk(payload, &fd.wall_ns, fold_entry, &fd, e);
+
+	if (rc == 0 && fd.bad.code != LC_OK) {
+		rc = fd.bad.code;
+		if (e != NULL)
+			*e = fd.bad;
+	}
+	return rc;
+}
+
+int
+fold_record(struct fold *f, const struct record *r, struct lc_span payload, struct lc_err *e)
+{
+	int rc;
+
+	switch (r->type) {
+	case RECORD_CHUNK:
+		return fold_chunk(f, r, e);
+	case RECORD_MAP:
+		rc = maprec_decode(payload, &f->scratch, e);
+		return rc != 0 ? rc : fold_map(f, &f->scratch, e);
+	case RECORD_COMMIT:
+		return fold_commit(f, r->seq, payload, e);
+	default:
+		return 0;
+	}
+}

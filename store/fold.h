@@ -1,0 +1,44 @@
+/**
+ * fold: what a record of the log does to the catalog.
+ *
+ * The same code runs when a record is written, when the tail of the log is taken up at open, and
+ * when the catalog is made again from nothing; so all three give the same catalog.
+ */
+#ifndef LOCUM_FOLD_H
+#define LOCUM_FOLD_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/base/errors.h"
+#include "store/base/memory.h"
+#include "store/catalog.h"
+#include "store/idindex.h"
+#include "store/maprec.h"
+#include "store/segment.h"
+
+struct fold {
+	struct catalog *catalog;
+	struct idindex *index;
+	atomic_bool missing;       /* ids without bytes are known: look for them */
+	struct map_record scratch; /* one at a time */
+};
+
+/** fold_resolve(f, id, no, e): number of the chunk whose bytes are there; LC_ENOENT. */
+int fold_resolve(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e);
+/** fold_chunk(f, r, e): a CHUNK record with its id.  Idempotent. */
+int fold_chunk(struct fold *f, const struct record *r, struct lc_err *e);
+/** fold_map(f, m, e): a MAP record, decoded; rows whose chunk number is 0 are looked up.
+ * Idempotent: no. */
+int fold_map(struct fold *f, struct map_record *m, struct lc_err *e);
+/**
+ * fold_commit(f, seq, payload, e):
+ * A COMMIT record.  LC_EVERSION for an entry of a newer format; LC_ECORRUPT where an entry makes no
+ * sense: the others count all the same.
+ */
+int fold_commit(struct fold *f, uint64_t seq, struct lc_span payload, struct lc_err *e);
+/** fold_record(f, r, payload, e): whichever it is; unknown types are passed over. */
+int fold_record(struct fold *f, const struct record *r, struct lc_span payload, struct lc_err *e);
+
+#endif

@@ -1,0 +1,636 @@
+/*
+ * Keyless check of every record: headers, checksums, indexes of sealed segments, files that are
+ * missing.  What is bad is named with the VMs, disks and points that need it; so is what the
+ * catalog knows to be lost.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/base/bytes.h"
+#include "store/base/clock.h"
+#include "store/base/files.h"
+#include "store/commit.h"
+#include "store/segment_internal.h"
+#include "store/store_internal.h"
+
+#define MISSING_SHOWN 1000u /* chunks; each costs a reading of the map */
+
+struct scrub {
+	struct store *s;
+	const struct segment_info *seg;
+	bool index_bad;
+	struct lc_buf tail; /* struct tail_bad[]: of an open segment, until its end is known */
+	uint64_t records, bytes, bad;
+	void (*on_damage)(void *arg, const struct damage *d);
+	void *arg;
+};
+
+struct tail_bad {
+	uint64_t off, n;
+	struct record r;
+	bool have_r;
+};
+
+/* ---- who needs it ---- */
+
+struct affected {
+	struct store *s;
+	struct lc_buf ids; /* of the points, each once */
+	int64_t newest_ns;
+	char first[160];
+};
+
+static bool
+new_point(struct affected *a, const uint8_t id[16])
+{
+	size_t i;
+
+	for (i = 0; i < a->ids.n; i += 16) {
+		if (memcmp(a->ids.p + i, id, 16) == 0)
+			return false;
+	}
+	return lc_buf_append(&a->ids, id, 16) == 0;
+}
+
+/* disk: NULL for the whole point. */
+static int
+on_user(void *arg, const uint8_t *disk, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct affected *a = arg;
+	struct point *p;
+	char hex[33];
+	size_t i;
+
+	(void)e;
+	if ((cp->flags & POINT_SEED) != 0 || !new_point(a, cp->id))
+		return 0;
+	p = lc_alloc(sizeof *p);
+	if (p == NULL)
+		return LC_ENOMEM;
+	if (store_point_of(a->s, cp, p, NULL) == 0) {
+		if (p->source_ns > a->newest_ns)
+			a->newest_ns = p->source_ns;
+		if (a->first[0] == '\0')
+			(void)snprintf(a->first, sizeof a->first, "%s",
+			               p->opened ? p->vm : lc_hex(hex, p->vm_id, 4));
+		for (i = 0; disk != NULL && i < p->ndisks; i++) {
+			if (memcmp(p->disks[i].id, disk, 16) == 0 && strchr(a->first, '/') == NULL)
+				(void)snprintf(a->first + strlen(a->first),
+				               sizeof a->first - strlen(a->first), "/%s",
+				               p->opened ? p->disks[i].name : "?");
+		}
+		point_done(p);
+	}
+	lc_free(p);
+	return 0;
+}
+
+static int
+on_point(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	return on_user(arg, NULL, cp, e);
+}
+
+static void
+describe(struct affected *a, struct damage *d, const char *why)
+{
+	uint64_t n = a->ids.n / 16;
+	char when[32];
+
+	if (n == 0)
+		(void)snprintf(d->affects, sizeof d->affects, "no kept restore point");
+	else
+		(void)snprintf(d->affects, sizeof d->affects,
+		               "%s in %" PRIu64 " restore point%s, the newest of %s%s", a->first, n,
+		               n == 1 ? "" : "s", clock_format(when, sizeof when, a->newest_ns),
+		               why);
+	lc_buf_free(&a->ids);
+}
+
+static int
+on_chunk(void *arg, uint64_t no, struct lc_err *e)
+{
+	(void)e;
+	return lc_buf_append(arg, &no, sizeof no);
+}
+
+static void
+chunks_affect(struct scrub *x, struct damage *d)
+{
+	struct affected a = {.s = x->s};
+	struct lc_buf chunks = {0};
+	uint64_t no;
+	size_t i;
+	int rc;
+
+	rc = catalog_chunks_at(x->s->catalog, x->seg->no, d->offset, d->length, on_chunk, &chunks,
+	                       NULL);
+	for (i = 0; rc == 0 && i < chunks.n / sizeof no; i++) {
+		memcpy(&no, chunks.p + i * sizeof no, sizeof no);
+		rc = catalog_users(x->s->catalog, no, on_user, &a, NULL);
+	}
+	lc_buf_free(&chunks);
+	describe(&a, d, "");
+	if (rc != 0)
+		(void)snprintf(d->affects, sizeof d->affects, "not known: the catalog fails");
+}
+
+/* The catalog knows what the record said, as long as it is there. */
+static const char only_catalog[] = "; only the catalog still knows: do not delete it";
+
+/* The line that a MAP record is of, unless it is those bytes that are damaged. */
+static bool
+line_of_map(struct store *s, const struct damage *d, uint8_t line[16])
+{
+	char name[32];
+	int fd = segment_open_fd(s->segments, d->segment, O_RDONLY, name, NULL);
+	bool read;
+
+	if (fd < 0)
+		return false;
+	read = file_pread_full(fd, line, 16, d->offset + RECORD_HEADER_SIZE + 16, name, NULL) == 0;
+	fd_close(&fd);
+	return read;
+}
+
+struct since {
+	struct affected *a;
+	uint64_t from, end; /* order of points */
+};
+
+static int
+point_since(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct since *o = arg;
+
+	if (cp->order < o->from || cp->order >= o->end)
+		return 0;
+	return on_user(o->a, NULL, cp, e);
+}
+
+/* Without the catalog, every point of the line from that one on would lack it. */
+static void
+map_affects(struct scrub *x, struct damage *d)
+{
+	struct affected a = {.s = x->s};
+	struct since o = {.a = &a, .from = d->seq * COMMIT_ENTRIES_MAX, .end = UINT64_MAX};
+	uint8_t line[16];
+
+	if (line_of_map(x->s, d, line))
+		(void)catalog_each_point(x->s->catalog, line, point_since, &o, NULL);
+	describe(&a, d, only_catalog);
+}
+
+static void
+commit_affects(struct scrub *x, struct damage *d)
+{
+	struct affected a = {.s = x->s};
+	struct since o = {
+	    .a = &a, .from = d->seq * COMMIT_ENTRIES_MAX, .end = (d->seq + 1) * COMMIT_ENTRIES_MAX};
+
+	(void)catalog_each_point(x->s->catalog, NULL, point_since, &o, NULL);
+	if (a.ids.n > 0) {
+		describe(&a, d, only_catalog);
+		return;
+	}
+	(void)snprintf(d->affects, sizeof d->affects,
+	               "points that came soon after it, should the catalog have to be made again");
+}
+
+static void
+who_needs(struct scrub *x, const struct record *r, struct damage *d)
+{
+	switch (r == NULL ? RECORD_CHUNK : r->type) {
+	case RECORD_KEYS:
+	case RECORD_INDEX:
+		(void)snprintf(d->affects, sizeof d->affects,
+		               "no restore point: there are others of the kind");
+		break;
+	case RECORD_MAP:
+		map_affects(x, d);
+		break;
+	case RECORD_COMMIT:
+		commit_affects(x, d);
+		break;
+	default:
+		if (d->offset == 0)
+			(void)snprintf(d->affects, sizeof d->affects,
+			               "no restore point: every segment says the same");
+		else
+			chunks_affect(x, d);
+		break;
+	}
+}
+
+/* ---- records ---- */
+
+static const char *
+kind_of(const struct record *r, uint64_t off)
+{
+	switch (r == NULL ? 0 : r->type) {
+	case RECORD_KEYS:
+		return "keys";
+	case RECORD_CHUNK:
+		return "chunk";
+	case RECORD_MAP:
+		return "map";
+	case RECORD_COMMIT:
+		return "commit";
+	case RECORD_INDEX:
+		return "index";
+	default:
+		return off == 0 ? "segment header" : "unknown";
+	}
+}
+
+static void
+tell(struct scrub *x, const struct damage *d)
+{
+	x->bad++;
+	if (x->on_damage != NULL)
+		x->on_damage(x->arg, d);
+}
+
+static void
+report(struct scrub *x, uint64_t off, uint64_t n, const struct record *r)
+{
+	struct damage d = {.segment = x->seg->no, .offset = off, .length = n};
+	char name[32];
+
+	if (r != NULL) {
+		d.type = r->type;
+		d.seq = r->seq;
+	}
+
+	(void)snprintf(d.file, sizeof d.file, "segments/%s",
+	               segment_name(name, x->seg->no, x->seg->sealed));
+	(void)snprintf(d.what, sizeof d.what, "%s", kind_of(r, off));
+	who_needs(x, r, &d);
+	tell(x, &d);
+}
+
+static void
+report_file(struct scrub *x, uint64_t no, const char *what)
+{
+	struct segment_info seg = {.no = no, .sealed = true};
+	struct damage d = {0};
+	char name[32];
+
+	x->seg = &seg;
+	(void)snprintf(d.file, sizeof d.file, "segments/%s", segment_name(name, no, true));
+	(void)snprintf(d.what, sizeof d.what, "%s", what);
+	d.segment = no;
+	d.length = INT64_MAX;
+	chunks_affect(x, &d);
+	d.length = 0;
+	tell(x, &d);
+}
+
+static void
+on_bad(void *arg, uint64_t off, uint64_t n, const struct record *r)
+{
+	struct scrub *x = arg;
+	struct tail_bad t;
+
+	if (r != NULL && r->type == RECORD_INDEX)
+		x->index_bad = true;
+	if (x->seg->sealed) {
+		report(x, off, n, r);
+		return;
+	}
+	memset(&t, 0, sizeof t);
+	t.off = off;
+	t.n = n;
+	if (r != NULL) {
+		t.r = *r;
+		t.have_r = true;
+	}
+	(void)lc_buf_append(&x->tail, &t, sizeof t);
+}
+
+/* What is bad at the very end of an open segment is being written by its owner, or the next owner
+ * cuts it. */
+static void
+report_tail(struct scrub *x, uint64_t good)
+{
+	struct tail_bad t;
+	size_t i;
+
+	for (i = 0; i < x->tail.n / sizeof t; i++) {
+		memcpy(&t, x->tail.p + i * sizeof t, sizeof t);
+		if (t.off < good || (t.have_r && t.r.type == RECORD_COMMIT))
+			report(x, t.off, t.n, t.have_r ? &t.r : NULL);
+	}
+	x->tail.n = 0;
+}
+
+static int
+on_record(void *arg, const struct record *r, struct lc_span payload, struct lc_err *e)
+{
+	struct scrub *x = arg;
+
+	(void)payload;
+	(void)e;
+	x->records++;
+	x->bytes += record_size(r->n);
+	return 0;
+}
+
+static int
+ignore_entry(void *arg, const struct record *r, struct lc_err *e)
+{
+	(void)arg;
+	(void)r;
+	(void)e;
+	return 0;
+}
+
+static int
+scrub_segment(struct scrub *x, struct lc_err *e)
+{
+	struct segment_scan scan = {.on_record = on_record, .on_bad = on_bad, .arg = x};
+	struct record trailer = {.type = RECORD_INDEX};
+	struct segments *segs = x->s->segments;
+	struct catalog_position pos;
+	struct segment_extent extent;
+	struct lc_err err = LC_ERR_INIT;
+	int rc;
+
+	x->index_bad = false;
+	rc = segment_scan(segs, x->seg, 0, &scan, &extent, &err);
+	if (rc == LC_ECONFLICT) {
+		report_file(x, x->seg->no, "of another store");
+		return 0;
+	}
+	if (rc != 0) {
+		if (e != NULL)
+			*e = err;
+		return rc;
+	}
+	/* What the catalog took in was durable. */
+	if (catalog_position(x->s->catalog, &pos, NULL) == 0 && pos.segment == x->seg->no &&
+	    pos.off > extent.good)
+		extent.good = pos.off;
+	report_tail(x, extent.good);
+	if (x->seg->sealed && !x->index_bad &&
+	    segment_index(segs, x->seg, ignore_entry, NULL, NULL) != 0)
+		report(x,
+		       x->seg->bytes < SEGMENT_TRAILER_SIZE ? 0
+		                                            : x->seg->bytes - SEGMENT_TRAILER_SIZE,
+		       SEGMENT_TRAILER_SIZE, &trailer);
+	return 0;
+}
+
+/* ---- what the catalog knows to be lost ---- */
+
+static int
+report_missing(void *arg, uint64_t no, const uint8_t id[32])
+{
+	struct scrub *x = arg;
+	struct affected a = {.s = x->s};
+	struct damage d = {0};
+	char hex[17];
+
+	(void)snprintf(d.file, sizeof d.file, "chunk %s", lc_hex(hex, id, 8));
+	(void)snprintf(d.what, sizeof d.what, "lost chunk");
+	(void)catalog_users(x->s->catalog, no, on_user, &a, NULL);
+	describe(&a, &d, "");
+	tell(x, &d);
+	return x->bad < MISSING_SHOWN ? 0 : LC_ECANCELED;
+}
+
+static int
+report_damaged(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct scrub *x = arg;
+	struct affected a = {.s = x->s};
+	struct damage d = {0};
+	char hex[33];
+
+	if ((cp->flags & POINT_MAP_DAMAGED) == 0 || (cp->flags & POINT_SEED) != 0)
+		return 0;
+	(void)snprintf(d.file, sizeof d.file, "point %s", lc_hex(hex, cp->id, 16));
+	(void)snprintf(d.what, sizeof d.what, "damaged map");
+	(void)on_user(&a, NULL, cp, e);
+	describe(&a, &d, "");
+	tell(x, &d);
+	return 0;
+}
+
+int
+store_scrub(struct store *s, void (*on_damage)(void *arg, const struct damage *d), void *arg,
+            uint64_t *records, uint64_t *bytes, struct lc_err *e)
+{
+	struct scrub x = {.s = s, .on_damage = on_damage, .arg = arg};
+	struct segment_info *list;
+	uint64_t no = 1;
+	size_t n, i;
+	int rc = s->writable ? store_flush(s, e) : 0;
+
+	rc = rc != 0 ? rc : segments_list(s->segments, &list, &n, e);
+	if (rc != 0)
+		return rc;
+	for (i = 0; rc == 0 && i < n; i++, no++) {
+		for (; no < list[i].no && x.bad < MISSING_SHOWN; no++)
+			report_file(&x, no, "missing file");
+		no = list[i].no;
+		x.seg = &list[i];
+		rc = scrub_segment(&x, e);
+	}
+	lc_free(list);
+	lc_buf_free(&x.tail);
+	if (rc == 0)
+		(void)catalog_each_missing(s->catalog, report_missing, &x, NULL);
+	rc = rc != 0 ? rc : catalog_each_point(s->catalog, NULL, report_damaged, &x, e);
+	if (records != NULL)
+		*records = x.records;
+	if (bytes != NULL)
+		*bytes = x.bytes;
+	if (rc == 0 && x.bad > 0)
+		rc = lc_fail(e, LC_ECORRUPT, 0, "store %s: %" PRIu64 " damaged places", s->dir,
+		             x.bad);
+	return rc;
+}
+
+/* ---- condemning ---- */
+
+struct condemning {
+	struct store *s;
+	struct lc_buf places;   /* u64 segment, u64 offset, as in the log */
+	struct lc_buf chunks;   /* numbers, of one range */
+	struct lc_buf lines;    /* that must restart for the place in hand */
+	struct lc_buf restarts; /* RESTART entries, each behind its length */
+	uint64_t explained;     /* bytes of the range that are chunks */
+	uint8_t *payload;
+	uint64_t n;
+};
+
+#define CONDEMN_MAX 20000u /* places that fit one record */
+
+static int
+condemn_chunk(struct condemning *c, uint64_t no, struct lc_err *e)
+{
+	struct record r;
+	int rc = catalog_chunk(c->s->catalog, no, &r, e);
+
+	if (rc != 0 || r.segment == 0)
+		return rc;
+	c->explained += record_size(r.n);
+	rc = segment_read(c->s->segments, &r, c->payload, NULL);
+	if (rc != LC_ECORRUPT && rc != LC_EIO)
+		return 0;
+	c->n++;
+	rc = lc_wr64(&c->places, r.segment);
+	rc = rc != 0 ? rc : lc_wr64(&c->places, r.off);
+	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+static int
+condemn_range(struct condemning *c, const struct damage *d, struct lc_err *e)
+{
+	uint64_t no, length = d->length == 0 ? (uint64_t)INT64_MAX : d->length;
+	size_t i;
+	int rc;
+
+	c->chunks.n = 0;
+	rc = catalog_chunks_at(c->s->catalog, d->segment, d->offset, length, on_chunk, &c->chunks,
+	                       e);
+	for (i = 0; rc == 0 && i < c->chunks.n / sizeof no && c->n < CONDEMN_MAX; i++) {
+		memcpy(&no, c->chunks.p + i * sizeof no, sizeof no);
+		rc = condemn_chunk(c, no, e);
+	}
+	return rc;
+}
+
+/* ---- state ---- */
+
+static int
+restart_line(void *arg, const uint8_t line[16], struct lc_err *e)
+{
+	struct condemning *c = arg;
+	size_t i;
+
+	for (i = 0; i < c->lines.n; i += 16) {
+		if (memcmp(c->lines.p + i, line, 16) == 0)
+			return 0;
+	}
+	return lc_buf_append(&c->lines, line, 16) == 0 ? 0
+	                                               : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+struct restart_commit {
+	struct condemning *c;
+	uint64_t seq;
+};
+
+static int
+restart_of_commit(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct restart_commit *x = arg;
+
+	return cp->order / COMMIT_ENTRIES_MAX == x->seq ? restart_line(x->c, cp->line, e) : 0;
+}
+
+/* What is lost of the log besides chunks: the lines that it may have been of. */
+static int
+restart_lines(struct condemning *c, const struct damage *d, struct lc_err *e)
+{
+	struct restart_commit x = {.c = c, .seq = d->seq};
+	struct affected known = {.s = c->s};
+	uint8_t line[16];
+	int rc;
+
+	switch (d->type) {
+	case RECORD_COMMIT: /* of a point that was dropped since, perhaps: then of any line */
+		rc = catalog_each_point(c->s->catalog, NULL, restart_of_commit, &x, e);
+		return rc != 0 || c->lines.n > 0
+		           ? rc
+		           : catalog_each_line(c->s->catalog, restart_line, c, e);
+	case RECORD_MAP:
+		if (line_of_map(c->s, d, line) &&
+		    catalog_newest(c->s->catalog, line, on_point, &known, NULL) == 0) {
+			lc_buf_free(&known.ids);
+			return restart_line(c, line, e);
+		}
+		return catalog_each_line(c->s->catalog, restart_line, c, e);
+	case 0: /* anything may have been in it */
+		if (d->offset == 0 || c->explained >= d->length)
+			return 0;
+		return catalog_each_line(c->s->catalog, restart_line, c, e);
+	default:
+		return 0;
+	}
+}
+
+/* Once for each place: the next points of the lines stand by themselves, and what comes after them
+ * is sound. */
+static int
+restart_for(struct condemning *c, const struct damage *d, struct lc_err *e)
+{
+	struct catalog_place place = {.segment = d->segment, .off = d->offset};
+	int rc = catalog_restarted(c->s->catalog, &place, e);
+
+	if (rc != LC_ENOENT || c->restarts.n > RECORD_PAYLOAD_MAX / 2)
+		return rc == LC_ENOENT ? 0 : rc;
+	c->lines.n = 0;
+	rc = restart_lines(c, d, e);
+	if (rc != 0 || c->lines.n == 0)
+		return rc;
+	rc = lc_wr64(&c->restarts, 16 + c->lines.n);
+	rc = rc != 0 ? rc : lc_wr64(&c->restarts, place.segment);
+	rc = rc != 0 ? rc : lc_wr64(&c->restarts, place.off);
+	rc = rc != 0 ? rc : lc_buf_append(&c->restarts, c->lines.p, c->lines.n);
+	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+static int
+build_damage(void *arg, struct lc_buf *payload, struct lc_err *e)
+{
+	const struct condemning *c = arg;
+	struct lc_rd r = lc_rd_over(c->restarts.p, c->restarts.n);
+	int rc;
+
+	if (c->n == 0 && c->restarts.n == 0)
+		return 0;
+	rc = commit_start(payload, clock_wall_ns(), e);
+	if (rc == 0 && c->n > 0)
+		rc = commit_add(payload, COMMIT_DAMAGE, (struct lc_span){c->places.p, c->places.n},
+		                e);
+	while (rc == 0 && r.n > 0) {
+		struct lc_span body = {.n = (size_t)lc_rd64(&r)};
+
+		body.p = lc_rd_bytes(&r, body.n);
+		rc = commit_add(payload, COMMIT_RESTART, body, e);
+	}
+	return rc;
+}
+
+int
+store_condemn(struct store *s, const struct damage *list, size_t n, uint64_t *condemned,
+              struct lc_err *e)
+{
+	struct condemning c = {.s = s, .payload = lc_alloc(RECORD_PAYLOAD_MAX)};
+	size_t i;
+	int rc = 0;
+
+	if (c.payload == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	for (i = 0; rc == 0 && i < n; i++) {
+		c.explained = 0;
+		if (list[i].segment == 0)
+			continue;
+		rc = condemn_range(&c, &list[i], e);
+		rc = rc != 0 ? rc : restart_for(&c, &list[i], e);
+	}
+	rc = rc != 0 ? rc : store_commit(s, build_damage, &c, e);
+	if (condemned != NULL)
+		*condemned = c.n;
+	lc_buf_free(&c.places);
+	lc_buf_free(&c.chunks);
+	lc_buf_free(&c.lines);
+	lc_buf_free(&c.restarts);
+	lc_free(c.payload);
+	return rc;
+}

@@ -1,0 +1,87 @@
+/**
+ * seal: a window of plaintext into a CHUNK payload and back, and small sealed blobs.
+ *
+ * id = BLAKE2b-256(id key, plaintext window).  Encodings: raw, zstd; room for deltas.  Sealed with
+ * XChaCha20-Poly1305, random nonce; associated data binds version, domain, key number, encoding,
+ * raw length, id and base ids (FORMAT.md "CHUNK").  An opened chunk is hashed again: an id always
+ * names the plaintext.
+ */
+#ifndef LOCUM_SEAL_H
+#define LOCUM_SEAL_H
+
+#include <stdint.h>
+
+#include "store/base/errors.h"
+#include "store/base/memory.h"
+#include "store/keyring.h"
+
+#define WINDOW_SIZE 65536u
+#define CHUNK_ID_SIZE 32u
+#define CHUNK_HEAD_SIZE 40u /* id, raw length, number of bases, zeros */
+#define SEAL_OVERHEAD 40u   /* nonce and tag */
+#define CHUNK_PAYLOAD_MAX (CHUNK_HEAD_SIZE + 4u * CHUNK_ID_SIZE + SEAL_OVERHEAD + WINDOW_SIZE)
+
+enum chunk_encoding { CHUNK_RAW = 0, CHUNK_ZSTD = 1 }; /* 2, 3 are kept for deltas */
+
+struct sealer; /* contexts of one thread: zstd both ways, scratch; not shared */
+
+/**
+ * sealer_new(k, level, out, e):
+ * Borrows the keyring; level is zstd's (1 by default).  Some 450 KiB at level 1, all taken here.
+ */
+int sealer_new(const struct keyring *k, int level, struct sealer **out, struct lc_err *e);
+/** sealer_free(s): wipe and free; NULL is fine. */
+void sealer_free(struct sealer *s);
+
+/** seal_id(k, window, id): the id of WINDOW_SIZE bytes.  Thread: any. */
+void seal_id(const struct keyring *k, const uint8_t *window, uint8_t id[CHUNK_ID_SIZE]);
+/**
+ * seal_chunk(s, window, id, payload, n, encoding, key_number, e):
+ * Make a CHUNK payload (at most CHUNK_PAYLOAD_MAX bytes at payload).  Compressed only where that
+ * saves at least 3%.  No allocation.  LC_EKEY where the keyring has no data key.
+ */
+int seal_chunk(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
+               uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number,
+               struct lc_err *e);
+/**
+ * open_chunk(s, payload, encoding, key_number, window, id_out, e):
+ * Parse, authenticate, decode to window[WINDOW_SIZE] and check the id.  No allocation.
+ *
+ * Returns  0; LC_ECORRUPT (malformed, not authentic, or id differs); LC_EKEY (no such data key);
+ *          LC_EVERSION (an encoding that this version does not know).  On failure nothing of the
+ *          content is in window, and id_out is as it was.
+ */
+int open_chunk(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
+               uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE], struct lc_err *e);
+/** chunk_payload_id(payload): borrowed id in a payload, or NULL where it is too short. */
+const uint8_t *chunk_payload_id(struct lc_span payload);
+
+/**
+ * seal_blob(k, ad, plain, out, e):
+ * A small blob (point header, VM name): u32 key number, nonce, ciphertext and tag.  ad is bound,
+ * not stored.  Appends to *out; on failure *out is as it was.
+ */
+int seal_blob(const struct keyring *k, struct lc_span ad, struct lc_span plain, struct lc_buf *out,
+              struct lc_err *e);
+/** open_blob(k, ad, sealed, out, e): append its plaintext.  LC_ECORRUPT, LC_EKEY, LC_ENOMEM. */
+int open_blob(const struct keyring *k, struct lc_span ad, struct lc_span sealed, struct lc_buf *out,
+              struct lc_err *e);
+
+/**
+ * The set hashes over a map: a sum mod 2^256 of a hash of each row (disk id, window, chunk id; the
+ * chunk id is all zeros for a row that says zero).
+ *
+ * With the key it cannot be forged.  Without, it finds faults, not forgers: somebody who may choose
+ * ids can make rows that add up to a given sum with some 2^32 work.
+ */
+struct set_sum {
+	uint8_t v[32]; /* little-endian number */
+};
+/** set_row(key, disk, window, id, out): hash of one row; key is NULL for the keyless sum. */
+void set_row(const uint8_t *key, const uint8_t disk[16], uint64_t window,
+             const uint8_t id[CHUNK_ID_SIZE], struct set_sum *out);
+/** set_add(a, b), set_sub(a, b): a += b, a -= b. */
+void set_add(struct set_sum *a, const struct set_sum *b);
+void set_sub(struct set_sum *a, const struct set_sum *b);
+
+#endif

@@ -1,0 +1,394 @@
+/*
+ * Names, headers and single records.  Scanning is in segment_scan.c, appending in segment_append.c,
+ * taking over what a dead owner left in segment_adopt.c.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "store/base/bytes.h"
+#include "store/base/files.h"
+#include "store/segment_internal.h"
+
+#define RECORD_MAGIC 0x4345524cu /* "LREC" */
+#define FORMAT_VERSION 1u
+
+uint64_t
+record_size(uint32_t n)
+{
+	return (RECORD_HEADER_SIZE + (uint64_t)n + 7) & ~UINT64_C(7);
+}
+
+void
+record_header_encode(const struct record *r, uint64_t sum, uint8_t h[RECORD_HEADER_SIZE])
+{
+	memset(h, 0, RECORD_HEADER_SIZE);
+	lc_put32(h, RECORD_MAGIC);
+	h[4] = FORMAT_VERSION;
+	h[5] = r->type;
+	h[6] = r->encoding;
+	lc_put32(h + 8, r->n);
+	lc_put32(h + 12, r->key);
+	lc_put64(h + 16, r->seq);
+	lc_put64(h + 24, sum);
+	lc_put64(h + 40, XXH3_64bits_withSeed(h, 40, r->segment));
+}
+
+enum record_look
+record_header_decode(const uint8_t h[RECORD_HEADER_SIZE], uint64_t segment, uint64_t off,
+                     struct record *r, uint64_t *sum)
+{
+	/* Magic, version and checksum stay where they are in every version. */
+	if (lc_get32(h) != RECORD_MAGIC || lc_get64(h + 40) != XXH3_64bits_withSeed(h, 40, segment))
+		return RECORD_BAD;
+	if (h[4] > FORMAT_VERSION)
+		return RECORD_NEWER;
+	*r = (struct record){
+	    .type = h[5],
+	    .encoding = h[6],
+	    .key = lc_get32(h + 12),
+	    .n = lc_get32(h + 8),
+	    .seq = lc_get64(h + 16),
+	    .segment = segment,
+	    .off = off,
+	};
+	*sum = lc_get64(h + 24);
+	return h[4] == FORMAT_VERSION && r->n <= RECORD_PAYLOAD_MAX ? RECORD_GOOD : RECORD_BAD;
+}
+
+bool
+segment_header_decode(const uint8_t h[SEGMENT_HEADER_SIZE], struct segment_header *out)
+{
+	if (memcmp(h, SEGMENT_MAGIC, 8) != 0 || lc_get64(h + 120) != XXH3_64bits(h, 120))
+		return false;
+	out->version = lc_get16(h + 8);
+	memcpy(out->store_id, h + 16, 16);
+	memcpy(out->domain, h + 32, 16);
+	out->no = lc_get64(h + 48);
+	out->first_seq = lc_get64(h + 56);
+	out->made_ns = (int64_t)lc_get64(h + 64);
+	return out->version > 0;
+}
+
+void
+segment_header_encode(const struct segment_header *in, uint8_t h[SEGMENT_HEADER_SIZE])
+{
+	memset(h, 0, SEGMENT_HEADER_SIZE);
+	memcpy(h, SEGMENT_MAGIC, 8);
+	lc_put16(h + 8, FORMAT_VERSION);
+	lc_put32(h + 12, SEGMENT_HEADER_SIZE);
+	memcpy(h + 16, in->store_id, 16);
+	memcpy(h + 32, in->domain, 16);
+	lc_put64(h + 48, in->no);
+	lc_put64(h + 56, in->first_seq);
+	lc_put64(h + 64, (uint64_t)in->made_ns);
+	lc_put64(h + 120, XXH3_64bits(h, 120));
+}
+
+bool
+segment_header_newer(const struct segment_header *h)
+{
+	return h->version > FORMAT_VERSION;
+}
+
+const char *
+segment_name(char dst[32], uint64_t no, bool sealed)
+{
+	(void)snprintf(dst, 32, "%016" PRIx64 ".%s", no, sealed ? "seg" : "open");
+	return dst;
+}
+
+int
+segments_open(const char *dir, const uint8_t store_id[16], const uint8_t domain[16],
+              struct segments **out, struct lc_err *e)
+{
+	struct segments *s = lc_alloc(sizeof *s);
+	size_t i;
+
+	if (s != NULL) {
+		s->dir = lc_strdup(dir);
+		s->buffer = lc_alloc(APPEND_BUFFER + RECORD_PAYLOAD_MAX + 64);
+	}
+	if (s == NULL || s->dir == NULL || s->buffer == NULL) {
+		if (s != NULL) {
+			lc_free(s->dir);
+			lc_free(s->buffer);
+		}
+		lc_free(s);
+		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", dir);
+	}
+	memcpy(s->store_id, store_id, 16);
+	memcpy(s->domain, domain, 16);
+	(void)pthread_mutex_init(&s->fds_lock, NULL);
+	(void)pthread_mutex_init(&s->lock, NULL);
+	(void)pthread_cond_init(&s->idle, NULL);
+	for (i = 0; i < FD_CACHE; i++)
+		s->fds[i].fd = -1;
+	s->fd = -1;
+	s->limit = SEGMENT_SIZE;
+	*out = s;
+	return 0;
+}
+
+void
+segments_limit(struct segments *s, uint64_t bytes)
+{
+	s->limit = bytes;
+}
+
+void
+segments_close(struct segments *s)
+{
+	size_t i;
+
+	if (s == NULL)
+		return;
+	for (i = 0; i < FD_CACHE; i++)
+		fd_close(&s->fds[i].fd);
+	fd_close(&s->fd);
+	(void)pthread_mutex_destroy(&s->fds_lock);
+	(void)pthread_mutex_destroy(&s->lock);
+	(void)pthread_cond_destroy(&s->idle);
+	lc_buf_free(&s->keys);
+	lc_free(s->records);
+	lc_free(s->buffer);
+	lc_free(s->dir);
+	lc_free(s);
+}
+
+/* ---- names ---- */
+
+static bool
+parse_name(const char *name, uint64_t *no, bool *sealed)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *end = name + strspn(name, digits);
+
+	if (end != name + 16)
+		return false;
+	*no = strtoull(name, NULL, 16);
+	*sealed = strcmp(end, ".seg") == 0;
+	return *no != 0 && (*sealed || strcmp(end, ".open") == 0);
+}
+
+static int
+by_number(const void *a, const void *b)
+{
+	const struct segment_info *x = a, *y = b;
+
+	if (x->no != y->no)
+		return x->no < y->no ? -1 : 1;
+	return (int)y->sealed - (int)x->sealed;
+}
+
+/* Two names for one number are the two names of one file that was just being sealed. */
+static size_t
+without_twins(struct segment_info *list, size_t n)
+{
+	size_t i, to = 0;
+
+	for (i = 0; i < n; i++) {
+		if (i == 0 || list[i].no != list[to - 1].no)
+			list[to++] = list[i];
+	}
+	return to;
+}
+
+int
+segments_list(struct segments *s, struct segment_info **out, size_t *n, struct lc_err *e)
+{
+	struct lc_buf list = {0};
+	DIR *d = opendir(s->dir);
+	struct dirent *ent;
+	int rc = 0;
+
+	*out = NULL;
+	*n = 0;
+	if (d == NULL)
+		return lc_fail_errno(e, "%s", s->dir);
+	/* Only this thread reads d. */
+	while (rc == 0 && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+		struct segment_info si;
+		struct stat st;
+		char name[32];
+
+		memset(&si, 0, sizeof si);
+		if (!parse_name(ent->d_name, &si.no, &si.sealed))
+			continue;
+		if (fstatat(dirfd(d), ent->d_name, &st, 0) != 0) {
+			/* An open one is renamed when it is sealed. */
+			si.sealed = true;
+			if (errno != ENOENT ||
+			    fstatat(dirfd(d), segment_name(name, si.no, true), &st, 0) != 0) {
+				rc = lc_fail_errno(e, "%s/%s", s->dir, ent->d_name);
+				continue;
+			}
+		}
+		si.bytes = (uint64_t)st.st_size;
+		if (lc_buf_append(&list, &si, sizeof si) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", s->dir);
+	}
+	(void)closedir(d);
+	if (rc != 0) {
+		lc_buf_free(&list);
+		return rc;
+	}
+	*n = list.n / sizeof(struct segment_info);
+	*out = (struct segment_info *)(void *)list.p;
+	if (*n > 0) {
+		qsort(*out, *n, sizeof **out, by_number);
+		*n = without_twins(*out, *n);
+	}
+	return 0;
+}
+
+/* ---- one record ---- */
+
+int
+segment_open_fd(struct segments *s, uint64_t no, int flags, char name[32], struct lc_err *e)
+{
+	int dir = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = -1, tries;
+
+	if (dir < 0)
+		return lc_fail_errno(e, "%s", s->dir);
+	/* Sealing renames it: look twice. */
+	for (tries = 0; tries < 2 && fd < 0; tries++) {
+		fd = openat(dir, segment_name(name, no, true), flags | O_CLOEXEC);
+		if (fd < 0 && errno == ENOENT)
+			fd = openat(dir, segment_name(name, no, false), flags | O_CLOEXEC);
+	}
+	if (fd < 0)
+		fd = lc_fail_errno(e, "%s/%s", s->dir, segment_name(name, no, true));
+	(void)close(dir);
+	return fd;
+}
+
+/* A descriptor for reading, from the cache; give it back with put_fd(). */
+static int
+get_fd(struct segments *s, uint64_t no, struct open_fd **out, struct lc_err *e)
+{
+	struct open_fd *best = NULL;
+	char name[32];
+	size_t i;
+	int fd;
+
+	(void)pthread_mutex_lock(&s->fds_lock);
+	s->tick++;
+	for (i = 0; i < FD_CACHE; i++) {
+		struct open_fd *f = &s->fds[i];
+
+		if (f->fd >= 0 && f->segment == no) {
+			best = f;
+			break;
+		}
+		if (f->users == 0 &&
+		    (best == NULL || f->fd < 0 || (best->fd >= 0 && f->used_at < best->used_at)))
+			best = f;
+	}
+	if (best == NULL) {
+		(void)pthread_mutex_unlock(&s->fds_lock);
+		return lc_fail(e, LC_EBUSY, 0, "%s: too many readers at once", s->dir);
+	}
+	if (best->fd < 0 || best->segment != no) {
+		fd = segment_open_fd(s, no, O_RDONLY, name, e);
+		if (fd < 0) {
+			(void)pthread_mutex_unlock(&s->fds_lock);
+			return fd;
+		}
+		fd_close(&best->fd);
+		best->fd = fd;
+		best->segment = no;
+	}
+	best->users++;
+	best->used_at = s->tick;
+	(void)pthread_mutex_unlock(&s->fds_lock);
+	*out = best;
+	return 0;
+}
+
+static void
+put_fd(struct segments *s, struct open_fd *f)
+{
+	(void)pthread_mutex_lock(&s->fds_lock);
+	f->users--;
+	(void)pthread_mutex_unlock(&s->fds_lock);
+}
+
+static int
+check_record(struct segments *s, const struct record *want, const uint8_t *h,
+             const uint8_t *payload, struct lc_err *e)
+{
+	enum record_look look;
+	struct record r;
+	uint64_t sum;
+	char name[32];
+
+	(void)segment_name(name, want->segment, true);
+	look = record_header_decode(h, want->segment, want->off, &r, &sum);
+	if (look == RECORD_NEWER)
+		return lc_fail(e, LC_EVERSION, 0,
+		               "%s/%s: the record at offset %" PRIu64
+		               " was made by a newer version: use a newer locum",
+		               s->dir, name, want->off);
+	if (look != RECORD_GOOD || r.n != want->n)
+		return lc_fail(e, LC_ECORRUPT, 0, "%s/%s: damaged record header at offset %" PRIu64,
+		               s->dir, name, want->off);
+	if (XXH3_64bits(payload, want->n) != sum)
+		return lc_fail(e, LC_ECORRUPT, 0, "%s/%s: damaged record at offset %" PRIu64,
+		               s->dir, name, want->off);
+	return 0;
+}
+
+int
+segment_read(struct segments *s, const struct record *want, uint8_t *payload, struct lc_err *e)
+{
+	uint8_t h[RECORD_HEADER_SIZE];
+	struct lc_err err = LC_ERR_INIT;
+	struct open_fd *f = NULL;
+	char name[32];
+	int rc;
+
+	(void)segment_name(name, want->segment, true);
+	if (want->n > RECORD_PAYLOAD_MAX)
+		return lc_fail(e, LC_ECORRUPT, 0, "%s/%s: no record can have %u bytes", s->dir,
+		               name, want->n);
+	rc = get_fd(s, want->segment, &f, &err);
+	if (rc == LC_ENOENT)
+		return lc_fail(e, LC_ECORRUPT, 0, "%s/%s is missing", s->dir, name);
+	if (rc != 0) {
+		if (e != NULL && e->code == LC_OK)
+			*e = err;
+		return rc;
+	}
+	rc = file_pread_full(f->fd, h, sizeof h, want->off, name, e);
+	if (rc == 0)
+		rc = file_pread_full(f->fd, payload, want->n, want->off + RECORD_HEADER_SIZE, name,
+		                     e);
+	put_fd(s, f);
+	return rc != 0 ? rc : check_record(s, want, h, payload, e);
+}
+
+enum record_look
+segment_peek(struct segments *s, uint64_t no, uint64_t off, struct record *r)
+{
+	enum record_look look = RECORD_BAD;
+	uint8_t h[RECORD_HEADER_SIZE];
+	struct open_fd *f = NULL;
+	uint64_t sum;
+
+	memset(r, 0, sizeof *r);
+	if (get_fd(s, no, &f, NULL) != 0)
+		return RECORD_BAD;
+	if (file_pread_full(f->fd, h, sizeof h, off, "", NULL) == 0)
+		look = record_header_decode(h, no, off, r, &sum);
+	put_fd(s, f);
+	return look;
+}

@@ -1,0 +1,256 @@
+/**
+ * store: a directory of restore points.
+ *
+ * The facade of this room: everything outside uses this header (and point.h for what a point is).
+ * Writing needs the store's lock, one process at a time; reading needs none.  A reader holds a
+ * lease on its point, so that nobody drops it meanwhile.
+ *
+ * Nothing here knows an event loop; every call blocks.
+ */
+#ifndef LOCUM_STORE_H
+#define LOCUM_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/base/errors.h"
+#include "store/base/memory.h"
+#include "store/point.h"
+
+struct store;
+struct view;
+struct writer;
+
+/* ---- make and open ---- */
+
+#define STORE_PATH_MAX 4096u
+
+struct store_made {               /* what store_init() made */
+	char id[33], domain[33];  /* hex */
+	char kit[STORE_PATH_MAX]; /* the recovery kit */
+	char key[STORE_PATH_MAX]; /* the host's key file */
+};
+
+struct store_init_opts {
+	const char *dir;
+	const char *key_dir; /* where the host's key file goes: <key_dir>/<domain hex>.key */
+	const char *kit;     /* recovery kit file to write (0600, must not exist); NULL:
+	                      * ./locum-recovery-kit-<8 digits of the store's id>.txt */
+	const char *passphrase_file; /* wrap the recovery seed with the passphrase in it, or NULL */
+	struct store_made *made;     /* filled on success; may be NULL */
+};
+
+/**
+ * store_init(opts, e):
+ * Make an empty store in a new key domain.  The order is: kit, host key, store; so that no store
+ * exists whose code was never written.  On failure nothing of it is left.
+ *
+ * Returns  0; LC_EEXIST where dir is a store or not empty, or the kit is there; LC_EINVAL where the
+ *          kit would lie in the store; LC_EBUSY where another init is at it.
+ * Durable: all of it, on return of 0.
+ */
+int store_init(const struct store_init_opts *opts, struct lc_err *e);
+
+enum store_mode { STORE_READ = 0, STORE_WRITE };
+
+struct store_opts {
+	const char *dir;
+	enum store_mode mode;
+	const char *who;             /* "locum backup": for the message that a second owner gets */
+	const char *key_dir;         /* look for the host's key file here, or NULL */
+	const char *recovery_code;   /* else open with the code, or NULL */
+	const char *passphrase_file; /* else with the passphrase, or NULL */
+	bool no_key;                 /* stay blind */
+	int64_t wait_ms;             /* how long to wait for the lock */
+	uint64_t cache_bytes;        /* catalog cache, 0 = 16 MiB */
+	uint64_t segment_bytes;      /* seal segments at this size, 0 = 64 MiB (tests want less) */
+	bool rebuild;                /* a writer makes the catalog again in any case */
+};
+
+/**
+ * store_open(opts, out, e):
+ * Open.  What was appended after the catalog's last state is folded in first; a torn tail is cut
+ * (writers only).  A missing catalog is rebuilt: in place by a writer, in memory by a reader.
+ *
+ * Returns  LC_ENOENT (no store there), LC_EBUSY (another owner, named), LC_EKEY (no key, or another
+ *          domain's), LC_EVERSION (made by a newer version), LC_EACCES.
+ */
+int store_open(const struct store_opts *opts, struct store **out, struct lc_err *e);
+/** store_close(s): a writer's open segment stays open for the next one. */
+void store_close(struct store *s);
+/** store_dir(s), store_tag(s): folder; 16 hex digits of the store's id. */
+const char *store_dir(const struct store *s);
+const char *store_tag(const struct store *s);
+/** store_has_key(s): whether names and contents can be read. */
+bool store_has_key(const struct store *s);
+/** store_rebuild(opts, e): make the catalog again from the segments alone. Takes the lock. */
+int store_rebuild(const struct store_opts *opts, struct lc_err *e);
+
+struct store_key {
+	char store[33], domain[33]; /* hex */
+	char file[STORE_PATH_MAX];  /* where this host's key file is, or should be */
+	bool opens;                 /* it is there and of the store's domain */
+	char why[256];              /* else why not */
+	unsigned data_key;          /* number of its newest data key */
+	bool passphrase;            /* the store has a passphrase wrap */
+};
+/** store_key(dir, key_dir, out, e): which keys a store needs, and whether this host has them. */
+int store_key(const char *dir, const char *key_dir, struct store_key *out, struct lc_err *e);
+
+/* ---- points ---- */
+
+struct point_list {
+	struct point *points; /* oldest first, VM by VM in order of name */
+	size_t n;
+};
+
+/** store_points(s, vm, out, e): points of a VM (NULL: all).  Seeds are left out.  LC_ENOENT:
+ * unknown VM, nearest suggested. */
+int store_points(struct store *s, const char *vm, struct point_list *out, struct lc_err *e);
+void point_list_free(struct point_list *l);
+/**
+ * store_find(s, spec, out, e):
+ * "web01", "web01@latest", "web01@2026-11-22T05:00" (newest not after it), "web01@-15m",
+ * "web01@<at least 4 digits of the id>".  LC_ENOENT says what there is.  Free with point_done().
+ */
+int store_find(struct store *s, const char *spec, struct point *out, struct lc_err *e);
+/** store_drop(s, point, e): fold it into the next one of its line; LC_EBUSY where a reader has
+ * it. */
+int store_drop(struct store *s, const uint8_t point[POINT_ID_SIZE], struct lc_err *e);
+
+/* ---- reading ---- */
+
+/** store_view(s, point, out, e): open a point for reading, with a lease. */
+int store_view(struct store *s, const uint8_t point[POINT_ID_SIZE], struct view **out,
+               struct lc_err *e);
+const struct point *view_point(const struct view *v);
+#define VIEW_MAP_MAX 4096u
+/**
+ * view_map(v, disk, first, n, chunks, e):
+ * Chunk numbers of n windows (at most VIEW_MAP_MAX) from window `first` of the disk with that
+ * index; 0 = all zero.
+ * Thread: any (serialised inside; ask for many at once).
+ */
+int view_map(struct view *v, size_t disk, uint64_t first, uint32_t n, uint64_t *chunks,
+             struct lc_err *e);
+void view_close(struct view *v);
+
+struct chunk_reader; /* contexts of one thread */
+int chunk_reader_new(struct store *s, struct chunk_reader **out, struct lc_err *e);
+void chunk_reader_free(struct chunk_reader *r);
+/**
+ * chunk_read(r, chunk, window, id, e):
+ * Read, decrypt, decode and check one chunk into window[WINDOW_SIZE]; its id into id[] (may be
+ * NULL). A failure names segment file, offset and id; it never gives wrong bytes.
+ */
+int chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t *id,
+               struct lc_err *e);
+/** view_verify(v, on_progress, arg, e): read every chunk of the point, recompute ids and the set
+ * hash. */
+int view_verify(struct view *v, unsigned threads,
+                void (*on_progress)(void *arg, uint64_t done, uint64_t total), void *arg,
+                struct lc_err *e);
+
+/* ---- writing ---- */
+
+struct writer_disk {
+	const char *name;
+	uint64_t size;
+	uint8_t role;
+	const char *stamp; /* or NULL */
+};
+
+struct writer_opts {
+	const char *vm;
+	unsigned workers; /* threads that will call writer_put, each with its index */
+	int level;        /* zstd level */
+};
+
+/**
+ * writer_begin(s, opts, out, e):
+ * Start a restore point of a VM (made known to the store by its first commit).  One writer per VM
+ * at a time: LC_EBUSY.
+ */
+int writer_begin(struct store *s, const struct writer_opts *opts, struct writer **out,
+                 struct lc_err *e);
+/** writer_base(w): newest point or seed of the VM, or NULL. Borrowed. */
+const struct point *writer_base(const struct writer *w);
+/** writer_id(w): id of the point being made, POINT_ID_SIZE bytes. */
+const uint8_t *writer_id(const struct writer *w);
+/** writer_disks(w, disks, n, e): what the VM's disks are now; once, before the first put. Disks are
+ *  matched with the base's by name and role; a disk that shrank gets zero rows, one that is gone
+ *  ends. */
+int writer_disks(struct writer *w, const struct writer_disk *disks, size_t n, struct lc_err *e);
+/** writer_known(w, disk): whether the base has this disk (else every window is new). */
+bool writer_known(const struct writer *w, size_t disk);
+
+enum put_result { PUT_ZERO_SAME = 0, PUT_ZERO, PUT_SAME, PUT_KNOWN, PUT_NEW };
+/**
+ * writer_put(w, worker, disk, window, data, result, e):
+ * One window (WINDOW_SIZE bytes, the disk's last one zero-padded): zero? same as in the base?
+ * known? else compressed, sealed, appended.  Thread: any, with its own worker index; each window at
+ * most once per writer.
+ */
+int writer_put(struct writer *w, unsigned worker, size_t disk, uint64_t window, const uint8_t *data,
+               enum put_result *result, struct lc_err *e);
+/** writer_zeros(w, disk, first, n, e): a range known to be zero (a hole). Thread: any. */
+int writer_zeros(struct writer *w, size_t disk, uint64_t first, uint64_t n, struct lc_err *e);
+
+struct writer_stats {
+	uint64_t zero, same, known, fresh; /* windows */
+	uint64_t stored;                   /* bytes appended */
+};
+void writer_stats(const struct writer *w, struct writer_stats *out);
+
+struct commit_opts {
+	int64_t source_ns;
+	int64_t pause_ns;
+	uint8_t consistency;
+	bool seed;               /* an incomplete pass: covered[] says how far it came */
+	const uint64_t *covered; /* [ndisks] windows, with seed */
+	const char *definition;  /* may be NULL */
+	const char *left_out;    /* may be NULL */
+};
+/**
+ * writer_commit(w, opts, out, e):
+ * Make the point durable.  Several writers that commit at once share one flush and one transaction.
+ * out (may be NULL) is the committed point.  The writer is gone afterwards, whatever is returned.
+ *
+ * Durable: the point, on return of 0.  LC_ECONFLICT: the base is no longer the newest.
+ */
+int writer_commit(struct writer *w, const struct commit_opts *opts, struct point *out,
+                  struct lc_err *e);
+/** writer_abort(w): forget it; chunks already stored stay and are found again by the next one. */
+void writer_abort(struct writer *w);
+
+/* ---- care ---- */
+
+struct damage {
+	uint64_t segment; /* its number; 0: no place in the log */
+	int type;         /* enum record_type, 0 if that is not known */
+	uint64_t seq;     /* of the record; likewise */
+	char file[64];
+	uint64_t offset, length;
+	char what[48];     /* "chunk", "map", "commit", "unknown" */
+	char affects[256]; /* "web01/vda in 3 points, newest 2026-..." */
+};
+/** store_scrub(s, on_damage, arg, records, bytes, e): check every record, without any key. Returns
+ * LC_ECORRUPT if anything was bad. */
+int store_scrub(struct store *s, void (*on_damage)(void *arg, const struct damage *d), void *arg,
+                uint64_t *records, uint64_t *bytes, struct lc_err *e);
+/**
+ * store_condemn(s, list, n, condemned, e):
+ * Have the chunks at these places stored again by the next backup that meets their content; each is
+ * read again first.  Where maps or commits are bad, only the catalog still knows what they said:
+ * the next point of the VM stands by itself. *condemned (may be NULL) = how many chunks are bad.
+ */
+int store_condemn(struct store *s, const struct damage *list, size_t n, uint64_t *condemned,
+                  struct lc_err *e);
+
+struct store_stats {
+	uint64_t segments, bytes, chunks, points, vms, map_rows, damaged;
+	uint64_t logical; /* bytes of all disks of the newest points */
+};
+int store_stats(struct store *s, struct store_stats *out, struct lc_err *e);
+
+#endif

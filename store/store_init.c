@@ -1,0 +1,310 @@
+/*
+ * Making a store: recovery kit, host key, first segment, identity file, in that order; so that no
+ * store exists whose code was never written.  A failure takes back what was made; a kill leaves a
+ * kit that opens nothing and a folder that the next attempt takes over.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/base/bytes.h"
+#include "store/base/clock.h"
+#include "store/base/failpoint.h"
+#include "store/base/files.h"
+#include "store/commit.h"
+#include "store/kit.h"
+#include "store/store_internal.h"
+
+/* Whether a folder of segments holds one that begins as such. */
+static bool
+has_segment(const char *dir)
+{
+	uint8_t raw[SEGMENT_HEADER_SIZE];
+	struct segment_header h;
+	struct dirent *ent;
+	bool found = false;
+	DIR *d = opendir(dir);
+
+	while (d != NULL && !found &&
+	       (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+		int fd = openat(dirfd(d), ent->d_name, O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0)
+			continue;
+		found = file_pread_full(fd, raw, sizeof raw, 0, ent->d_name, NULL) == 0 &&
+		        segment_header_decode(raw, &h);
+		(void)close(fd);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	return found;
+}
+
+/* A store begins in a folder with nothing in it but what a new filesystem or a killed attempt
+ * left. */
+static int
+check_empty(const char *dir, struct lc_err *e)
+{
+	static const char *const ours[] = {".", "..", "lost+found", "lock", "segments", "keys"};
+	DIR *d = opendir(dir);
+	struct dirent *ent;
+	int rc = 0;
+
+	if (d == NULL)
+		return errno == ENOENT ? 0 : lc_fail_errno(e, "%s", dir);
+	while (rc == 0 && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+		bool known = false;
+		size_t i;
+
+		if (strcmp(ent->d_name, STORE_IDENTITY_FILE) == 0) {
+			rc = lc_fail(e, LC_EEXIST, 0, "%s is a store already", dir);
+			break;
+		}
+		for (i = 0; i < sizeof ours / sizeof ours[0]; i++)
+			known = known || strcmp(ent->d_name, ours[i]) == 0;
+		if (!known)
+			rc = lc_fail(e, LC_EEXIST, 0,
+			             "%s is not empty (%s): a store needs a folder of its own", dir,
+			             ent->d_name);
+	}
+	(void)closedir(d);
+	return rc;
+}
+
+static int
+check_no_segments(const char *dir, struct lc_err *e)
+{
+	char *path = path_join(dir, "segments");
+	int rc = 0;
+
+	if (path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	if (has_segment(path))
+		rc = lc_fail(
+		    e, LC_EEXIST, 0,
+		    "%s is a store already (its file `%s` is missing, which does not matter)", dir,
+		    STORE_IDENTITY_FILE);
+	lc_free(path);
+	return rc;
+}
+
+/* The code must not lie beside what it opens. */
+static int
+check_kit_place(const char *kit, const char *dir, struct lc_err *e)
+{
+	char *folder = path_dirname(kit);
+	char *of_kit = folder == NULL ? NULL : realpath(folder, NULL);
+	char *of_store = realpath(dir, NULL);
+	size_t n = of_store == NULL ? 0 : strlen(of_store);
+	int rc = 0;
+
+	if (of_kit == NULL && folder != NULL)
+		rc = lc_fail_errno(e, "recovery kit: %s", folder);
+	else if (of_kit == NULL || of_store == NULL)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	else if (strncmp(of_kit, of_store, n) == 0 && (of_kit[n] == '\0' || of_kit[n] == '/'))
+		rc = lc_fail(e, LC_EINVAL, 0,
+		             "the recovery kit must not lie in the store that it opens: give "
+		             "another place with --kit FILE");
+	lc_free(folder);
+	free(of_kit);
+	free(of_store);
+	return rc;
+}
+
+static int
+write_first_segment(const char *dir, const uint8_t id[16], const struct keyring *k,
+                    struct lc_err *e)
+{
+	struct record r = {.type = RECORD_COMMIT};
+	struct lc_buf keys = {0}, commit = {0};
+	struct segments *segs = NULL;
+	char *path = path_join(dir, "segments");
+	int rc;
+
+	rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : dir_make(path, 0700, e);
+	rc = rc != 0 ? rc : segments_open(path, id, keyring_domain(k), &segs, e);
+	rc = rc != 0 ? rc : keyring_encode(k, &keys, e);
+	rc = rc != 0 ? rc : segments_resume(segs, (struct lc_span){keys.p, keys.n}, 1, e);
+	rc = rc != 0 ? rc : commit_start(&commit, clock_wall_ns(), e);
+	r.n = (uint32_t)commit.n;
+	rc = rc != 0 ? rc : segments_append(segs, &r, commit.p, e);
+	rc = rc != 0 ? rc : segments_sync(segs, NULL, e);
+	segments_close(segs);
+	lc_buf_free(&keys);
+	lc_buf_free(&commit);
+	lc_free(path);
+	return rc;
+}
+
+static int
+write_passphrase(const struct store_init_opts *o, const struct keyring *k, struct lc_err *e)
+{
+	struct lc_buf pass = {0}, wrap = {0};
+	char *path = path_join(o->dir, STORE_PASSPHRASE_FILE);
+	char *dir = path_join(o->dir, "keys");
+	int rc;
+
+	rc = path == NULL || dir == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                                 : dir_make(dir, 0700, e);
+	rc = rc != 0 ? rc : store_read_passphrase(o->passphrase_file, &pass, e);
+	rc = rc != 0 ? rc : keyring_wrap_passphrase(k, (const char *)pass.p, pass.n, &wrap, e);
+	rc = rc != 0 ? rc : file_write_atomic(path, wrap.p, wrap.n, 0600, e);
+	if (pass.p != NULL)
+		explicit_bzero(pass.p, pass.cap);
+	lc_buf_free(&pass);
+	lc_buf_free(&wrap);
+	lc_free(path);
+	lc_free(dir);
+	return rc;
+}
+
+static void
+remove_in(const char *dir, const char *name)
+{
+	char *path = path_join(dir, name);
+
+	if (path != NULL && unlink(path) != 0)
+		dir_remove(path);
+	lc_free(path);
+}
+
+int
+store_identity_write(const char *dir, const uint8_t id[16], const uint8_t domain[16],
+                     struct lc_err *e)
+{
+	char hex_id[33], hex_domain[33], text[160];
+	char *path = path_join(dir, STORE_IDENTITY_FILE);
+	int rc, n;
+
+	n = snprintf(text, sizeof text, "locum store\nversion 1\nstore %s\ndomain %s\n",
+	             lc_hex(hex_id, id, 16), lc_hex(hex_domain, domain, 16));
+	rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                  : file_write_atomic(path, text, (size_t)n, 0600, e);
+	lc_free(path);
+	return rc;
+}
+
+struct making {
+	const struct store_init_opts *o;
+	char *key_path;
+	char kit[PATH_MAX];
+	char code[RECOVERY_CODE_MAX];
+	uint8_t id[16];
+	struct keyring *k;
+	bool kit_written, key_written;
+};
+
+static int
+make_keys(struct making *m, struct lc_err *e)
+{
+	char hex_id[33], hex_domain[33];
+	struct kit kit = {.code = m->code, .domain = hex_domain, .store = hex_id, .dir = m->o->dir};
+	int rc, n;
+
+	rc = keyring_new(m->code, &m->k, e);
+	if (rc != 0)
+		return rc;
+	random_bytes(m->id, sizeof m->id);
+	(void)lc_hex(hex_id, m->id, sizeof m->id);
+	(void)lc_hex(hex_domain, keyring_domain(m->k), 16);
+	n = m->o->kit != NULL
+	        ? snprintf(m->kit, sizeof m->kit, "%s", m->o->kit)
+	        : snprintf(m->kit, sizeof m->kit, "./locum-recovery-kit-%.8s.txt", hex_id);
+	if (n < 0 || (size_t)n >= sizeof m->kit)
+		return lc_fail(e, LC_EINVAL, 0, "recovery kit: the path is too long");
+	rc = check_kit_place(m->kit, m->o->dir, e);
+	rc = rc != 0 ? rc : kit_write(m->kit, &kit, e);
+	if (rc != 0)
+		return rc;
+	m->kit_written = true;
+	(void)failpoint("store.init.kit");
+	m->key_path = store_key_path(m->o->key_dir, keyring_domain(m->k));
+	rc = m->key_path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                         : keyring_save(m->k, m->key_path, e);
+	m->key_written = rc == 0;
+	return rc;
+}
+
+static int
+make_files(struct making *m, struct lc_err *e)
+{
+	int rc = 0;
+
+	(void)failpoint("store.init.key");
+	if (m->o->passphrase_file != NULL)
+		rc = write_passphrase(m->o, m->k, e);
+	rc = rc != 0 ? rc : write_first_segment(m->o->dir, m->id, m->k, e);
+	(void)failpoint("store.init.segment");
+	return rc != 0 ? rc : store_identity_write(m->o->dir, m->id, keyring_domain(m->k), e);
+}
+
+static void
+take_back(struct making *m)
+{
+	remove_in(m->o->dir, STORE_IDENTITY_FILE);
+	remove_in(m->o->dir, "segments");
+	remove_in(m->o->dir, "keys");
+	if (m->key_written)
+		(void)unlink(m->key_path);
+	if (m->kit_written)
+		(void)unlink(m->kit);
+}
+
+static void
+tell(const struct making *m)
+{
+	struct store_made *made = m->o->made;
+
+	if (made == NULL)
+		return;
+	(void)lc_hex(made->id, m->id, 16);
+	(void)lc_hex(made->domain, keyring_domain(m->k), 16);
+	(void)snprintf(made->kit, sizeof made->kit, "%s", m->kit);
+	(void)snprintf(made->key, sizeof made->key, "%s", m->key_path);
+}
+
+int
+store_init(const struct store_init_opts *o, struct lc_err *e)
+{
+	struct making *m = lc_alloc(sizeof *m);
+	char *lock_path = path_join(o->dir, "lock");
+	int lock_fd = -1, rc;
+
+	if (m == NULL || lock_path == NULL) {
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+		goto out;
+	}
+	m->o = o;
+	rc = check_empty(o->dir, e);
+	rc = rc != 0 ? rc : check_no_segments(o->dir, e);
+	rc = rc != 0 ? rc : dir_make(o->dir, 0700, e);
+	rc = rc != 0 ? rc : file_lock(lock_path, 0600, "locum store init", &lock_fd, e);
+	rc = rc != 0 ? rc : check_empty(o->dir, e); /* somebody else's may have been faster */
+	rc = rc != 0 ? rc : check_no_segments(o->dir, e);
+	if (rc != 0)
+		goto out;
+	remove_in(o->dir, "segments");
+	remove_in(o->dir, "keys");
+	rc = make_keys(m, e);
+	rc = rc != 0 ? rc : make_files(m, e);
+	if (rc == 0)
+		tell(m);
+	else
+		take_back(m);
+out:
+	if (m != NULL) {
+		explicit_bzero(m->code, sizeof m->code);
+		keyring_free(m->k);
+		lc_free(m->key_path);
+	}
+	lc_free(m);
+	lc_free(lock_path);
+	fd_close(&lock_fd);
+	return rc;
+}

@@ -1,0 +1,132 @@
+/**
+ * store_internal: what the files of the facade (store, replay, writer, view, scrub) share.  Not for
+ * other rooms.
+ *
+ * Order of locks: commit_lock, flush_lock, a writer's lock, log_lock, then the catalog's own.
+ */
+#ifndef LOCUM_STORE_INTERNAL_H
+#define LOCUM_STORE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/catalog.h"
+#include "store/fold.h"
+#include "store/idindex.h"
+#include "store/keyring.h"
+#include "store/segment.h"
+#include "store/store.h"
+
+#define STORE_IDENTITY_FILE "store"
+#define STORE_PASSPHRASE_FILE "keys/passphrase"
+#define FLUSH_BYTES (16u << 20) /* appended bytes after which a writer flushes */
+/* What the catalog's damage is of, beside types of records. */
+#define DAMAGE_MISSING 256
+#define DAMAGE_FOREIGN 257
+
+#define RECENT_KEEP 64u /* newest points whose rows stay ordered by generation */
+
+struct pending { /* appended, not yet in the catalog; in order of sequence */
+	struct pending *next;
+	struct record r;
+	struct map_record *map; /* of a MAP record, with chunk numbers */
+	struct lc_buf commit;   /* payload of a COMMIT record */
+};
+
+struct commit_wait; /* writer.c: a point that waits for its group's commit */
+
+struct store {
+	char *dir;
+	char *segments_dir;
+	char tag[17];
+	uint8_t id[16];
+	uint8_t domain[16];
+	bool writable;
+	bool identity_lost; /* it came from a segment */
+	int lock_fd;
+	struct keyring *keyring; /* NULL: blind */
+	struct segments *segments;
+	struct catalog *catalog;
+	struct idindex *index;
+	struct fold *fold;
+
+	bool broken;              /* the catalog could not follow the log */
+	pthread_mutex_t log_lock; /* appending, `pending` and `broken` */
+	struct pending *pending, **pending_tail;
+
+	pthread_mutex_t flush_lock;
+
+	pthread_mutex_t commit_lock;
+	pthread_cond_t commit_cond;
+	struct commit_wait *waiting, **waiting_tail;
+	bool committing;
+
+	pthread_mutex_t writers_lock;
+	struct writer *writers; /* one per VM at most */
+};
+
+/** store_append(s, r, payload, map, e): append a record and queue it for the catalog.  Takes map.
+ * Thread: any. */
+int store_append(struct store *s, struct record *r, const uint8_t *payload, struct map_record *map,
+                 struct lc_err *e);
+/**
+ * store_append_chunk(s, r, payload, no, e):
+ * As above for a chunk; if the same id was appended meanwhile nothing is, and *no is that one's
+ * number.
+ */
+int store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, uint64_t *no,
+                       struct lc_err *e);
+/** store_flush(s, e): make all that was appended durable, then known to the catalog. */
+int store_flush(struct store *s, struct lc_err *e);
+/**
+ * store_commit(s, build, arg, e):
+ * Flush to disk and apply; then, with every other commit shut out, build() makes the payload of a
+ * COMMIT record by what the catalog says now; that is appended, flushed and applied.  A payload
+ * that stays empty is none.
+ *
+ * Durable: the commit, on return of 0.  On failure it may be on disk or not: the next open decides.
+ */
+int store_commit(struct store *s, int (*build)(void *arg, struct lc_buf *payload, struct lc_err *e),
+                 void *arg, struct lc_err *e);
+/** store_flush_index(s, durable_upto): idindex_flush(); a failure is a warning. */
+void store_flush_index(struct store *s, uint64_t durable_upto);
+
+/** store_forget_pending(s): free what waits for the catalog; nobody else is in the store. */
+void store_forget_pending(struct store *s);
+
+/** store_identity_write(dir, id, domain, e): the identity file (FORMAT.md "Identity file"). */
+int store_identity_write(const char *dir, const uint8_t id[16], const uint8_t domain[16],
+                         struct lc_err *e);
+/** store_identity_read(s, e): s->id, domain and tag; LC_ENOENT where s->dir is no store. */
+int store_identity_read(struct store *s, struct lc_err *e);
+/** store_open_segments(s, o, e): s->segments. */
+int store_open_segments(struct store *s, const struct store_opts *o, struct lc_err *e);
+/** store_open_keys(s, o, e): s->keyring, by the way that o names; NULL with o->no_key. */
+int store_open_keys(struct store *s, const struct store_opts *o, struct lc_err *e);
+/** store_read_passphrase(path, out, e): its line without the newline.  Secret: the caller wipes
+ * it. */
+int store_read_passphrase(const char *path, struct lc_buf *out, struct lc_err *e);
+/** store_key_path(key_dir, domain): path of the host's key file, or NULL; free with lc_free(). */
+char *store_key_path(const char *key_dir, const uint8_t domain[16]);
+
+/** replay_tail(s, e): take up the log beyond the catalog's position and get ready to append. */
+int replay_tail(struct store *s, struct lc_err *e);
+/** replay_all(s, e): make the catalog from nothing; reads the indexes of sealed segments, scans
+ * where they are bad. */
+int replay_all(struct store *s, struct lc_err *e);
+/** replay_behind(s, behind, e): whether the log holds commits that the catalog does not know. */
+int replay_behind(struct store *s, bool *behind, struct lc_err *e);
+/** replay_position_ok(s, ok, e): whether the catalog is complete, up to a record that this log
+ * has. */
+int replay_position_ok(struct store *s, bool *ok, struct lc_err *e);
+
+/** store_point_of(s, cp, out, e): a catalog row as a point, opened where there is a key. */
+int store_point_of(struct store *s, const struct catalog_point *cp, struct point *out,
+                   struct lc_err *e);
+/** store_vm_name(s, vm, dst): name of a VM, or its id in hex without the key. */
+void store_vm_name(struct store *s, const struct catalog_vm *vm, char dst[POINT_NAME_MAX]);
+/** store_leased(s, point, e): LC_EBUSY if a reader has it. */
+int store_leased(struct store *s, const uint8_t point[16], struct lc_err *e);
+
+#endif

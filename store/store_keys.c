@@ -1,0 +1,178 @@
+/*
+ * The key that opens a store: from the host's key file, the recovery code or the passphrase.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/base/bytes.h"
+#include "store/base/files.h"
+#include "store/base/log.h"
+#include "store/store_internal.h"
+
+int
+store_read_passphrase(const char *path, struct lc_buf *out, struct lc_err *e)
+{
+	int rc = file_read_all(path, 4096, out, e);
+
+	if (rc != 0) {
+		(void)lc_wrap(e, "passphrase");
+		return rc;
+	}
+	while (out->n > 0 && (out->p[out->n - 1] == '\n' || out->p[out->n - 1] == '\r'))
+		out->n--;
+	if (out->n == 0)
+		return lc_fail(e, LC_EINVAL, 0, "passphrase file %s is empty", path);
+	return 0;
+}
+
+char *
+store_key_path(const char *key_dir, const uint8_t domain[16])
+{
+	char hex[33];
+
+	return lc_asprintf("%s/%s.key", key_dir, lc_hex(hex, domain, 16));
+}
+
+static int
+open_with(struct store *s, const struct store_opts *o, struct lc_span keys, struct lc_err *e)
+{
+	struct lc_buf pass = {0}, wrap = {0};
+	char *path;
+	int rc;
+
+	if (o->recovery_code != NULL)
+		return keyring_open_code(keys, o->recovery_code, &s->keyring, e);
+	path = path_join(s->dir, STORE_PASSPHRASE_FILE);
+	rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                  : file_read_all(path, 4096, &wrap, NULL);
+	if (rc != 0)
+		rc = lc_fail(e, LC_EKEY, 0,
+		             "store %s has no passphrase: use the recovery code of its kit "
+		             "(--recovery-code-file)",
+		             s->dir);
+	rc = rc != 0 ? rc : store_read_passphrase(o->passphrase_file, &pass, e);
+	rc = rc != 0 ? rc
+	             : keyring_open_passphrase(keys, (struct lc_span){wrap.p, wrap.n},
+	                                       (const char *)pass.p, pass.n, &s->keyring, e);
+	if (pass.p != NULL)
+		explicit_bzero(pass.p, pass.cap);
+	lc_buf_free(&pass);
+	lc_buf_free(&wrap);
+	lc_free(path);
+	return rc;
+}
+
+/* With the code or the passphrase.  The newest segment whose seals open gives the keyring; the
+ * others add data keys that a writer had who did not know of all. */
+static int
+open_seals(struct store *s, const struct store_opts *o, struct lc_err *e)
+{
+	struct lc_err err = LC_ERR_INIT;
+	struct segment_info *list;
+	struct lc_buf keys = {0};
+	size_t n, i;
+	int rc;
+
+	rc = segments_list(s->segments, &list, &n, e);
+	if (rc != 0)
+		return rc;
+	for (i = n; i > 0 && (rc == 0 || rc == LC_ECORRUPT); i--) {
+		struct lc_span span;
+
+		keys.n = 0;
+		if (segment_keys(s->segments, &list[i - 1], &keys, NULL) != 0)
+			continue;
+		span = (struct lc_span){keys.p, keys.n};
+		lc_err_clear(&err);
+		if (s->keyring == NULL)
+			rc = open_with(s, o, span, &err);
+		else if (keyring_add(s->keyring, span, &err) != 0)
+			log_warn("store %s: keys of segment %016" PRIx64 ": %s", s->dir,
+			         list[i - 1].no, err.msg);
+	}
+	lc_free(list);
+	lc_buf_free(&keys);
+	if (s->keyring != NULL)
+		return 0;
+	if (rc != 0)
+		return lc_fail(e, (enum lc_code)rc, 0, "%s", err.msg);
+	return lc_fail(e, LC_ECORRUPT, 0, "store %s: no segment has readable keys", s->dir);
+}
+
+int
+store_open_keys(struct store *s, const struct store_opts *o, struct lc_err *e)
+{
+	char hex[33];
+	char *path;
+	int rc;
+
+	if (o->no_key)
+		return 0;
+	if (o->recovery_code != NULL || o->passphrase_file != NULL)
+		return open_seals(s, o, e);
+	if (o->key_dir == NULL)
+		return lc_fail(e, LC_EKEY, 0, "store %s: no key given", s->dir);
+	path = store_key_path(o->key_dir, s->domain);
+	if (path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = keyring_load(path, &s->keyring, e);
+	if (rc == LC_ENOENT) {
+		lc_err_clear(e);
+		rc = lc_fail(
+		    e, LC_EKEY, 0,
+		    "no key for store %s on this host (%s is not there): give the recovery "
+		    "code of its kit with --recovery-code-file",
+		    s->dir, path);
+	} else if (rc == 0 && memcmp(keyring_domain(s->keyring), s->domain, 16) != 0) {
+		rc = lc_fail(e, LC_EKEY, 0, "key file %s is not of key domain %s", path,
+		             lc_hex(hex, s->domain, 16));
+	}
+	lc_free(path);
+	return rc;
+}
+
+int
+store_key(const char *dir, const char *key_dir, struct store_key *out, struct lc_err *e)
+{
+	struct store *s = lc_alloc(sizeof *s);
+	struct lc_err err = LC_ERR_INIT;
+	struct keyring *k = NULL;
+	char *path = NULL, *wrap = path_join(dir, STORE_PASSPHRASE_FILE);
+	int rc = 0;
+
+	memset(out, 0, sizeof *out);
+	if (s != NULL) {
+		s->dir = lc_strdup(dir);
+		s->segments_dir = path_join(dir, "segments");
+	}
+	if (s == NULL || wrap == NULL || s->dir == NULL || s->segments_dir == NULL)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = rc != 0 ? rc : store_identity_read(s, e);
+	path = rc != 0 ? NULL : store_key_path(key_dir, s->domain);
+	if (rc == 0 && path == NULL)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	if (rc == 0) {
+		(void)lc_hex(out->store, s->id, 16);
+		(void)lc_hex(out->domain, s->domain, 16);
+		(void)snprintf(out->file, sizeof out->file, "%s", path);
+		out->passphrase = access(wrap, F_OK) == 0;
+		out->opens = keyring_load(path, &k, &err) == 0 &&
+		             memcmp(keyring_domain(k), s->domain, 16) == 0;
+		if (k != NULL)
+			out->data_key = keyring_data_number(k);
+		if (!out->opens)
+			(void)snprintf(out->why, sizeof out->why, "%s",
+			               err.code == LC_OK ? "it is of another key domain" : err.msg);
+	}
+	keyring_free(k);
+	lc_free(path);
+	lc_free(wrap);
+	if (s != NULL) {
+		lc_free(s->dir);
+		lc_free(s->segments_dir);
+	}
+	lc_free(s);
+	return rc;
+}

@@ -1,0 +1,264 @@
+/*
+ * The log from the facade's side: append, make durable, let the catalog know.
+ *
+ * Happy path of a commit: flush what was appended, let the catalog know, append the COMMIT record,
+ * flush it, let the catalog know.  What was appended waits in `pending` until it is durable.
+ *
+ * After any failure of the log or of the catalog the store is closed for writing: what reached the
+ * disk is found out by opening it again, and until then nothing more is promised.
+ */
+#include <string.h>
+
+#include "store/base/failpoint.h"
+#include "store/base/log.h"
+#include "store/store_internal.h"
+
+static void
+free_pending(struct pending *p)
+{
+	struct pending *next;
+
+	for (; p != NULL; p = next) {
+		next = p->next;
+		lc_free(p->map);
+		lc_buf_free(&p->commit);
+		lc_free(p);
+	}
+}
+
+static int
+refuse(const struct store *s, struct lc_err *e)
+{
+	return lc_fail(e, LC_EIO, 0,
+	               "store %s: an earlier failure closed it for writing; open it again", s->dir);
+}
+
+/* log_lock is held. */
+static int
+append_locked(struct store *s, struct record *r, const uint8_t *payload, struct map_record *map,
+              struct lc_err *e)
+{
+	struct pending *p = lc_alloc(sizeof *p);
+	int rc;
+
+	if (p == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "store %s: out of memory", s->dir);
+	if (s->broken)
+		rc = refuse(s, e);
+	else if (r->type == RECORD_COMMIT && lc_buf_append(&p->commit, payload, r->n) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "store %s: out of memory", s->dir);
+	else
+		rc = segments_append(s->segments, r, payload, e);
+	if (rc != 0) {
+		(void)lc_wrap(e, "store");
+		free_pending(p);
+		return rc;
+	}
+	p->r = *r;
+	p->map = map;
+	*s->pending_tail = p;
+	s->pending_tail = &p->next;
+	return 0;
+}
+
+void
+store_forget_pending(struct store *s)
+{
+	free_pending(s->pending);
+	s->pending = NULL;
+	s->pending_tail = &s->pending;
+}
+
+int
+store_append(struct store *s, struct record *r, const uint8_t *payload, struct map_record *map,
+             struct lc_err *e)
+{
+	int rc;
+
+	(void)pthread_mutex_lock(&s->log_lock);
+	rc = append_locked(s, r, payload, map, e);
+	(void)pthread_mutex_unlock(&s->log_lock);
+	if (rc != 0)
+		lc_free(map);
+	return rc;
+}
+
+int
+store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, uint64_t *no,
+                   struct lc_err *e)
+{
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&s->log_lock);
+	/* Another worker may have met the same content a moment ago. */
+	if (s->fold->missing || idindex_find(s->index, r->id, no) != IDINDEX_FOUND) {
+		rc = append_locked(s, r, payload, NULL, e);
+		if (rc == 0) {
+			*no = r->seq;
+			idindex_add(s->index, r->id, r->seq);
+		}
+	}
+	(void)pthread_mutex_unlock(&s->log_lock);
+	if (rc == 0 && segments_unsynced(s->segments) >= FLUSH_BYTES &&
+	    pthread_mutex_trylock(&s->flush_lock) == 0) {
+		(void)pthread_mutex_unlock(&s->flush_lock);
+		rc = store_flush(s, e);
+	}
+	return rc;
+}
+
+static int
+apply_pending(struct store *s, const struct pending *p, struct lc_err *e)
+{
+	switch (p->r.type) {
+	case RECORD_CHUNK:
+		return fold_chunk(s->fold, &p->r, e);
+	case RECORD_MAP:
+		return fold_map(s->fold, p->map, e);
+	case RECORD_COMMIT:
+		return fold_commit(s->fold, p->r.seq, (struct lc_span){p->commit.p, p->commit.n},
+		                   e);
+	default:
+		return 0;
+	}
+}
+
+/* Take what is durable off the list. */
+static struct pending *
+take_durable(struct store *s, uint64_t upto)
+{
+	struct pending *list, **end;
+
+	(void)pthread_mutex_lock(&s->log_lock);
+	list = s->pending;
+	for (end = &list; *end != NULL && (*end)->r.seq <= upto; end = &(*end)->next)
+		;
+	s->pending = *end;
+	if (s->pending == NULL)
+		s->pending_tail = &s->pending;
+	*end = NULL;
+	(void)pthread_mutex_unlock(&s->log_lock);
+	return list;
+}
+
+static int
+apply_list(struct store *s, const struct pending *list, uint64_t *last_seq, struct lc_err *e)
+{
+	struct catalog_position pos = {0};
+	const struct pending *p;
+	int rc = catalog_begin(s->catalog, e), fail;
+
+	if (rc != 0)
+		return rc;
+	fail = failpoint("store.apply");
+	if (fail != 0)
+		rc = lc_fail(e, LC_EIO, fail, "catalog of store %s", s->dir);
+	for (p = list; rc == 0 && p != NULL; p = p->next) {
+		rc = apply_pending(s, p, e);
+		pos.segment = p->r.segment;
+		pos.off = p->r.off + record_size(p->r.n);
+		pos.last_off = p->r.off;
+		pos.last_seq = *last_seq = p->r.seq;
+	}
+	rc = rc != 0 ? rc : catalog_set_position(s->catalog, &pos, e);
+	if (rc != 0) {
+		catalog_rollback(s->catalog);
+		return rc;
+	}
+	return catalog_commit(s->catalog, e);
+}
+
+void
+store_flush_index(struct store *s, uint64_t durable_upto)
+{
+	struct lc_err err = LC_ERR_INIT;
+
+	/* It may forget: then a chunk is stored twice. */
+	if (idindex_flush(s->index, durable_upto, &err) != 0)
+		log_warn("store %s: %s", s->dir, err.msg);
+}
+
+/* Everything up to sequence `upto` is durable: let the catalog know.  flush_lock is held. */
+static int
+apply_durable(struct store *s, uint64_t upto, struct lc_err *e)
+{
+	struct pending *list;
+	uint64_t last_seq = 0;
+	bool broken;
+	int rc;
+
+	(void)pthread_mutex_lock(&s->log_lock);
+	broken = s->broken;
+	(void)pthread_mutex_unlock(&s->log_lock);
+	/* The catalog lacks what came before: its position must not pass that. */
+	if (broken)
+		return refuse(s, e);
+	list = take_durable(s, upto);
+	if (list == NULL)
+		return 0;
+	rc = apply_list(s, list, &last_seq, e);
+	free_pending(list);
+	if (rc == 0) {
+		store_flush_index(s, last_seq);
+		return 0;
+	}
+	(void)pthread_mutex_lock(&s->log_lock);
+	s->broken = true;
+	(void)pthread_mutex_unlock(&s->log_lock);
+	return rc;
+}
+
+int
+store_flush(struct store *s, struct lc_err *e)
+{
+	uint64_t upto;
+	int rc;
+
+	(void)pthread_mutex_lock(&s->flush_lock);
+	rc = segments_sync(s->segments, &upto, e);
+	rc = rc != 0 ? rc : apply_durable(s, upto, e);
+	(void)pthread_mutex_unlock(&s->flush_lock);
+	return rc;
+}
+
+/* A commit follows only what is durable; others went on appending since the last flush. */
+static int
+append_commit(struct store *s, const struct lc_buf *payload, struct lc_err *e)
+{
+	struct record r = {.type = RECORD_COMMIT, .n = (uint32_t)payload->n};
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&s->log_lock);
+	if (segments_unsynced(s->segments) > 0)
+		rc = segments_sync(s->segments, NULL, e);
+	rc = rc != 0 ? rc : append_locked(s, &r, payload->p, NULL, e);
+	(void)pthread_mutex_unlock(&s->log_lock);
+	return rc;
+}
+
+int
+store_commit(struct store *s, int (*build)(void *arg, struct lc_buf *payload, struct lc_err *e),
+             void *arg, struct lc_err *e)
+{
+	struct lc_buf payload = {0};
+	uint64_t upto;
+	int rc;
+
+	(void)pthread_mutex_lock(&s->flush_lock);
+	(void)failpoint("commit.begin");
+	rc = segments_sync(s->segments, &upto, e);
+	(void)failpoint("commit.data-durable");
+	rc = rc != 0 ? rc : apply_durable(s, upto, e);
+	rc = rc != 0 ? rc : build(arg, &payload, e);
+	if (rc == 0 && payload.n > 0) {
+		rc = append_commit(s, &payload, e);
+		(void)failpoint("commit.appended");
+		rc = rc != 0 ? rc : segments_sync(s->segments, &upto, e);
+		(void)failpoint("commit.durable");
+		rc = rc != 0 ? rc : apply_durable(s, upto, e);
+		(void)failpoint("commit.applied");
+	}
+	(void)pthread_mutex_unlock(&s->flush_lock);
+	lc_buf_free(&payload);
+	return rc;
+}

@@ -1,0 +1,376 @@
+/*
+ * The points of a store: list, find, drop, count.
+ */
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/base/bytes.h"
+#include "store/base/cli.h"
+#include "store/base/clock.h"
+#include "store/base/log.h"
+#include "store/commit.h"
+#include "store/store_internal.h"
+
+void
+store_vm_name(struct store *s, const struct catalog_vm *vm, char dst[POINT_NAME_MAX])
+{
+	struct lc_buf name = {0};
+
+	(void)lc_hex(dst, vm->id, 16);
+	if (s->keyring != NULL &&
+	    open_blob(s->keyring, (struct lc_span){vm->id, 16}, vm->sealed, &name, NULL) == 0 &&
+	    name.n < POINT_NAME_MAX) {
+		memcpy(dst, name.p, name.n);
+		dst[name.n] = '\0';
+	}
+	lc_buf_free(&name);
+}
+
+int
+store_point_of(struct store *s, const struct catalog_point *cp, struct point *out, struct lc_err *e)
+{
+	char hex[33];
+	struct lc_span sealed;
+	int rc = point_decode(cp->entry, out, &sealed, e);
+
+	if (rc != 0)
+		return rc;
+	memcpy(out->vm_id, cp->vm, 16);
+	out->flags = cp->flags;
+	out->commit_ns = cp->commit_ns;
+	if (s->keyring == NULL)
+		return 0;
+	rc = point_open_header(s->keyring, sealed, out, e);
+	if (rc != 0) {
+		point_done(out);
+		(void)lc_wrap(e, "store %s: point %s", s->dir, lc_hex(hex, cp->id, 16));
+	}
+	return rc;
+}
+
+struct listing {
+	struct store *s;
+	const char *vm;       /* wanted, or NULL */
+	const char *name;     /* of the VM that is being listed */
+	struct lc_buf points; /* struct point[] */
+	struct lc_buf vms;    /* struct listed_vm[] */
+};
+
+struct listed_vm {
+	uint8_t id[16], line[16];
+	char name[POINT_NAME_MAX];
+};
+
+static int
+list_vm(void *arg, const struct catalog_vm *vm, struct lc_err *e)
+{
+	struct listing *l = arg;
+	struct listed_vm v;
+
+	memset(&v, 0, sizeof v);
+	memcpy(v.id, vm->id, 16);
+	memcpy(v.line, vm->line, 16);
+	store_vm_name(l->s, vm, v.name);
+	return lc_buf_append(&l->vms, &v, sizeof v) == 0
+	           ? 0
+	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+/* A point whose header does not open, or is of another VM than the log says, is shown as damaged:
+ * it must not hide the others. */
+static int
+damaged_point(const struct listing *l, const struct catalog_point *cp, struct point *p,
+              struct lc_err *e)
+{
+	struct lc_span sealed;
+	int rc = point_decode(cp->entry, p, &sealed, e);
+
+	if (rc != 0)
+		return rc;
+	memcpy(p->vm_id, cp->vm, 16);
+	(void)snprintf(p->vm, sizeof p->vm, "%s", l->name);
+	p->flags = cp->flags | POINT_MAP_DAMAGED;
+	p->commit_ns = cp->commit_ns;
+	return 0;
+}
+
+static int
+list_point(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct lc_err err = LC_ERR_INIT;
+	struct listing *l = arg;
+	struct point p;
+	int rc;
+
+	if ((cp->flags & POINT_SEED) != 0)
+		return 0;
+	rc = store_point_of(l->s, cp, &p, &err);
+	if (rc == 0 && p.opened && strcmp(p.vm, l->name) != 0) {
+		point_done(&p);
+		rc = lc_fail(&err, LC_ECORRUPT, 0, "a restore point of %s in the place of %s's",
+		             p.vm, l->name);
+	}
+	if (rc == LC_ECORRUPT || rc == LC_EKEY) {
+		log_warn("%s", err.msg);
+		rc = damaged_point(l, cp, &p, e);
+	} else if (rc != 0 && e != NULL) {
+		*e = err;
+	}
+	if (rc != 0)
+		return rc;
+	if (lc_buf_append(&l->points, &p, sizeof p) != 0) {
+		point_done(&p);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	return 0;
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+	const struct listed_vm *x = a, *y = b;
+
+	return strcmp(x->name, y->name);
+}
+
+static int
+unknown_vm(struct store *s, const char *vm, const struct listed_vm *vms, size_t n, struct lc_err *e)
+{
+	const char **names = lc_alloc_array(n, sizeof *names);
+	const char *near = NULL;
+	size_t i;
+
+	for (i = 0; names != NULL && i < n; i++)
+		names[i] = vms[i].name;
+	if (names != NULL)
+		near = cli_nearest(vm, names, n);
+	lc_free(names);
+	if (near != NULL)
+		(void)lc_fail(e, LC_ENOENT, 0, "store %s has no VM %s; did you mean %s?", s->dir,
+		              vm, near);
+	else
+		(void)lc_fail(e, LC_ENOENT, 0, "store %s has no VM %s (see: locum points)", s->dir,
+		              vm);
+	return LC_ENOENT;
+}
+
+int
+store_points(struct store *s, const char *vm, struct point_list *out, struct lc_err *e)
+{
+	struct listing l = {.s = s, .vm = vm};
+	struct listed_vm *vms;
+	bool found = vm == NULL;
+	size_t i, n;
+	int rc;
+
+	out->points = NULL;
+	out->n = 0;
+	rc = catalog_each_vm(s->catalog, list_vm, &l, e);
+	vms = (struct listed_vm *)(void *)l.vms.p;
+	n = l.vms.n / sizeof *vms;
+	if (rc == 0 && n > 0)
+		qsort(vms, n, sizeof *vms, by_name);
+	for (i = 0; rc == 0 && i < n; i++) {
+		if (vm != NULL && strcmp(vm, vms[i].name) != 0)
+			continue;
+		found = true;
+		l.name = vms[i].name;
+		rc = catalog_each_point(s->catalog, vms[i].line, list_point, &l, e);
+	}
+	if (rc == 0 && !found)
+		rc = unknown_vm(s, vm, vms, n, e);
+	lc_buf_free(&l.vms);
+	out->points = (struct point *)(void *)l.points.p;
+	out->n = l.points.n / sizeof(struct point);
+	if (rc != 0)
+		point_list_free(out);
+	return rc;
+}
+
+void
+point_list_free(struct point_list *l)
+{
+	size_t i;
+
+	for (i = 0; i < l->n; i++)
+		point_done(&l->points[i]);
+	lc_free(l->points);
+	l->points = NULL;
+	l->n = 0;
+}
+
+/* The point of the list that `when` names: a time, an age, or digits of its id. */
+static int
+choose(const struct point_list *l, const char *vm, const char *when, size_t *out, struct lc_err *e)
+{
+	char hex[33], newest[32], oldest[32];
+	size_t i, hits = 0, len = strlen(when);
+	int64_t limit = 0, age;
+	bool timed;
+
+	if (l->n == 0)
+		return lc_fail(e, LC_ENOENT, 0, "%s has no restore points yet", vm);
+	*out = l->n - 1;
+	if (*when == '\0' || strcmp(when, "latest") == 0)
+		return 0;
+	timed = clock_parse(when, &limit);
+	if (!timed && when[0] == '-' && clock_parse_duration(when + 1, &age)) {
+		limit = clock_wall_ns() - age;
+		timed = true;
+	}
+	if (timed) {
+		for (i = l->n; i > 0; i--) {
+			if (l->points[i - 1].source_ns <= limit) {
+				*out = i - 1;
+				return 0;
+			}
+		}
+		return lc_fail(e, LC_ENOENT, 0, "%s has no point as old as %s; its oldest is of %s",
+		               vm, when,
+		               clock_format(oldest, sizeof oldest, l->points[0].source_ns));
+	}
+	for (i = 0; len >= 4 && len <= 32 && i < l->n; i++) {
+		if (strncasecmp(lc_hex(hex, l->points[i].id, 16), when, len) == 0) {
+			*out = i;
+			hits++;
+		}
+	}
+	if (hits == 1)
+		return 0;
+	if (hits > 1)
+		return lc_fail(e, LC_EINVAL, 0,
+		               "%s@%s: %zu points begin like that, give more digits", vm, when,
+		               hits);
+	return lc_fail(e, LC_ENOENT, 0,
+	               "%s has no point %s; it has %zu, from %s to %s (see: locum points %s)", vm,
+	               when, l->n, clock_format(oldest, sizeof oldest, l->points[0].source_ns),
+	               clock_format(newest, sizeof newest, l->points[l->n - 1].source_ns), vm);
+}
+
+int
+store_find(struct store *s, const char *spec, struct point *out, struct lc_err *e)
+{
+	const char *at = strrchr(spec, '@');
+	size_t n = at == NULL ? strlen(spec) : (size_t)(at - spec);
+	char vm[POINT_NAME_MAX];
+	struct point_list l;
+	size_t pick = 0;
+	int rc;
+
+	if (n == 0 || n >= sizeof vm)
+		return lc_fail(e, LC_EINVAL, 0, "%s is no name of a VM or restore point", spec);
+	memcpy(vm, spec, n);
+	vm[n] = '\0';
+	rc = store_points(s, vm, &l, e);
+	if (rc != 0)
+		return rc;
+	rc = choose(&l, vm, at == NULL ? "" : at + 1, &pick, e);
+	if (rc == 0) {
+		*out = l.points[pick];
+		l.points[pick].definition = NULL; /* given away */
+		l.points[pick].left_out = NULL;
+	}
+	point_list_free(&l);
+	return rc;
+}
+
+static int
+exists(void *arg, const struct catalog_point *p, struct lc_err *e)
+{
+	(void)arg;
+	(void)p;
+	(void)e;
+	return 0;
+}
+
+struct dropping {
+	struct store *s;
+	const uint8_t *id;
+};
+
+static int
+build_drop(void *arg, struct lc_buf *payload, struct lc_err *e)
+{
+	struct dropping *d = arg;
+	char hex[33];
+	int rc;
+
+	rc = catalog_point(d->s->catalog, d->id, exists, NULL, e);
+	if (rc == LC_ENOENT)
+		return lc_fail(e, LC_ENOENT, 0, "store %s has no point %s", d->s->dir,
+		               lc_hex(hex, d->id, 16));
+	rc = rc != 0 ? rc : store_leased(d->s, d->id, e);
+	rc = rc != 0 ? rc : commit_start(payload, clock_wall_ns(), e);
+	return rc != 0
+	           ? rc
+	           : commit_add(payload, COMMIT_DROP, (struct lc_span){d->id, POINT_ID_SIZE}, e);
+}
+
+int
+store_drop(struct store *s, const uint8_t point[POINT_ID_SIZE], struct lc_err *e)
+{
+	struct dropping d = {.s = s, .id = point};
+
+	return store_commit(s, build_drop, &d, e);
+}
+
+struct stats_sum {
+	struct store *s;
+	uint64_t logical;
+};
+
+static int
+sum_newest(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct stats_sum *x = arg;
+	struct lc_span sealed;
+	struct point *p = lc_alloc(sizeof *p);
+	size_t i;
+	int rc;
+
+	if (p == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = point_decode(cp->entry, p, &sealed, e);
+	for (i = 0; rc == 0 && i < p->ndisks; i++)
+		x->logical += p->disks[i].size;
+	lc_free(p);
+	return rc;
+}
+
+static int
+sum_vm(void *arg, const struct catalog_vm *vm, struct lc_err *e)
+{
+	struct stats_sum *x = arg;
+	int rc = catalog_newest(x->s->catalog, vm->line, sum_newest, x, e);
+
+	return rc == LC_ENOENT ? 0 : rc;
+}
+
+int
+store_stats(struct store *s, struct store_stats *out, struct lc_err *e)
+{
+	struct catalog_counts counts;
+	struct stats_sum sum = {.s = s};
+	struct segment_info *list;
+	size_t n, i;
+	int rc;
+
+	memset(out, 0, sizeof *out);
+	rc = catalog_counts(s->catalog, &counts, e);
+	rc = rc != 0 ? rc : catalog_each_vm(s->catalog, sum_vm, &sum, e);
+	rc = rc != 0 ? rc : segments_list(s->segments, &list, &n, e);
+	if (rc != 0)
+		return rc;
+	for (i = 0; i < n; i++)
+		out->bytes += list[i].bytes;
+	lc_free(list);
+	out->segments = n;
+	out->chunks = counts.chunks;
+	out->points = counts.points;
+	out->vms = counts.vms;
+	out->map_rows = counts.rows;
+	out->damaged = counts.damaged;
+	out->logical = sum.logical;
+	return 0;
+}

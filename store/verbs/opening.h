@@ -1,0 +1,42 @@
+/**
+ * opening: what the verbs of this room begin with: settings, then the store.
+ */
+#ifndef LOCUM_STORE_OPENING_H
+#define LOCUM_STORE_OPENING_H
+
+#include <stdbool.h>
+
+#include "agent/hypervisor/settings.h"
+#include "store/base/cli.h"
+#include "store/base/errors.h"
+#include "store/store.h"
+
+/* Options by which a verb is told where the key is; entries for its table. */
+#define OPENING_OPTIONS                                                                   \
+	{.name = "recovery-code-file",                                                    \
+	 .arg = "FILE",                                                                   \
+	 .help = "open the store with the recovery code in it (the recovery kit)"},       \
+	{                                                                                 \
+		.name = "passphrase-file", .arg = "FILE", .env = "LOCUM_PASSPHRASE_FILE", \
+		.help = "open the store with the passphrase in it"                        \
+	}
+
+struct opening {
+	struct settings settings;
+	struct store *store; /* NULL until opening_store() */
+};
+
+/** opening_settings(a, o, e): read the settings; o needs opening_done() in every case. */
+int opening_settings(const struct cli_args *a, struct opening *o, struct lc_err *e);
+/**
+ * opening_store(a, o, mode, who, blind, e):
+ * Open the store that the settings name.  Where `blind` is set, a host without its key opens it all
+ * the same, unless the arguments name a code or a passphrase.
+ */
+int opening_store(const struct cli_args *a, struct opening *o, enum store_mode mode,
+                  const char *who, bool blind, struct lc_err *e);
+/** opening_rebuild(a, o, e): make the catalog of that store again, with a key or without. */
+int opening_rebuild(const struct cli_args *a, struct opening *o, struct lc_err *e);
+void opening_done(struct opening *o);
+
+#endif

@@ -1,0 +1,396 @@
+/*
+ * Reading a restore point: a lease, its map, its chunks.
+ */
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "store/base/bytes.h"
+#include "store/base/files.h"
+#include "store/base/log.h"
+#include "store/store_internal.h"
+
+struct view {
+	struct store *s;
+	struct point p;
+	int lease_fd; /* -1 where the store can't be written: nobody drops points there */
+	char *lease_path;
+};
+
+struct chunk_reader {
+	struct store *s;
+	struct sealer *sealer;
+	uint8_t payload[RECORD_PAYLOAD_MAX];
+};
+
+/* ---- leases: leases/<point>.<random>, locked as long as the reader lives ---- */
+
+static int
+take_lease(struct view *v, struct lc_err *e)
+{
+	char hex[33], tail[17];
+	uint8_t rnd[8];
+	char *dir = path_join(v->s->dir, "leases");
+	int rc = 0;
+
+	if (dir == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	random_bytes(rnd, sizeof rnd);
+	v->lease_path = lc_asprintf("%s/%s.%s", dir, lc_hex(hex, v->p.id, 16),
+	                            lc_hex(tail, rnd, sizeof rnd));
+	if (v->lease_path == NULL)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	else if (dir_make(dir, 0700, NULL) != 0)
+		log_debug("store %s: no lease, the folder can't be written", v->s->dir);
+	else
+		rc = file_lock(v->lease_path, 0600, "a reader", &v->lease_fd, NULL);
+	/* Where no lease can be taken nobody can drop the point either. */
+	lc_free(dir);
+	return rc == LC_ENOMEM ? rc : 0;
+}
+
+int
+store_leased(struct store *s, const uint8_t point[16], struct lc_err *e)
+{
+	char hex[33];
+	char *dir = path_join(s->dir, "leases");
+	struct dirent *ent;
+	DIR *d;
+	int rc = 0;
+
+	if (dir == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	(void)lc_hex(hex, point, 16);
+	d = opendir(dir);
+	lc_free(dir);
+	while (d != NULL && rc == 0 &&
+	       (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+		int fd;
+
+		if (strncmp(ent->d_name, hex, 32) != 0)
+			continue;
+		fd = openat(dirfd(d), ent->d_name, O_RDWR | O_CLOEXEC);
+		if (fd < 0) {
+			if (errno != ENOENT) /* another user's: nobody knows whether it lives */
+				rc = lc_fail_errno(e, "lease %s", ent->d_name);
+			continue;
+		}
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			(void)unlinkat(dirfd(d), ent->d_name, 0); /* its reader is dead */
+		else
+			rc = lc_fail(e, LC_EBUSY, 0,
+			             "restore point %.8s is being read (booted, restored or "
+			             "verified): stop that first",
+			             hex);
+		(void)close(fd);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	return rc;
+}
+
+/* ---- views ---- */
+
+static int
+open_view(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct view *v = arg;
+
+	return store_point_of(v->s, cp, &v->p, e);
+}
+
+int
+store_view(struct store *s, const uint8_t point[POINT_ID_SIZE], struct view **out, struct lc_err *e)
+{
+	struct view *v = lc_alloc(sizeof *v);
+	char hex[33];
+	int rc;
+
+	if (v == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	v->s = s;
+	v->lease_fd = -1;
+	memcpy(v->p.id, point, POINT_ID_SIZE);
+	/* The lease first: between the two looks nobody drops it. */
+	rc = take_lease(v, e);
+	rc = rc != 0 ? rc : catalog_point(s->catalog, point, open_view, v, e);
+	if (rc == LC_ENOENT)
+		rc = lc_fail(e, LC_ENOENT, 0, "store %s has no point %s", s->dir,
+		             lc_hex(hex, point, 16));
+	if (rc == 0 && (v->p.flags & POINT_MAP_DAMAGED) != 0)
+		rc = lc_fail(
+		    e, LC_ECORRUPT, 0,
+		    "restore point %s of %s: a part of its map was damaged, its disks can't "
+		    "be trusted; take another point (see: locum scrub)",
+		    lc_hex(hex, point, 4), v->p.vm);
+	if (rc != 0) {
+		view_close(v);
+		return rc;
+	}
+	*out = v;
+	return 0;
+}
+
+const struct point *
+view_point(const struct view *v)
+{
+	return &v->p;
+}
+
+int
+view_map(struct view *v, size_t disk, uint64_t first, uint32_t n, uint64_t *chunks,
+         struct lc_err *e)
+{
+	assert(disk < v->p.ndisks && n <= VIEW_MAP_MAX);
+	return catalog_map(v->s->catalog, v->p.id, v->p.disks[disk].id, first, n, chunks, e);
+}
+
+void
+view_close(struct view *v)
+{
+	if (v == NULL)
+		return;
+	if (v->lease_fd >= 0 && v->lease_path != NULL)
+		(void)unlink(v->lease_path);
+	fd_close(&v->lease_fd);
+	lc_free(v->lease_path);
+	point_done(&v->p);
+	lc_free(v);
+}
+
+/* ---- chunks ---- */
+
+int
+chunk_reader_new(struct store *s, struct chunk_reader **out, struct lc_err *e)
+{
+	struct chunk_reader *r;
+	int rc;
+
+	if (s->keyring == NULL)
+		return lc_fail(e, LC_EKEY, 0, "store %s: no key to read with", s->dir);
+	r = lc_alloc(sizeof *r);
+	if (r == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	r->s = s;
+	rc = sealer_new(s->keyring, 1, &r->sealer, e);
+	if (rc != 0) {
+		lc_free(r);
+		return rc;
+	}
+	*out = r;
+	return 0;
+}
+
+void
+chunk_reader_free(struct chunk_reader *r)
+{
+	if (r == NULL)
+		return;
+	sealer_free(r->sealer);
+	lc_free(r);
+}
+
+int
+chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t *id, struct lc_err *e)
+{
+	uint8_t got[CHUNK_ID_SIZE];
+	struct lc_err err = LC_ERR_INIT;
+	char name[32], hex[17];
+	struct record rec;
+	int rc;
+
+	rc = catalog_chunk(r->s->catalog, chunk, &rec, &err);
+	if (rc == LC_ENOENT)
+		return lc_fail(e, LC_ECORRUPT, 0,
+		               "store %s: the catalog has no chunk %" PRIu64
+		               " (make it again: locum store rebuild)",
+		               r->s->dir, chunk);
+	if (rc != 0)
+		return lc_fail(e, (enum lc_code)rc, 0, "%s", err.msg);
+	if (rec.segment == 0)
+		return lc_fail(e, LC_ECORRUPT, 0, "store %s: the bytes of chunk %s are missing",
+		               r->s->dir, lc_hex(hex, rec.id, 8));
+	rc = segment_read(r->s->segments, &rec, r->payload, e);
+	rc = rc != 0 ? rc
+	             : open_chunk(r->sealer, (struct lc_span){r->payload, rec.n}, rec.encoding,
+	                          rec.key, window, got, e);
+	if (rc == 0 && memcmp(got, rec.id, CHUNK_ID_SIZE) != 0)
+		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk lies there");
+	if (rc != 0) {
+		(void)lc_wrap(e, "store %s: segments/%s, offset %" PRIu64 ", chunk %s", r->s->dir,
+		              segment_name(name, rec.segment, true), rec.off,
+		              lc_hex(hex, rec.id, 8));
+		return rc;
+	}
+	if (id != NULL)
+		memcpy(id, got, CHUNK_ID_SIZE);
+	return 0;
+}
+
+/* ---- verify ---- */
+
+#define VERIFY_BATCH 1024u
+
+struct verify {
+	struct view *v;
+	void (*on_progress)(void *arg, uint64_t done, uint64_t total);
+	void *arg;
+	uint64_t total;       /* windows of all disks */
+	pthread_mutex_t lock; /* what follows */
+	size_t disk;          /* next batch */
+	uint64_t window;
+	uint64_t done;
+	struct set_sum sum;
+	uint64_t bad;
+	bool over; /* somebody failed for good */
+	struct lc_err err;
+};
+
+/* The next batch of windows to look at; false when there is none or somebody failed for good. */
+static bool
+next_batch(struct verify *x, size_t *disk, uint64_t *first, uint32_t *n)
+{
+	const struct point *p = &x->v->p;
+	bool more = false;
+
+	(void)pthread_mutex_lock(&x->lock);
+	while (x->disk < p->ndisks && x->window >= point_windows(p->disks[x->disk].size)) {
+		x->disk++;
+		x->window = 0;
+	}
+	if (x->disk < p->ndisks && !x->over) {
+		uint64_t left = point_windows(p->disks[x->disk].size) - x->window;
+
+		*disk = x->disk;
+		*first = x->window;
+		*n = left < VERIFY_BATCH ? (uint32_t)left : VERIFY_BATCH;
+		x->window += *n;
+		more = true;
+	}
+	(void)pthread_mutex_unlock(&x->lock);
+	return more;
+}
+
+static void
+verify_batch(struct verify *x, struct chunk_reader *r, uint8_t *window, uint64_t *chunks,
+             size_t disk, uint64_t first, uint32_t n)
+{
+	const struct point_disk *d = &x->v->p.disks[disk];
+	struct set_sum sum = {0}, one;
+	struct lc_err err = LC_ERR_INIT;
+	uint8_t id[CHUNK_ID_SIZE];
+	uint64_t bad = 0;
+	uint32_t i;
+	int rc;
+
+	rc = view_map(x->v, disk, first, n, chunks, &err);
+	for (i = 0; rc == 0 && i < n; i++) {
+		struct lc_err chunk_err = LC_ERR_INIT;
+
+		if (chunks[i] == 0)
+			continue;
+		rc = chunk_read(r, chunks[i], window, id, &chunk_err);
+		if (rc == LC_ECORRUPT || rc == LC_EIO) { /* say the first, count them all */
+			(void)lc_wrap(&chunk_err, "%s/%s at byte %" PRIu64, x->v->p.vm, d->name,
+			              (first + i) * WINDOW_SIZE);
+			if (bad++ == 0)
+				err = chunk_err;
+			rc = 0;
+			continue;
+		}
+		if (rc != 0) {
+			err = chunk_err;
+			break;
+		}
+		set_row(keyring_set(x->v->s->keyring), d->id, first + i, id, &one);
+		set_add(&sum, &one);
+	}
+	(void)pthread_mutex_lock(&x->lock);
+	set_add(&x->sum, &sum);
+	x->bad += bad;
+	x->done += n;
+	if (x->err.code == LC_OK)
+		x->err = err;
+	if (rc != 0)
+		x->over = true;
+	if (x->on_progress != NULL)
+		x->on_progress(x->arg, x->done * WINDOW_SIZE, x->total * WINDOW_SIZE);
+	(void)pthread_mutex_unlock(&x->lock);
+}
+
+static void *
+verify_thread(void *arg)
+{
+	struct verify *x = arg;
+	struct chunk_reader *r = NULL;
+	uint8_t *window = lc_alloc(WINDOW_SIZE);
+	uint64_t *chunks = lc_alloc_array(VERIFY_BATCH, sizeof *chunks);
+	struct lc_err err = LC_ERR_INIT;
+	uint64_t first;
+	size_t disk;
+	uint32_t n;
+	int rc;
+
+	rc = chunk_reader_new(x->v->s, &r, &err);
+	if (rc == 0 && (window == NULL || chunks == NULL))
+		rc = lc_fail(&err, LC_ENOMEM, 0, "verify: out of memory");
+	while (rc == 0 && next_batch(x, &disk, &first, &n))
+		verify_batch(x, r, window, chunks, disk, first, n);
+	if (rc != 0) {
+		(void)pthread_mutex_lock(&x->lock);
+		if (x->err.code == LC_OK)
+			x->err = err;
+		x->over = true;
+		(void)pthread_mutex_unlock(&x->lock);
+	}
+	chunk_reader_free(r);
+	lc_free(window);
+	lc_free(chunks);
+	return NULL;
+}
+
+int
+view_verify(struct view *v, unsigned threads,
+            void (*on_progress)(void *arg, uint64_t done, uint64_t total), void *arg,
+            struct lc_err *e)
+{
+	struct verify x = {.v = v, .on_progress = on_progress, .arg = arg};
+	pthread_t ids[64];
+	unsigned i, started = 0;
+	size_t k;
+
+	if (v->s->keyring == NULL)
+		return lc_fail(e, LC_EKEY, 0, "store %s: no key to verify with", v->s->dir);
+	for (k = 0; k < v->p.ndisks; k++)
+		x.total += point_windows(v->p.disks[k].size);
+	(void)pthread_mutex_init(&x.lock, NULL);
+	if (threads == 0 || threads > 64)
+		threads = 2;
+	for (i = 0; i < threads; i++) {
+		if (pthread_create(&ids[started], NULL, verify_thread, &x) == 0)
+			started++;
+	}
+	if (started == 0)
+		(void)verify_thread(&x);
+	for (i = 0; i < started; i++)
+		(void)pthread_join(ids[i], NULL);
+	(void)pthread_mutex_destroy(&x.lock);
+	if (x.bad > 1)
+		(void)lc_wrap(&x.err, "%" PRIu64 " damaged windows, the first: %s", x.bad, v->p.vm);
+	if (x.err.code == LC_OK && memcmp(&x.sum, &v->p.set, sizeof x.sum) != 0)
+		(void)lc_fail(&x.err, LC_ECORRUPT, 0,
+		              "%s: every chunk is sound, but the map is not the one that was "
+		              "committed (its set hash differs)",
+		              v->p.vm);
+	if (x.err.code != LC_OK && e != NULL)
+		*e = x.err;
+	return x.err.code;
+}

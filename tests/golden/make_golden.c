@@ -1,0 +1,240 @@
+/*
+ * Makes a golden store: make_golden FOLDER.  Run once per format version, by hand; what it made is
+ * committed and never made again.  FOLDER/expected.txt says what every point holds: VM, point,
+ * disk, size, SHA-256.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "store/base/bytes.h"
+#include "store/base/files.h"
+#include "store/keyring.h"
+#include "tests/lib/unit.h"
+#include "tests/lib/vault.h"
+
+#define POINTS 16u
+
+struct made {
+	uint8_t id[16];
+	char vm[16];
+	size_t n;
+	struct vault_disk d[3];
+};
+
+static struct made made[POINTS];
+static size_t nmade;
+
+static void
+must(int rc, const struct lc_err *e)
+{
+	if (rc != 0) {
+		(void)fprintf(stderr, "%s\n", e->msg);
+		exit(1);
+	}
+}
+
+/* Times are fixed, so that they look the same whenever it is made. */
+static void
+point(struct vault *v, const char *vm, const struct vault_disk *d, size_t n, bool seed)
+{
+	uint64_t covered[3] = {1, 1, 1};
+	struct commit_opts o = {.source_ns = INT64_C(1700000000) * 1000000000 + (int64_t)nmade,
+	                        .consistency = POINT_FROZEN,
+	                        .pause_ns = 12345,
+	                        .seed = seed,
+	                        .covered = covered,
+	                        .definition = "[vm]\nmemory = 512 MiB\n",
+	                        .left_out = "cdrom: not captured\n"};
+	struct lc_err e = LC_ERR_INIT;
+	struct writer *w = vault_begin(v->s, vm, d, n, &e);
+	struct made *m = &made[nmade];
+	struct point p;
+	uint64_t k;
+	size_t i;
+
+	must(w == NULL ? -1 : 0, &e);
+	for (i = 0; i < n; i++) {
+		for (k = 0; k < (seed ? 1 : point_windows(d[i].size)); k++)
+			must(vault_put(w, i, &d[i], k, &e), &e);
+	}
+	must(writer_commit(w, &o, &p, &e), &e);
+	if (seed)
+		return;
+	memcpy(m->id, p.id, 16);
+	(void)snprintf(m->vm, sizeof m->vm, "%s", vm);
+	m->n = n;
+	for (i = 0; i < n; i++)
+		m->d[i] = vault_disk_copy(&d[i]);
+	nmade++;
+	point_done(&p);
+}
+
+static void
+drop(struct vault *v, size_t i)
+{
+	struct lc_err e = LC_ERR_INIT;
+
+	must(store_drop(v->s, made[i].id, &e), &e);
+	made[i].n = 0;
+}
+
+static void
+on_damage(void *arg, const struct damage *d)
+{
+	*(struct damage *)arg = *d;
+}
+
+static void
+rotate(struct vault *v)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct store_key key;
+	struct keyring *k;
+
+	vault_close(v);
+	must(store_key(v->dir, v->keys, &key, &e), &e);
+	must(keyring_load(key.file, &k, &e), &e);
+	must(keyring_rotate(k, &e), &e);
+	must(keyring_save(k, key.file, &e), &e);
+	keyring_free(k);
+	vault_open(v);
+}
+
+/* A chunk of the first point is damaged, found, and healed by a later point. */
+static void
+damage(struct vault *v)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct vault_piece p;
+	struct damage d;
+
+	vault_close(v);
+	if (!vault_piece_of(v->dir, RECORD_CHUNK, 0, &p))
+		exit(1);
+	vault_flip(v->dir, &p, 90, 4);
+	vault_open(v);
+	(void)store_scrub(v->s, on_damage, &d, NULL, NULL, NULL);
+	must(store_condemn(v->s, &d, 1, NULL, &e), &e);
+}
+
+static void
+history(struct vault *v)
+{
+	struct vault_disk web[3] = {vault_disk("vda", 9), vault_disk("vdb", 3),
+	                            vault_disk("nvram", 1)};
+	struct vault_disk db = vault_disk("vda", 5);
+	size_t i;
+
+	vault_disk_resize(&web[1], 3 * WINDOW_SIZE - 1536);
+	vault_disk_resize(&web[2], 1000);
+	for (i = 0; i < 9; i++)
+		web[0].codes[i] = i % 3 == 1 ? 0 : 11 + i;
+	web[0].codes[8] = 5; /* does not compress */
+	web[1].codes[2] = 12;
+	web[2].codes[0] = 13;
+	db.codes[1] = 14;                 /* the same content as of web01 */
+	point(v, "web01", web, 3, false); /* 0 */
+	point(v, "db", &db, 1, true);     /* a pass that did not complete */
+	point(v, "db", &db, 1, false);    /* 1 */
+	web[0].codes[0] = 21;
+	web[0].codes[4] = 0;
+	point(v, "web01", web, 3, false); /* 2 */
+	rotate(v);
+	vault_disk_resize(&web[0], 4 * WINDOW_SIZE + 512);
+	point(v, "web01", web, 3, false); /* 3: smaller */
+	vault_disk_resize(&web[0], 7 * WINDOW_SIZE);
+	web[0].codes[6] = 22;
+	point(v, "web01", web, 3, false); /* 4: larger again; what was cut is zero */
+	point(v, "web01", web, 2, false); /* 5: a disk less */
+	db.codes[4] = 10;                 /* does not compress */
+	point(v, "db", &db, 1, false);    /* 6 */
+	point(v, "web01", web, 3, false); /* 7: it is back, as a new one */
+	drop(v, 2);
+	drop(v, 0);
+	drop(v, 7);
+	web[0].codes[1] = 23;
+	point(v, "web01", web, 2, false); /* 8: on 5, after the newest was dropped */
+	damage(v);
+	db.codes[0] = 11;              /* the damaged one */
+	point(v, "db", &db, 1, false); /* 9 */
+	for (i = 0; i < 3; i++)
+		vault_disk_free(&web[i]);
+	vault_disk_free(&db);
+}
+
+static void
+sha256(const struct vault_disk *d, char hex[65])
+{
+	crypto_hash_sha256_state st;
+	uint8_t window[WINDOW_SIZE], out[32];
+	uint64_t k;
+
+	(void)crypto_hash_sha256_init(&st);
+	for (k = 0; k < point_windows(d->size); k++) {
+		uint64_t left = d->size - k * WINDOW_SIZE;
+
+		vault_fill(d->codes[k], window);
+		(void)crypto_hash_sha256_update(&st, window,
+		                                left < WINDOW_SIZE ? left : WINDOW_SIZE);
+	}
+	(void)crypto_hash_sha256_final(&st, out);
+	(void)lc_hex(hex, out, 32);
+}
+
+static void
+write_expected(const char *folder)
+{
+	FILE *f = fopen(tmpdir_path(folder, "expected.txt"), "w");
+	char id[33], sum[65];
+	size_t i, k;
+
+	if (f == NULL)
+		exit(1);
+	for (i = 0; i < nmade; i++) {
+		for (k = 0; k < made[i].n; k++) {
+			sha256(&made[i].d[k], sum);
+			(void)fprintf(f, "%s %s %s %llu %s\n", made[i].vm,
+			              lc_hex(id, made[i].id, 16), made[i].d[k].name,
+			              (unsigned long long)made[i].d[k].size, sum);
+		}
+	}
+	(void)fclose(f);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct vault v = {.segment_bytes = 9000};
+	struct store_init_opts o = {.dir = v.dir, .key_dir = v.keys, .kit = v.kit};
+	struct lc_err e = LC_ERR_INIT;
+	const char *pass;
+	FILE *f;
+
+	if (argc != 2 || mkdir(argv[1], 0755) != 0)
+		return 2;
+	(void)snprintf(v.dir, sizeof v.dir, "%s/store", argv[1]);
+	(void)snprintf(v.keys, sizeof v.keys, "%s/keys", argv[1]);
+	(void)snprintf(v.kit, sizeof v.kit, "%s/kit.txt", argv[1]);
+	pass = tmpdir_path(argv[1], "passphrase.txt");
+	f = fopen(pass, "w");
+	if (f == NULL || fputs("correct horse\n", f) < 0 || fclose(f) != 0)
+		return 1;
+	o.passphrase_file = pass;
+	must(store_init(&o, &e), &e);
+	vault_open(&v);
+	history(&v);
+	vault_close(&v);
+	write_expected(argv[1]);
+	/* Only what is the format: the rest is made again. */
+	(void)unlink(vault_path(&v, "catalog.sqlite"));
+	dir_remove(vault_path(&v, "index"));
+	dir_remove(vault_path(&v, "leases"));
+	(void)unlink(vault_path(&v, "lock"));
+	return 0;
+}
