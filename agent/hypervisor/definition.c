@@ -1,0 +1,845 @@
+/*
+ * One table says what fields there are, where they lie and what they may hold.  Setting, decoding
+ * and encoding are loops over it, so that none of them can know a field that the others do not
+ * check.
+ *
+ * Texts are stored with their unused end zeroed: equal definitions are equal bytes.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/base/cli.h"
+#include "store/base/config.h"
+
+#include "agent/hypervisor/definition.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define MEMORY_MAX (UINT64_C(16) << 40)
+#define BOOT_MAX 255
+
+enum kind { TEXT = 0, LOWER /* text in lower case */, NUMBER, BYTES, MEMORY, WORD /* an enum */ };
+
+struct field {
+	const char *key;
+	enum kind kind;
+	size_t off, size;
+	bool (*ok)(const char *s); /* TEXT, LOWER; "" is always fine unless `needed` */
+	bool needed;               /* "" is not fine */
+	uint64_t min, max;         /* NUMBER, MEMORY */
+	const char *const *words;  /* WORD: one per value from 0, ended by NULL */
+	const char *hint;          /* what is expected */
+};
+
+/* ---- characters ---- */
+
+#define LOWERS "abcdefghijklmnopqrstuvwxyz"
+#define UPPERS "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DIGITS "0123456789"
+#define HEXES "0123456789abcdef"
+
+static bool
+is_one_of(char c, const char *set)
+{
+	return c != '\0' && strchr(set, c) != NULL;
+}
+
+/* The first letter is of `first`, the others of `rest`. */
+static bool
+made_of(const char *s, const char *first, const char *rest)
+{
+	return is_one_of(s[0], first) && strspn(s + 1, rest) == strlen(s + 1);
+}
+
+static bool
+is_name(const char *s)
+{
+	return made_of(s, LOWERS UPPERS DIGITS "_", LOWERS UPPERS DIGITS "_.-");
+}
+
+static bool
+is_machine(const char *s)
+{
+	return made_of(s, LOWERS DIGITS, LOWERS DIGITS ".-");
+}
+
+static bool
+is_cpu(const char *s)
+{
+	return made_of(s, LOWERS UPPERS DIGITS, LOWERS UPPERS DIGITS "_.-");
+}
+
+static bool
+is_serial(const char *s)
+{
+	return made_of(s, LOWERS UPPERS DIGITS, LOWERS UPPERS DIGITS "_.:+-");
+}
+
+/* Whether s has the form of `form`, where 'x' stands for a hex digit in lower case. */
+static bool
+has_form(const char *s, const char *form)
+{
+	for (; *form != '\0'; s++, form++) {
+		if (*form == 'x' ? !is_one_of(*s, HEXES) : *s != *form)
+			return false;
+	}
+	return *s == '\0';
+}
+
+static bool
+is_uuid(const char *s)
+{
+	return has_form(s, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
+}
+
+static bool
+is_mac(const char *s)
+{
+	/* The lowest bit of the first byte says multicast, which is no address of a card. */
+	return has_form(s, "xx:xx:xx:xx:xx:xx") && is_one_of(s[1], "02468ace");
+}
+
+static bool
+is_address(const char *s)
+{
+	return has_form(s, "xx:xx.x") && is_one_of(s[3], "01") && is_one_of(s[6], "01234567");
+}
+
+static bool
+is_network(const char *s)
+{
+	static const char bridge[] = "bridge:";
+	size_t n = sizeof bridge - 1;
+
+	if (strncmp(s, bridge, n) == 0)
+		return is_name(s + n) && strlen(s + n) < 16; /* as long as an interface's may be */
+	return is_name(s);
+}
+
+/* Bytes of the UTF-8 sequence at s, 0 if it is none: no overlong forms, no surrogates. */
+static size_t
+utf8_length(const unsigned char *s)
+{
+	static const struct {
+		unsigned char first, last, low, high; /* of the lead byte; of the second byte */
+		size_t n;
+	} forms[] = {
+	    {0x01, 0x7f, 0x00, 0x00, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+	    {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+	    {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+	};
+	size_t i, k;
+
+	for (i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+		if (s[0] < forms[i].first || s[0] > forms[i].last)
+			continue;
+		if (forms[i].n > 1 && (s[1] < forms[i].low || s[1] > forms[i].high))
+			return 0;
+		for (k = 2; k < forms[i].n; k++) {
+			if ((s[k] & 0xc0) != 0x80)
+				return 0;
+		}
+		return forms[i].n;
+	}
+	return 0;
+}
+
+/* Text that stands in a line of INI and comes out as it went in (see config.c). */
+static bool
+is_text(const char *s)
+{
+	const unsigned char *p = (const unsigned char *)s;
+	size_t n = strlen(s), k;
+
+	if (n == 0 || s[0] == ' ' || s[n - 1] == ' ')
+		return false;
+	for (; *p != '\0'; p += k) {
+		k = utf8_length(p);
+		if (k == 0 || *p < 0x20 || *p == 0x7f)
+			return false;
+		if (p[0] == ' ' && is_one_of((char)p[1], "#;") && (p[2] == ' ' || p[2] == '\0'))
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_path(const char *s)
+{
+	return s[0] == '/' && is_text(s);
+}
+
+/* Of a part that was left out: stands between brackets, so without them. */
+static bool
+is_what(const char *s)
+{
+	size_t n = strlen(s);
+
+	return made_of(s, LOWERS UPPERS DIGITS "/_", LOWERS UPPERS DIGITS " /_.:()+-") &&
+	       s[n - 1] != ' ';
+}
+
+static bool
+is_format(const char *s)
+{
+	return strcmp(s, "raw") == 0 || strcmp(s, "qcow2") == 0;
+}
+
+static bool
+is_clock(const char *s)
+{
+	return strcmp(s, "utc") == 0 || strcmp(s, "localtime") == 0;
+}
+
+static bool
+is_model(const char *s)
+{
+	static const char *const models[] = {"virtio", "e1000", "e1000e", "rtl8139"};
+	size_t i;
+
+	for (i = 0; i < sizeof models / sizeof models[0]; i++) {
+		if (strcmp(s, models[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* ---- the table ---- */
+
+static const char *const roles[] = {"disk", "nvram", "kernel", "initrd", NULL};
+static const char *const buses[] = {"virtio", "scsi", "sata", "ide", NULL};
+
+#define AT(type, member) \
+	.off = offsetof(struct type, member), .size = sizeof(((struct type *)0)->member)
+
+static const char hint_path[] = "an absolute path in UTF-8 without control characters or \" # \"";
+static const char hint_address[] = "a PCI address such as 00:03.0";
+
+static const struct field machine_fields[] = {
+    {"type", TEXT, AT(definition, machine), .ok = is_machine, .needed = true,
+     .hint = "a machine type such as pc-q35-7.2"},
+    {"cpu", TEXT, AT(definition, cpu), .ok = is_cpu, .needed = true,
+     .hint = "a CPU model such as max"},
+    {"cpus", NUMBER, AT(definition, cpus), .min = 1, .max = DEF_CPUS_MAX,
+     .hint = "a number from 1 to 1024"},
+    {"memory", MEMORY, AT(definition, memory), .min = MIB, .max = MEMORY_MAX,
+     .hint = "a size in whole MiB, up to 16 TiB, such as 512 MiB"},
+    {"uuid", LOWER, AT(definition, uuid), .ok = is_uuid, .hint = "a UUID"},
+    {"clock", TEXT, AT(definition, clock), .ok = is_clock, .needed = true,
+     .hint = "utc or localtime"},
+    {"firmware", TEXT, AT(definition, firmware), .ok = is_path, .hint = hint_path},
+    {"append", TEXT, AT(definition, append), .ok = is_text,
+     .hint = "one line of UTF-8 without \" # \""},
+    {.key = NULL},
+};
+
+static const struct field disk_fields[] = {
+    {"role", WORD, AT(def_disk, role), .words = roles, .hint = "disk, nvram, kernel or initrd"},
+    {"bus", WORD, AT(def_disk, bus), .words = buses, .hint = "virtio, scsi, sata or ide"},
+    {"format", TEXT, AT(def_disk, format), .ok = is_format, .needed = true, .hint = "raw or qcow2"},
+    {"path", TEXT, AT(def_disk, path), .ok = is_path, .hint = hint_path},
+    {"size", BYTES, AT(def_disk, size), .max = INT64_MAX, .hint = "a size such as 20 GiB"},
+    {"serial", TEXT, AT(def_disk, serial), .ok = is_serial,
+     .hint = "letters, digits and _.:+-, a letter or digit first"},
+    {"address", LOWER, AT(def_disk, address), .ok = is_address, .hint = hint_address},
+    {"boot", NUMBER, AT(def_disk, boot), .max = BOOT_MAX, .hint = "a number from 0 to 255"},
+    {.key = NULL},
+};
+
+static const struct field nic_fields[] = {
+    {"model", TEXT, AT(def_nic, model), .ok = is_model, .needed = true,
+     .hint = "virtio, e1000, e1000e or rtl8139"},
+    {"mac", LOWER, AT(def_nic, mac), .ok = is_mac, .hint = "an address such as 52:54:00:12:34:56"},
+    {"network", TEXT, AT(def_nic, network), .ok = is_network, .needed = true,
+     .hint = "user, none, bridge:NAME or a name made of letters, digits and _.-"},
+    {"address", LOWER, AT(def_nic, address), .ok = is_address, .hint = hint_address},
+    {.key = NULL},
+};
+
+static const struct field left_out_fields[] = {
+    {"why", TEXT, AT(def_left_out, why), .ok = is_text, .needed = true,
+     .hint = "one line of UTF-8 without \" # \""},
+    {.key = NULL},
+};
+
+struct section {
+	const char *name;
+	const struct field *fields;
+	bool (*ok)(const char *s); /* of the part's name; NULL: the section has none */
+	size_t off, count_off;     /* of the array and its count in struct definition */
+	size_t size, max;          /* of an element; elements */
+	size_t name_size;          /* an element begins with its name */
+	const char *hint;
+};
+
+static const struct section sections[] = {
+    {.name = "machine", .fields = machine_fields},
+    {"disk", disk_fields, is_name, offsetof(struct definition, disks),
+     offsetof(struct definition, ndisks), sizeof(struct def_disk), HV_DISKS_MAX, HV_NAME_MAX,
+     "letters, digits and _.-"},
+    {"nic", nic_fields, is_name, offsetof(struct definition, nics),
+     offsetof(struct definition, nnics), sizeof(struct def_nic), DEF_NICS_MAX, HV_NAME_MAX,
+     "letters, digits and _.-"},
+    {"left-out", left_out_fields, is_what, offsetof(struct definition, left_out),
+     offsetof(struct definition, nleft_out), sizeof(struct def_left_out), DEF_LEFT_OUT_MAX,
+     sizeof(((struct def_left_out *)0)->what), "letters, digits, blanks and /_.:()+-"},
+};
+enum { NSECTIONS = sizeof sections / sizeof sections[0], MAX_FIELDS = 8 };
+
+/* ---- one field ---- */
+
+/* Whatever the locale says. */
+static char
+lowered(char c)
+{
+	static const char uppers[] = UPPERS, lowers[] = LOWERS;
+	const char *at = c == '\0' ? NULL : strchr(uppers, c);
+
+	if (at != NULL)
+		c = lowers[at - uppers];
+	return c;
+}
+
+static void
+put_text(char *dst, size_t size, const char *s, bool lower)
+{
+	size_t i;
+
+	memset(dst, 0, size);
+	for (i = 0; i + 1 < size && s[i] != '\0'; i++)
+		dst[i] = s[i];
+	for (i = 0; lower && dst[i] != '\0'; i++)
+		dst[i] = lowered(dst[i]);
+}
+
+static bool
+set_text(const struct field *f, void *at, const char *value)
+{
+	char copy[sizeof(((struct definition *)0)->append)];
+
+	if (strlen(value) >= f->size)
+		return false;
+	put_text(copy, sizeof copy, value, f->kind == LOWER);
+	if (copy[0] == '\0' ? f->needed : !f->ok(copy))
+		return false;
+	memcpy(at, copy, f->size);
+	return true;
+}
+
+static bool
+number_ok(const struct field *f, uint64_t v)
+{
+	if (f->kind == MEMORY && v % MIB != 0)
+		return false;
+	return v >= f->min && v <= f->max;
+}
+
+static bool
+set_number(const struct field *f, void *at, const char *value)
+{
+	uint32_t v32;
+	uint64_t v;
+
+	if (!(f->kind == NUMBER ? config_uint(value, &v) : config_size(value, &v)) ||
+	    !number_ok(f, v))
+		return false;
+	if (f->kind == NUMBER) {
+		v32 = (uint32_t)v;
+		memcpy(at, &v32, sizeof v32);
+	} else {
+		memcpy(at, &v, sizeof v);
+	}
+	return true;
+}
+
+static bool
+set_word(const struct field *f, void *at, const char *value)
+{
+	unsigned i;
+
+	for (i = 0; f->words[i] != NULL; i++) {
+		if (strcmp(f->words[i], value) == 0) {
+			memcpy(at, &i, sizeof i);
+			return true;
+		}
+	}
+	return false;
+}
+
+_Static_assert(sizeof(enum hv_role) == sizeof(unsigned) && sizeof(enum def_bus) == sizeof(unsigned),
+               "set_word() and get_number() take enums for unsigned");
+
+static bool
+set_field(const struct field *f, void *at, const char *value)
+{
+	switch (f->kind) {
+	case TEXT:
+	case LOWER:
+		return set_text(f, at, value);
+	case NUMBER:
+	case BYTES:
+	case MEMORY:
+		return set_number(f, at, value);
+	case WORD:
+		return set_word(f, at, value);
+	}
+	return false;
+}
+
+static uint64_t
+get_number(const struct field *f, const void *at)
+{
+	uint32_t v32;
+	uint64_t v;
+
+	if (f->size == sizeof v32) {
+		memcpy(&v32, at, sizeof v32);
+		return v32;
+	}
+	memcpy(&v, at, sizeof v);
+	return v;
+}
+
+/* Append "key = value"; nothing for an empty text or a zero that means nothing, nor where the value
+ * is not legal. */
+static int
+encode_field(const struct field *f, const void *at, struct lc_buf *out, bool *legal)
+{
+	const char *s = at;
+	uint64_t v, nwords = 0;
+
+	switch (f->kind) {
+	case TEXT:
+	case LOWER:
+		*legal = memchr(s, '\0', f->size) != NULL && (*s == '\0' ? !f->needed : f->ok(s));
+		if (!*legal || *s == '\0')
+			return 0;
+		return lc_buf_printf(out, "%s = %s\n", f->key, s);
+	case NUMBER:
+	case BYTES:
+		v = get_number(f, at);
+		*legal = number_ok(f, v);
+		return v == 0 ? 0 : lc_buf_printf(out, "%s = %" PRIu64 "\n", f->key, v);
+	case MEMORY:
+		v = get_number(f, at);
+		*legal = number_ok(f, v);
+		return lc_buf_printf(out, "%s = %" PRIu64 " MiB\n", f->key, v / MIB);
+	case WORD:
+		v = get_number(f, at);
+		while (nwords <= v && f->words[nwords] != NULL)
+			nwords++;
+		*legal = v < nwords;
+		return *legal ? lc_buf_printf(out, "%s = %s\n", f->key, f->words[v]) : 0;
+	}
+	return 0;
+}
+
+/* ---- parts: disks, NICs and what was left out ---- */
+
+static void *
+part_at(struct definition *d, const struct section *sec, size_t i)
+{
+	return (char *)d + sec->off + i * sec->size;
+}
+
+static size_t
+part_count(const struct definition *d, const struct section *sec)
+{
+	size_t n = 0;
+
+	if (sec->ok != NULL)
+		memcpy(&n, (const char *)d + sec->count_off, sizeof n);
+	return n;
+}
+
+/* What is beyond n is zeroed, so that equal definitions stay equal bytes. */
+static void
+set_part_count(struct definition *d, const struct section *sec, size_t n)
+{
+	size_t old = part_count(d, sec);
+
+	if (sec->ok == NULL || n == old)
+		return;
+	if (n < old)
+		memset(part_at(d, sec, n), 0, (old - n) * sec->size);
+	memcpy((char *)d + sec->count_off, &n, sizeof n);
+}
+
+static void
+set_defaults(const struct section *sec, void *part)
+{
+	struct def_disk *disk = part;
+	struct def_nic *nic = part;
+
+	if (sec->fields == disk_fields) {
+		put_text(disk->format, sizeof disk->format, "raw", false);
+	} else if (sec->fields == nic_fields) {
+		put_text(nic->model, sizeof nic->model, "virtio", false);
+		put_text(nic->network, sizeof nic->network, "none", false);
+	} else {
+		put_text(((struct def_left_out *)part)->why,
+		         sizeof(((struct def_left_out *)0)->why), "not reproduced", false);
+	}
+}
+
+/* The part called name, new where there is none yet. */
+static int
+get_part(struct definition *d, const struct section *sec, const char *name, void **out,
+         struct lc_err *e)
+{
+	size_t i, n = part_count(d, sec);
+	char *part;
+
+	if (strlen(name) >= sec->name_size || !sec->ok(name)) {
+		return lc_fail(e, LC_EINVAL, 0, "%s: the name has to be made of %s, at most %zu",
+		               sec->name, sec->hint, sec->name_size - 1);
+	}
+	for (i = 0; i < n; i++) {
+		*out = part_at(d, sec, i);
+		if (strcmp(*out, name) == 0)
+			return 0;
+	}
+	if (n == sec->max)
+		return lc_fail(e, LC_EINVAL, 0, "%s %s: more than %zu of them", sec->name, name,
+		               sec->max);
+	part = part_at(d, sec, n);
+	memset(part, 0, sec->size);
+	put_text(part, sec->name_size, name, false);
+	set_defaults(sec, part);
+	set_part_count(d, sec, n + 1);
+	*out = part;
+	return 0;
+}
+
+static const struct section *
+find_section(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < NSECTIONS; i++) {
+		if (strcmp(sections[i].name, name) == 0)
+			return &sections[i];
+	}
+	return NULL;
+}
+
+static int
+unknown_key(const struct section *sec, const char *key, struct lc_err *e)
+{
+	const char *keys[MAX_FIELDS], *nearest;
+	size_t n = 0;
+
+	while (n < MAX_FIELDS && sec->fields[n].key != NULL) {
+		keys[n] = sec->fields[n].key;
+		n++;
+	}
+	nearest = cli_nearest(key, keys, n);
+	if (nearest != NULL)
+		return lc_fail(e, LC_EINVAL, 0, "%s: no key '%s', did you mean '%s'?", sec->name,
+		               key, nearest);
+	return lc_fail(e, LC_EINVAL, 0, "%s: no key '%s'", sec->name, key);
+}
+
+/* ---- what the header names ---- */
+
+struct definition *
+definition_new(void)
+{
+	struct definition *d = lc_alloc(sizeof *d);
+
+	if (d == NULL)
+		return NULL;
+	put_text(d->machine, sizeof d->machine, "q35", false);
+	put_text(d->cpu, sizeof d->cpu, "max", false);
+	put_text(d->clock, sizeof d->clock, "utc", false);
+	d->cpus = 1;
+	d->memory = 512 * MIB;
+	return d;
+}
+
+int
+definition_set(struct definition *d, const char *section, const char *name, const char *key,
+               const char *value, struct lc_err *e)
+{
+	const struct section *sec = find_section(section);
+	const struct field *f;
+	void *part = d;
+	size_t n;
+
+	if (sec == NULL)
+		return lc_fail(e, LC_EINVAL, 0,
+		               "no section [%.32s], there are machine, disk, nic and left-out",
+		               section);
+	for (f = sec->fields; f->key != NULL && strcmp(f->key, key) != 0; f++)
+		continue;
+	if (*key != '\0' && f->key == NULL)
+		return unknown_key(sec, key, e);
+	if (sec->ok == NULL && *name != '\0')
+		return lc_fail(e, LC_EINVAL, 0, "[%s] has no name", sec->name);
+	n = part_count(d, sec);
+	if (sec->ok != NULL && get_part(d, sec, name, &part, e) != 0)
+		return LC_EINVAL;
+	if (*key == '\0' || set_field(f, (char *)part + f->off, value))
+		return 0;
+	set_part_count(d, sec, n); /* a new part goes away again */
+	if ((f->kind == TEXT || f->kind == LOWER) && strlen(value) >= f->size)
+		return lc_fail(e, LC_EINVAL, 0, "%s%s%s: %s: longer than %zu bytes", sec->name,
+		               *name == '\0' ? "" : " ", name, key, f->size - 1);
+	return lc_fail(e, LC_EINVAL, 0, "%s%s%s: %s: '%.64s' is not %s", sec->name,
+	               *name == '\0' ? "" : " ", name, key, value, f->hint);
+}
+
+int
+definition_decode(const char *origin, const char *text, size_t n, struct definition **out,
+                  struct lc_err *e)
+{
+	struct definition *d = NULL;
+	const struct config_entry *entries;
+	struct config *config;
+	size_t i, nentries;
+	int rc;
+
+	*out = NULL;
+	if (n > DEF_TEXT_MAX)
+		return lc_fail(e, LC_EINVAL, 0, "%s: longer than %u bytes", origin, DEF_TEXT_MAX);
+	rc = config_parse(origin, text, n, &config, e);
+	if (rc != 0)
+		return rc;
+	d = definition_new();
+	if (d == NULL) {
+		rc = lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", origin);
+		goto out;
+	}
+	entries = config_entries(config, &nentries);
+	for (i = 0; i < nentries; i++) {
+		const struct config_entry *x = &entries[i];
+		struct lc_err why = LC_ERR_INIT;
+
+		rc = definition_set(d, x->section, x->name, x->key, x->value, &why);
+		if (rc != 0) {
+			rc = lc_fail(e, why.code, 0, "%s:%u: %s", origin, x->line, why.msg);
+			goto out;
+		}
+	}
+	*out = d;
+	d = NULL;
+out:
+	lc_free(d);
+	config_free(config);
+	return rc;
+}
+
+static int
+encode_part(const struct section *sec, const char *name, const void *part, struct lc_buf *out,
+            struct lc_err *e)
+{
+	const struct field *f;
+	int rc;
+
+	if (sec->ok == NULL)
+		rc = lc_buf_printf(out, "[%s]\n", sec->name);
+	else if (memchr(name, '\0', sec->name_size) == NULL || !sec->ok(name))
+		return lc_fail(e, LC_EINVAL, 0, "%s: its name is not made of %s", sec->name,
+		               sec->hint);
+	else
+		rc = lc_buf_printf(out, "[%s %s]\n", sec->name, name);
+	for (f = sec->fields; rc == 0 && f->key != NULL; f++) {
+		const char *at = (const char *)part + f->off;
+		bool legal = true;
+
+		rc = encode_field(f, at, out, &legal);
+		if (!legal)
+			return lc_fail(e, LC_EINVAL, 0, "%s%s%s: %s is not %s", sec->name,
+			               *name == '\0' ? "" : " ", name, f->key, f->hint);
+	}
+	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "definition: out of memory");
+}
+
+int
+definition_encode(const struct definition *d, struct lc_buf *out, struct lc_err *e)
+{
+	size_t i, k, start = out->n;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < NSECTIONS; i++) {
+		const struct section *sec = &sections[i];
+
+		if (sec->ok == NULL) {
+			rc = encode_part(sec, "", d, out, e);
+			continue;
+		}
+		for (k = 0; rc == 0 && k < part_count(d, sec); k++) {
+			const char *part = (const char *)d + sec->off + k * sec->size;
+
+			rc = encode_part(sec, part, part, out, e);
+		}
+	}
+	if (rc != 0)
+		out->n = start;
+	return rc;
+}
+
+/* As much of s as fits, with '_' for what may not be there. */
+static void
+clean(char *dst, size_t size, const char *s, const char *allowed, const char *fallback)
+{
+	const char other = '_';
+	size_t i;
+
+	memset(dst, 0, size);
+	while (*s == ' ')
+		s++;
+	for (i = 0; i + 1 < size && s[i] != '\0'; i++)
+		memcpy(dst + i, is_one_of(s[i], allowed) ? s + i : &other, 1);
+	while (i > 0 && dst[i - 1] == ' ')
+		dst[--i] = '\0';
+	if (i == 0)
+		put_text(dst, size, fallback, false);
+}
+
+void
+definition_leave_out(struct definition *d, const char *what, const char *why)
+{
+	static const char letters[] = LOWERS UPPERS DIGITS " /_.:()+-,'=";
+	struct def_left_out x;
+	size_t i;
+
+	clean(x.what, sizeof x.what, what, LOWERS UPPERS DIGITS " /_.:()+-", "something");
+	clean(x.why, sizeof x.why, why, letters, "not reproduced");
+	if (!is_what(x.what)) /* only its first letter can be wrong */
+		x.what[0] = '_';
+	for (i = 0; i < d->nleft_out; i++) {
+		if (strcmp(d->left_out[i].what, x.what) == 0)
+			return;
+	}
+	if (d->nleft_out == DEF_LEFT_OUT_MAX) {
+		put_text(d->left_out[DEF_LEFT_OUT_MAX - 1].what, sizeof x.what, "others", false);
+		put_text(d->left_out[DEF_LEFT_OUT_MAX - 1].why, sizeof x.why,
+		         "more than can be listed here", false);
+		return;
+	}
+	d->left_out[d->nleft_out++] = x;
+}
+
+const struct def_disk *
+definition_disk(const struct definition *d, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < d->ndisks; i++) {
+		if (strcmp(d->disks[i].name, name) == 0)
+			return &d->disks[i];
+	}
+	return NULL;
+}
+
+const struct def_disk *
+definition_role(const struct definition *d, enum hv_role role)
+{
+	size_t i;
+
+	for (i = 0; i < d->ndisks; i++) {
+		if (d->disks[i].role == role)
+			return &d->disks[i];
+	}
+	return NULL;
+}
+
+/* ---- whether it can be launched ---- */
+
+static bool
+is_known_machine(const char *s)
+{
+	static const char *const families[] = {"pc-q35-", "pc-i440fx-"};
+	size_t i;
+
+	for (i = 0; i < sizeof families / sizeof families[0]; i++) {
+		if (strncmp(s, families[i], strlen(families[i])) == 0)
+			return true;
+	}
+	return strcmp(s, "q35") == 0 || strcmp(s, "pc") == 0;
+}
+
+static int
+check_addresses(const struct definition *d, struct lc_err *e)
+{
+	const char *used[HV_DISKS_MAX + DEF_NICS_MAX];
+	size_t i, k, n = 0;
+
+	for (i = 0; i < d->ndisks; i++) {
+		if (d->disks[i].address[0] != '\0' && d->disks[i].bus == DEF_BUS_VIRTIO)
+			used[n++] = d->disks[i].address;
+	}
+	for (i = 0; i < d->nnics; i++) {
+		if (d->nics[i].address[0] != '\0')
+			used[n++] = d->nics[i].address;
+	}
+	for (i = 0; i < n; i++) {
+		for (k = i + 1; k < n; k++) {
+			if (strcmp(used[i], used[k]) == 0)
+				return lc_fail(e, LC_EINVAL, 0, "two devices at PCI address %s",
+				               used[i]);
+		}
+	}
+	return 0;
+}
+
+static int
+check_boot_order(const struct definition *d, struct lc_err *e)
+{
+	const char *at[BOOT_MAX + 1] = {NULL};
+	size_t i;
+
+	for (i = 0; i < d->ndisks; i++) {
+		const struct def_disk *disk = &d->disks[i];
+
+		if (disk->boot == 0)
+			continue;
+		if (disk->boot > BOOT_MAX || at[disk->boot] != NULL)
+			return lc_fail(e, LC_EINVAL, 0, "disk %s: boot = %u is taken by disk %s",
+			               disk->name, disk->boot,
+			               disk->boot > BOOT_MAX ? "?" : at[disk->boot]);
+		at[disk->boot] = disk->name;
+	}
+	return 0;
+}
+
+static int
+check_roles(const struct definition *d, struct lc_err *e)
+{
+	unsigned count[HV_ROLE_INITRD + 1] = {0};
+	size_t i;
+
+	for (i = 0; i < d->ndisks; i++) {
+		if (++count[d->disks[i].role] > 1 && d->disks[i].role != HV_ROLE_DISK)
+			return lc_fail(e, LC_EINVAL, 0, "disk %s: a second %s", d->disks[i].name,
+			               roles[d->disks[i].role]);
+	}
+	if (count[HV_ROLE_DISK] == 0 && count[HV_ROLE_KERNEL] == 0)
+		return lc_fail(e, LC_EINVAL, 0, "neither a disk nor a kernel to boot from");
+	if (count[HV_ROLE_KERNEL] == 0 && count[HV_ROLE_INITRD] != 0)
+		return lc_fail(e, LC_EINVAL, 0, "an initrd without a kernel");
+	if (count[HV_ROLE_KERNEL] == 0 && d->append[0] != '\0')
+		return lc_fail(e, LC_EINVAL, 0, "a kernel command line (append) without a kernel");
+	if (count[HV_ROLE_NVRAM] != 0 && d->firmware[0] == '\0')
+		return lc_fail(e, LC_EINVAL, 0, "firmware variables (nvram) without firmware");
+	return 0;
+}
+
+int
+definition_check(const struct definition *d, struct lc_err *e)
+{
+	int rc;
+
+	if (!is_known_machine(d->machine))
+		return lc_fail(
+		    e, LC_ENOTSUP, 0,
+		    "machine type '%s' can't be started here; q35, pc and their versions can",
+		    d->machine);
+	rc = check_roles(d, e);
+	if (rc == 0)
+		rc = check_boot_order(d, e);
+	if (rc == 0)
+		rc = check_addresses(d, e);
+	return rc;
+}

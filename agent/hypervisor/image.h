@@ -1,0 +1,37 @@
+/**
+ * image: the disks of a VM that is off, read from its image files.  The driver itself is opened by
+ * driver_image_open() in driver.h.
+ *
+ * Each image is served by a qemu-nbd of its own, read-only and without locks: whoever starts the VM
+ * meanwhile is not kept from it, but hv_still_valid() tells.
+ */
+#ifndef LOCUM_IMAGE_H
+#define LOCUM_IMAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/base/errors.h"
+
+/**
+ * image_stamp(path, out, n, e):
+ * What tells whether an image file was written to: device, inode, size, mtime and ctime as text of
+ * at most 107 bytes.
+ *
+ * Returns  0; LC_ENOTSUP for what is no regular file; LC_EBUSY for one that changed so lately that
+ *          a further change might not show in its times.
+ */
+int image_stamp(const char *path, char *out, size_t n, struct lc_err *e);
+/**
+ * image_check_unused(path, e):
+ * LC_EBUSY where a QEMU, qemu-img or the like has the image open for writing (by QEMU's locks; one
+ * that was told not to lock is not seen).
+ */
+int image_check_unused(const char *path, struct lc_err *e);
+/**
+ * image_size(path, format, size_out, e):
+ * Bytes that a guest sees of a "raw" or "qcow2" image.  Files and block devices.
+ */
+int image_size(const char *path, const char *format, uint64_t *size_out, struct lc_err *e);
+
+#endif

@@ -1,0 +1,46 @@
+/**
+ * introspect: the definition of a machine that runs, from what QEMU says of itself.
+ *
+ * Two batches of questions, so that it fits whatever sends them:
+ *
+ *     introspect_new ─► introspect_list ─(answers)─► introspect_listed ─►
+ *                       introspect_ask ─(answers)─► introspect_told ─► introspect_free
+ *
+ * No question may fail a batch: what QEMU does not tell, or tells in a way that a definition does
+ * not take, is listed as left out, with the reason.  So is every device that launch.c would not
+ * make again.
+ */
+#ifndef LOCUM_INTROSPECT_H
+#define LOCUM_INTROSPECT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agent/hypervisor/definition.h"
+#include "agent/hypervisor/hypervisor.h"
+#include "store/base/errors.h"
+
+struct qmp_batch;
+struct introspect;
+
+struct introspect_disk { /* as the driver knows it; the pointers are borrowed until
+	                    introspect_free() */
+	const struct hv_disk *disk;
+	const char *qdev; /* path of the device's object */
+	const char *node; /* the image's own node, under any of ours */
+};
+
+/** introspect_new(disks, n): copies disks[n], at most HV_DISKS_MAX.  NULL when out of memory. */
+struct introspect *introspect_new(const struct introspect_disk *disks, size_t n);
+/** introspect_list(x, b): the first questions. */
+void introspect_list(struct introspect *x, struct qmp_batch *b);
+/** introspect_listed(x, b): their answers. */
+void introspect_listed(struct introspect *x, const struct qmp_batch *b);
+/** introspect_ask(x, b): the second questions. */
+void introspect_ask(struct introspect *x, struct qmp_batch *b);
+/** introspect_told(x, b, def): fill *def, which definition_new() gave. */
+void introspect_told(struct introspect *x, const struct qmp_batch *b, struct definition *def);
+/** introspect_free(x): NULL is fine. */
+void introspect_free(struct introspect *x);
+
+#endif

@@ -1,0 +1,86 @@
+/**
+ * settings: locum.conf, read once by every verb.
+ *
+ * Section [locum] holds the host's settings, a section [vm NAME] per VM says
+ * how that VM is reached (qmp), what is left out (exclude) and, where Locum is
+ * to start it, what it is (the keys of a definition).  conf/locum.conf lists
+ * every key with its default and unit; a test keeps the two equal.
+ *
+ * An option on the command line goes before an environment variable, which goes
+ * before the file, which goes before the default.  Every complaint names file
+ * and line.
+ */
+#ifndef LOCUM_SETTINGS_H
+#define LOCUM_SETTINGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/hypervisor/definition.h"
+#include "agent/hypervisor/hypervisor.h"
+#include "store/base/errors.h"
+
+struct cli_args;
+struct config;
+
+#define SETTINGS_DEFAULT_PATH "/etc/locum/locum.conf"
+
+struct settings_vm {
+	char name[HV_NAME_MAX];
+	char *qmp;       /* monitor socket of a VM that somebody else runs, or NULL */
+	char **excludes; /* disks left out, excludes[nexcludes] */
+	size_t nexcludes;
+	struct definition *def; /* what it is, or NULL where no key says so */
+	unsigned line;          /* of its section's first key, for messages */
+};
+
+struct settings {     /* all pointers owned; free with settings_done() */
+	char *origin; /* the file read, or NULL where there was none */
+	char *store;  /* folder, or NULL */
+	char *key_dir;
+	char *run_dir;
+	char *scratch_dir;
+	uint64_t scratch_max; /* bytes, 0 = what is free */
+	uint64_t workers;     /* threads, 0 = one per core */
+	uint64_t jobs;        /* VMs at once */
+	int64_t level;        /* zstd */
+	uint64_t cache;       /* bytes of decoded windows */
+	char *qemu;
+	char *accel;
+	char *nbdkit;
+	char *plugin; /* path of nbdkit-locum-plugin.so, or "locum": in nbdkit's own folder */
+	int64_t connect_timeout_ms;
+	int64_t command_timeout_ms;
+	int64_t copy_timeout_ms;
+	struct settings_vm *vms; /* in file order */
+	size_t nvms;
+};
+
+/**
+ * settings_load(args, out, e):
+ * The file of --config, else of LOCUM_CONFIG, else SETTINGS_DEFAULT_PATH (which may be absent);
+ * --store and LOCUM_STORE go before its `store`.  args may be NULL.
+ *
+ * Returns   0; LC_ENOENT (a file that was asked for is not there); LC_EINVAL "file:line: ...".
+ * Ownership: *out needs settings_done() in every case.
+ */
+int settings_load(const struct cli_args *args, struct settings *out, struct lc_err *e);
+/** settings_from(config, out, e): defaults and what the parsed file says; config may be NULL. */
+int settings_from(const struct config *config, struct settings *out, struct lc_err *e);
+/** settings_done(s): free everything in s. */
+void settings_done(struct settings *s);
+
+/** settings_need_store(s, e): LC_EINVAL, saying where to put it, when no store is known. */
+int settings_need_store(const struct settings *s, struct lc_err *e);
+/** settings_vm(s, name): section of that VM, or NULL. */
+const struct settings_vm *settings_vm(const struct settings *s, const char *name);
+
+/* For the lint test and for help: the keys that are known. */
+struct settings_key {
+	const char *name;
+	const char *fallback; /* text of the default; "" none */
+};
+/** settings_keys(section, n): borrowed array of the *n keys of section "locum" or "vm". */
+const struct settings_key *settings_keys(const char *section, size_t *n);
+
+#endif

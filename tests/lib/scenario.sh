@@ -1,0 +1,151 @@
+#!/bin/bash
+# For scenarios: real guests, the real locum.  Source it; the program is in $LOCUM_BIN (a build folder).
+#
+#   scenario_begin NAME       a short private folder in $t, a store in it, LOCUM_CONFIG set; all removed at the end
+#   scenario_vm VM KEY=VALUE  a section [vm VM] of the configuration
+#   locum ...                 the program
+#   moment MAX_MS             sleep for a random time, from the logged seed
+
+src=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=tests/guest/guest.sh
+. "$src/tests/guest/guest.sh"
+bin=${LOCUM_BIN:-$src/build-gcc}
+
+fail() {
+	printf 'FAILED: %s\n' "$*" >&2
+	exit 1
+}
+
+locum() {
+	"$bin/locum" "$@"
+}
+
+# A test may have its own.
+at_end() { :; }
+
+_scenario_end() {
+	local status=$? vm
+	set +e
+	at_end
+	for vm in "$t"/vm*; do
+		[ ! -e "$vm/pid" ] || guest_kill "$vm"
+	done
+	for vm in "$t"/run/*/; do
+		[ ! -e "$vm/pid" ] || locum vm stop "$(basename "$vm")" --force >/dev/null 2>&1
+	done
+	if [ "$status" != 0 ] && [ "$status" != 77 ] && [ -n "${KEEP:-}" ]; then
+		echo "kept: $t"
+	else
+		rm -rf "$t"
+	fi
+	exit "$status"
+}
+
+scenario_begin() { # NAME
+	[ -x "$bin/locum" ] || {
+		echo "SKIP: $bin/locum is not built"
+		exit 77
+	}
+	guest_require qemu-img:qemu-utils
+	t=$(mktemp -d "/tmp/l-$1.XXXX")
+	trap _scenario_end EXIT
+	trap 'exit 130' INT TERM
+	SEED=${SEED:-$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}
+	RANDOM=$SEED
+	echo "seed $SEED (set SEED to repeat)"
+	export LOCUM_CONFIG=$t/locum.conf
+	cat >"$LOCUM_CONFIG" <<-EOF
+		[locum]
+		store = $t/store
+		run_dir = $t/run
+		scratch_dir = $t/scratch
+	EOF
+	locum store init --kit "$t/kit" >/dev/null || fail "store init"
+}
+
+scenario_vm() { # VM LINE...
+	local vm=$1
+	shift
+	{
+		echo "[vm $vm]"
+		printf '%s\n' "$@"
+	} >>"$LOCUM_CONFIG"
+}
+
+moment() { # MAX_MS
+	sleep "$(awk -v r="$RANDOM" -v max="$1" 'BEGIN { printf "%.3f", r / 32768 * max / 1000 }')"
+}
+
+# Until the guest has reported a number greater than that.
+guest_past() { # DIR NUMBER
+	local i n
+	for ((i = 0; i < 600; i++)); do
+		n=$(guest_last "$1")
+		[ "${n:-0}" -le "${2:-0}" ] || return 0
+		guest_alive "$1" || fail "the guest died"
+		sleep 0.05
+	done
+	fail "the guest has not written past $2 in 30 s"
+}
+
+# Ids of a VM's points, oldest first.
+point_ids() { # VM
+	locum points "$1" --json | grep -o '"id": *"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}'
+}
+
+# One backup, and what it has to be: full, compared (read as a whole), incremental, unchanged.  Its --json is in $t/out.
+backup() { # VM WHAT
+	local want
+	locum backup "$1" --json >"$t/out" 2>"$t/err" || fail "backup $1: $(cat "$t/out" "$t/err")"
+	case $2 in
+	full) want='"full": true' ;;
+	compared) want='"full": false, "scanned_disks": [1-9]' ;;
+	incremental) want='"full": false, "scanned_disks": 0' ;;
+	unchanged) want='"outcome": "unchanged"' ;;
+	esac
+	grep -q "$want" "$t/out" || fail "the backup of $1 was not $2: $(cat "$t/out")"
+}
+
+# A number of the last backup's --json.
+figure() { # KEY
+	grep -o "\"$1\": [0-9.]*" "$t/out" | head -n 1 | sed 's/.*: //'
+}
+
+# A command that has to fail: its exit status (a pattern), and what its message has to have in it.
+refused() { # STATUS REGEX COMMAND...
+	local status=$1 regex=$2 rc=0
+	shift 2
+	"$@" >"$t/refused" 2>&1 || rc=$?
+	# shellcheck disable=SC2053
+	[[ $rc = $status ]] || fail "exit status $rc and not $status: $*: $(cat "$t/refused")"
+	grep -qE -- "$regex" "$t/refused" || fail "'$regex' is not in the message: $*: $(cat "$t/refused")"
+}
+
+# The newest point has exactly these disks, and these bytes.  The guest must not write meanwhile.
+same_as() { # VM DISK=IMAGE...
+	local vm=$1 pair disk image format
+	shift
+	rm -rf "$t/r"
+	locum restore "$vm" --to "$t/r" --quiet || fail "restore of $vm"
+	for pair in "$@"; do
+		disk=${pair%%=*} image=${pair#*=} format=raw
+		[ "${image%.qcow2}" = "$image" ] || format=qcow2
+		[ -e "$t/r/$vm-$disk.raw" ] || fail "the point of $vm has no disk $disk: $(ls "$t/r")"
+		qemu-img compare -U -f raw -F "$format" "$t/r/$vm-$disk.raw" "$image" >"$t/compare" ||
+			fail "disk $disk of the point of $vm is not what $image has: $(cat "$t/compare")"
+		! grep -q 'size mismatch' "$t/compare" || fail "disk $disk of the point of $vm: $(cat "$t/compare")"
+	done
+	[ "$(find "$t/r" -name '*.raw' | wc -l)" = $# ] || fail "the point of $vm has other disks: $(ls "$t/r")"
+	rm -rf "$t/r"
+}
+
+# Nothing of ours in a guest's QEMU but bitmaps, and no error in the guest.
+unharmed() { # DIR
+	local left
+	left=$(guest_qmp "$1" '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' |
+		grep -o '"node-name": *"locum[^"]*"' || true)
+	[ -z "$left" ] || fail "left in QEMU: $left"
+	guest_qmp "$1" '{"execute":"query-block-exports"}' | grep -q '"return": *\[\]' || fail "exports left in QEMU"
+	guest_qmp "$1" '{"execute":"query-status"}' | grep -q '"running": *true' || fail "the guest does not run"
+	! grep -a 'SEQ WRITE-ERROR' "$1/serial" || fail "the guest saw an error"
+}
