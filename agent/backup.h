@@ -1,0 +1,61 @@
+/**
+ * backup: one VM, one restore point (or nothing, and nothing left behind).
+ *
+ * Asynchronous on the loop; several at once share a store and a capture pool.
+ */
+#ifndef LOCUM_BACKUP_H
+#define LOCUM_BACKUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/base/errors.h"
+#include "store/store.h"
+
+struct uv_loop_s;
+struct backup;
+struct capture_pool;
+struct settings;
+
+struct backup_opts {
+	struct uv_loop_s *loop;
+	struct store *store;
+	struct capture_pool *pool;
+	const struct settings *settings;
+	const char *vm;
+};
+
+enum backup_outcome {
+	BACKUP_FAILED = 0,
+	BACKUP_DONE, /* point is the new one */
+	/* the VM is off and nothing was written: point is the one that still holds */
+	BACKUP_UNCHANGED,
+};
+
+struct backup_result {
+	const char *vm;
+	enum backup_outcome outcome;
+	struct lc_err err;
+	struct point point;        /* given: the receiver calls point_done() */
+	struct writer_stats stats; /* of all passes */
+	unsigned passes;
+	bool full;             /* no base: everything was new */
+	unsigned scanned;      /* disks that were read as a whole and compared */
+	char why_scanned[256]; /* of the first of them */
+	int64_t took_ns;
+};
+
+/** backup_start(o, done, arg, out, e): o and what it points to are borrowed until done.  Loop
+ * thread only. */
+int backup_start(const struct backup_opts *o, void (*done)(void *arg, struct backup_result *result),
+                 void *arg, struct backup **out, struct lc_err *e);
+/** backup_cancel(b): give up soon; done comes with LC_ECANCELED and nothing is left behind. */
+void backup_cancel(struct backup *b);
+
+struct backup_progress {
+	const char *note;               /* static text */
+	uint64_t looked, total, stored; /* bytes */
+};
+void backup_progress(const struct backup *b, struct backup_progress *out);
+
+#endif

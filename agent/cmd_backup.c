@@ -1,0 +1,358 @@
+/*
+ * locum backup: restore points of some VMs, a few at a time.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "agent/backup.h"
+#include "agent/capture.h"
+#include "agent/hypervisor/settings.h"
+#include "agent/verbs.h"
+#include "store/base/bytes.h"
+#include "store/base/cli.h"
+#include "store/base/clock.h"
+#include "store/base/config.h"
+#include "store/base/log.h"
+#include "store/base/progress.h"
+
+#define BUFFER_BYTES (UINT64_C(24) << 20)
+#define REDRAW_MS 200
+
+struct command {
+	uv_loop_t loop;
+	uv_signal_t on_int, on_term;
+	uv_timer_t redraw;
+	struct settings settings;
+	struct store *store;
+	struct capture_pool *pool;
+	const char **vms; /* [nvms], borrowed */
+	size_t nvms, next, running;
+	unsigned failed, good;
+	struct slot *slots; /* [nslots] */
+	size_t nslots;
+	bool json, quiet, talk, canceled;
+	bool first_json;
+};
+
+struct slot { /* one backup that runs */
+	struct command *c;
+	struct backup *backup;
+	struct progress *progress;
+};
+
+static void start_more(struct command *c);
+
+static void
+print_json(struct command *c, const struct backup_result *r)
+{
+	char hex[33], when[40];
+
+	printf("%s{\"vm\": ", c->first_json ? "" : ",\n ");
+	c->first_json = false;
+	cli_json_string(stdout, r->vm);
+	printf(", \"outcome\": \"%s\"", r->outcome == BACKUP_DONE        ? "done"
+	                                : r->outcome == BACKUP_UNCHANGED ? "unchanged"
+	                                                                 : "failed");
+	if (r->outcome == BACKUP_FAILED) {
+		printf(", \"error\": ");
+		cli_json_string(stdout, r->err.msg);
+	} else {
+		printf(", \"point\": \"%s\", \"time\": \"%s\", \"changed_bytes\": %" PRIu64
+		       ", \"stored_bytes\": %" PRIu64 ", \"pause_ms\": %.3f",
+		       lc_hex(hex, r->point.id, 16),
+		       clock_format_utc(when, sizeof when, r->point.source_ns),
+		       r->point.changed * WINDOW_SIZE, r->stats.stored,
+		       (double)r->point.pause_ns / 1e6);
+		printf(", \"full\": %s, \"scanned_disks\": %u, \"passes\": %u",
+		       r->full ? "true" : "false", r->scanned, r->passes);
+		if (r->scanned > 0) {
+			printf(", \"scanned_why\": ");
+			cli_json_string(stdout, r->why_scanned);
+		}
+	}
+	printf(", \"seconds\": %.3f}", (double)r->took_ns / 1e9);
+}
+
+static void
+print_line(const struct backup_result *r)
+{
+	char hex[33], changed[32], stored[32], took[32], when[32];
+
+	if (r->outcome == BACKUP_UNCHANGED) {
+		printf("%s: off and unchanged since its point of %s (%.8s)\n", r->vm,
+		       clock_format(when, sizeof when, r->point.source_ns),
+		       lc_hex(hex, r->point.id, 16));
+		return;
+	}
+	printf("%s: point %.8s, %s, %s changed, %s stored, %s", r->vm, lc_hex(hex, r->point.id, 16),
+	       r->full          ? "full"
+	       : r->scanned > 0 ? "compared"
+	                        : "incremental",
+	       size_format(changed, sizeof changed, r->point.changed * WINDOW_SIZE),
+	       size_format(stored, sizeof stored, r->stats.stored),
+	       clock_format_duration(took, sizeof took, r->took_ns));
+	if (r->point.pause_ns > 0)
+		printf(", guest paused %.1f ms", (double)r->point.pause_ns / 1e6);
+	if (r->scanned > 0 && !r->full)
+		printf(" (%s)", r->why_scanned);
+	printf("\n");
+}
+
+static void
+not_done(struct command *c, const struct backup_result *r)
+{
+	c->failed++;
+	log_error("%s", r->err.msg);
+	if (c->json)
+		print_json(c, r);
+}
+
+static void
+on_done(void *arg, struct backup_result *r)
+{
+	struct slot *s = arg;
+	struct command *c = s->c;
+
+	progress_free(s->progress);
+	s->progress = NULL;
+	s->backup = NULL;
+	c->running--;
+	if (r->outcome == BACKUP_FAILED) {
+		not_done(c, r);
+	} else {
+		c->good++;
+		if (c->json)
+			print_json(c, r);
+		else if (c->talk)
+			print_line(r);
+	}
+	(void)fflush(stdout);
+	point_done(&r->point);
+	start_more(c);
+}
+
+static void
+stop_handles(struct command *c)
+{
+	uv_close((uv_handle_t *)&c->on_int, NULL);
+	uv_close((uv_handle_t *)&c->on_term, NULL);
+	uv_close((uv_handle_t *)&c->redraw, NULL);
+	capture_pool_close(c->pool);
+	c->pool = NULL;
+}
+
+static struct slot *
+free_slot(struct command *c)
+{
+	size_t i;
+
+	for (i = 0; i < c->nslots; i++) {
+		if (c->slots[i].backup == NULL)
+			return &c->slots[i];
+	}
+	return NULL;
+}
+
+static void
+start_more(struct command *c)
+{
+	struct slot *s;
+
+	while (!c->canceled && c->next < c->nvms && (s = free_slot(c)) != NULL) {
+		struct backup_opts o = {.loop = &c->loop,
+		                        .store = c->store,
+		                        .pool = c->pool,
+		                        .settings = &c->settings,
+		                        .vm = c->vms[c->next]};
+		struct backup_result failed = {.vm = c->vms[c->next]};
+
+		c->next++;
+		s->c = c;
+		if (backup_start(&o, on_done, s, &s->backup, &failed.err) == 0) {
+			c->running++;
+			s->progress = progress_new(o.vm, !c->quiet && !c->json);
+			continue;
+		}
+		not_done(c, &failed);
+	}
+	if (c->running > 0 || c->pool == NULL)
+		return;
+	while (c->next < c->nvms) { /* interrupted */
+		struct backup_result r = {.vm = c->vms[c->next++]};
+
+		(void)lc_fail(&r.err, LC_ECANCELED, 0, "%s: not begun", r.vm);
+		not_done(c, &r);
+	}
+	stop_handles(c);
+}
+
+static void
+on_signal(uv_signal_t *h, int signum)
+{
+	struct command *c = h->data;
+	size_t i;
+
+	(void)signum;
+	if (!c->canceled)
+		log_warn("interrupted: giving back the snapshots, nothing is lost");
+	c->canceled = true;
+	for (i = 0; i < c->nslots; i++) {
+		if (c->slots[i].backup != NULL)
+			backup_cancel(c->slots[i].backup);
+	}
+}
+
+static void
+on_redraw(uv_timer_t *t)
+{
+	struct command *c = t->data;
+	size_t i;
+
+	for (i = 0; i < c->nslots; i++) {
+		struct backup_progress p;
+		struct progress_state ps;
+
+		if (c->slots[i].backup == NULL)
+			continue;
+		backup_progress(c->slots[i].backup, &p);
+		ps = (struct progress_state){
+		    .done = p.looked, .total = p.total, .moved = p.stored, .note = p.note};
+		progress_update(c->slots[i].progress, &ps);
+	}
+}
+
+static int
+choose_vms(struct command *c, const struct cli_args *a)
+{
+	bool all = cli_has(a, "all");
+	size_t i, k, n = all ? c->settings.nvms : cli_operands(a);
+
+	if (all && cli_operands(a) > 0)
+		return cli_usage(a, "give either VMs or --all");
+	if (!all && n == 0)
+		return cli_usage(a, "which VM? name one or more, or give --all");
+	if (n == 0) {
+		log_error("--all: %s names no VM (a section [vm NAME] each)",
+		          c->settings.origin == NULL ? "no configuration" : c->settings.origin);
+		return CLI_FAILED;
+	}
+	c->vms = lc_alloc_array(n, sizeof *c->vms);
+	if (c->vms == NULL)
+		return CLI_FAILED;
+	for (i = 0; i < n; i++) {
+		const char *vm = all ? c->settings.vms[i].name : cli_operand(a, i);
+
+		for (k = 0; k < c->nvms && strcmp(c->vms[k], vm) != 0; k++)
+			;
+		if (k == c->nvms)
+			c->vms[c->nvms++] = vm;
+	}
+	return CLI_DONE;
+}
+
+static int
+open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
+{
+	int64_t wait_ns = 0;
+	const char *wait = cli_get(a, "wait");
+	struct store_opts so = {.dir = c->settings.store,
+	                        .mode = STORE_WRITE,
+	                        .who = "locum backup",
+	                        .key_dir = c->settings.key_dir};
+	int rc;
+
+	if (wait != NULL && !clock_parse_duration(wait, &wait_ns))
+		return lc_fail(e, LC_EINVAL, 0, "--wait: \"%s\" is no duration (try 10m)", wait);
+	so.wait_ms = wait_ns / LC_NS_PER_MS;
+	rc = store_open(&so, &c->store, e);
+	if (rc != 0)
+		return rc;
+	c->nslots = c->settings.jobs == 0 ? 1 : (size_t)c->settings.jobs;
+	c->slots = lc_alloc_array(c->nslots, sizeof *c->slots);
+	if (c->slots == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	return capture_pool_new(&c->loop, (unsigned)c->settings.workers, BUFFER_BYTES, &c->pool, e);
+}
+
+static int
+run_loop(struct command *c)
+{
+	(void)uv_signal_init(&c->loop, &c->on_int);
+	(void)uv_signal_init(&c->loop, &c->on_term);
+	(void)uv_timer_init(&c->loop, &c->redraw);
+	c->on_int.data = c->on_term.data = c->redraw.data = c;
+	(void)uv_signal_start(&c->on_int, on_signal, SIGINT);
+	(void)uv_signal_start(&c->on_term, on_signal, SIGTERM);
+	(void)uv_timer_start(&c->redraw, on_redraw, REDRAW_MS, REDRAW_MS);
+	start_more(c);
+	(void)uv_run(&c->loop, UV_RUN_DEFAULT);
+	if (c->failed == 0)
+		return CLI_DONE;
+	return c->good > 0 ? CLI_PARTLY : CLI_FAILED;
+}
+
+static int
+run_backup(const struct cli_args *a)
+{
+	struct command c = {.first_json = true};
+	struct lc_err e = LC_ERR_INIT;
+	int rc, status;
+
+	c.json = cli_has(a, "json");
+	c.quiet = cli_has(a, "quiet");
+	c.talk = !c.quiet && (isatty(STDOUT_FILENO) != 0 || cli_has(a, "verbose"));
+	if (uv_loop_init(&c.loop) != 0)
+		return CLI_FAILED;
+	rc = settings_load(a, &c.settings, &e);
+	rc = rc != 0 ? rc : settings_need_store(&c.settings, &e);
+	status = rc != 0 ? cli_error(&e) : choose_vms(&c, a);
+	if (status == CLI_DONE) {
+		rc = open_everything(&c, a, &e);
+		if (c.json)
+			printf("[");
+		status = rc != 0 ? cli_error(&e) : run_loop(&c);
+		if (c.json)
+			printf("]\n");
+	}
+	store_close(c.store);
+	(void)uv_loop_close(&c.loop);
+	lc_free(c.slots);
+	lc_free(c.vms);
+	settings_done(&c.settings);
+	return status;
+}
+
+static const struct cli_option backup_options[] = {
+    {.name = "all", .letter = 'a', .help = "every VM of the configuration"},
+    {.name = "wait",
+     .arg = "TIME",
+     .help = "wait so long for another locum to give the store free (default: not)"},
+    {.name = NULL},
+};
+
+const struct cli_verb verb_backup = {
+    .name = "backup",
+    .operands = "VM...|--all",
+    .summary = "make a restore point of running or stopped VMs",
+    .details =
+	"The first point of a VM reads its disks as a whole, the next ones read what changed.\n"
+	"All disks are of one instant.  The guest goes on running.  A VM that is off is read\n"
+	"from its image files; where those were not written since, its newest point still\n"
+	"holds and none is made.\n"
+	"\n"
+	"Interrupted at any time nothing is lost: the next run goes on from the last point.\n"
+	"\n"
+	"Exit status: 0 all done, 1 none done, 2 wrong use, 3 some VMs failed.\n"
+	"\n"
+	"Examples:\n"
+	"  locum backup web01\n"
+	"  locum backup --all --quiet        # from cron\n"
+	"  locum backup web01 --json\n",
+    .options = backup_options,
+    .min_operands = 0,
+    .max_operands = -1,
+    .run = run_backup,
+};

@@ -1,0 +1,196 @@
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "agent/hypervisor/launch.h"
+#include "agent/target.h"
+#include "store/base/cli.h"
+#include "store/base/files.h"
+
+int
+target_check_name(const char *vm, struct lc_err *e)
+{
+	const char *s = vm;
+
+	while (isalnum((unsigned char)*s) || (*s != '\0' && strchr("._-", *s) != NULL))
+		s++;
+	if (*s == '\0' && s > vm && s - vm < HV_NAME_MAX && *vm != '-' && *vm != '.')
+		return 0;
+	return lc_fail(e, LC_EINVAL, 0,
+	               "\"%s\": a VM's name has letters, digits, '.', '_' and '-', at most %d", vm,
+	               HV_NAME_MAX - 1);
+}
+
+static int
+out_of_memory(const char *vm, struct lc_err *e)
+{
+	return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", vm);
+}
+
+bool
+target_listens(const char *path)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int fd;
+	bool yes;
+
+	if (strlen(path) >= sizeof sa.sun_path)
+		return false;
+	memcpy(sa.sun_path, path, strlen(path) + 1);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	yes = connect(fd, (const struct sockaddr *)(const void *)&sa, sizeof sa) == 0;
+	(void)close(fd);
+	return yes;
+}
+
+/* A VM that was lost and booted from a restore point under its own name is that VM now, whatever
+ * socket it had before. */
+static int
+find_monitor(const struct settings *s, const struct settings_vm *sv, const char *vm,
+             struct target *t, struct lc_err *e)
+{
+	char *dir = path_join(s->run_dir, vm);
+	bool ours, named = sv != NULL && sv->qmp != NULL;
+	int rc = 0;
+
+	if (dir == NULL)
+		return out_of_memory(vm, e);
+	ours = launch_alive(dir, NULL) && !(named && target_listens(sv->qmp));
+	if (ours)
+		t->qmp = path_join(dir, "qmp");
+	else if (named)
+		t->qmp = lc_strdup(sv->qmp);
+	if (t->qmp == NULL && (ours || named))
+		rc = out_of_memory(vm, e);
+	lc_free(dir);
+	return rc;
+}
+
+static int
+copy_definition(const struct definition *def, struct target *t, const char *vm, struct lc_err *e)
+{
+	t->def = definition_new();
+	if (t->def == NULL)
+		return out_of_memory(vm, e);
+	*t->def = *def;
+	return 0;
+}
+
+/* What its newest restore point says it is. */
+static int
+definition_of_point(struct store *store, const char *vm, struct target *t, struct lc_err *e)
+{
+	struct point p = {0};
+	int rc = store_find(store, vm, &p, e);
+
+	if (rc == 0 && p.definition == NULL)
+		rc = lc_fail(e, LC_ENOENT, 0, "%s: its newest point holds no definition", vm);
+	else if (rc == 0)
+		rc = definition_decode("newest restore point", p.definition, strlen(p.definition),
+		                       &t->def, e);
+	point_done(&p);
+	return rc;
+}
+
+int
+target_offline(const struct settings *s, struct store *store, const char *vm, struct target *t,
+               struct lc_err *e)
+{
+	const struct settings_vm *sv = settings_vm(s, vm);
+	struct lc_err why = LC_ERR_INIT;
+	int rc = 0;
+
+	lc_free(t->qmp);
+	t->qmp = NULL;
+	t->hv.qmp = NULL;
+	if (t->def == NULL && sv != NULL && sv->def != NULL)
+		rc = copy_definition(sv->def, t, vm, e);
+	else if (t->def == NULL)
+		rc = definition_of_point(store, vm, t, &why);
+	if (rc == LC_ENOENT && why.code == LC_ENOENT)
+		rc = lc_fail(e, LC_ENOENT, 0,
+		             "%s: it does not run, and neither %s nor a restore point says where "
+		             "its disks are",
+		             vm, s->origin == NULL ? "locum.conf" : s->origin);
+	else if (why.code != LC_OK)
+		rc = lc_fail(e, why.code, 0, "%s", why.msg);
+	t->hv.def = t->def;
+	return rc;
+}
+
+static int
+unknown_vm(const struct settings *s, const char *vm, struct lc_err *e)
+{
+	const char *names[64], *near;
+	size_t n = 0;
+
+	for (; n < s->nvms && n < sizeof names / sizeof names[0]; n++)
+		names[n] = s->vms[n].name;
+	near = cli_nearest(vm, names, n);
+	return lc_fail(e, LC_ENOENT, 0,
+	               "no VM %s: %s has no section [vm %s] and none of that name was started by "
+	               "locum%s%s (see: locum vm list)",
+	               vm, s->origin == NULL ? "locum.conf" : s->origin, vm,
+	               near == NULL ? "" : "; did you mean ", near == NULL ? "" : near);
+}
+
+int
+target_find(const struct settings *s, struct store *store, const char *vm, struct target *t,
+            struct lc_err *e)
+{
+	const struct settings_vm *sv = settings_vm(s, vm);
+	int rc;
+
+	memset(t, 0, sizeof *t);
+	if (target_check_name(vm, e) != 0)
+		return LC_EINVAL;
+	(void)snprintf(t->tag, sizeof t->tag, "%s", store_tag(store));
+	t->run_dir = lc_asprintf("%s/backup/%s", s->run_dir, vm);
+	if (t->run_dir == NULL)
+		return out_of_memory(vm, e);
+	t->hv = (struct hv_target){
+	    .vm = vm,
+	    .run_dir = t->run_dir,
+	    .scratch_dir = s->scratch_dir,
+	    .scratch_max = s->scratch_max,
+	    .tag = t->tag,
+	    .connect_timeout_ms = s->connect_timeout_ms,
+	    .command_timeout_ms = s->command_timeout_ms,
+	    .copy_timeout_s = (s->copy_timeout_ms + 999) / 1000,
+	};
+	rc = find_monitor(s, sv, vm, t, e);
+	t->hv.qmp = t->qmp;
+	if (rc == 0 && sv != NULL && sv->def != NULL)
+		rc = copy_definition(sv->def, t, vm, e);
+	t->hv.def = t->def;
+	if (rc == 0 && t->qmp == NULL) {
+		struct lc_err why = LC_ERR_INIT;
+
+		rc = target_offline(s, store, vm, t, &why);
+		if (rc == LC_ENOENT && sv == NULL)
+			rc = unknown_vm(s, vm, e);
+		else if (rc != 0)
+			rc = lc_fail(e, why.code, 0, "%s", why.msg);
+	}
+	rc = rc != 0 ? rc : dir_make(t->run_dir, 0700, e);
+	rc = rc != 0 ? rc : dir_make(s->scratch_dir, 0700, e);
+	return rc;
+}
+
+void
+target_done(struct target *t)
+{
+	lc_free(t->qmp);
+	if (t->run_dir != NULL)
+		(void)rmdir(t->run_dir);
+	lc_free(t->run_dir);
+	lc_free(t->def);
+	t->qmp = NULL;
+	t->run_dir = NULL;
+	t->def = NULL;
+}

@@ -1,0 +1,46 @@
+/**
+ * target: where a VM is: behind a monitor socket, or off, as image files.
+ */
+#ifndef LOCUM_TARGET_H
+#define LOCUM_TARGET_H
+
+#include <stdbool.h>
+
+#include "agent/hypervisor/hypervisor.h"
+#include "agent/hypervisor/settings.h"
+#include "store/base/errors.h"
+#include "store/store.h"
+
+struct target {
+	struct hv_target hv;
+	char *qmp;     /* owned */
+	char *run_dir; /* owned: for sockets of one backup */
+	char tag[17];
+	struct definition *def; /* owned, or NULL */
+};
+
+/** target_check_name(vm, e): LC_EINVAL where that is no name of a VM (it becomes part of paths). */
+int target_check_name(const char *vm, struct lc_err *e);
+
+/** target_listens(path): whether somebody listens on a unix socket.  Nothing is sent. */
+bool target_listens(const char *path);
+
+/**
+ * target_find(settings, store, vm, out, e):
+ * The monitor of [vm NAME], or of a VM that Locum started or booted under that name where nobody
+ * listens on the other; else the images of its definition.
+ * LC_ENOENT with what to write into locum.conf where nothing is known of it.  target_done() in
+ * every case.
+ */
+int target_find(const struct settings *s, struct store *store, const char *vm, struct target *out,
+                struct lc_err *e);
+/**
+ * target_offline(settings, store, vm, t, e):
+ * Its monitor does not answer: make it the image files, from its definition in locum.conf or in its
+ * newest point.  LC_ENOENT where there is none.  Nobody may still borrow t->hv.
+ */
+int target_offline(const struct settings *s, struct store *store, const char *vm, struct target *t,
+                   struct lc_err *e);
+void target_done(struct target *t);
+
+#endif

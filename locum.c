@@ -1,0 +1,24 @@
+/*
+ * locum: the table of verbs.  Each room supplies its own.
+ */
+#include "agent/verbs.h"
+#include "restore/verbs.h"
+#include "store/base/cli.h"
+#include "store/verbs.h"
+
+#define GROUP(title) (&(const struct cli_verb){.summary = (title)})
+
+static const struct cli_verb *const verbs[] = {
+    GROUP("Running VMs"), &verb_backup,      &verb_vm_list,
+    &verb_vm_start,       &verb_vm_stop,     GROUP("Restore points"),
+    &verb_points,         &verb_boot,        &verb_restore,
+    &verb_verify,         &verb_drop,        GROUP("Stores and keys"),
+    &verb_store_init,     &verb_store_stats, &verb_store_rebuild,
+    &verb_scrub,          &verb_key,         &verb_key_check,
+};
+
+int
+main(int argc, char **argv)
+{
+	return cli_main(argc, argv, verbs, sizeof verbs / sizeof verbs[0]);
+}

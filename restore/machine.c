@@ -1,0 +1,115 @@
+#include <stdbool.h>
+#include <string.h>
+
+#include "agent/hypervisor/definition.h"
+#include "store/point.h"
+#include "restore/machine.h"
+
+static const char *
+bus_name(enum def_bus bus)
+{
+	switch (bus) {
+	case DEF_BUS_VIRTIO:
+		return "virtio";
+	case DEF_BUS_SCSI:
+		return "scsi";
+	case DEF_BUS_SATA:
+		return "sata";
+	case DEF_BUS_IDE:
+		return "ide";
+	}
+	return "virtio";
+}
+
+static int
+add_key(struct lc_buf *out, const char *key, const char *value)
+{
+	return value[0] == '\0' ? 0 : lc_buf_printf(out, "%s = %s\n", key, value);
+}
+
+static int
+add_machine(const struct definition *d, struct lc_buf *out)
+{
+	bool whole = d->memory % (UINT64_C(1) << 20) == 0;
+	int rc = add_key(out, "machine", d->machine);
+
+	rc |= add_key(out, "cpu", d->cpu);
+	rc |= lc_buf_printf(out, "cpus = %u\nmemory = %llu%s\n", d->cpus,
+	                    (unsigned long long)(whole ? d->memory >> 20 : d->memory),
+	                    whole ? " MiB" : "");
+	rc |= add_key(out, "uuid", d->uuid);
+	rc |= add_key(out, "clock", d->clock);
+	rc |= add_key(out, "firmware", d->firmware);
+	rc |= add_key(out, "append", d->append);
+	return rc;
+}
+
+static int
+add_disk(const struct def_disk *d, const struct machine_file *f, struct lc_buf *out)
+{
+	int rc = 0;
+
+	switch (d->role) {
+	case HV_ROLE_KERNEL:
+		return add_key(out, "kernel", f->path);
+	case HV_ROLE_INITRD:
+		return add_key(out, "initrd", f->path);
+	case HV_ROLE_NVRAM:
+		return add_key(out, "nvram", f->path);
+	case HV_ROLE_DISK:
+		break;
+	}
+	rc |= lc_buf_printf(out, "disk = %s %s \"%s\" bus=%s", d->name, f->format, f->path,
+	                    bus_name(d->bus));
+	if (d->serial[0] != '\0')
+		rc |= lc_buf_printf(out, " serial=%s", d->serial);
+	if (d->address[0] != '\0')
+		rc |= lc_buf_printf(out, " address=%s", d->address);
+	if (d->boot != 0)
+		rc |= lc_buf_printf(out, " boot=%u", d->boot);
+	return rc | lc_buf_printf(out, "\n");
+}
+
+static int
+add_nic(const struct def_nic *n, struct lc_buf *out)
+{
+	int rc = lc_buf_printf(out, "nic = %s %s model=%s", n->name,
+	                       n->network[0] != '\0' ? n->network : "none", n->model);
+
+	if (n->mac[0] != '\0')
+		rc |= lc_buf_printf(out, " mac=%s", n->mac);
+	if (n->address[0] != '\0')
+		rc |= lc_buf_printf(out, " address=%s", n->address);
+	return rc | lc_buf_printf(out, "\n");
+}
+
+int
+machine_section(const struct point *p, const struct machine_file *files, size_t n,
+                const char *comment, struct lc_buf *out, struct lc_err *e)
+{
+	struct definition *d = NULL;
+	size_t i, j;
+	int rc = definition_decode("recorded definition", p->definition, strlen(p->definition), &d,
+	                           e);
+
+	if (rc != 0)
+		return lc_wrap(e, "%s", p->vm);
+	rc |= lc_buf_printf(out, "# %s\n[vm %s]\n", comment, p->vm);
+	rc |= add_machine(d, out);
+	for (i = 0; i < d->ndisks; i++) {
+		for (j = 0; j < n && strcmp(files[j].disk, d->disks[i].name) != 0; j++)
+			;
+		if (j < n)
+			rc |= add_disk(&d->disks[i], &files[j], out);
+		else
+			rc |= lc_buf_printf(out, "# disk %s is not in the point\n",
+			                    d->disks[i].name);
+	}
+	for (i = 0; i < d->nnics; i++)
+		rc |= add_nic(&d->nics[i], out);
+	for (i = 0; i < d->nleft_out; i++)
+		rc |= lc_buf_printf(out, "# not reproduced: %s: %s\n", d->left_out[i].what,
+		                    d->left_out[i].why);
+	lc_free(d);
+	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", p->vm);
+}

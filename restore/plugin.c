@@ -1,0 +1,537 @@
+/*
+ * plugin: nbdkit's way to a restore point.
+ *
+ *     nbdkit nbdkit-locum-plugin.so store=DIR vm=web01@-15m
+ *
+ * Every disk of the point is an export, read-only.  nbdkit forks into the
+ * background after get_ready(); neither threads nor a database handle survive
+ * that.  So get_ready() opens, chooses the point and closes, which gives wrong
+ * use its message on the terminal; after_fork() opens for good, the same point by
+ * its id, whatever was committed in between.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "store/base/bytes.h"
+#include "store/base/clock.h"
+#include "store/base/config.h"
+#include "store/base/memory.h"
+#include "store/store.h"
+#include "restore/reader.h"
+#include "restore/unlock.h"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+enum {
+	EXTENTS_MAX = 512, /* that one call of extents() gives */
+	BLOCK_MAX = 32 << 20,
+};
+
+static struct {
+	/* What was asked for: paths are absolute, as nbdkit leaves its folder. */
+	char *store, *vm, *point, *disk;
+	char *key_dir, *code_file, *passphrase_file;
+	uint64_t cache;
+	int64_t first_client_ns; /* 0: wait for ever */
+	/* From get_ready() on. */
+	uint8_t id[POINT_ID_SIZE];
+	char code[RECOVERY_CODE_MAX];
+	/* From after_fork() on. */
+	struct store *s;
+	struct view *v;
+	struct reader *r;
+	pthread_t watch; /* where first_client_ns is set */
+	bool watching;
+	pthread_mutex_t lock;
+	pthread_cond_t seen_cond;
+	bool seen; /* under lock: a client came, or nobody waits for one any more */
+} plugin = {.lock = PTHREAD_MUTEX_INITIALIZER, .seen_cond = PTHREAD_COND_INITIALIZER};
+
+struct handle { /* one connection */
+	size_t disk;
+};
+
+/* What the client is told; the text goes to nbdkit's log. */
+static int
+report(const struct lc_err *e)
+{
+	int err = EIO;
+
+	if (e->code == LC_ENOMEM)
+		err = ENOMEM;
+	else if (e->code == LC_EINVAL || e->code == LC_ENOENT)
+		err = EINVAL;
+	else if (e->code == LC_EACCES || e->code == LC_EKEY)
+		err = EPERM;
+	nbdkit_error("%s", e->msg);
+	nbdkit_set_error(err);
+	errno = err;
+	return -1;
+}
+
+/* ---- configuration ---- */
+
+static int
+take_text(char **field, const char *key, char *value)
+{
+	if (*field != NULL) {
+		nbdkit_error("%s is given twice", key);
+		free(value);
+		return -1;
+	}
+	if (value == NULL) {
+		nbdkit_error("%s: out of memory", key);
+		return -1;
+	}
+	*field = value;
+	return 0;
+}
+
+static int
+plugin_config(const char *key, const char *value)
+{
+	if (strcmp(key, "store") == 0)
+		return take_text(&plugin.store, key, nbdkit_absolute_path(value));
+	if (strcmp(key, "vm") == 0)
+		return take_text(&plugin.vm, key, strdup(value));
+	if (strcmp(key, "point") == 0)
+		return take_text(&plugin.point, key, strdup(value));
+	if (strcmp(key, "disk") == 0)
+		return take_text(&plugin.disk, key, strdup(value));
+	if (strcmp(key, "key-dir") == 0)
+		return take_text(&plugin.key_dir, key, nbdkit_absolute_path(value));
+	if (strcmp(key, "recovery-code-file") == 0)
+		return take_text(&plugin.code_file, key, nbdkit_absolute_path(value));
+	if (strcmp(key, "passphrase-file") == 0)
+		return take_text(&plugin.passphrase_file, key, nbdkit_absolute_path(value));
+	if (strcmp(key, "cache") == 0) {
+		if (config_size(value, &plugin.cache) && plugin.cache >= WINDOW_SIZE)
+			return 0;
+		nbdkit_error("cache=%s is no size such as 64M", value);
+		return -1;
+	}
+	if (strcmp(key, "first-client") == 0) {
+		if (clock_parse_duration(value, &plugin.first_client_ns))
+			return 0;
+		nbdkit_error("first-client=%s is no time such as 30s", value);
+		return -1;
+	}
+	nbdkit_error("unknown parameter '%s'; nbdkit locum --help lists what there is", key);
+	return -1;
+}
+
+static int
+plugin_config_complete(void)
+{
+	const char *env = getenv("LOCUM_STORE"); /* NOLINT(concurrency-mt-unsafe) */
+
+	if (plugin.store == NULL && env != NULL && *env != '\0')
+		plugin.store = nbdkit_absolute_path(env);
+	if (plugin.store == NULL || plugin.vm == NULL) {
+		nbdkit_error("give the store and the VM: store=DIR vm=NAME[@POINT]");
+		return -1;
+	}
+	if (plugin.point != NULL && strchr(plugin.vm, '@') != NULL) {
+		nbdkit_error("vm=%s and point=%s both name a point", plugin.vm, plugin.point);
+		return -1;
+	}
+	return 0;
+}
+
+#define CONFIG_HELP                                                                                \
+	"store=DIR                  (required) folder of the store, or LOCUM_STORE\n"              \
+	"vm=NAME[@POINT]            (required) VM, as web01, web01@-15m, web01@2026-11-22T05:00\n" \
+	"point=POINT                point of that VM; default: the newest\n"                       \
+	"disk=NAME                  serve this disk only; default: every disk as an export\n"      \
+	"cache=SIZE                 decoded data kept in memory; default 64M\n"                    \
+	"key-dir=DIR                folder of this host's keys; default /etc/locum/keys\n"         \
+	"recovery-code-file=FILE    open with the recovery code in it\n"                           \
+	"passphrase-file=FILE       open with the passphrase in it\n"                              \
+	"first-client=TIME          outlive who starts it; end where no client comes in that time"
+
+static void
+plugin_dump(void)
+{
+	(void)printf("locum_version=%s\n", LOCUM_VERSION);
+	(void)printf("locum_window=%u\n", WINDOW_SIZE);
+}
+
+/* ---- opening ---- */
+
+static int
+open_store(struct lc_err *e)
+{
+	struct store_opts opts = {
+	    .dir = plugin.store,
+	    .mode = STORE_READ,
+	    .who = "nbdkit locum",
+	    .key_dir = plugin.key_dir != NULL ? plugin.key_dir : "/etc/locum/keys",
+	    .recovery_code = plugin.code[0] != '\0' ? plugin.code : NULL,
+	    .passphrase_file = plugin.passphrase_file,
+	};
+
+	return store_open(&opts, &plugin.s, e);
+}
+
+static int
+find_disk(const struct point *p, const char *name, size_t *disk)
+{
+	size_t i;
+
+	for (i = 0; i < p->ndisks; i++) {
+		if (strcmp(p->disks[i].name, name) == 0) {
+			*disk = i;
+			return 0;
+		}
+	}
+	return -1;
+}
+
+static int
+choose_point(struct lc_err *e)
+{
+	struct point p = {0};
+	char *spec;
+	size_t disk;
+	int rc;
+
+	spec = plugin.point == NULL ? lc_strdup(plugin.vm)
+	                            : lc_asprintf("%s@%s", plugin.vm, plugin.point);
+	if (spec == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "locum: out of memory");
+	rc = store_find(plugin.s, spec, &p, e);
+	lc_free(spec);
+	if (rc != 0)
+		return rc;
+	if (!p.opened)
+		rc = lc_fail(e, LC_EKEY, 0,
+		             "no key: give key-dir=, recovery-code-file= or passphrase-file=");
+	else if (plugin.disk != NULL && find_disk(&p, plugin.disk, &disk) != 0)
+		rc = lc_fail(e, LC_ENOENT, 0, "%s has no disk '%s'", p.vm, plugin.disk);
+	memcpy(plugin.id, p.id, sizeof plugin.id);
+	point_done(&p);
+	return rc;
+}
+
+static void
+close_all(void)
+{
+	reader_free(plugin.r);
+	if (plugin.v != NULL)
+		view_close(plugin.v);
+	if (plugin.s != NULL)
+		store_close(plugin.s);
+	plugin.r = NULL;
+	plugin.v = NULL;
+	plugin.s = NULL;
+}
+
+static int
+plugin_get_ready(void)
+{
+	struct lc_err e = LC_ERR_INIT;
+	int rc = 0;
+
+	if (plugin.code_file != NULL)
+		rc = unlock_read_code(plugin.code_file, plugin.code, &e);
+	if (rc == 0)
+		rc = open_store(&e);
+	if (rc == 0)
+		rc = choose_point(&e);
+	close_all();
+	return rc == 0 ? 0 : report(&e);
+}
+
+/* ---- a server that nobody came to ---- */
+
+static void
+client_seen(void)
+{
+	(void)pthread_mutex_lock(&plugin.lock);
+	plugin.seen = true;
+	(void)pthread_cond_signal(&plugin.seen_cond);
+	(void)pthread_mutex_unlock(&plugin.lock);
+}
+
+static void *
+watch_first_client(void *arg)
+{
+	struct timespec until;
+	int64_t at;
+	int rc = 0;
+
+	(void)arg;
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	at = until.tv_nsec + plugin.first_client_ns;
+	until.tv_sec += (time_t)(at / LC_NS_PER_S);
+	until.tv_nsec = (long)(at % LC_NS_PER_S);
+	(void)pthread_mutex_lock(&plugin.lock);
+	while (!plugin.seen && rc == 0)
+		rc = pthread_cond_timedwait(&plugin.seen_cond, &plugin.lock, &until);
+	if (!plugin.seen) {
+		nbdkit_error("no client came");
+		nbdkit_shutdown();
+	}
+	(void)pthread_mutex_unlock(&plugin.lock);
+	return NULL;
+}
+
+static void
+stop_watch(void)
+{
+	if (!plugin.watching)
+		return;
+	client_seen();
+	(void)pthread_join(plugin.watch, NULL);
+	plugin.watching = false;
+}
+
+static int
+plugin_after_fork(void)
+{
+	struct reader_opts opts = {.cache_bytes = plugin.cache};
+	struct lc_err e = LC_ERR_INIT;
+	int rc = open_store(&e);
+
+	if (rc == 0)
+		rc = store_view(plugin.s, plugin.id, &plugin.v, &e);
+	if (rc == 0)
+		rc = reader_new(plugin.s, plugin.v, &opts, &plugin.r, &e);
+	unlock_wipe(plugin.code);
+	/* Debian's nbdkit 1.32.5 always asks to be killed with its parent, --exit-with-parent or
+	 * not.  A server that waits for a first client is there to outlive who started it. */
+	if (plugin.first_client_ns > 0)
+		(void)prctl(PR_SET_PDEATHSIG, 0);
+	if (rc == 0 && plugin.first_client_ns > 0)
+		plugin.watching = pthread_create(&plugin.watch, NULL, watch_first_client, NULL) ==
+		                  0;
+	return rc == 0 ? 0 : report(&e);
+}
+
+static void
+plugin_unload(void)
+{
+	stop_watch();
+	close_all();
+	unlock_wipe(plugin.code);
+	free(plugin.store);
+	free(plugin.vm);
+	free(plugin.point);
+	free(plugin.disk);
+	free(plugin.key_dir);
+	free(plugin.code_file);
+	free(plugin.passphrase_file);
+}
+
+/* ---- exports ---- */
+
+/* The index of the disk that an export without a name stands for. */
+static size_t
+first_disk(const struct point *p)
+{
+	size_t i;
+
+	if (plugin.disk != NULL && find_disk(p, plugin.disk, &i) == 0)
+		return i;
+	for (i = 0; i < p->ndisks; i++) {
+		if (p->disks[i].role == 0) /* a disk, rather than firmware variables or a kernel */
+			return i;
+	}
+	return 0;
+}
+
+static int
+plugin_list_exports(int readonly, int is_tls, struct nbdkit_exports *exports)
+{
+	const struct point *p = view_point(plugin.v);
+	size_t i;
+
+	(void)readonly;
+	(void)is_tls;
+	for (i = 0; i < p->ndisks; i++) {
+		if (plugin.disk != NULL && strcmp(plugin.disk, p->disks[i].name) != 0)
+			continue;
+		if (nbdkit_add_export(exports, p->disks[i].name, NULL) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+static const char *
+plugin_default_export(int readonly, int is_tls)
+{
+	const struct point *p = view_point(plugin.v);
+
+	(void)readonly;
+	(void)is_tls;
+	return p->ndisks == 0 ? NULL : p->disks[first_disk(p)].name;
+}
+
+static void *
+plugin_open(int readonly)
+{
+	const struct point *p = view_point(plugin.v);
+	const char *name = nbdkit_export_name();
+	struct handle *h;
+	size_t disk = 0;
+
+	(void)readonly;
+	client_seen();
+	if (name == NULL)
+		return NULL;
+	if (p->ndisks == 0) {
+		nbdkit_error("the point of %s has no disks", p->vm);
+		return NULL;
+	}
+	if (*name == '\0') {
+		disk = first_disk(p);
+	} else if (find_disk(p, name, &disk) != 0 ||
+	           (plugin.disk != NULL && strcmp(plugin.disk, name) != 0)) {
+		nbdkit_error("%s: no export '%s' (nbdinfo --list tells what there is)", p->vm,
+		             name);
+		return NULL;
+	}
+	h = malloc(sizeof *h);
+	if (h == NULL) {
+		nbdkit_error("out of memory");
+		return NULL;
+	}
+	h->disk = disk;
+	return h;
+}
+
+static const char *
+plugin_export_description(void *handle)
+{
+	const struct handle *h = handle;
+	const struct point *p = view_point(plugin.v);
+	char id[2 * POINT_ID_SIZE + 1], when[32], text[256];
+
+	(void)snprintf(text, sizeof text, "locum %s@%s, disk %s, of %s", p->vm,
+	               lc_hex(id, p->id, POINT_ID_SIZE), p->disks[h->disk].name,
+	               clock_format_utc(when, sizeof when, p->source_ns));
+	return nbdkit_strdup_intern(text);
+}
+
+/* ---- a connection ---- */
+
+static int64_t
+plugin_get_size(void *handle)
+{
+	const struct handle *h = handle;
+
+	return (int64_t)view_point(plugin.v)->disks[h->disk].size;
+}
+
+static int
+plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
+{
+	(void)handle;
+	*minimum = 1;
+	*preferred = WINDOW_SIZE;
+	*maximum = BLOCK_MAX;
+	return 0;
+}
+
+static int
+say_yes(void *handle)
+{
+	(void)handle;
+	return 1;
+}
+
+static int
+say_no(void *handle)
+{
+	(void)handle;
+	return 0;
+}
+
+static int
+plugin_can_cache(void *handle)
+{
+	(void)handle;
+	return NBDKIT_CACHE_NATIVE;
+}
+
+static int
+plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	const struct handle *h = handle;
+	struct lc_err e = LC_ERR_INIT;
+
+	(void)flags;
+	return reader_read(plugin.r, h->disk, buf, count, offset, &e) == 0 ? 0 : report(&e);
+}
+
+static int
+plugin_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	const struct handle *h = handle;
+	struct lc_err e = LC_ERR_INIT;
+
+	(void)flags;
+	return reader_prefetch(plugin.r, h->disk, count, offset, &e) == 0 ? 0 : report(&e);
+}
+
+static int
+plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+               struct nbdkit_extents *extents)
+{
+	const struct handle *h = handle;
+	struct reader_extent x[EXTENTS_MAX];
+	struct lc_err e = LC_ERR_INIT;
+	size_t max = (flags & NBDKIT_FLAG_REQ_ONE) != 0 ? 1 : EXTENTS_MAX;
+	size_t i, n;
+
+	if (reader_extents(plugin.r, h->disk, offset, count, x, max, &n, &e) != 0)
+		return report(&e);
+	for (i = 0; i < n; i++) {
+		uint32_t type = x[i].data ? 0 : NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO;
+
+		if (nbdkit_add_extent(extents, x[i].off, x[i].len, type) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+static struct nbdkit_plugin locum_plugin = {
+    .name = "locum",
+    .longname = "Locum restore point",
+    .version = LOCUM_VERSION,
+    .description = "The disks of a restore point, read-only, each as an export.",
+    .unload = plugin_unload,
+    .config = plugin_config,
+    .config_complete = plugin_config_complete,
+    .config_help = CONFIG_HELP,
+    .dump_plugin = plugin_dump,
+    .magic_config_key = "vm",
+    .get_ready = plugin_get_ready,
+    .after_fork = plugin_after_fork,
+    .list_exports = plugin_list_exports,
+    .default_export = plugin_default_export,
+    .export_description = plugin_export_description,
+    .open = plugin_open,
+    .close = free,
+    .get_size = plugin_get_size,
+    .block_size = plugin_block_size,
+    .can_multi_conn = say_yes,
+    .is_rotational = say_no,
+    .can_extents = say_yes,
+    .can_cache = plugin_can_cache,
+    .pread = plugin_pread,
+    .cache = plugin_cache,
+    .extents = plugin_extents,
+};
+
+struct nbdkit_plugin *plugin_init(void); /* what the macro defines */
+NBDKIT_REGISTER_PLUGIN(locum_plugin)

@@ -1,0 +1,173 @@
+/*
+ * locum verify: read every chunk of points with the key and say whether all of it is what was
+ * committed.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/base/clock.h"
+#include "store/base/config.h"
+#include "store/base/progress.h"
+#include "store/store.h"
+#include "restore/access.h"
+#include "restore/describe.h"
+#include "restore/verbs.h"
+
+struct verify {
+	const struct cli_args *args;
+	struct access access;
+	struct progress *progress; /* of the point at hand */
+	unsigned looked_at, bad;
+};
+
+static void
+on_progress(void *arg, uint64_t done, uint64_t total)
+{
+	struct verify *v = arg;
+	struct progress_state p = {.done = done, .total = total, .note = "verifying"};
+
+	progress_update(v->progress, &p);
+}
+
+static uint64_t
+bytes_of(const struct point *p)
+{
+	uint64_t n = 0;
+	size_t i;
+
+	for (i = 0; i < p->ndisks; i++)
+		n += p->disks[i].size;
+	return n;
+}
+
+static void
+print_verdict(struct verify *v, const struct point *p, int64_t took_ns, const struct lc_err *e)
+{
+	char line[256], took[48], size[32];
+
+	if (cli_has(v->args, "json")) {
+		(void)fputs(v->looked_at == 0 ? "[\n{\"point\":" : ",\n{\"point\":", stdout);
+		describe_json(stdout, p);
+		(void)printf(",\"ok\":%s,\"ms\":%" PRId64 ",\"error\":",
+		             e->code == LC_OK ? "true" : "false", took_ns / LC_NS_PER_MS);
+		if (e->code == LC_OK)
+			(void)fputs("null}", stdout);
+		else
+			cli_json_string(stdout, e->msg);
+		if (e->code != LC_OK)
+			(void)fputc('}', stdout);
+		return;
+	}
+	(void)describe_line(p, line, sizeof line);
+	if (e->code != LC_OK)
+		(void)fprintf(stderr, "locum: %s is NOT good: %s\n", line, e->msg);
+	else if (!cli_has(v->args, "quiet"))
+		(void)printf("%s is good: %s in %s\n", line,
+		             size_format(size, sizeof size, bytes_of(p)),
+		             clock_format_duration(took, sizeof took, took_ns));
+}
+
+static void
+verify_point(struct verify *v, const struct point *p)
+{
+	struct lc_err e = LC_ERR_INIT;
+	int64_t began = clock_mono_ns();
+	struct view *view = NULL;
+
+	v->progress = progress_new(p->vm, !cli_has(v->args, "quiet"));
+	if (store_view(v->access.store, p->id, &view, &e) == 0)
+		(void)view_verify(view, (unsigned)v->access.settings.workers, on_progress, v, &e);
+	if (view != NULL)
+		view_close(view);
+	progress_free(v->progress);
+	print_verdict(v, p, clock_mono_ns() - began, &e);
+	v->looked_at++;
+	v->bad += e.code != LC_OK;
+	(void)fflush(stdout);
+}
+
+static int
+verify_all(struct verify *v, struct lc_err *e)
+{
+	struct point_list list = {0};
+	size_t i;
+	int rc = store_points(v->access.store, NULL, &list, e);
+
+	/* The newest of each VM: the last of its group. */
+	for (i = 0; rc == 0 && i < list.n; i++) {
+		if (i + 1 == list.n || strcmp(list.points[i].vm, list.points[i + 1].vm) != 0)
+			verify_point(v, &list.points[i]);
+	}
+	point_list_free(&list);
+	return rc;
+}
+
+static int
+verify_one(struct verify *v, const char *spec, struct lc_err *e)
+{
+	struct point p = {0};
+	int rc = store_find(v->access.store, spec, &p, e);
+
+	if (rc == 0)
+		verify_point(v, &p);
+	point_done(&p);
+	return rc;
+}
+
+static int
+run(const struct cli_args *a)
+{
+	struct verify v = {.args = a};
+	struct lc_err e = LC_ERR_INIT;
+	bool all = cli_has(a, "all");
+	size_t i;
+	int rc;
+
+	if (all == (cli_operands(a) > 0))
+		return cli_usage(a, "give either points to verify or --all");
+	rc = access_open(a, "locum verify", &v.access, &e);
+	if (rc == 0 && all)
+		rc = verify_all(&v, &e);
+	for (i = 0; rc == 0 && i < cli_operands(a); i++)
+		rc = verify_one(&v, cli_operand(a, i), &e);
+	if (cli_has(a, "json") && v.looked_at > 0)
+		(void)puts("\n]");
+	else if (cli_has(a, "json") && rc == 0)
+		(void)puts("[]");
+	/* From cron, "nothing was wrong" must not mean "there was nothing". */
+	if (rc == 0 && v.looked_at == 0)
+		rc = lc_fail(&e, LC_ENOENT, 0, "%s has no restore points to verify",
+		             v.access.settings.store);
+	access_close(&v.access);
+	if (rc != 0)
+		return cli_error(&e);
+	if (v.bad == 0)
+		return CLI_DONE;
+	return v.bad == v.looked_at ? CLI_FAILED : CLI_PARTLY;
+}
+
+static const struct cli_option options[] = {
+    {.name = "all", .help = "the newest point of every VM"},
+    ACCESS_OPTIONS,
+    {.name = NULL},
+};
+
+const struct cli_verb verb_verify = {
+    .name = "verify",
+    .operands = "VM[@POINT]...|--all",
+    .summary = "read all of a restore point with the key and check it",
+    .details =
+	"Reads, decrypts and decodes every window of every disk of the point, checks each\n"
+	"against its id, and the whole map against the hash that was sealed with the point.\n"
+	"Exit status 0: all are good; 1: none is, or it could not be done; 3: some are not.\n"
+	"\n"
+	"Examples:\n"
+	"  locum verify web01\n"
+	"  locum verify web01@2026-11-22T05:00 db01\n"
+	"  locum verify --all --json",
+    .options = options,
+    .min_operands = 0,
+    .max_operands = -1,
+    .run = run,
+};
