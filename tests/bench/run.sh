@@ -1,0 +1,298 @@
+#!/bin/bash
+# Benchmarks: locum and others on the same disks.  Prints a markdown document; progress goes to stderr.
+#
+#   run.sh [--size SMALL|FULL] [--only NAME] [--runs N] [--seed TEXT] [--dir DIR]
+#
+#   --size   of the disk's files: SMALL 512 MiB (default), FULL 4 GiB
+#   --only   one of: locum-vm locum-image restic borg qemu-img-zstd qemu-img-zlib cp zstd empty boot
+#   --runs   medians of so many (default 3)
+#   --dir    where the disks and repositories go (default TMPDIR): 5 times the size are needed
+#
+# LOCUM_BIN is the build folder (default build-gcc).  Programs that are missing are installed (as root or with
+# sudo).  What is compared is in docs/BENCHMARKS.md.
+set -euo pipefail
+export LC_ALL=C
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+src=$(cd "$here/../.." && pwd)
+bin=${LOCUM_BIN:-$src/build-gcc}
+size=SMALL only='' runs=3 seed=1 dir=${TMPDIR:-/tmp}
+command=("tests/bench/run.sh" "$@")
+
+die() {
+	printf 'run.sh: %s\n' "$*" >&2
+	exit 2
+}
+
+while [ $# -gt 0 ]; do
+	[ $# -ge 2 ] || die "$1 needs a value, or is no option"
+	case $1 in
+	--size) size=$2 ;;
+	--only) only=$2 ;;
+	--runs) runs=$2 ;;
+	--seed) seed=$2 ;;
+	--dir) dir=$2 ;;
+	*) die "no option $1" ;;
+	esac
+	shift 2
+done
+case $size in
+SMALL) mib=512 ;;
+FULL) mib=4096 ;;
+*) die "--size is SMALL or FULL" ;;
+esac
+[ -x "$bin/locum" ] || die "$bin/locum is not built"
+
+need() { # PROGRAM PACKAGE
+	PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null && return
+	if [ "$(id -u)" = 0 ]; then
+		apt-get install -y "$2" >&2
+	else
+		sudo apt-get install -y "$2" >&2
+	fi
+}
+need python3 python3-minimal
+need mke2fs e2fsprogs
+need restic restic
+need borg borgbackup
+need qemu-img qemu-utils
+need qemu-system-x86_64 qemu-system-x86
+need zstd zstd
+
+w=$(mktemp -d "$dir/bench.XXXX") # short: there are unix sockets in it
+qemu=''
+stop_qemu() {
+	[ -z "$qemu" ] || kill -9 "$qemu" 2>/dev/null || true
+	[ -z "$qemu" ] || wait "$qemu" 2>/dev/null || true
+	qemu=''
+}
+finish() {
+	local status=$?
+	stop_qemu
+	[ ! -e "$w/run/boot" ] || "$bin/locum" vm stop boot --force >/dev/null 2>&1 || true
+	# What there is of a run that did not come to its end.
+	[ "$status" = 0 ] || python3 "$here/table.py" "$w/results" peers >&2 || true
+	[ ! -e "$w/run/local" ] || "$bin/locum" vm stop local --force >/dev/null 2>&1 || true
+	rm -rf "$w"
+	exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# For peer.sh: what is backed up, where to, and where it is restored.
+export disk=$w/disk.raw repo=$w/repo out=$w/out
+export LOCUM_CONFIG=$w/locum.conf RESTIC_PASSWORD=bench RESTIC_CACHE_DIR=$w/cache
+export BORG_PASSPHRASE=bench BORG_BASE_DIR=$w/borg-base BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes
+results=$w/results
+: >"$results"
+
+say() {
+	local load
+	load=$(cut -d ' ' -f 1 /proc/loadavg)
+	echo "$load" >>"$w/loads"
+	printf '%s  load %s  %s\n' "$(date +%T)" "$load" "$*" >&2
+}
+
+wanted() {
+	[ -z "$only" ] || [ "$only" = "$1" ]
+}
+
+measure() { # BENCH NAME STAGE [OPTION]... -- COMMAND...
+	say "$1: $2, $3"
+	python3 -S -E "$here/measure.py" "$results" "$@" >>"$w/log" 2>&1 || {
+		tail -n 20 "$w/log" >&2
+		exit 1
+	}
+}
+
+quietly() {
+	"$@" >>"$w/log" 2>&1
+}
+
+locum_store() { # SECTION-LINE...: a new, empty store with one VM
+	rm -rf "$repo" "$repo.kit" "$w/keys" "$w/run" "$w/scratch"
+	printf '%s\n' '[locum]' "store = $repo" "run_dir = $w/run" "scratch_dir = $w/scratch" "$@" >"$LOCUM_CONFIG"
+	quietly "$here/peer.sh" locum init
+}
+
+start_qemu() { # IMAGE: a machine that stands still, with that disk
+	rm -f "$w/qmp" "$w/qmp2"
+	qemu-system-x86_64 -S -M q35 -accel tcg -m 64 -nodefaults -display none \
+		-qmp "unix:$w/qmp,server=on,wait=off" -qmp "unix:$w/qmp2,server=on,wait=off" \
+		-blockdev "driver=raw,node-name=disk0,file.driver=file,file.filename=$1,discard=unmap" \
+		-device virtio-blk-pci,drive=disk0,id=vda </dev/null >>"$w/log" 2>&1 &
+	qemu=$!
+	while [ ! -S "$w/qmp2" ]; do
+		kill -0 "$qemu" || die "QEMU ended: $(tail -n 3 "$w/log")"
+		sleep 0.05
+	done
+}
+
+use_day() { # 1|2: the same name, as for a backup of every day
+	ln -f "$w/day$1.raw" "$disk"
+}
+
+check_restored() { # ORIGINAL
+	cmp -s "$out/disk.raw" "$1" || die "what was restored differs from what was backed up"
+	rm -rf "$out"
+	mkdir "$out"
+}
+
+# ---- the same disks with each program ----
+
+bench_peer() { # NAME
+	local name=$1
+	use_day 1
+	if [ "$name" = locum-image ]; then
+		locum_store '[vm web01]' "disk = vda raw $disk"
+		sleep 3 # or the times of the image can't tell that it did not change
+	else
+		quietly "$here/peer.sh" "$name" init
+	fi
+	day=1 measure peers "$name" first --repo "$repo" --warm "$disk" -- "$here/peer.sh" "$name" backup
+	day=1b measure peers "$name" same --repo "$repo" --warm "$disk" -- "$here/peer.sh" "$name" backup
+	use_day 2
+	export day=2
+	measure peers "$name" day2 --repo "$repo" --warm "$disk" -- "$here/peer.sh" "$name" backup
+	measure peers "$name" restore --repo "$out" -- "$here/peer.sh" "$name" restore
+	check_restored "$disk"
+	rm -rf "$repo"
+}
+
+bench_locum_vm() {
+	cp --sparse=always "$w/day1.raw" "$w/vm.raw"
+	locum_store '[vm web01]' "qmp = $w/qmp"
+	start_qemu "$w/vm.raw"
+	local args=(--repo "$repo" --pid "$qemu" --warm "$w/vm.raw" -- "$here/peer.sh" locum backup)
+	measure peers locum-vm first "${args[@]}"
+	measure peers locum-vm same "${args[@]}"
+	python3 "$here/content.py" write "$w/vm.raw" "$w/day2.raw" "$w/qmp2"
+	measure peers locum-vm day2 "${args[@]}"
+	stop_qemu
+	quietly "$here/peer.sh" locum restore
+	check_restored "$w/day2.raw"
+	rm -rf "$repo" "$w/vm.raw"
+}
+
+# ---- large disks, mostly empty ----
+
+bench_empty() { # NAME SIZE
+	cp --sparse=always "$w/day1.raw" "$w/vm.raw"
+	truncate -s "$2" "$w/vm.raw"
+	locum_store '[vm web01]' "qmp = $w/qmp"
+	start_qemu "$w/vm.raw"
+	local args=(--repo "$repo" --pid "$qemu" -- "$here/peer.sh" locum backup) i
+	measure empty "$1" first "${args[@]}"
+	measure empty "$1" same "${args[@]}"
+	for ((i = 1; i <= runs; i++)); do
+		python3 "$here/content.py" touch "$w/qmp2" $((i * 16 << 30)) $((1 << 20)) "$seed$i"
+		measure empty "$1" '1 MiB changed' "${args[@]}"
+	done
+	stop_qemu
+	rm -rf "$repo" "$w/vm.raw"
+}
+
+# ---- booting ----
+
+now_ms() {
+	date +%s%3N
+}
+
+field() { # NAME JSON: a number
+	grep -o "\"$1\":[0-9]*" <<<"$2" | cut -d : -f 2
+}
+
+boot_row() { # NAME STAGE MS
+	printf 'boot\t%s\t%s\t%s\t\t\t\n' "$1" "$2" "$(awk "BEGIN { print $3 / 1000 }")" >>"$results"
+}
+
+bench_boot() {
+	local began i json
+	# shellcheck source=tests/guest/guest.sh
+	. "$src/tests/guest/guest.sh"
+	"$src/tests/guest/build-guest.sh" "$GUEST_OUT" >>"$w/log" 2>&1 || die "no test guest: $(tail -n 1 "$w/log")"
+	quietly "$src/tests/guest/mkbootdisk.sh" "$GUEST_OUT" "$w/boot.raw"
+	locum_store '[vm boot]' 'memory = 256 MiB' "disk = vda raw $w/boot.raw boot=1"
+	quietly locum backup boot
+	quietly locum restore boot --format qcow2 --to "$out/"
+	sed -i "s/^\[vm boot\]/[vm local]/; s/serial=[^ ]*//" "$out/boot.conf"
+	grep -v '^\[vm boot\]\|^memory\|^disk' "$LOCUM_CONFIG" | cat - "$out/boot.conf" >"$w/local.conf"
+	for ((i = 1; i <= runs; i++)); do
+		say "boot: run $i"
+		json=$(locum boot boot --test --json --serial-pattern 'SEQ start') || die "locum boot: $json"
+		boot_row 'locum boot' 'guest executes' "$(field executing_ms "$json")"
+		boot_row 'locum boot' 'guest userspace' "$(field rto_ms "$json")"
+		began=$(now_ms)
+		quietly locum vm start local --config "$w/local.conf"
+		boot_row 'local qcow2' 'guest executes' $(($(now_ms) - began))
+		until grep -aqs 'SEQ start' "$w/run/local/serial.log"; do
+			sleep 0.02
+		done
+		boot_row 'local qcow2' 'guest userspace' $(($(now_ms) - began))
+		quietly locum vm stop local --force --config "$w/local.conf"
+	done
+	rm -rf "$repo" "$out"
+	mkdir "$out"
+}
+
+# ---- all of it ----
+
+kvm() { # whether it works, not whether it is there
+	local status=0
+	timeout 2 qemu-system-x86_64 -S -M q35 -accel kvm -nodefaults -display none >/dev/null 2>&1 || status=$?
+	[ "$status" = 124 ] && echo 'with KVM' || echo 'without KVM'
+}
+
+PATH=$bin:$PATH
+mkdir "$out"
+[ "$only" = boot ] || say "making the disks ($size)"
+[ "$only" = boot ] || python3 "$here/content.py" make "$w" "$mib" "$seed"
+for ((run = 1; run <= runs; run++)); do
+	say "run $run of $runs"
+	! wanted locum-vm || bench_locum_vm
+	for peer in locum-image restic borg qemu-img-zstd qemu-img-zlib cp zstd; do
+		! wanted $peer || bench_peer $peer
+	done
+done
+if wanted empty; then
+	bench_empty '100 GiB disk' 100G
+	bench_empty '1 TiB disk' 1T
+fi
+! wanted boot || bench_boot
+say "all done"
+loads="$(sort -n "$w/loads" | head -n 1) to $(sort -n "$w/loads" | tail -n 1)"
+
+# The document.
+model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+memory=$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)
+versions="locum $(git -C "$src" rev-parse --short HEAD 2>/dev/null || echo '(no clone)'), $(restic version | cut -d ' ' -f 1-2)"
+versions+=", $(borg --version), $(qemu-img --version | sed -n '1s/ version\( [0-9.]*\).*/\1/p'), zstd $(zstd --version | grep -o 'v[0-9.]*')"
+cat <<-END
+	# Benchmarks
+
+	    ${command[*]}
+
+	Made on $(date +%F): $model, $(nproc) cores, $memory, $(findmnt -n -o FSTYPE -T "$w"), Linux $(uname -r | cut -d - -f 1),
+	guests $(kvm).  $versions.
+	**Load during the run: $loads** (more than the number of cores: wall times say little, CPU times hold).
+
+	The disk: ext4 of $((2 * mib)) MiB with $mib MiB of files, those of installed Debian packages.  Day two: 3% of the
+	files replaced by a slightly other version, logs appended, 1% of the 4 KiB blocks half overwritten.
+	**locum-vm** backs up the disk of a running QEMU and counts QEMU's CPU time; **locum-image** is the VM that is off,
+	read from its image as the others read it.  locum, restic and borg encrypt and deduplicate,
+	qemu-img, cp and zstd (all cores) do neither.  Disks are in the page cache; wall ends when all is written
+	out; CPU is user and system; medians.  Every restore was compared with the disk.
+	Ratios are wall / CPU / bytes added, below 1 = locum needs less.
+
+END
+if [ -z "$only" ] || grep -q '^peers' "$results"; then
+	python3 "$here/table.py" "$results" peers locum-vm locum-image
+fi
+if wanted empty; then
+	printf '\n## Large disks with the same data, of a running VM\n\n'
+	python3 "$here/table.py" "$results" empty
+fi
+if wanted boot; then
+	printf '\n## Booting (wall only)\n\nFrom the start of the command; the same machine, first from the store, then from a local qcow2.\n\n'
+	python3 "$here/table.py" "$results" boot 'locum boot'
+fi

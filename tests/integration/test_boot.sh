@@ -1,0 +1,134 @@
+#!/bin/bash
+# A VM straight from a restore point: what the guest reads is the point, what it writes lies beside, and
+# nothing is left where nothing is wanted, however the command ends.
+set -euo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+scenario_begin boot
+command -v nbdkit >/dev/null || {
+	echo "SKIP: no nbdkit"
+	exit 77
+}
+
+mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img" --size 96)
+scenario_vm web01 "memory = 128 MiB" "kernel = $GUEST_OUT/vmlinux" "initrd = $GUEST_OUT/initrd.img" \
+	"append = $GUEST_APPEND fs=vdb2 seq.load=300" \
+	"disk = vd0 raw ${disks[0]}" "disk = vd1 qcow2 ${disks[1]}"
+locum backup web01 >/dev/null || fail "backup"
+
+nothing_runs() { # NAME WHEN
+	local i
+	for ((i = 0; i < 100; i++)); do
+		pgrep -f -- "$t/(run|scratch/boot)/$1/" >/dev/null || return 0
+		sleep 0.1
+	done
+	fail "$2: still running: $(pgrep -fa -- "$t/(run|scratch/boot)/$1/" | cut -c 1-200)"
+}
+nothing_left() { # NAME WHEN
+	nothing_runs "$1" "$2"
+	[ ! -e "$t/scratch/boot/$1" ] || fail "$2: left $(ls -A "$t/scratch/boot/$1")"
+	[ -z "$(ls "$t/store/leases" 2>/dev/null)" ] || fail "$2: leases are left"
+}
+
+# ---- a test: verdict, and nothing left ----
+locum boot web01 --test >"$t/said" || fail "boot --test: $(cat "$t/said")"
+cat "$t/said"
+for word in 'point web01@.* ago, powered off' 'served' 'guest executing' 'sign of life: serial: SEQ start' 'PASSED.*RTO'; do
+	grep -q "$word" "$t/said" || fail "no '$word'"
+done
+nothing_left web01-test "a test"
+[ ! -e "$t/run/web01-test" ] || fail "a test left its folder"
+
+rc=0
+locum boot web01 --test --serial-pattern NEVER --timeout 6s --json >"$t/said" 2>"$t/err" || rc=$?
+[ "$rc" = 1 ] || fail "a guest without a sign of life: exit status $rc"
+grep -q '"verdict": *"silent"' "$t/said" || fail "$(cat "$t/said" "$t/err")"
+nothing_left web01-test "a test that failed"
+[ -e "$t/run/web01-test/serial.log" ] || fail "a test that failed keeps no console"
+
+# ---- Ctrl-C in a test ----
+"$bin/locum" boot web01 --test --serial-pattern NEVER >/dev/null 2>"$t/err" &
+pid=$!
+for ((i = 0; i < 300; i++)); do
+	[ -e "$t/run/web01-test/pid" ] && break
+	sleep 0.05
+done
+kill -INT $pid
+rc=0
+wait $pid || rc=$?
+[ "$rc" = 1 ] || fail "Ctrl-C in a test: exit status $rc"
+grep -q interrupted "$t/err" || fail "Ctrl-C in a test: $(cat "$t/err")"
+nothing_left web01-test "Ctrl-C in a test"
+
+# ---- for good: the guest runs on after the command has ended ----
+locum boot web01 >"$t/said" || fail "boot: $(cat "$t/said")"
+grep -q 'stop *locum vm stop web01' "$t/said" || fail "$(cat "$t/said")"
+serial=$t/run/web01/serial.log
+last() { grep -ao 'SEQ [0-9]* rate' "$1" | tail -n 1 | tr -dc 0-9; }
+runs() { # WHEN
+	local i
+	for ((i = 0; i < 300; i++)); do
+		[ "$(last "$serial")" -gt 20 ] 2>/dev/null && break
+		sleep 0.1
+	done
+	((i < 300)) || fail "$1: the guest does not write: $(tail -n 3 "$serial")"
+	! grep -aE 'I/O error|WRITE-ERROR|FS-ERROR' "$serial" || fail "$1: the guest saw an error"
+}
+runs "boot"
+refused 1 'runs already .pid [0-9]+.: stop it' locum boot web01
+refused 1 'is being read' locum drop "web01@$(point_ids web01 | tail -n 1 | cut -c 1-8)"
+
+# ---- power cut, and on again with what it wrote ----
+locum vm stop web01 --force >/dev/null || fail "vm stop"
+nothing_runs web01 "vm stop"
+before=$(last "$serial")
+refused 1 'holds what an earlier boot .*--resume' locum boot web01
+refused 2 'name the VM only' locum boot web01@latest --resume
+refused 1 'nothing to go on with' locum boot other --resume
+locum boot web01 --resume >"$t/said" || fail "boot --resume: $(cat "$t/said")"
+runs "boot --resume"
+grep -aq 'SEQ check ok' "$serial" || fail "the guest does not find what it wrote: $(head -n 5 "$serial")"
+from=$(grep -ao 'SEQ start [0-9]*' "$serial" | tail -n 1 | tr -dc 0-9)
+((from >= before)) || fail "it wrote $before, and went on from $from"
+locum vm stop web01 --force >/dev/null
+nothing_runs web01 "vm stop"
+
+# The point itself is what it was.
+cp "${disks[0]}" "$t/before.raw"
+locum restore web01 --disk vd0 --to "$t/vd0.raw" --quiet
+cmp "$t/vd0.raw" "$t/before.raw" || fail "the point has changed"
+
+# ---- --discard begins again ----
+locum boot web01 --discard --name again >"$t/said" || fail "boot --name: $(cat "$t/said")"
+serial=$t/run/again/serial.log
+grep -aq 'SEQ check empty' "$serial" || fail "not a fresh start: $(head -n 3 "$serial")"
+locum vm stop again --force >/dev/null
+nothing_runs again "vm stop"
+rm -rf "$t/scratch/boot/again"
+
+# ---- kill -9 of the command, at any time before the guest runs ----
+for ((i = 0; i < 6; i++)); do
+	"$bin/locum" boot web01 --name k --discard --quiet 2>/dev/null &
+	pid=$!
+	moment 400
+	kill -9 $pid 2>/dev/null || true
+	wait $pid 2>/dev/null || true
+	locum vm stop k --force >/dev/null 2>&1 || true
+	for ((j = 0; j < 400; j++)); do # a server that nobody came to ends after 30 s
+		pgrep -f -- "$t/run/k/" >/dev/null || break
+		sleep 0.1
+	done
+	((j < 400)) || fail "kill -9: left $(pgrep -fa -- "$t/run/k/")"
+done
+
+rm -f "$t"/store/leases/* # of dead readers: nobody holds them
+
+# ---- what can't be booted says why ----
+scenario_vm data "disk = vda raw ${disks[0]}"
+sed -i 's/^\[vm data\]/[vm data]\nfirmware = \/usr\/share\/nowhere.fd/' "$LOCUM_CONFIG"
+locum backup data >/dev/null || fail "backup of data"
+refused 1 'nowhere.fd' locum boot data --test
+nothing_left data-test "a boot that failed"
+refused 2 'not a time' locum boot web01 --test --timeout soon
+refused 2 'not a name' locum boot web01 --name ../x
+echo ok

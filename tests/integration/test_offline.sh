@@ -1,0 +1,64 @@
+#!/bin/bash
+# A VM that is off: read from its images, with QEMU's locks respected; not read again while nothing was written; and what
+# becomes of it when it is started again.
+set -euo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+scenario_begin offline
+
+mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img" --size 96 --fs-size 0)
+scenario_vm web01 "qmp = $t/vm/qmp"
+refused 1 "web01: .*$t/vm/qmp.*locum.conf nor a restore point says where its disks are" locum backup web01
+
+guest_start "$t/vm" -a 'seq.load=200' "${disks[@]}" >/dev/null
+guest_past "$t/vm" 0
+backup web01 full
+guest_stop "$t/vm"
+
+# Off: whole images, compared with what the store has.
+backup web01 compared
+same_as web01 "vd0=${disks[0]}" "vd1=${disks[1]}"
+locum points web01 --json | grep -q 'powered off' || fail "the point does not say that the VM was off: $(locum points web01 --json)"
+
+# Files that changed in the last seconds are not trusted by their times.
+sleep 2.2
+backup web01 compared
+[ "$(figure changed_bytes)" = 0 ] || fail "nothing was written, but: $(cat "$t/out")"
+points=$(point_ids web01 | wc -l)
+backup web01 unchanged
+[ "$(point_ids web01 | wc -l)" = "$points" ] || fail "a point was made of unchanged images"
+locum backup web01 --verbose 2>/dev/null | grep -q 'unchanged since its point of' || fail "it does not say so"
+[ -z "$(locum backup web01 2>&1)" ] || fail "not silent without a terminal: $(locum backup web01 2>&1)"
+echo "off: compared, then unchanged"
+
+# Written to offline: only that is stored.
+qemu-io -f raw -c 'write -P 0x5a 20M 64k' "${disks[0]}" >/dev/null
+qemu-io -f qcow2 -c 'write -P 0xa5 30M 128k' "${disks[1]}" >/dev/null
+backup web01 compared
+same_as web01 "vd0=${disks[0]}" "vd1=${disks[1]}"
+[ "$(figure changed_bytes)" = $((192 * 1024)) ] || fail "192 KiB were written, but: $(cat "$t/out")"
+[ "$(figure stored_bytes)" -lt $((192 * 1024)) ] || fail "more was stored than written: $(cat "$t/out")"
+echo "off and written to: $(figure stored_bytes) bytes stored"
+
+# Its monitor is dead, but a QEMU that we do not know of holds the images.
+guest_start "$t/vm2" "${disks[@]}" >/dev/null
+refused 1 "web01: .*disk[01].* in use .*, but .*$t/vm/qmp" locum backup web01
+cat "$t/refused"
+guest_kill "$t/vm2"
+
+# An image that is not there.
+mv "${disks[1]}" "$t/away"
+refused 1 "web01: .*disk vd1.*${disks[1]}.*No such file" locum backup web01
+mv "$t/away" "${disks[1]}"
+
+# Started again: its QEMU has no record of changes, so all is compared; then it is incremental again.
+guest_start "$t/vm" -a 'seq.load=200' "${disks[@]}" >/dev/null
+guest_past "$t/vm" "$(guest_last "$t/vm")"
+backup web01 compared
+grep -o '"scanned_why": .*' "$t/out"
+guest_past "$t/vm" "$(guest_last "$t/vm")"
+backup web01 incremental
+locum restore web01 --to "$t/r" --quiet
+"$GUEST_OUT/seqcheck" --no-load "$t"/r/web01-vd0.raw "$t"/r/web01-vd1.raw || fail "the last point is not of one instant"
+unharmed "$t/vm"
+locum verify web01 --quiet || fail "verify"

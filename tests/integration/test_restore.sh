@@ -1,0 +1,134 @@
+#!/bin/bash
+# Restored images are what was backed up, whole or not there at all: raw, qcow2, kernel; refusals;
+# Ctrl-C, kill -9 and a full disk in the middle; damage; without catalog, with nothing but segments
+# and the recovery code.
+set -euo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+scenario_begin restore
+
+# Odd sizes, holes, text, noise; a kernel of any length.
+mkdir "$t/img"
+make_image() { # FILE BYTES STEP
+	local at
+	truncate -s "$2" "$1"
+	for ((at = 0; at < $2; at += $3)); do
+		if ((at / $3 % 2)); then
+			head -c 150000 /dev/urandom
+		else
+			head -c 150000 <(seq "$((at / 1000))" "$((at / 1000 + 30000))")
+		fi | dd of="$1" bs=64K seek=$((at / 65536)) conv=notrunc status=none iflag=fullblock
+	done
+	truncate -s "$2" "$1" # the last piece may have made it longer
+}
+make_image "$t/img/a.raw" $((90 * 1048576 + 77 * 512)) 1048576
+make_image "$t/img/b.raw" $((600 * 1048576)) 33554432
+qemu-img convert -f raw -O qcow2 "$t/img/b.raw" "$t/img/b.qcow2"
+head -c 3333333 /dev/urandom >"$t/img/vmlinux"
+scenario_vm web01 "memory = 300 MiB" "append = console=ttyS0" "kernel = $t/img/vmlinux" \
+	"disk = vda raw $t/img/a.raw boot=1" "disk = vdb qcow2 $t/img/b.qcow2 serial=xyz" \
+	"nic = net0 user mac=52:54:00:00:00:01"
+locum backup web01 >/dev/null || fail "backup"
+out=$t/out.d
+
+# ---- raw and qcow2, into a folder ----
+locum restore web01 --to "$out" >"$t/said"
+cmp "$out/web01-vda.raw" "$t/img/a.raw" || fail "vda differs"
+cmp "$out/web01-vdb.raw" "$t/img/b.raw" || fail "vdb differs"
+cmp "$out/web01-kernel" "$t/img/vmlinux" || fail "the kernel differs"
+[ "$(du -k "$out/web01-vdb.raw" | cut -f1)" -lt 10000 ] || fail "vdb is not sparse: $(du -k "$out/web01-vdb.raw")"
+[ "$(stat -c %a "$out/web01-vda.raw")" = 600 ] || fail "others may read a restored disk"
+grep -q "locum vm start web01 --config $out/web01.conf" "$t/said" || fail "no word on how to start it"
+for line in 'memory = 300 MiB' "kernel = $out/web01-kernel" 'append = console=ttyS0' \
+	"disk = vda raw \"$out/web01-vda.raw\" bus=virtio.* boot=1" "disk = vdb raw .* serial=xyz" 'mac=52:54:00:00:00:01'; do
+	grep -q -- "$line" "$out/web01.conf" || fail "no '$line' in web01.conf: $(cat "$out/web01.conf")"
+done
+locum vm list --config "$out/web01.conf" --store "$t/store" >/dev/null || fail "web01.conf is not valid"
+
+locum restore web01 --to "$t/q/" --format qcow2 --json >"$t/said"
+grep -q '"format": *"qcow2"' "$t/said" || fail "--json: $(cat "$t/said")"
+for d in a:vda b:vdb; do
+	qemu-img check -q -f qcow2 "$t/q/web01-${d#*:}.qcow2" || fail "${d#*:}.qcow2 is damaged"
+	qemu-img compare -q -f raw -F qcow2 "$t/img/${d%:*}.raw" "$t/q/web01-${d#*:}.qcow2" || fail "${d#*:}.qcow2 differs"
+done
+cmp "$t/q/web01-kernel" "$t/img/vmlinux" || fail "the kernel is no plain file"
+
+# ---- one disk, a file ----
+locum restore web01@latest --disk vda --to "$t/one.img" --quiet
+cmp "$t/one.img" "$t/img/a.raw" || fail "one disk differs"
+
+# ---- refusals ----
+refused 1 'already; --force replaces it' locum restore web01 --disk vda --to "$t/one.img"
+echo old >"$t/one.img"
+locum restore web01 --disk vda --to "$t/one.img" --force --quiet
+cmp "$t/one.img" "$t/img/a.raw" || fail "--force did not replace it"
+refused 1 "no disk 'vdx'; did you mean 'vd[ab]'" locum restore web01 --disk vdx --to "$t/x"
+refused 1 "did you mean .*web01" locum restore web1 --to "$t/x"
+refused 2 'say where to' locum restore web01
+refused '[12]' 'raw or qcow2' locum restore web01 --to "$t/x" --format vmdk
+refused 2 'no regular file' locum restore web01 --disk vda --to /dev/null --force
+[ ! -e "$t/x" ] || fail "a refusal left a folder"
+
+# ---- ends in the middle: nothing is there, least of all something half ----
+nothing_in() { # WHEN
+	[ -z "$(ls -A "$t/half" 2>/dev/null)" ] || fail "$1 left: $(ls -A "$t/half")"
+}
+mkdir "$t/half"
+for at in export.write:1 export.write:20 output.sync:1 output.publish:1; do
+	LOCUM_FAILPOINT=$at:kill locum restore web01 --to "$t/half" --quiet 2>/dev/null && fail "$at was not hit"
+	nothing_in "kill -9 at $at"
+done
+for at in export.write:20:enospc export.write:1:eio output.sync:1:eio; do
+	LOCUM_FAILPOINT=$at refused 1 "$t/half/web01-" locum restore web01 --to "$t/half"
+	nothing_in "$at"
+done
+LOCUM_FAILPOINT=export.write:10:stop "$bin/locum" restore web01 --to "$t/half" 2>"$t/err" &
+pid=$!
+for ((i = 0; i < 200; i++)); do
+	grep -q '^State:.*T' "/proc/$pid/status" 2>/dev/null && break
+	sleep 0.05
+done
+kill -INT "$pid"
+kill -CONT "$pid"
+rc=0
+wait "$pid" || rc=$?
+[ "$rc" = 1 ] || fail "Ctrl-C: exit status $rc: $(cat "$t/err")"
+grep -q interrupted "$t/err" || fail "Ctrl-C: $(cat "$t/err")"
+nothing_in "Ctrl-C"
+
+# A filesystem that is too small is refused before anything is written to it.
+if mkdir "$t/small" && mount -t tmpfs -o size=8m none "$t/small" 2>/dev/null; then
+	rc=0
+	locum restore web01 --to "$t/small" 2>"$t/err" || rc=$?
+	left=$(ls -A "$t/small")
+	umount "$t/small"
+	grep -q 'needs .*MiB, 8.0 MiB are free' "$t/err" || fail "too small: $rc, $(cat "$t/err")"
+	[ "$rc" = 1 ] || fail "too small: exit status $rc"
+	[ -z "$left" ] || fail "too small: left $left"
+fi
+
+# ---- with less and less ----
+locum points web01 --json >"$t/points"
+rm -rf "$t/store"/catalog.sqlite* "$t/store/index"
+locum restore web01 --disk vda --to "$t/nocatalog.raw" --quiet
+cmp "$t/nocatalog.raw" "$t/img/a.raw" || fail "without the catalog it differs"
+cp -r "$t/store" "$t/rescued"
+refused 1 'recovery' locum restore web01 --disk vda --to "$t/x.raw" --store "$t/rescued" --config /dev/null
+locum restore web01 --disk vda --to "$t/code.raw" --store "$t/rescued" --recovery-code-file "$t/kit" \
+	--config /dev/null --quiet
+cmp "$t/code.raw" "$t/img/a.raw" || fail "with the recovery code it differs"
+
+# ---- damage: said, never given as data ----
+segment=$(find "$t/rescued/segments" -name '*.*' | sort | head -n 1)
+size=$(stat -c %s "$segment")
+printf '\x5a\xa5\x5a\xa5' | dd of="$segment" bs=1 seek=$((size / 3)) conv=notrunc status=none
+damaged=("--store" "$t/rescued" "--recovery-code-file" "$t/kit" "--config" /dev/null)
+refused 1 'web01/(vd[ab]|kernel) at byte [0-9]+: .*segments/[0-9]+.*offset' \
+	locum restore web01 --to "$t/half" "${damaged[@]}"
+nothing_in "damage"
+refused 1 'is NOT good: .*web01/(vd[ab]|kernel) at byte' locum verify web01 "${damaged[@]}"
+refused 1 '"ok": *false' locum verify --all --json "${damaged[@]}"
+locum verify web01 --quiet || fail "verify of the good store"
+locum verify web01 --json | grep -q '"ok": *true' || fail "verify --json"
+refused 2 'name points' locum verify
+echo "ok"
