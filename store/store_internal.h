@@ -34,7 +34,7 @@ struct pending { /* appended, not yet in the catalog; in order of sequence */
 	struct lc_buf commit;   /* payload of a COMMIT record */
 };
 
-struct commit_wait; /* writer.c: a point that waits for its group's commit */
+struct group_entry; /* group.h */
 
 struct store {
 	char *dir;
@@ -59,7 +59,7 @@ struct store {
 
 	pthread_mutex_t commit_lock;
 	pthread_cond_t commit_cond;
-	struct commit_wait *waiting, **waiting_tail;
+	struct group_entry *waiting, **waiting_tail;
 	bool committing;
 
 	pthread_mutex_t writers_lock;

@@ -18,6 +18,7 @@
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/commit.h"
+#include "store/group.h"
 #include "store/store_internal.h"
 
 #define PAGE_WINDOWS 4096u
@@ -62,15 +63,6 @@ struct writer {
 	struct set_sum set, rows_sum;
 	uint64_t rows;
 	struct writer_stats stats;
-};
-
-struct commit_wait {
-	struct commit_wait *next;
-	struct lc_buf entry, vm; /* POINT and VM entries */
-	const struct writer *w;
-	bool done;
-	int rc;
-	struct lc_err err;
 };
 
 static const uint8_t zero_id[CHUNK_ID_SIZE];
@@ -631,141 +623,6 @@ writer_zeros(struct writer *w, size_t disk, uint64_t first, uint64_t n, struct l
 /* ---- commit ---- */
 
 static int
-newest_id(void *arg, const struct catalog_point *p, struct lc_err *e)
-{
-	(void)e;
-	memcpy(arg, p->id, POINT_ID_SIZE);
-	return 0;
-}
-
-/* The rows of a point are relative to its base: that must still be the newest. */
-static int
-check_base(struct store *s, const struct writer *w, struct lc_err *e)
-{
-	uint8_t newest[POINT_ID_SIZE];
-	int rc;
-
-	memset(newest, 0, sizeof newest);
-	rc = catalog_newest(s->catalog, w->line, newest_id, newest, e);
-	if (rc != 0 && rc != LC_ENOENT)
-		return rc;
-	if (memcmp(newest, w->base_id, POINT_ID_SIZE) != 0)
-		return lc_fail(e, LC_ECONFLICT, 0,
-		               "its newest restore point changed meanwhile: run the backup again");
-	return 0;
-}
-
-/* VM and line go with every point: one damaged commit must not make a VM unknown. */
-static int
-add_point(struct lc_buf *payload, const struct commit_wait *x, struct lc_err *e)
-{
-	uint8_t line[32];
-	int rc;
-
-	memcpy(line, x->w->line, 16);
-	memcpy(line + 16, x->w->vm_id, 16);
-	rc = commit_add(payload, COMMIT_VM, (struct lc_span){x->vm.p, x->vm.n}, e);
-	rc = rc != 0 ? rc : commit_add(payload, COMMIT_LINE, (struct lc_span){line, 32}, e);
-	return rc != 0
-	           ? rc
-	           : commit_add(payload, COMMIT_POINT, (struct lc_span){x->entry.p, x->entry.n}, e);
-}
-
-struct group {
-	struct store *s;
-	struct commit_wait *first;
-};
-
-static int
-build_group(void *arg, struct lc_buf *payload, struct lc_err *e)
-{
-	struct group *g = arg;
-	struct commit_wait *x;
-	int rc = 0;
-
-	for (x = g->first; rc == 0 && x != NULL; x = x->next) {
-		x->rc = check_base(g->s, x->w, &x->err);
-		if (x->rc != 0)
-			continue;
-		if (payload->n == 0)
-			rc = commit_start(payload, clock_wall_ns(), e);
-		rc = rc != 0 ? rc : add_point(payload, x, e);
-	}
-	return rc;
-}
-
-#define GROUP_BYTES (RECORD_PAYLOAD_MAX / 2)
-#define GROUP_POINTS (COMMIT_ENTRIES_MAX / 4)
-
-/* Commit what waits, as one group; s->commit_lock is held by nobody. */
-static void
-commit_group(struct store *s, struct commit_wait *first)
-{
-	struct group g = {.s = s, .first = first};
-	struct lc_err err = LC_ERR_INIT;
-	struct commit_wait *x;
-	int rc = store_commit(s, build_group, &g, &err);
-
-	for (x = first; rc != 0 && x != NULL; x = x->next) {
-		if (x->rc == 0) {
-			x->rc = rc;
-			x->err = err;
-		}
-	}
-}
-
-/* Take as many from the queue as fit one record. */
-static struct commit_wait *
-take_group(struct store *s)
-{
-	struct commit_wait *group = s->waiting, **end = &group;
-	size_t bytes = 0, n = 0;
-
-	while (*end != NULL &&
-	       (n == 0 || (n < GROUP_POINTS && bytes + (*end)->entry.n < GROUP_BYTES))) {
-		bytes += (*end)->entry.n + (*end)->vm.n;
-		n++;
-		end = &(*end)->next;
-	}
-	s->waiting = *end;
-	if (s->waiting == NULL)
-		s->waiting_tail = &s->waiting;
-	*end = NULL;
-	return group;
-}
-
-static int
-commit_in_group(struct store *s, struct commit_wait *own, struct lc_err *e)
-{
-	(void)pthread_mutex_lock(&s->commit_lock);
-	*s->waiting_tail = own;
-	s->waiting_tail = &own->next;
-	while (!own->done) {
-		struct commit_wait *group, *x, *next;
-
-		if (s->committing) {
-			(void)pthread_cond_wait(&s->commit_cond, &s->commit_lock);
-			continue;
-		}
-		s->committing = true;
-		group = take_group(s);
-		(void)pthread_mutex_unlock(&s->commit_lock);
-		commit_group(s, group);
-		(void)pthread_mutex_lock(&s->commit_lock);
-		for (x = group; x != NULL; x = next) {
-			next = x->next; /* x dies when its owner sees done */
-			x->done = true;
-		}
-		s->committing = false;
-		(void)pthread_cond_broadcast(&s->commit_cond);
-	}
-	(void)pthread_mutex_unlock(&s->commit_lock);
-	if (own->rc != 0 && e != NULL && e->code == LC_OK)
-		*e = own->err;
-	return own->rc;
-}
-
-static int
 owned_copy(const char *src, char **dst, struct lc_err *e)
 {
 	if (src == NULL)
@@ -840,13 +697,36 @@ when_committed(void *arg, const struct catalog_point *p, struct lc_err *e)
 	return 0;
 }
 
+/* VM and line go with every point: one damaged commit must not make a VM unknown. */
+static int
+add_entries(struct writer *w, const struct point *p, struct lc_span sealed, struct lc_buf *out,
+            struct lc_err *e)
+{
+	struct lc_buf vm = {0}, entry = {0};
+	struct lc_span name = {(const uint8_t *)w->vm, strlen(w->vm)};
+	uint8_t line[32];
+	int rc = 0;
+
+	memcpy(line, w->line, 16);
+	memcpy(line + 16, w->vm_id, 16);
+	if (lc_buf_append(&vm, w->vm_id, 16) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = rc != 0 ? rc : seal_blob(w->s->keyring, (struct lc_span){w->vm_id, 16}, name, &vm, e);
+	rc = rc != 0 ? rc : point_encode(p, sealed, &entry, e);
+	rc = rc != 0 ? rc : commit_add(out, COMMIT_VM, (struct lc_span){vm.p, vm.n}, e);
+	rc = rc != 0 ? rc : commit_add(out, COMMIT_LINE, (struct lc_span){line, 32}, e);
+	rc = rc != 0 ? rc : commit_add(out, COMMIT_POINT, (struct lc_span){entry.p, entry.n}, e);
+	lc_buf_free(&vm);
+	lc_buf_free(&entry);
+	return rc;
+}
+
 /* The entries of the point: all that is known of it now is in the log, or in them. */
 static int
 make_entries(struct writer *w, const struct commit_opts *o, struct point *p,
-             struct commit_wait *own, struct lc_err *e)
+             struct group_entry *own, struct lc_err *e)
 {
 	struct lc_buf sealed = {0};
-	struct keyring *k = w->s->keyring;
 	size_t i;
 	int rc;
 
@@ -856,32 +736,37 @@ make_entries(struct writer *w, const struct commit_opts *o, struct point *p,
 		rc = write_rows_locked(w, &w->disks[i], e);
 	(void)pthread_mutex_unlock(&w->lock);
 	(void)failpoint("writer.rows");
+	memcpy(own->line, w->line, sizeof own->line);
+	memcpy(own->base, w->base_id, sizeof own->base);
 	rc = rc != 0 ? rc : describe(w, o, p, e);
-	rc = rc != 0 ? rc : point_seal_header(k, p, &sealed, e);
-	rc = rc != 0 ? rc : point_encode(p, (struct lc_span){sealed.p, sealed.n}, &own->entry, e);
-	if (rc == 0 && lc_buf_append(&own->vm, w->vm_id, 16) != 0)
-		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	rc = rc != 0
-	         ? rc
-	         : seal_blob(k, (struct lc_span){w->vm_id, 16},
-	                     (struct lc_span){(const uint8_t *)w->vm, strlen(w->vm)}, &own->vm, e);
+	rc = rc != 0 ? rc : point_seal_header(w->s->keyring, p, &sealed, e);
+	rc = rc != 0 ? rc
+	             : add_entries(w, p, (struct lc_span){sealed.p, sealed.n}, &own->entries, e);
 	lc_buf_free(&sealed);
 	return rc;
+}
+
+static int
+commit_own(struct store *s, struct group_entry *own, struct lc_err *e)
+{
+	group_commit(s, &own, 1);
+	if (own->rc != 0 && e != NULL && e->code == LC_OK)
+		*e = own->err;
+	return own->rc;
 }
 
 int
 writer_commit(struct writer *w, const struct commit_opts *o, struct point *out, struct lc_err *e)
 {
-	struct commit_wait own = {.w = w};
+	struct group_entry own = {0};
 	struct point *p = lc_alloc(sizeof *p);
 	struct store *s = w->s;
 	int rc = p == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
 
 	rc = rc != 0 ? rc : make_entries(w, o, p, &own, e);
-	rc = rc != 0 ? rc : commit_in_group(s, &own, e);
+	rc = rc != 0 ? rc : commit_own(s, &own, e);
 	(void)lc_wrap(e, "%s", w->vm);
-	lc_buf_free(&own.entry);
-	lc_buf_free(&own.vm);
+	lc_buf_free(&own.entries);
 	if (rc == 0) {
 		p->opened = true;
 		(void)catalog_point(s->catalog, p->id, when_committed, &p->commit_ns, NULL);
