@@ -1,14 +1,16 @@
 /*
- *     (wait) ── we die, or the time is up ──► does the scratch answer? ──► say it, hear all answers ──► end
- *                                                                           ▲ errors: again, a little later │
- *                                                                           └──────────── 3 times ──────────┘
+ *     (wait) ── we die, or time is up ──► does the scratch answer? ──► say it, hear all ──► end
+ *                                              ▲   errors: again, a little later  │
+ *                                              └───────────── 3 times ────────────┘
  *
- * A fork that makes system calls and nothing else, so what was running in this process does not matter.  It closes
- * every descriptor but its own, for it must not hold the locks of the store or anybody's connection, and gives back
- * the memory that it does not need, or every page that we write to would be there twice.
+ * A fork that makes system calls and nothing else, so what was running in this process does not
+ * matter.  It closes every descriptor but its own, for it must not hold the locks of the store or
+ * anybody's connection, and gives back the memory that it does not need, or every page that we
+ * write to would be there twice.
  *
- * What it says comes after a byte that makes QEMU's parser begin anew, in case we died in the middle of a line; nobody
- * waits for the answers, but QEMU drops what it has not begun when a connection ends, so they are counted.
+ * What it says comes after a byte that makes QEMU's parser begin anew, in case we died in the
+ * middle of a line; nobody waits for the answers, but QEMU drops what it has not begun when a
+ * connection ends, so they are counted.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -143,7 +145,8 @@ say(const struct post *p)
 	return true;
 }
 
-/* Read until there is an answer to each command; events are no answers.  False: an answer was an error, or none came. */
+/* Read until there is an answer to each command; events are no answers.  False: an answer was an
+ * error, or none came. */
 static bool
 hear(const struct post *p)
 {
@@ -181,8 +184,8 @@ hear(const struct post *p)
 	return ok;
 }
 
-/* Give back the heap and what else is large and nobody's here.  What we run on is left alone: the stack, and where the
- * thread's own data are. */
+/* Give back the heap and what else is large and nobody's here.  What we run on is left alone: the
+ * stack, and where the thread's own data are. */
 static void
 forget_memory(const struct post *p)
 {
@@ -228,12 +231,14 @@ guard_main(const struct post *p)
 	sigset_t all;
 	int round;
 
-	/* Signals of a terminal or a service manager are for our parent: what becomes of it is all we go by. */
+	/* Signals of a terminal or a service manager are for our parent: what becomes of it is all
+	 * we go by. */
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_BLOCK, &all, NULL);
 	(void)setsid();
 	close_others(p);
-	/* A sanitizer's memory is not what it looks like, and failpoints keep theirs on the heap. */
+	/* A sanitizer's memory is not what it looks like, and failpoints keep theirs on the heap.
+	 */
 	if (!SANITIZED && !failpoint_armed)
 		forget_memory(p);
 	while (poll(&end, 1, p->limit_ms > 0 ? p->limit_ms : -1) < 0 && errno == EINTR)

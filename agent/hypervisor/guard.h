@@ -1,12 +1,12 @@
 /**
  * guard: a process of its own that does what has to be done if we die or hang.
  *
- * It holds the monitor's connection as well, and says on it what it was given as soon as we are gone, however
- * suddenly, or when its time is up:
+ * It holds the monitor's connection as well, and says on it what it was given as soon as we are
+ * gone, however suddenly, or when its time is up:
  *
  *   - while several VMs stand still, "cont";
- *   - while a snapshot lives, what takes it out of the guest's way, so that a filter of ours does not stay there until the
- *     next run, and fill the host's disk meanwhile.
+ *   - while a snapshot lives, what takes it out of the guest's way, so that a filter of ours does
+ * not stay there until the next run, and fill the host's disk meanwhile.
  */
 #ifndef LOCUM_GUARD_H
 #define LOCUM_GUARD_H

@@ -104,7 +104,8 @@ void qmp_batch_may_fail(struct qmp_batch *b);
 /** qmp_batch_free(b): NULL is fine.  Frees all replies. */
 void qmp_batch_free(struct qmp_batch *b);
 struct lc_buf;
-/** qmp_batch_text(b, out): append the lines of a batch that is not run, for a guard process.  0 or LC_ENOMEM. */
+/** qmp_batch_text(b, out): append the lines of a batch that is not run, for a guard process.  0 or
+ * LC_ENOMEM. */
 int qmp_batch_text(const struct qmp_batch *b, struct lc_buf *out);
 /** qmp_batch_count(b): number of commands. */
 size_t qmp_batch_count(const struct qmp_batch *b);
