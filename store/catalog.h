@@ -107,6 +107,11 @@ int catalog_restarts(struct catalog *c, const uint8_t line[16], bool *on, struct
 int catalog_each_line(struct catalog *c,
                       int (*on)(void *arg, const uint8_t id[16], struct lc_err *e), void *arg,
                       struct lc_err *e);
+/** catalog_each_line_vm(c, on, arg, e): lines whose VM is known, in the order in which they began. */
+int catalog_each_line_vm(struct catalog *c,
+                         int (*on)(void *arg, const uint8_t line[16], const uint8_t vm[16],
+                                   struct lc_span sealed, struct lc_err *e),
+                         void *arg, struct lc_err *e);
 struct catalog_vm {
 	uint8_t id[16];
 	uint8_t line[16];      /* its newest line */
@@ -185,6 +190,15 @@ int catalog_age(struct catalog *c, const uint8_t line[16], unsigned keep, struct
  */
 int catalog_map(struct catalog *c, const uint8_t point[16], const uint8_t disk[16], uint64_t first,
                 uint32_t n, uint64_t *chunks, struct lc_err *e);
+
+/**
+ * catalog_rows(c, point, disk, window, n, out, e):
+ * Rows of a point itself, at most n (and MAP_ROWS_MAX), of one disk, in order, behind (*disk,
+ * *window); *disk = 0 begins.  out->n = 0: no further ones; out->line and out->point are not set.
+ * LC_ENOENT: the point is gone.
+ */
+int catalog_rows(struct catalog *c, const uint8_t point[16], uint64_t *disk, uint64_t *window,
+                 size_t n, struct map_record *out, struct lc_err *e);
 
 /* ---- damage, figures ---- */
 

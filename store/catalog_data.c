@@ -357,6 +357,38 @@ catalog_each_vm(struct catalog *c,
 }
 
 int
+catalog_each_line_vm(struct catalog *c,
+                     int (*on)(void *arg, const uint8_t line[16], const uint8_t vm[16],
+                               struct lc_span sealed, struct lc_err *e),
+                     void *arg, struct lc_err *e)
+{
+	uint8_t line[16], vm[16];
+	sqlite3_stmt *st;
+	int rc = LC_EIO, step;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_LINE_VMS, e);
+	if (st != NULL) {
+		rc = 0;
+		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+			if (step != SQLITE_ROW) {
+				rc = sql_fail(c, step, e);
+				break;
+			}
+			col_copy(st, 0, line, sizeof line);
+			col_copy(st, 1, vm, sizeof vm);
+			rc = on(arg, line, vm,
+			        (struct lc_span){sqlite3_column_blob(st, 2),
+			                         (size_t)sqlite3_column_bytes(st, 2)},
+			        e);
+		}
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
+int
 catalog_restart(struct catalog *c, const uint8_t line[16], bool on, struct lc_err *e)
 {
 	sqlite3_stmt *st;

@@ -89,6 +89,15 @@
 	            "AND window>=?2 AND window<?3 AND gen<=?4 GROUP BY window")                    \
 	X(MAP_RECENT, "SELECT window,chunk FROM map_recent WHERE gen=?1 AND disk=?2 "              \
 	              "AND window>=?3 AND window<?4")                                              \
+	X(ROWS_RECENT, "SELECT map_recent.disk,window,chunk,chunk.id FROM map_recent "             \
+	               "LEFT JOIN chunk ON chunk.no=chunk WHERE gen=?1 "                           \
+	               "AND (map_recent.disk,window)>(?2,?3) ORDER BY map_recent.disk,window "     \
+	               "LIMIT ?4")                                                                 \
+	X(ROWS_LONG, "SELECT map_long.disk,window,chunk,chunk.id FROM map_long "                   \
+	             "LEFT JOIN chunk ON chunk.no=chunk WHERE gen=?1 "                             \
+	             "AND (map_long.disk,window)>(?2,?3) ORDER BY map_long.disk,window LIMIT ?4")  \
+	X(LINE_VMS, "SELECT line.id,vm.id,vm.sealed FROM line JOIN vm ON vm.no=line.vm "           \
+	            "ORDER BY line.no")                                                            \
 	X(DAMAGE_PUT, "INSERT OR REPLACE INTO damage(seg,off,len,type) VALUES(?1,?2,?3,?4)")       \
 	X(CHUNK_AT, "SELECT no FROM chunk WHERE seg=?1 AND off>=?2 AND off<?3")                    \
 	X(POINT_NEWEST, POINT_COLUMNS "WHERE line.id=?1 ORDER BY point.gen DESC LIMIT 1")          \

@@ -120,6 +120,63 @@ catalog_map(struct catalog *c, const uint8_t point[16], const uint8_t disk[16],
 	return rc;
 }
 
+/* ---- the rows of a point itself ---- */
+
+static int
+rows_behind(struct catalog *c, const struct catalog_point *p, uint64_t *disk, uint64_t *window,
+            size_t n, struct map_record *out, struct lc_err *e)
+{
+	sqlite3_stmt *st = sql_stmt(c, p->recent ? ST_ROWS_RECENT : ST_ROWS_LONG, e);
+	int step = SQLITE_DONE;
+
+	if (st == NULL)
+		return LC_EIO;
+	sql_int(st, 1, p->gen);
+	sql_int(st, 2, *disk);
+	sql_int(st, 3, *window);
+	sql_int(st, 4, n);
+	while (out->n < n && (step = sqlite3_step(st)) == SQLITE_ROW) {
+		struct map_row *row = &out->rows[out->n];
+
+		if (out->n > 0 && col_int(st, 0) != *disk)
+			break; /* the next call's */
+		*disk = col_int(st, 0);
+		*window = row->window = col_int(st, 1);
+		row->chunk = col_int(st, 2);
+		col_copy(st, 3, row->id, sizeof row->id);
+		out->n++;
+	}
+	sql_done(st);
+	return step == SQLITE_DONE || step == SQLITE_ROW ? 0 : sql_fail(c, step, e);
+}
+
+int
+catalog_rows(struct catalog *c, const uint8_t point[16], uint64_t *disk, uint64_t *window, size_t n,
+             struct map_record *out, struct lc_err *e)
+{
+	struct catalog_point p;
+	sqlite3_stmt *st;
+	int rc;
+
+	out->n = 0;
+	if (n > MAP_ROWS_MAX)
+		n = MAP_ROWS_MAX;
+	sql_lock(c);
+	rc = catalog_point(c, point, copy_point, &p, e);
+	if (rc == LC_ENOENT)
+		(void)lc_fail(e, LC_ENOENT, 0, "the restore point was dropped");
+	rc = rc != 0 ? rc : rows_behind(c, &p, disk, window, n, out, e);
+	st = rc != 0 || out->n == 0 ? NULL : sql_stmt(c, ST_DISK_NAME, e);
+	if (st != NULL) {
+		sql_int(st, 1, *disk);
+		rc = sql_first(c, st, e);
+		col_copy(st, 0, out->disk, 16);
+		sql_done(st);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
 /* ---- damage, figures ---- */
 
 int

@@ -1,5 +1,9 @@
+#include <string.h>
+
 #include "store/base/bytes.h"
 #include "store/commit.h"
+
+#define COMMIT_FOLDED_SIZE 72u
 
 int
 commit_start(struct lc_buf *out, int64_t wall_ns, struct lc_err *e)
@@ -56,4 +60,28 @@ commit_walk(struct lc_span payload, int64_t *wall_ns,
 	int rc = walk(payload, wall_ns, NULL, NULL, e);
 
 	return rc != 0 ? rc : walk(payload, wall_ns, on_entry, arg, e);
+}
+
+int
+commit_add_folded(struct lc_buf *out, const struct commit_folded *x, struct lc_err *e)
+{
+	uint8_t body[COMMIT_FOLDED_SIZE];
+
+	memcpy(body, x->point, 16);
+	memcpy(body + 16, x->base, 16);
+	lc_put64(body + 32, x->rows);
+	memcpy(body + 40, x->sum, 32);
+	return commit_add(out, COMMIT_FOLDED, (struct lc_span){body, sizeof body}, e);
+}
+
+int
+commit_folded_decode(struct lc_span body, struct commit_folded *x, struct lc_err *e)
+{
+	if (body.n != COMMIT_FOLDED_SIZE)
+		return lc_fail(e, LC_ECORRUPT, 0, "malformed folded entry");
+	memcpy(x->point, body.p, 16);
+	memcpy(x->base, body.p + 16, 16);
+	x->rows = lc_get64(body.p + 32);
+	memcpy(x->sum, body.p + 40, 32);
+	return 0;
 }

@@ -25,8 +25,21 @@ enum commit_type {
 	COMMIT_DROP = 4,    /* a restore point was dropped */
 	COMMIT_DAMAGE = 8,  /* chunk records are bad: their content is to be stored again */
 	COMMIT_RESTART = 9, /* state of these lines is bad: their next points stand by themselves */
-			    /* 5 HOLD, 6 PIN, 7 EPOCH, 10 VERDICT, 11 POLICY, 12 FOLDED are kept. */
+	COMMIT_FOLDED = 12, /* the rows of a point of this record count from another base */
+			    /* 5 HOLD, 6 PIN, 7 EPOCH, 10 VERDICT, 11 POLICY are kept. */
 };
+
+/* A FOLDED entry: stands before the POINT entry that it is about. */
+struct commit_folded {
+	uint8_t point[16];
+	uint8_t base[16]; /* zeros: none */
+	uint64_t rows;
+	uint8_t sum[32]; /* keyless sum of the rows */
+};
+/** commit_add_folded(out, x, e): append one. */
+int commit_add_folded(struct lc_buf *out, const struct commit_folded *x, struct lc_err *e);
+/** commit_folded_decode(body, x, e): LC_ECORRUPT where it is none. */
+int commit_folded_decode(struct lc_span body, struct commit_folded *x, struct lc_err *e);
 
 struct commit_entry {
 	uint16_t type;

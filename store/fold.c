@@ -90,6 +90,8 @@ struct folding {
 	struct fold *f;
 	uint64_t order; /* of the next point */
 	int64_t wall_ns;
+	bool have_folded; /* for the POINT entry that follows */
+	struct commit_folded folded;
 	struct lc_err bad; /* the first entry that makes no sense */
 };
 
@@ -124,6 +126,18 @@ look_at_base(struct catalog *c, const struct point *p, uint32_t *flags, struct l
 	return rc;
 }
 
+/* The sealed header goes on naming the base that the point was made upon; its rows here count from
+ * another one. */
+static void
+take_folded(struct folding *fd, struct point *p)
+{
+	if (!fd->have_folded || memcmp(fd->folded.point, p->id, 16) != 0)
+		return;
+	memcpy(p->base, fd->folded.base, 16);
+	p->changed = fd->folded.rows;
+	memcpy(p->rows_sum.v, fd->folded.sum, sizeof p->rows_sum.v);
+}
+
 static int
 fold_point(struct folding *fd, struct lc_span body, struct lc_err *e)
 {
@@ -139,6 +153,9 @@ fold_point(struct folding *fd, struct lc_span body, struct lc_err *e)
 	if (p == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "point: out of memory");
 	rc = point_decode(body, p, &sealed, e);
+	if (rc == 0)
+		take_folded(fd, p);
+	fd->have_folded = false;
 	if (rc == 0 && catalog_point(c, p->id, flags_of, &flags, NULL) == 0)
 		rc = lc_fail(e, LC_ECORRUPT, 0, "a restore point for the second time");
 	rc = rc != 0 ? rc : look_at_base(c, p, &base_flags, e);
@@ -232,6 +249,10 @@ fold_known(struct folding *fd, const struct commit_entry *x, struct lc_err *e)
 		return rc == LC_ENOENT ? 0 : rc;
 	case COMMIT_DAMAGE:
 		return fold_damage(fd->f, x->body, e);
+	case COMMIT_FOLDED:
+		rc = commit_folded_decode(x->body, &fd->folded, e);
+		fd->have_folded = rc == 0;
+		return rc;
 	case COMMIT_RESTART:
 		return fold_restart(fd->f, x->body, e);
 	default:

@@ -13,6 +13,7 @@
 #include "store/base/failpoint.h"
 #include "store/base/log.h"
 #include "store/store_internal.h"
+#include "store/transfer.h"
 
 struct bad_bytes {
 	uint64_t off, n;
@@ -217,27 +218,6 @@ replay_part(struct replay *x, const struct part *p, struct lc_err *e)
 
 /* ---- getting ready to append ---- */
 
-/* What every segment begins with.  A host without the key copies the newest there is. */
-static int
-keys_payload(struct store *s, struct lc_buf *keys, struct lc_err *e)
-{
-	struct segment_info *list;
-	size_t n, i;
-	int rc;
-
-	if (s->keyring != NULL)
-		return keyring_encode(s->keyring, keys, e);
-	rc = segments_list(s->segments, &list, &n, e);
-	if (rc != 0)
-		return rc;
-	for (i = n; i > 0 && keys->n == 0; i--)
-		(void)segment_keys(s->segments, &list[i - 1], keys, NULL);
-	lc_free(list);
-	return keys->n > 0
-	           ? 0
-	           : lc_fail(e, LC_ECORRUPT, 0, "store %s: no segment has readable keys", s->dir);
-}
-
 static int
 resume(struct store *s, uint64_t next_seq, struct lc_err *e)
 {
@@ -246,7 +226,7 @@ resume(struct store *s, uint64_t next_seq, struct lc_err *e)
 
 	if (!s->writable)
 		return 0;
-	rc = keys_payload(s, &keys, e);
+	rc = transfer_keys(s, &keys, e);
 	rc = rc != 0 ? rc
 	             : segments_resume(s->segments, (struct lc_span){keys.p, keys.n}, next_seq, e);
 	lc_buf_free(&keys);

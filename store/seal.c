@@ -193,6 +193,14 @@ open_chunk(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t 
 	return 0;
 }
 
+bool
+chunk_payload_ok(struct lc_span payload, uint8_t encoding)
+{
+	size_t nbody;
+
+	return encoding <= CHUNK_ZSTD && chunk_parse(payload, encoding, &nbody);
+}
+
 const uint8_t *
 chunk_payload_id(struct lc_span payload)
 {

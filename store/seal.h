@@ -9,6 +9,7 @@
 #ifndef LOCUM_SEAL_H
 #define LOCUM_SEAL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "store/base/errors.h"
@@ -53,6 +54,9 @@ int seal_chunk(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_I
  */
 int open_chunk(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
                uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE], struct lc_err *e);
+/** chunk_payload_ok(payload, encoding): whether it has the structure of a payload of that encoding;
+ * no key needed. */
+bool chunk_payload_ok(struct lc_span payload, uint8_t encoding);
 /** chunk_payload_id(payload): borrowed id in a payload, or NULL where it is too short. */
 const uint8_t *chunk_payload_id(struct lc_span payload);
 

@@ -19,6 +19,7 @@
 #include "store/commit.h"
 #include "store/kit.h"
 #include "store/store_internal.h"
+#include "store/transfer.h"
 
 /* Whether a folder of segments holds one that begins as such. */
 static bool
@@ -118,25 +119,23 @@ check_kit_place(const char *kit, const char *dir, struct lc_err *e)
 }
 
 static int
-write_first_segment(const char *dir, const uint8_t id[16], const struct keyring *k,
-                    struct lc_err *e)
+write_first_segment(const char *dir, const uint8_t id[16], const uint8_t domain[16],
+                    struct lc_span keys, struct lc_err *e)
 {
 	struct record r = {.type = RECORD_COMMIT};
-	struct lc_buf keys = {0}, commit = {0};
+	struct lc_buf commit = {0};
 	struct segments *segs = NULL;
 	char *path = path_join(dir, "segments");
 	int rc;
 
 	rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : dir_make(path, 0700, e);
-	rc = rc != 0 ? rc : segments_open(path, id, keyring_domain(k), &segs, e);
-	rc = rc != 0 ? rc : keyring_encode(k, &keys, e);
-	rc = rc != 0 ? rc : segments_resume(segs, (struct lc_span){keys.p, keys.n}, 1, e);
+	rc = rc != 0 ? rc : segments_open(path, id, domain, &segs, e);
+	rc = rc != 0 ? rc : segments_resume(segs, keys, 1, e);
 	rc = rc != 0 ? rc : commit_start(&commit, clock_wall_ns(), e);
 	r.n = (uint32_t)commit.n;
 	rc = rc != 0 ? rc : segments_append(segs, &r, commit.p, e);
 	rc = rc != 0 ? rc : segments_sync(segs, NULL, e);
 	segments_close(segs);
-	lc_buf_free(&keys);
 	lc_buf_free(&commit);
 	lc_free(path);
 	return rc;
@@ -234,14 +233,20 @@ make_keys(struct making *m, struct lc_err *e)
 static int
 make_files(struct making *m, struct lc_err *e)
 {
+	const uint8_t *domain = keyring_domain(m->k);
+	struct lc_buf keys = {0};
 	int rc = 0;
 
 	(void)failpoint("store.init.key");
 	if (m->o->passphrase_file != NULL)
 		rc = write_passphrase(m->o, m->k, e);
-	rc = rc != 0 ? rc : write_first_segment(m->o->dir, m->id, m->k, e);
+	rc = rc != 0 ? rc : keyring_encode(m->k, &keys, e);
+	rc = rc != 0 ? rc
+	             : write_first_segment(m->o->dir, m->id, domain,
+	                                   (struct lc_span){keys.p, keys.n}, e);
+	lc_buf_free(&keys);
 	(void)failpoint("store.init.segment");
-	return rc != 0 ? rc : store_identity_write(m->o->dir, m->id, keyring_domain(m->k), e);
+	return rc != 0 ? rc : store_identity_write(m->o->dir, m->id, domain, e);
 }
 
 static void
@@ -269,42 +274,71 @@ tell(const struct making *m)
 	(void)snprintf(made->key, sizeof made->key, "%s", m->key_path);
 }
 
+/* Make sure of the folder, with its lock held: nobody else makes a store there. */
+static int
+claim_folder(const char *dir, const char *who, int *lock_fd, struct lc_err *e)
+{
+	char *lock_path = path_join(dir, "lock");
+	int rc;
+
+	*lock_fd = -1;
+	if (lock_path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = check_empty(dir, e);
+	rc = rc != 0 ? rc : check_no_segments(dir, e);
+	rc = rc != 0 ? rc : dir_make(dir, 0700, e);
+	rc = rc != 0 ? rc : file_lock(lock_path, 0600, who, lock_fd, e);
+	rc = rc != 0 ? rc : check_empty(dir, e); /* somebody else's may have been faster */
+	rc = rc != 0 ? rc : check_no_segments(dir, e);
+	lc_free(lock_path);
+	if (rc == 0) {
+		remove_in(dir, "segments");
+		remove_in(dir, "keys");
+	}
+	return rc;
+}
+
+int
+transfer_make(const char *dir, struct lc_span keys, struct lc_err *e)
+{
+	uint8_t id[16], domain[DOMAIN_ID_SIZE];
+	int lock_fd = -1;
+	int rc = keyring_domain_of(keys, domain, e);
+
+	rc = rc != 0 ? rc : claim_folder(dir, "locum", &lock_fd, e);
+	if (rc == 0) {
+		random_bytes(id, sizeof id);
+		rc = write_first_segment(dir, id, domain, keys, e);
+		rc = rc != 0 ? rc : store_identity_write(dir, id, domain, e);
+		if (rc != 0)
+			remove_in(dir, "segments");
+	}
+	fd_close(&lock_fd);
+	return rc;
+}
+
 int
 store_init(const struct store_init_opts *o, struct lc_err *e)
 {
 	struct making *m = lc_alloc(sizeof *m);
-	char *lock_path = path_join(o->dir, "lock");
 	int lock_fd = -1, rc;
 
-	if (m == NULL || lock_path == NULL) {
-		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-		goto out;
-	}
+	if (m == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	m->o = o;
-	rc = check_empty(o->dir, e);
-	rc = rc != 0 ? rc : check_no_segments(o->dir, e);
-	rc = rc != 0 ? rc : dir_make(o->dir, 0700, e);
-	rc = rc != 0 ? rc : file_lock(lock_path, 0600, "locum store init", &lock_fd, e);
-	rc = rc != 0 ? rc : check_empty(o->dir, e); /* somebody else's may have been faster */
-	rc = rc != 0 ? rc : check_no_segments(o->dir, e);
-	if (rc != 0)
-		goto out;
-	remove_in(o->dir, "segments");
-	remove_in(o->dir, "keys");
-	rc = make_keys(m, e);
-	rc = rc != 0 ? rc : make_files(m, e);
-	if (rc == 0)
-		tell(m);
-	else
-		take_back(m);
-out:
-	if (m != NULL) {
-		explicit_bzero(m->code, sizeof m->code);
-		keyring_free(m->k);
-		lc_free(m->key_path);
+	rc = claim_folder(o->dir, "locum store init", &lock_fd, e);
+	if (rc == 0) {
+		rc = make_keys(m, e);
+		rc = rc != 0 ? rc : make_files(m, e);
+		if (rc == 0)
+			tell(m);
+		else
+			take_back(m);
 	}
+	explicit_bzero(m->code, sizeof m->code);
+	keyring_free(m->k);
+	lc_free(m->key_path);
 	lc_free(m);
-	lc_free(lock_path);
 	fd_close(&lock_fd);
 	return rc;
 }

@@ -35,6 +35,7 @@ struct pending { /* appended, not yet in the catalog; in order of sequence */
 };
 
 struct group_entry; /* group.h */
+struct incoming;    /* incoming.c */
 
 struct store {
 	char *dir;
@@ -63,7 +64,8 @@ struct store {
 	bool committing;
 
 	pthread_mutex_t writers_lock;
-	struct writer *writers; /* one per VM at most */
+	struct writer *writers;     /* one per VM at most */
+	struct incoming *incomings; /* one per line at most */
 };
 
 /** store_append(s, r, payload, map, e): append a record and queue it for the catalog.  Takes map.
@@ -89,6 +91,12 @@ int store_flush(struct store *s, struct lc_err *e);
  */
 int store_commit(struct store *s, int (*build)(void *arg, struct lc_buf *payload, struct lc_err *e),
                  void *arg, struct lc_err *e);
+/**
+ * store_discard(s, point):
+ * Forget the rows of a point in the making, once what is pending has reached the catalog.  Best
+ * effort: the next owner would purge them too.
+ */
+void store_discard(struct store *s, const uint8_t point[16]);
 /** store_flush_index(s, durable_upto): idindex_flush(); a failure is a warning. */
 void store_flush_index(struct store *s, uint64_t durable_upto);
 
@@ -126,6 +134,10 @@ int store_point_of(struct store *s, const struct catalog_point *cp, struct point
                    struct lc_err *e);
 /** store_vm_name(s, vm, dst): name of a VM, or its id in hex without the key. */
 void store_vm_name(struct store *s, const struct catalog_vm *vm, char dst[POINT_NAME_MAX]);
+/** lease_take(s, point, path, fd, e): hold a lease; *fd = -1 where the store can't be written, for
+ * then nobody drops points there.  lease_give(path, fd) ends it. */
+int lease_take(struct store *s, const uint8_t point[16], char **path, int *fd, struct lc_err *e);
+void lease_give(char **path, int *fd);
 /** store_leased(s, point, e): LC_EBUSY if a reader has it. */
 int store_leased(struct store *s, const uint8_t point[16], struct lc_err *e);
 

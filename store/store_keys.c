@@ -10,6 +10,7 @@
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/store_internal.h"
+#include "store/transfer.h"
 
 int
 store_read_passphrase(const char *path, struct lc_buf *out, struct lc_err *e)
@@ -175,4 +176,25 @@ store_key(const char *dir, const char *key_dir, struct store_key *out, struct lc
 	}
 	lc_free(s);
 	return rc;
+}
+
+/* What every segment begins with.  A host without the key copies the newest there is. */
+int
+transfer_keys(struct store *s, struct lc_buf *keys, struct lc_err *e)
+{
+	struct segment_info *list;
+	size_t n, i;
+	int rc;
+
+	if (s->keyring != NULL)
+		return keyring_encode(s->keyring, keys, e);
+	rc = segments_list(s->segments, &list, &n, e);
+	if (rc != 0)
+		return rc;
+	for (i = n; i > 0 && keys->n == 0; i--)
+		(void)segment_keys(s->segments, &list[i - 1], keys, NULL);
+	lc_free(list);
+	return keys->n > 0
+	           ? 0
+	           : lc_fail(e, LC_ECORRUPT, 0, "store %s: no segment has readable keys", s->dir);
 }

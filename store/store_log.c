@@ -262,3 +262,14 @@ store_commit(struct store *s, int (*build)(void *arg, struct lc_buf *payload, st
 	lc_buf_free(&payload);
 	return rc;
 }
+
+void
+store_discard(struct store *s, const uint8_t point[16])
+{
+	if (store_flush(s, NULL) != 0 || catalog_begin(s->catalog, NULL) != 0)
+		return;
+	if (catalog_discard(s->catalog, point, NULL) == 0)
+		(void)catalog_commit(s->catalog, NULL);
+	else
+		catalog_rollback(s->catalog);
+}

@@ -33,28 +33,39 @@ struct chunk_reader {
 
 /* ---- leases: leases/<point>.<random>, locked as long as the reader lives ---- */
 
-static int
-take_lease(struct view *v, struct lc_err *e)
+int
+lease_take(struct store *s, const uint8_t point[16], char **path, int *fd, struct lc_err *e)
 {
 	char hex[33], tail[17];
 	uint8_t rnd[8];
-	char *dir = path_join(v->s->dir, "leases");
+	char *dir = path_join(s->dir, "leases");
 	int rc = 0;
 
+	*fd = -1;
+	*path = NULL;
 	if (dir == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	random_bytes(rnd, sizeof rnd);
-	v->lease_path = lc_asprintf("%s/%s.%s", dir, lc_hex(hex, v->p.id, 16),
-	                            lc_hex(tail, rnd, sizeof rnd));
-	if (v->lease_path == NULL)
+	*path = lc_asprintf("%s/%s.%s", dir, lc_hex(hex, point, 16), lc_hex(tail, rnd, sizeof rnd));
+	if (*path == NULL)
 		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	else if (dir_make(dir, 0700, NULL) != 0)
-		log_debug("store %s: no lease, the folder can't be written", v->s->dir);
+		log_debug("store %s: no lease, the folder can't be written", s->dir);
 	else
-		rc = file_lock(v->lease_path, 0600, "a reader", &v->lease_fd, NULL);
+		rc = file_lock(*path, 0600, "a reader", fd, NULL);
 	/* Where no lease can be taken nobody can drop the point either. */
 	lc_free(dir);
 	return rc == LC_ENOMEM ? rc : 0;
+}
+
+void
+lease_give(char **path, int *fd)
+{
+	if (*fd >= 0 && *path != NULL)
+		(void)unlink(*path);
+	fd_close(fd);
+	lc_free(*path);
+	*path = NULL;
 }
 
 int
@@ -120,7 +131,7 @@ store_view(struct store *s, const uint8_t point[POINT_ID_SIZE], struct view **ou
 	v->lease_fd = -1;
 	memcpy(v->p.id, point, POINT_ID_SIZE);
 	/* The lease first: between the two looks nobody drops it. */
-	rc = take_lease(v, e);
+	rc = lease_take(s, v->p.id, &v->lease_path, &v->lease_fd, e);
 	rc = rc != 0 ? rc : catalog_point(s->catalog, point, open_view, v, e);
 	if (rc == LC_ENOENT)
 		rc = lc_fail(e, LC_ENOENT, 0, "store %s has no point %s", s->dir,
@@ -158,10 +169,7 @@ view_close(struct view *v)
 {
 	if (v == NULL)
 		return;
-	if (v->lease_fd >= 0 && v->lease_path != NULL)
-		(void)unlink(v->lease_path);
-	fd_close(&v->lease_fd);
-	lc_free(v->lease_path);
+	lease_give(&v->lease_path, &v->lease_fd);
 	point_done(&v->p);
 	lc_free(v);
 }

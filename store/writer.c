@@ -798,12 +798,5 @@ writer_abort(struct writer *w)
 	s = w->s;
 	memcpy(id, w->id, sizeof id);
 	writer_free(w);
-	/* Its rows go when what is pending has reached the catalog; the next owner would purge them
-	 * too. */
-	if (store_flush(s, NULL) == 0 && catalog_begin(s->catalog, NULL) == 0) {
-		if (catalog_discard(s->catalog, id, NULL) == 0)
-			(void)catalog_commit(s->catalog, NULL);
-		else
-			catalog_rollback(s->catalog);
-	}
+	store_discard(s, id);
 }

@@ -403,23 +403,26 @@ def row_sum(rows, key=b""):
 
 
 class Point:
-    def __init__(self, body, rows):
+    def __init__(self, body, rows, folded):
         self.body, self.rows = body, rows
-        self.id, self.line, self.base = body[:16], body[16:32], body[32:48]
+        self.id, self.line, self.made_on = body[:16], body[16:32], body[32:48]
+        counted = body[72:80] + body[88:120]
+        self.base = self.made_on
+        if folded is not None and folded[:16] == self.id:
+            self.base, counted = folded[16:32], folded[32:]
         self.flags, ndisks = struct.unpack_from("<II", body, 48)
         if self.flags & ~5:
             raise Gone("a restore point of a newer version")
         self.source_ns = struct.unpack_from("<q", body, 64)[0]
-        changed = r64(body, 72)
         self.disks = [(body[120 + 40 * i:136 + 40 * i],) +
                       struct.unpack_from("<QQQ", body, 136 + 40 * i) for i in range(ndisks)]
         at = 120 + 40 * ndisks
         self.sealed = body[at + 4:at + 4 + r32(body, at)]
-        self.damaged = len(rows) != changed or \
-            row_sum(rows) != int.from_bytes(body[88:120], "little")
+        self.damaged = len(rows) != r64(counted, 0) or \
+            row_sum(rows) != int.from_bytes(counted[8:], "little")
 
     def open(self, keys):
-        ad = b"point" + self.id + self.line + self.base + \
+        ad = b"point" + self.id + self.line + self.made_on + \
             struct.pack("<I", self.flags) + self.body[56:64] + struct.pack("<q", self.source_ns)
         for ident, size, covered, role in self.disks:
             ad += ident + struct.pack("<QQB", size, covered, role)
@@ -471,13 +474,16 @@ class Store:
                 at += 32 * kind
 
     def commit(self, p, rows):
-        at = 8
+        at, folded = 8, None
         while at < len(p):
             kind, _, n = struct.unpack_from("<HHI", p, at)
             body = p[at + 8:at + 8 + n]
             at += 8 + n
             if kind == 3:
-                self.add(Point(body, rows.pop(body[:16], {})))
+                self.add(Point(body, rows.pop(body[:16], {}), folded))
+                folded = None
+            elif kind == 12:
+                folded = body
             elif kind == 4:
                 self.kept = [x for x in self.kept if x.id != body]
             elif kind not in (1, 2, 8, 9) and not kind & 0x8000:

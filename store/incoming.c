@@ -1,0 +1,330 @@
+/*
+ * Taking a restore point from another store.  Nothing that comes is believed: rows must name chunks
+ * that are here, their number and sum must be what the giver says, the base must be the newest.
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "store/base/bytes.h"
+#include "store/commit.h"
+#include "store/group.h"
+#include "store/store_internal.h"
+#include "store/transfer.h"
+
+struct incoming {
+	struct store *s;
+	struct incoming *next; /* in the store's list */
+	uint8_t id[16], line[16], base[16];
+	struct lc_buf entries; /* VM, LINE; then, at commit, FOLDED and POINT */
+	struct lc_buf entry;
+	uint64_t rows;
+	struct set_sum sum;
+	struct map_record *scratch;
+};
+
+/* ---- begin ---- */
+
+static int
+found(void *arg, const struct catalog_point *p, struct lc_err *e)
+{
+	(void)arg;
+	(void)p;
+	(void)e;
+	return 0;
+}
+
+static int
+newest_id(void *arg, const struct catalog_point *p, struct lc_err *e)
+{
+	(void)e;
+	memcpy(arg, p->id, POINT_ID_SIZE);
+	return 0;
+}
+
+/* What the commit would refuse is refused before anything is sent for it. */
+static int
+check_place(struct store *s, const struct transfer_point *p, struct lc_err *e)
+{
+	uint8_t newest[POINT_ID_SIZE] = {0};
+	int rc = catalog_point(s->catalog, p->id, found, NULL, e);
+
+	if (rc == 0)
+		return lc_fail(e, LC_EEXIST, 0, "the restore point is here already");
+	if (rc == LC_ENOENT)
+		rc = catalog_newest(s->catalog, p->line, newest_id, newest, e);
+	if (rc != 0 && rc != LC_ENOENT)
+		return rc;
+	if (memcmp(newest, p->base, sizeof newest) != 0)
+		return lc_fail(e, LC_ECONFLICT, 0,
+		               "its base is not the newest restore point of its line here");
+	return 0;
+}
+
+static int
+check_entry(const struct transfer_point *p, struct lc_err *e)
+{
+	struct lc_span sealed;
+	struct point *x;
+	int rc;
+
+	if (p->entry.n > TRANSFER_ENTRY_MAX || p->name.n > TRANSFER_NAME_MAX)
+		return lc_fail(e, LC_ECORRUPT, 0, "the restore point's entry is too long");
+	x = lc_alloc(sizeof *x);
+	if (x == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = point_decode(p->entry, x, &sealed, e);
+	if (rc == 0 && (memcmp(x->id, p->id, 16) != 0 || memcmp(x->line, p->line, 16) != 0 ||
+	                (x->flags & POINT_SEED) != 0))
+		rc = lc_fail(e, LC_ECORRUPT, 0, "the restore point's entry is of another one");
+	lc_free(x);
+	return rc;
+}
+
+static int
+enlist(struct incoming *in, struct lc_err *e)
+{
+	struct store *s = in->s;
+	struct incoming *x;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&s->writers_lock);
+	for (x = s->incomings; x != NULL && rc == 0; x = x->next) {
+		if (memcmp(x->line, in->line, 16) == 0)
+			rc = lc_fail(e, LC_EBUSY, 0, "another point of its line is being taken");
+	}
+	if (rc == 0) {
+		in->next = s->incomings;
+		s->incomings = in;
+	}
+	(void)pthread_mutex_unlock(&s->writers_lock);
+	return rc;
+}
+
+static void
+incoming_free(struct incoming *in)
+{
+	struct incoming **p;
+
+	(void)pthread_mutex_lock(&in->s->writers_lock);
+	for (p = &in->s->incomings; *p != NULL; p = &(*p)->next) {
+		if (*p == in) {
+			*p = in->next;
+			break;
+		}
+	}
+	(void)pthread_mutex_unlock(&in->s->writers_lock);
+	lc_buf_free(&in->entries);
+	lc_buf_free(&in->entry);
+	lc_free(in->scratch);
+	lc_free(in);
+}
+
+static int
+copy_point_info(struct incoming *in, const struct transfer_point *p, struct lc_err *e)
+{
+	struct lc_buf vm = {0};
+	uint8_t line[32];
+	int rc = 0;
+
+	memcpy(in->id, p->id, 16);
+	memcpy(in->line, p->line, 16);
+	memcpy(in->base, p->base, 16);
+	memcpy(line, p->line, 16);
+	memcpy(line + 16, p->vm, 16);
+	in->scratch = lc_alloc(sizeof *in->scratch);
+	if (in->scratch == NULL || lc_buf_append(&vm, p->vm, 16) != 0 ||
+	    lc_buf_append(&vm, p->name.p, p->name.n) != 0 ||
+	    lc_buf_append(&in->entry, p->entry.p, p->entry.n) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = rc != 0 ? rc : commit_add(&in->entries, COMMIT_VM, (struct lc_span){vm.p, vm.n}, e);
+	rc = rc != 0 ? rc : commit_add(&in->entries, COMMIT_LINE, (struct lc_span){line, 32}, e);
+	lc_buf_free(&vm);
+	return rc;
+}
+
+int
+incoming_begin(struct store *s, const struct transfer_point *p, struct incoming **out,
+               struct lc_err *e)
+{
+	struct incoming *in;
+	int rc = check_entry(p, e);
+
+	assert(s->writable);
+	rc = rc != 0 ? rc : check_place(s, p, e);
+	if (rc != 0)
+		return rc;
+	in = lc_alloc(sizeof *in);
+	if (in == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	in->s = s;
+	rc = copy_point_info(in, p, e);
+	rc = rc != 0 ? rc : enlist(in, e);
+	if (rc != 0) {
+		incoming_free(in);
+		return rc;
+	}
+	*out = in;
+	return 0;
+}
+
+/* ---- content ---- */
+
+int
+incoming_has(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e)
+{
+	uint64_t no = 0;
+
+	return fold_resolve(in->s->fold, id, &no, e);
+}
+
+int
+incoming_chunk(struct incoming *in, const struct transfer_chunk *c, struct lc_err *e)
+{
+	struct record r = {.type = RECORD_CHUNK,
+	                   .encoding = c->encoding,
+	                   .key = c->key,
+	                   .n = (uint32_t)c->payload.n};
+	uint64_t no;
+	int rc;
+
+	if (c->encoding > CHUNK_ZSTD)
+		return lc_fail(e, LC_EVERSION, 0, "chunk: unknown encoding %u", c->encoding);
+	if (!chunk_payload_ok(c->payload, c->encoding))
+		return lc_fail(e, LC_ECORRUPT, 0, "chunk: malformed payload");
+	memcpy(r.id, chunk_payload_id(c->payload), CHUNK_ID_SIZE);
+	if (lc_is_zero(r.id, sizeof r.id)) /* is what rows call "all zero" */
+		return lc_fail(e, LC_ECORRUPT, 0, "chunk: malformed id");
+	rc = incoming_has(in, r.id, e);
+	return rc != LC_ENOENT ? rc : store_append_chunk(in->s, &r, c->payload.p, &no, e);
+}
+
+int
+incoming_rows(struct incoming *in, struct lc_span payload, struct lc_err *e)
+{
+	struct record r = {.type = RECORD_MAP, .n = (uint32_t)payload.n};
+	struct map_record *m = in->scratch;
+	struct set_sum one;
+	size_t i;
+	int rc = maprec_decode(payload, m, e);
+
+	if (rc == 0 && (memcmp(m->point, in->id, 16) != 0 || memcmp(m->line, in->line, 16) != 0))
+		rc = lc_fail(e, LC_ECORRUPT, 0, "map: rows of another restore point");
+	for (i = 0; rc == 0 && i < m->n; i++) {
+		if (maprec_zero(&m->rows[i]))
+			continue;
+		rc = fold_resolve(in->s->fold, m->rows[i].id, &m->rows[i].chunk, e);
+		if (rc == LC_ENOENT)
+			(void)lc_fail(e, LC_ENOENT, 0, "map: a chunk that it names is not here");
+		if (in->s->fold->missing) /* which number it has is for the catalog to say */
+			m->rows[i].chunk = 0;
+	}
+	if (rc != 0)
+		return rc;
+	for (i = 0; i < m->n; i++) {
+		set_row(NULL, m->disk, m->rows[i].window, m->rows[i].id, &one);
+		set_add(&in->sum, &one);
+	}
+	in->rows += m->n;
+	in->scratch = lc_alloc(sizeof *in->scratch);
+	if (in->scratch == NULL) {
+		in->scratch = m;
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	return store_append(in->s, &r, payload.p, m, e); /* takes m */
+}
+
+/* ---- end ---- */
+
+static int
+finish(struct incoming_end *x, struct group_entry *g)
+{
+	struct incoming *in = x->in;
+	struct commit_folded f = {.rows = in->rows};
+	int rc;
+
+	if (x->rows != in->rows || memcmp(&x->sum, &in->sum, sizeof x->sum) != 0)
+		return lc_fail(&x->err, LC_ECORRUPT, 0,
+		               "its rows did not all come, or not as they were sent");
+	memcpy(f.point, in->id, 16);
+	memcpy(f.base, in->base, 16);
+	memcpy(f.sum, in->sum.v, sizeof f.sum);
+	rc = commit_add_folded(&in->entries, &f, &x->err);
+	rc = rc != 0 ? rc
+	             : commit_add(&in->entries, COMMIT_POINT,
+	                          (struct lc_span){in->entry.p, in->entry.n}, &x->err);
+	memcpy(g->line, in->line, sizeof g->line);
+	memcpy(g->base, in->base, sizeof g->base);
+	g->entries = in->entries;
+	in->entries = (struct lc_buf){0};
+	return rc;
+}
+
+static void
+commit_ready(struct store *s, struct incoming_end *ends, struct group_entry *groups, size_t n)
+{
+	struct group_entry **list = lc_alloc_array(n, sizeof(struct group_entry *));
+	size_t i, k = 0;
+
+	for (i = 0; list != NULL && i < n; i++) {
+		if (ends[i].rc == 0)
+			list[k++] = &groups[i];
+	}
+	if (k > 0)
+		group_commit(s, list, k);
+	for (i = 0; i < n; i++) {
+		if (ends[i].rc != 0)
+			continue;
+		if (list == NULL) {
+			ends[i].rc = lc_fail(&ends[i].err, LC_ENOMEM, 0, "out of memory");
+			continue;
+		}
+		ends[i].rc = groups[i].rc;
+		ends[i].err = groups[i].err;
+	}
+	lc_free(list);
+}
+
+void
+incoming_commit(struct incoming_end *ends, size_t n)
+{
+	struct group_entry *groups = lc_alloc_array(n, sizeof *groups);
+	struct store *s;
+	size_t i;
+
+	if (n == 0)
+		return;
+	s = ends[0].in->s;
+	for (i = 0; i < n; i++)
+		ends[i].rc = groups == NULL ? lc_fail(&ends[i].err, LC_ENOMEM, 0, "out of memory")
+		                            : finish(&ends[i], &groups[i]);
+	if (groups != NULL)
+		commit_ready(s, ends, groups, n);
+	for (i = 0; i < n; i++) {
+		struct incoming *in = ends[i].in;
+
+		ends[i].in = NULL;
+		if (groups != NULL)
+			lc_buf_free(&groups[i].entries);
+		if (ends[i].rc != 0) {
+			incoming_abort(in);
+			continue;
+		}
+		(void)catalog_age(s->catalog, in->line, RECENT_KEEP, NULL);
+		incoming_free(in);
+	}
+	lc_free(groups);
+}
+
+void
+incoming_abort(struct incoming *in)
+{
+	struct store *s;
+	uint8_t id[16];
+
+	if (in == NULL)
+		return;
+	s = in->s;
+	memcpy(id, in->id, sizeof id);
+	incoming_free(in);
+	store_discard(s, id);
+}

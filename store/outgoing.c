@@ -1,0 +1,350 @@
+/*
+ * Giving a restore point to another store: which one is next, its rows, its chunks as they lie
+ * here.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "store/base/bytes.h"
+#include "store/store_internal.h"
+#include "store/transfer.h"
+
+struct outgoing {
+	struct store *s;
+	struct transfer_point p;
+	struct lc_buf name, entry;
+	char *lease;
+	int lease_fd;
+	uint64_t disk, window; /* rows up to here were given */
+};
+
+/* ---- lines ---- */
+
+struct line_copy {
+	uint8_t line[16], vm[16];
+	uint8_t name[TRANSFER_NAME_MAX];
+	size_t nname;
+};
+
+static int
+copy_line(void *arg, const uint8_t line[16], const uint8_t vm[16], struct lc_span sealed,
+          struct lc_err *e)
+{
+	struct line_copy x = {.nname = sealed.n};
+
+	if (sealed.n > sizeof x.name)
+		return lc_fail(e, LC_ECORRUPT, 0, "the name of a VM is too long");
+	memcpy(x.line, line, 16);
+	memcpy(x.vm, vm, 16);
+	memcpy(x.name, sealed.p, sealed.n);
+	return lc_buf_append(arg, &x, sizeof x) == 0 ? 0
+	                                             : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+static int
+take_entry(void *arg, const struct catalog_point *p, struct lc_err *e)
+{
+	struct lc_buf *b = arg;
+
+	if ((p->flags & POINT_SEED) != 0)
+		return 0;
+	b->n = 0;
+	return lc_buf_append(b, p->entry.p, p->entry.n) == 0
+	           ? 0
+	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+/* The entry of the newest point that is no seed. */
+static int
+head_of(struct store *s, const uint8_t line[16], struct lc_buf *head, struct lc_err *e)
+{
+	int rc;
+
+	head->n = 0;
+	rc = catalog_newest(s->catalog, line, take_entry, head, e);
+	if (rc == LC_ENOENT)
+		return 0;
+	if (rc == 0 && head->n == 0) /* behind a seed */
+		rc = catalog_each_point(s->catalog, line, take_entry, head, e);
+	return rc;
+}
+
+int
+transfer_lines(struct store *s,
+               int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
+               struct lc_err *e)
+{
+	struct lc_buf lines = {0}, head = {0};
+	struct line_copy x;
+	size_t i;
+	/* Copied first: what `on` does may need the same tables. */
+	int rc = catalog_each_line_vm(s->catalog, copy_line, &lines, e);
+
+	for (i = 0; rc == 0 && i < lines.n; i += sizeof x) {
+		struct transfer_line l;
+
+		memcpy(&x, lines.p + i, sizeof x);
+		rc = head_of(s, x.line, &head, e);
+		memcpy(l.line, x.line, 16);
+		memcpy(l.vm, x.vm, 16);
+		l.name = (struct lc_span){x.name, x.nname};
+		l.head = (struct lc_span){head.p, head.n};
+		rc = rc != 0 ? rc : on(arg, &l, e);
+	}
+	lc_buf_free(&lines);
+	lc_buf_free(&head);
+	return rc;
+}
+
+const uint8_t *
+transfer_domain(const struct store *s)
+{
+	return s->domain;
+}
+
+/* ---- which point is next ---- */
+
+struct finding {
+	struct store *s;
+	const uint8_t *line;
+	struct lc_span head;
+	uint8_t head_id[16]; /* zeros: the taker has none */
+	bool passed;         /* head was met, or there is none: the next one is it */
+	uint64_t counter;    /* of head, where it is not here any more */
+	bool by_counter;
+	bool found, any;
+	struct outgoing *o;
+};
+
+static bool
+is_newer(struct finding *f, const struct catalog_point *cp, int *rc, struct lc_err *e)
+{
+	struct point *p;
+	bool newer = false;
+
+	if (!f->by_counter)
+		return f->passed;
+	p = lc_alloc(sizeof *p);
+	if (p == NULL) {
+		*rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+		return false;
+	}
+	*rc = store_point_of(f->s, cp, p, e);
+	if (*rc == 0) {
+		newer = p->counter > f->counter;
+		point_done(p);
+	}
+	lc_free(p);
+	return newer;
+}
+
+static int
+look_at(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct finding *f = arg;
+	struct outgoing *o = f->o;
+	int rc = 0;
+
+	if (f->found || (cp->flags & POINT_SEED) != 0)
+		return 0;
+	if (memcmp(cp->id, f->head_id, 16) == 0) {
+		f->passed = true;
+		return 0;
+	}
+	if (!is_newer(f, cp, &rc, e))
+		return rc;
+	f->any = true;
+	if ((cp->flags & POINT_MAP_DAMAGED) != 0)
+		return 0;
+	f->found = true;
+	memcpy(o->p.id, cp->id, 16);
+	memcpy(o->p.vm, cp->vm, 16);
+	memcpy(o->p.line, cp->line, 16);
+	memcpy(o->p.base, f->head_id, 16);
+	o->entry.n = 0;
+	return lc_buf_append(&o->entry, cp->entry.p, cp->entry.n) == 0
+	           ? 0
+	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+struct where_is {
+	const uint8_t *line;
+	bool here;
+};
+
+static int
+is_on_line(void *arg, const struct catalog_point *p, struct lc_err *e)
+{
+	struct where_is *x = arg;
+
+	(void)e;
+	x->here = memcmp(p->line, x->line, 16) == 0;
+	return 0;
+}
+
+/* Whether head is a point of the line here; else its own count of points tells its place. */
+static int
+look_up_head(struct finding *f, struct lc_err *e)
+{
+	struct where_is x = {.line = f->line};
+	struct lc_span sealed;
+	struct point *p;
+	int rc;
+
+	f->passed = f->head.n == 0;
+	if (f->passed)
+		return 0;
+	p = lc_alloc(sizeof *p);
+	if (p == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = point_decode(f->head, p, &sealed, e);
+	if (rc == 0) {
+		memcpy(f->head_id, p->id, 16);
+		rc = catalog_point(f->s->catalog, p->id, is_on_line, &x, e);
+		rc = rc == LC_ENOENT ? 0 : rc;
+	}
+	if (rc == 0 && !x.here) {
+		f->by_counter = true;
+		if (f->s->keyring == NULL)
+			rc = lc_fail(e, LC_EKEY, 0,
+			             "the other store's newest point was dropped here: what is "
+			             "newer can only be told with the key");
+		else
+			rc = point_open_header(f->s->keyring, sealed, p, e);
+		if (rc == 0) {
+			f->counter = p->counter;
+			point_done(p);
+		}
+	}
+	lc_free(p);
+	return rc;
+}
+
+struct find_name {
+	const uint8_t *vm;
+	struct lc_buf *out;
+};
+
+static int
+take_name(void *arg, const struct catalog_vm *vm, struct lc_err *e)
+{
+	struct find_name *f = arg;
+
+	if (memcmp(vm->id, f->vm, 16) != 0)
+		return 0;
+	f->out->n = 0;
+	return lc_buf_append(f->out, vm->sealed.p, vm->sealed.n) == 0
+	           ? 0
+	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+/* The lease comes after the look, so look once more: nobody drops it from then on. */
+static int
+hold(struct outgoing *o, struct lc_err *e)
+{
+	struct lc_buf again = {0};
+	int rc = lease_take(o->s, o->p.id, &o->lease, &o->lease_fd, e);
+
+	rc = rc != 0 ? rc : catalog_point(o->s->catalog, o->p.id, take_entry, &again, e);
+	if (rc == LC_ENOENT)
+		(void)lc_fail(e, LC_ECONFLICT, 0, "the restore point was dropped meanwhile");
+	lc_buf_free(&again);
+	return rc == LC_ENOENT ? LC_ECONFLICT : rc;
+}
+
+static int
+find_next(struct finding *f, struct lc_err *e)
+{
+	struct find_name name = {.vm = f->o->p.vm, .out = &f->o->name};
+	int rc = look_up_head(f, e);
+
+	rc = rc != 0 ? rc : catalog_each_point(f->s->catalog, f->line, look_at, f, e);
+	if (rc != 0)
+		return rc;
+	if (!f->found && f->by_counter && !f->any)
+		return lc_fail(e, LC_ECONFLICT, 0,
+		               "the other store has a newer point of it than this one");
+	if (!f->found)
+		return LC_ENOENT;
+	rc = hold(f->o, e);
+	return rc != 0 ? rc : catalog_each_vm(f->s->catalog, take_name, &name, e);
+}
+
+int
+outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head, struct outgoing **out,
+              struct lc_err *e)
+{
+	struct outgoing *o = lc_alloc(sizeof *o);
+	struct finding f = {.s = s, .line = line, .head = head, .o = o};
+	int rc;
+
+	if (o == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	o->s = s;
+	o->lease_fd = -1;
+	rc = find_next(&f, e);
+	if (rc != 0) {
+		outgoing_free(o);
+		return rc;
+	}
+	o->p.name = (struct lc_span){o->name.p, o->name.n};
+	o->p.entry = (struct lc_span){o->entry.p, o->entry.n};
+	*out = o;
+	return 0;
+}
+
+const struct transfer_point *
+outgoing_point(const struct outgoing *o)
+{
+	return &o->p;
+}
+
+/* ---- its content ---- */
+
+int
+outgoing_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *e)
+{
+	int rc = catalog_rows(o->s->catalog, o->p.id, &o->disk, &o->window, max, m, e);
+
+	memcpy(m->point, o->p.id, 16);
+	memcpy(m->line, o->p.line, 16);
+	return rc;
+}
+
+int
+outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
+               struct lc_err *e)
+{
+	char name[32], hex[17];
+	struct record r;
+	int rc = catalog_chunk(o->s->catalog, no, &r, e);
+
+	if (rc != 0)
+		return rc;
+	if (r.segment == 0)
+		return lc_fail(e, LC_ECORRUPT, 0, "store %s: the bytes of chunk %s are missing",
+		               o->s->dir, lc_hex(hex, r.id, 8));
+	rc = segment_read(o->s->segments, &r, buf, e);
+	if (rc == 0 && (r.n < CHUNK_ID_SIZE || memcmp(buf, r.id, CHUNK_ID_SIZE) != 0))
+		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk lies there");
+	if (rc != 0) {
+		(void)lc_wrap(e, "store %s: segments/%s, offset %" PRIu64 ", chunk %s", o->s->dir,
+		              segment_name(name, r.segment, true), r.off, lc_hex(hex, r.id, 8));
+		return rc;
+	}
+	out->encoding = r.encoding;
+	out->key = r.key;
+	out->payload = (struct lc_span){buf, r.n};
+	return 0;
+}
+
+void
+outgoing_free(struct outgoing *o)
+{
+	if (o == NULL)
+		return;
+	lease_give(&o->lease, &o->lease_fd);
+	lc_buf_free(&o->name);
+	lc_buf_free(&o->entry);
+	lc_free(o);
+}

@@ -1,0 +1,132 @@
+/**
+ * transfer: restore points from store to store, as they lie there: sealed.
+ *
+ * No key is needed on either side, and nothing is decoded.  One store gives (struct outgoing): the
+ * rows of a point, and the chunks that the other one lacks.  The other takes (struct incoming): it
+ * believes nothing that a sum does not show, and the point is there when its commit is.
+ *
+ * The rows of a point count from the newest point of its line that the taker has.  Where the giver
+ * dropped points in between, their rows are among its own already (FORMAT.md "FOLDED").
+ */
+#ifndef LOCUM_TRANSFER_H
+#define LOCUM_TRANSFER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/base/errors.h"
+#include "store/base/memory.h"
+#include "store/maprec.h"
+#include "store/point.h"
+#include "store/store.h"
+
+#define TRANSFER_ENTRY_MAX (256u << 10) /* bytes of a POINT entry */
+#define TRANSFER_NAME_MAX 256u          /* bytes of a sealed VM name */
+
+/* ---- what a store has ---- */
+
+struct transfer_line {
+	uint8_t line[16], vm[16];
+	struct lc_span name; /* sealed name of the VM */
+	struct lc_span head; /* POINT entry of its newest point (no seed); empty: it has none */
+};
+/** transfer_lines(s, on, arg, e): each line of each VM; spans are borrowed for the call. */
+int transfer_lines(struct store *s,
+                   int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
+                   struct lc_err *e);
+/** transfer_keys(s, out, e): append the KEYS payload that a taker's segments begin with. */
+int transfer_keys(struct store *s, struct lc_buf *out, struct lc_err *e);
+/**
+ * transfer_make(dir, keys, e):
+ * Make an empty store in the key domain of a KEYS payload, blind: without any key.
+ *
+ * Returns  0; LC_EEXIST as store_init(); LC_ECORRUPT: that is no KEYS payload.
+ * Durable: all of it, on return of 0.
+ */
+int transfer_make(const char *dir, struct lc_span keys, struct lc_err *e);
+/** transfer_domain(s): 16 bytes, borrowed.  Only stores of one domain exchange points. */
+const uint8_t *transfer_domain(const struct store *s);
+
+/* ---- giving ---- */
+
+struct transfer_point { /* what is told of a point before its content; spans are borrowed */
+	uint8_t id[16], vm[16], line[16];
+	uint8_t base[16];    /* newest point of the line that the taker has; zeros: none */
+	struct lc_span name; /* sealed name of the VM */
+	struct lc_span entry;
+};
+
+struct outgoing;
+
+/**
+ * outgoing_next(s, line, head, out, e):
+ * The oldest point of a line that is newer than `head`, the POINT entry of the newest one that the
+ * taker has (empty: it has none).  Holds a lease on it.  Points whose map is damaged are passed
+ * over.
+ *
+ * Returns  0; LC_ENOENT: there is none; LC_ECONFLICT: head is newer than all points here; LC_EKEY:
+ *          head was dropped here, and without the key it cannot be told what is newer.
+ */
+int outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head,
+                  struct outgoing **out, struct lc_err *e);
+const struct transfer_point *outgoing_point(const struct outgoing *o);
+/**
+ * outgoing_rows(o, m, max, e):
+ * Up to `max` further rows, of one disk; none are left where m->n is 0.  Numbers of chunks are
+ * those of this store.
+ */
+int outgoing_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *e);
+struct transfer_chunk {
+	uint8_t encoding;
+	uint32_t key;
+	struct lc_span payload;
+};
+/** outgoing_chunk(o, no, buf, out, e): a chunk as it lies here; buf[RECORD_PAYLOAD_MAX] holds it.
+ */
+int outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
+                   struct lc_err *e);
+void outgoing_free(struct outgoing *o);
+
+/* ---- taking ---- */
+
+struct incoming;
+
+/**
+ * incoming_begin(s, p, out, e):
+ * Take a point.  p is copied.
+ *
+ * Returns  0; LC_EEXIST: it is here already; LC_ECONFLICT: its base is not the newest point of its
+ *          line here; LC_ECORRUPT: it is malformed; LC_EVERSION; LC_EBUSY: one of its line is being
+ *          taken.
+ */
+int incoming_begin(struct store *s, const struct transfer_point *p, struct incoming **out,
+                   struct lc_err *e);
+/** incoming_has(in, id): 0: the chunk is here; LC_ENOENT: send it; or a failure. */
+int incoming_has(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
+/** incoming_chunk(in, c, e): append it, unless it is here.  LC_ECORRUPT, LC_EVERSION: it is none
+ * that this version can keep. */
+int incoming_chunk(struct incoming *in, const struct transfer_chunk *c, struct lc_err *e);
+/**
+ * incoming_rows(in, payload, e):
+ * A MAP payload.  LC_ENOENT: it names a chunk that is not here; LC_ECORRUPT: it is malformed or not
+ * of this point.
+ */
+int incoming_rows(struct incoming *in, struct lc_span payload, struct lc_err *e);
+struct incoming_end { /* one point of incoming_commit() */
+	struct incoming *in;
+	uint64_t rows;      /* how many the giver sent ... */
+	struct set_sum sum; /* ... and their keyless sum */
+	int rc;             /* out: 0, durable; LC_ECORRUPT: not all rows came; LC_ECONFLICT */
+	struct lc_err err;
+};
+/**
+ * incoming_commit(ends, n, e):
+ * Make n points durable, with one commit where that is possible.  Each `in` is gone afterwards.
+ *
+ * Durable: the points whose rc is 0, on return.  Thread: any; blocks.
+ */
+void incoming_commit(struct incoming_end *ends, size_t n);
+/** incoming_abort(in): forget it; its chunks stay and need not be sent again.  NULL is fine. */
+void incoming_abort(struct incoming *in);
+
+#endif
