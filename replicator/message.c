@@ -1,0 +1,380 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "replicator/message.h"
+#include "store/base/bytes.h"
+
+const char *
+message_name(uint16_t type)
+{
+	switch ((enum message_type)type) {
+	case MESSAGE_HELLO:
+		return "HELLO";
+	case MESSAGE_WELCOME:
+		return "WELCOME";
+	case MESSAGE_REFUSED:
+		return "REFUSED";
+	case MESSAGE_PING:
+		return "PING";
+	case MESSAGE_PONG:
+		return "PONG";
+	case MESSAGE_HEADS:
+		return "HEADS";
+	case MESSAGE_HEAD:
+		return "HEAD";
+	case MESSAGE_HEADS_END:
+		return "HEADS_END";
+	case MESSAGE_BEGIN:
+		return "BEGIN";
+	case MESSAGE_OFFER:
+		return "OFFER";
+	case MESSAGE_WANT:
+		return "WANT";
+	case MESSAGE_CHUNK:
+		return "CHUNK";
+	case MESSAGE_ROWS:
+		return "ROWS";
+	case MESSAGE_COMMIT:
+		return "COMMIT";
+	case MESSAGE_COMMITTED:
+		return "COMMITTED";
+	case MESSAGE_TAKEN:
+		return "TAKEN";
+	}
+	return "a message of an unknown type";
+}
+
+/* ---- encoding ---- */
+
+static int
+put_span(struct lc_buf *out, struct lc_span s)
+{
+	int rc = lc_wr32(out, (uint32_t)s.n);
+
+	return rc != 0 ? rc : lc_buf_append(out, s.p, s.n);
+}
+
+static int
+put_text(struct lc_buf *out, const char *text, size_t max)
+{
+	struct lc_span s = {(const uint8_t *)text, strnlen(text, max)};
+	int rc = lc_wr16(out, (uint16_t)s.n);
+
+	return rc != 0 ? rc : lc_buf_append(out, s.p, s.n);
+}
+
+int
+message_put_hello(struct lc_buf *out, const struct hello *m)
+{
+	int rc = lc_wr16(out, m->version);
+
+	rc = rc != 0 ? rc : lc_wr16(out, m->pairing ? 1 : 0);
+	rc = rc != 0 ? rc : lc_wr32(out, 0);
+	rc = rc != 0 ? rc : lc_buf_append(out, m->domain, sizeof m->domain);
+	rc = rc != 0 ? rc : lc_buf_append(out, m->secret, sizeof m->secret);
+	rc = rc != 0 ? rc : lc_wr64(out, (uint64_t)m->wall_ns);
+	rc = rc != 0 ? rc : put_text(out, m->name, sizeof m->name - 1);
+	return rc != 0 ? rc : put_span(out, m->keys);
+}
+
+int
+message_put_welcome(struct lc_buf *out, const struct welcome *m)
+{
+	int rc = lc_wr16(out, m->version);
+
+	rc = rc != 0 ? rc : lc_wr16(out, 0);
+	rc = rc != 0 ? rc : lc_wr32(out, m->byte_window);
+	rc = rc != 0 ? rc : lc_buf_append(out, m->store, sizeof m->store);
+	return rc != 0 ? rc : lc_wr64(out, (uint64_t)m->wall_ns);
+}
+
+int
+message_put_refused(struct lc_buf *out, uint32_t stream, const struct lc_err *why)
+{
+	int rc = lc_wr32(out, stream);
+
+	rc = rc != 0 ? rc : lc_wr32(out, (uint32_t)why->code);
+	return rc != 0 ? rc : put_text(out, why->msg, MESSAGE_TEXT_MAX);
+}
+
+int
+message_put_head(struct lc_buf *out, const struct head *m)
+{
+	int rc = lc_buf_append(out, m->line, 16);
+
+	rc = rc != 0 ? rc : lc_buf_append(out, m->vm, 16);
+	return rc != 0 ? rc : put_span(out, m->entry);
+}
+
+int
+message_put_begin(struct lc_buf *out, uint32_t stream, const struct transfer_point *p)
+{
+	int rc = lc_wr32(out, stream);
+
+	rc = rc != 0 ? rc : lc_buf_append(out, p->id, 16);
+	rc = rc != 0 ? rc : lc_buf_append(out, p->vm, 16);
+	rc = rc != 0 ? rc : lc_buf_append(out, p->line, 16);
+	rc = rc != 0 ? rc : lc_buf_append(out, p->base, 16);
+	rc = rc != 0 ? rc : put_span(out, p->name);
+	return rc != 0 ? rc : put_span(out, p->entry);
+}
+
+int
+message_put_offer(struct lc_buf *out, const struct offer *m)
+{
+	int rc = lc_wr32(out, m->stream);
+
+	rc = rc != 0 ? rc : lc_wr32(out, m->n);
+	return rc != 0 ? rc : lc_buf_append(out, m->ids, (size_t)m->n * CHUNK_ID_SIZE);
+}
+
+int
+message_put_want(struct lc_buf *out, const struct want *m)
+{
+	int rc = lc_wr32(out, m->stream);
+
+	rc = rc != 0 ? rc : lc_wr32(out, m->n);
+	return rc != 0 ? rc : lc_buf_append(out, m->bits, (m->n + 7) / 8);
+}
+
+int
+message_put_chunk_head(struct lc_buf *out, uint32_t stream, const struct transfer_chunk *c)
+{
+	int rc = lc_wr32(out, stream);
+
+	rc = rc != 0 ? rc : lc_wr32(out, c->key);
+	return rc != 0 ? rc : lc_wr32(out, c->encoding);
+}
+
+int
+message_put_rows_head(struct lc_buf *out, uint32_t stream)
+{
+	return lc_wr32(out, stream);
+}
+
+int
+message_put_commit(struct lc_buf *out, const struct commit *m)
+{
+	int rc = lc_wr32(out, m->stream);
+
+	rc = rc != 0 ? rc : lc_wr32(out, 0);
+	rc = rc != 0 ? rc : lc_wr64(out, m->rows);
+	return rc != 0 ? rc : lc_buf_append(out, m->sum.v, sizeof m->sum.v);
+}
+
+int
+message_put_committed(struct lc_buf *out, const struct committed *m)
+{
+	int rc = lc_wr32(out, m->stream);
+
+	rc = rc != 0 ? rc : lc_wr32(out, 0);
+	return rc != 0 ? rc : lc_wr64(out, (uint64_t)m->wall_ns);
+}
+
+int
+message_put_number(struct lc_buf *out, uint64_t n)
+{
+	return lc_wr64(out, n);
+}
+
+/* ---- decoding ---- */
+
+static int
+verdict(const struct lc_rd *r, bool ok, uint16_t type, struct lc_err *e)
+{
+	return ok && lc_rd_end(r) ? 0 : lc_fail(e, LC_EPEER, 0, "malformed %s", message_name(type));
+}
+
+/* At most max bytes; what is longer counts as malformed. */
+static struct lc_span
+get_span(struct lc_rd *r, uint32_t max)
+{
+	struct lc_span s = {.n = lc_rd32(r)};
+
+	if (s.n > max) {
+		r->bad = true;
+		s.n = 0;
+	}
+	s.p = lc_rd_bytes(r, s.n);
+	return s;
+}
+
+/* Text for people: what could steer a terminal becomes a question mark. */
+static void
+get_text(struct lc_rd *r, char *dst, size_t max)
+{
+	size_t n = lc_rd16(r), i;
+	const uint8_t *p;
+
+	*dst = '\0';
+	if (n > max) {
+		r->bad = true;
+		return;
+	}
+	p = lc_rd_bytes(r, n);
+	for (i = 0; p != NULL && i < n; i++)
+		dst[i] = p[i] < 0x20 || p[i] == 0x7f ? '?' : (char)p[i];
+	if (p != NULL)
+		dst[n] = '\0';
+}
+
+int
+message_get_hello(struct lc_span body, struct hello *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+	uint16_t flags;
+
+	memset(m, 0, sizeof *m);
+	m->version = lc_rd16(&r);
+	flags = lc_rd16(&r);
+	(void)lc_rd32(&r);
+	lc_rd_copy(&r, m->domain, sizeof m->domain);
+	lc_rd_copy(&r, m->secret, sizeof m->secret);
+	m->wall_ns = (int64_t)lc_rd64(&r);
+	get_text(&r, m->name, sizeof m->name - 1);
+	m->keys = get_span(&r, MESSAGE_KEYS_MAX);
+	m->pairing = (flags & 1u) != 0;
+	return verdict(&r, flags <= 1, MESSAGE_HELLO, e);
+}
+
+int
+message_get_welcome(struct lc_span body, struct welcome *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	m->version = lc_rd16(&r);
+	(void)lc_rd16(&r);
+	m->byte_window = lc_rd32(&r);
+	lc_rd_copy(&r, m->store, sizeof m->store);
+	m->wall_ns = (int64_t)lc_rd64(&r);
+	return verdict(&r, m->byte_window > 0, MESSAGE_WELCOME, e);
+}
+
+int
+message_get_refused(struct lc_span body, struct refused *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	m->stream = lc_rd32(&r);
+	m->code = (int32_t)lc_rd32(&r);
+	get_text(&r, m->text, MESSAGE_TEXT_MAX);
+	return verdict(&r, m->code < 0, MESSAGE_REFUSED, e);
+}
+
+int
+message_get_head(struct lc_span body, struct head *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	lc_rd_copy(&r, m->line, 16);
+	lc_rd_copy(&r, m->vm, 16);
+	m->entry = get_span(&r, TRANSFER_ENTRY_MAX);
+	return verdict(&r, true, MESSAGE_HEAD, e);
+}
+
+int
+message_get_begin(struct lc_span body, uint32_t *stream, struct transfer_point *p, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	*stream = lc_rd32(&r);
+	lc_rd_copy(&r, p->id, 16);
+	lc_rd_copy(&r, p->vm, 16);
+	lc_rd_copy(&r, p->line, 16);
+	lc_rd_copy(&r, p->base, 16);
+	p->name = get_span(&r, TRANSFER_NAME_MAX);
+	p->entry = get_span(&r, TRANSFER_ENTRY_MAX);
+	return verdict(&r, *stream != SESSION_STREAM, MESSAGE_BEGIN, e);
+}
+
+int
+message_get_offer(struct lc_span body, struct offer *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+	bool ok;
+
+	m->stream = lc_rd32(&r);
+	m->n = lc_rd32(&r);
+	ok = m->n > 0 && m->n <= OFFER_IDS_MAX;
+	m->ids = ok ? lc_rd_bytes(&r, (size_t)m->n * CHUNK_ID_SIZE) : NULL;
+	return verdict(&r, ok, MESSAGE_OFFER, e);
+}
+
+int
+message_get_want(struct lc_span body, struct want *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+	bool ok;
+
+	m->stream = lc_rd32(&r);
+	m->n = lc_rd32(&r);
+	ok = m->n > 0 && m->n <= OFFER_IDS_MAX;
+	m->bits = ok ? lc_rd_bytes(&r, (m->n + 7) / 8) : NULL;
+	return verdict(&r, ok, MESSAGE_WANT, e);
+}
+
+int
+message_get_chunk(struct lc_span body, struct sent_chunk *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+	uint32_t encoding;
+
+	m->stream = lc_rd32(&r);
+	m->chunk.key = lc_rd32(&r);
+	encoding = lc_rd32(&r);
+	m->chunk.encoding = (uint8_t)encoding;
+	m->chunk.payload.n = r.n;
+	m->chunk.payload.p = lc_rd_bytes(&r, r.n);
+	return verdict(&r, encoding <= UINT8_MAX, MESSAGE_CHUNK, e);
+}
+
+int
+message_get_rows(struct lc_span body, struct sent_rows *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	m->stream = lc_rd32(&r);
+	m->payload.n = r.n;
+	m->payload.p = lc_rd_bytes(&r, r.n);
+	return verdict(&r, true, MESSAGE_ROWS, e);
+}
+
+int
+message_get_commit(struct lc_span body, struct commit *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	m->stream = lc_rd32(&r);
+	(void)lc_rd32(&r);
+	m->rows = lc_rd64(&r);
+	lc_rd_copy(&r, m->sum.v, sizeof m->sum.v);
+	return verdict(&r, true, MESSAGE_COMMIT, e);
+}
+
+int
+message_get_committed(struct lc_span body, struct committed *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	m->stream = lc_rd32(&r);
+	(void)lc_rd32(&r);
+	m->wall_ns = (int64_t)lc_rd64(&r);
+	return verdict(&r, true, MESSAGE_COMMITTED, e);
+}
+
+int
+message_get_number(struct lc_span body, uint16_t type, uint64_t *n, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	*n = lc_rd64(&r);
+	return verdict(&r, true, type, e);
+}
+
+int
+refused_error(const struct refused *m, struct lc_err *e)
+{
+	enum lc_code code = m->code >= LC_ENOTSUP && m->code < 0 ? (enum lc_code)m->code : LC_EPEER;
+
+	return lc_fail(e, code, 0, "the replica refused it: %s", m->text);
+}

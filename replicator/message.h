@@ -1,0 +1,135 @@
+/**
+ * message: what two sites say to each other, as the body of channel messages (PROTOCOL.md).
+ *
+ * Pure codecs.  A decoder fails as a whole (LC_EPEER) where the body is not exactly such a message;
+ * what it gives borrows from the body.
+ */
+#ifndef LOCUM_MESSAGE_H
+#define LOCUM_MESSAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/base/errors.h"
+#include "store/base/memory.h"
+#include "store/transfer.h"
+
+#define MESSAGE_VERSION 1u
+#define OFFER_IDS_MAX 4096u
+#define TOKEN_SECRET_SIZE 32u
+#define MESSAGE_TEXT_MAX 480u
+#define MESSAGE_KEYS_MAX (256u << 10)
+
+enum message_type { /* numbers are never used again; 0 is the channel's CLOSE */
+	            /* the session */
+	            MESSAGE_HELLO = 1,   /* source: who I am, which domain */
+	            MESSAGE_WELCOME = 2, /* replica: go on */
+	            MESSAGE_REFUSED = 3, /* either: of a stream, or of the session */
+	            MESSAGE_PING = 4,
+	            MESSAGE_PONG = 5,
+	            /* what the replica has */
+	            MESSAGE_HEADS = 10,     /* source: tell me */
+	            MESSAGE_HEAD = 11,      /* replica: the newest point of a line */
+	            MESSAGE_HEADS_END = 12, /* replica: that was all */
+	            /* one point, on a stream */
+	            MESSAGE_BEGIN = 20,     /* source: a point */
+	            MESSAGE_OFFER = 21,     /* source: ids that its rows name */
+	            MESSAGE_WANT = 22,      /* replica: which of them to send */
+	            MESSAGE_CHUNK = 23,     /* source: one of those */
+	            MESSAGE_ROWS = 24,      /* source: rows of its map */
+	            MESSAGE_COMMIT = 25,    /* source: that was all of it */
+	            MESSAGE_COMMITTED = 26, /* replica: it is durable */
+	            MESSAGE_TAKEN = 27, /* replica: bytes of chunks taken so far in this session */
+};
+
+/** message_name(type): static text for messages to people. */
+const char *message_name(uint16_t type);
+
+#define SESSION_STREAM UINT32_MAX /* in REFUSED: the session itself */
+
+struct hello {
+	uint16_t version;
+	uint8_t domain[16];
+	bool pairing;                      /* secret is a one-time token's */
+	uint8_t secret[TOKEN_SECRET_SIZE]; /* zeros unless pairing */
+	char name[64];                     /* of the source, for people */
+	int64_t wall_ns;                   /* the source's clock */
+	struct lc_span keys;               /* KEYS payload of the domain */
+};
+struct welcome {
+	uint16_t version;
+	uint8_t store[16];
+	int64_t wall_ns;      /* the replica's clock */
+	uint32_t byte_window; /* bytes of chunks that may be on the way */
+};
+struct refused {
+	uint32_t stream;
+	int32_t code; /* enum lc_code */
+	char text[MESSAGE_TEXT_MAX + 1];
+};
+struct head {
+	uint8_t line[16], vm[16];
+	struct lc_span entry; /* empty: no point on that line */
+};
+struct offer {
+	uint32_t stream;
+	uint32_t n;
+	const uint8_t *ids; /* n of CHUNK_ID_SIZE bytes */
+};
+struct want {
+	uint32_t stream;
+	uint32_t n;          /* as in the OFFER that it answers: the oldest open one */
+	const uint8_t *bits; /* (n + 7) / 8 bytes; bit i: send the i-th */
+};
+struct sent_chunk {
+	uint32_t stream;
+	struct transfer_chunk chunk;
+};
+struct sent_rows {
+	uint32_t stream;
+	struct lc_span payload;
+};
+struct commit {
+	uint32_t stream;
+	uint64_t rows;
+	struct set_sum sum;
+};
+struct committed {
+	uint32_t stream;
+	int64_t wall_ns; /* the replica's clock */
+};
+
+/* Encoders append to an empty *out; 0 or LC_ENOMEM. */
+int message_put_hello(struct lc_buf *out, const struct hello *m);
+int message_put_welcome(struct lc_buf *out, const struct welcome *m);
+int message_put_refused(struct lc_buf *out, uint32_t stream, const struct lc_err *why);
+int message_put_head(struct lc_buf *out, const struct head *m);
+int message_put_begin(struct lc_buf *out, uint32_t stream, const struct transfer_point *p);
+int message_put_offer(struct lc_buf *out, const struct offer *m);
+int message_put_want(struct lc_buf *out, const struct want *m);
+/** The head of a CHUNK or ROWS body; the payload is sent as a second span. */
+int message_put_chunk_head(struct lc_buf *out, uint32_t stream, const struct transfer_chunk *c);
+int message_put_rows_head(struct lc_buf *out, uint32_t stream);
+int message_put_commit(struct lc_buf *out, const struct commit *m);
+int message_put_committed(struct lc_buf *out, const struct committed *m);
+/** PING, PONG, TAKEN: one number. */
+int message_put_number(struct lc_buf *out, uint64_t n);
+
+int message_get_hello(struct lc_span body, struct hello *m, struct lc_err *e);
+int message_get_welcome(struct lc_span body, struct welcome *m, struct lc_err *e);
+int message_get_refused(struct lc_span body, struct refused *m, struct lc_err *e);
+int message_get_head(struct lc_span body, struct head *m, struct lc_err *e);
+int message_get_begin(struct lc_span body, uint32_t *stream, struct transfer_point *p,
+                      struct lc_err *e);
+int message_get_offer(struct lc_span body, struct offer *m, struct lc_err *e);
+int message_get_want(struct lc_span body, struct want *m, struct lc_err *e);
+int message_get_chunk(struct lc_span body, struct sent_chunk *m, struct lc_err *e);
+int message_get_rows(struct lc_span body, struct sent_rows *m, struct lc_err *e);
+int message_get_commit(struct lc_span body, struct commit *m, struct lc_err *e);
+int message_get_committed(struct lc_span body, struct committed *m, struct lc_err *e);
+int message_get_number(struct lc_span body, uint16_t type, uint64_t *n, struct lc_err *e);
+
+/** refused_error(m, e): what the other side refused, as a failure here.  Returns its code. */
+int refused_error(const struct refused *m, struct lc_err *e);
+
+#endif

@@ -1,0 +1,400 @@
+#include <string.h>
+#include <sys/queue.h>
+
+/* Not the default: clang takes its switch for a slip. */
+#define HASH_FUNCTION HASH_FNV
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "replicator/message.h"
+#include "replicator/receiver.h"
+#include "store/base/bytes.h"
+#include "store/base/clock.h"
+
+#define STREAMS_MAX 64u
+#define ASKED_MAX (4u * OFFER_IDS_MAX) /* ids that were asked for and did not come, of a stream */
+#define READY_MAX 64u
+
+struct asked { /* a chunk that was asked for and has not come */
+	uint8_t id[CHUNK_ID_SIZE];
+	UT_hash_handle hh;
+};
+
+struct stream {
+	TAILQ_ENTRY(stream) entry;
+	uint32_t no;
+	uint8_t vm[16], point[16];
+	struct incoming *in;
+	struct asked *asked;
+	uint32_t nasked;
+	bool ready; /* COMMIT came */
+	uint64_t rows;
+	struct set_sum sum;
+};
+
+struct receiver {
+	struct store *s;
+	struct receiver_events ev;
+	TAILQ_HEAD(, stream) streams;
+	unsigned nstreams, nready;
+	uint32_t last_stream;
+	uint64_t taken, told; /* bytes of chunks */
+};
+
+int
+receiver_new(struct store *s, const struct receiver_events *events, struct receiver **out,
+             struct lc_err *e)
+{
+	struct receiver *r = lc_alloc(sizeof *r);
+
+	if (r == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	r->s = s;
+	r->ev = *events;
+	TAILQ_INIT(&r->streams);
+	*out = r;
+	return 0;
+}
+
+static int
+no_memory(struct lc_err *e)
+{
+	return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+/* Sends a body that was encoded with rc, and frees it. */
+static int
+emit(struct receiver *r, uint16_t type, struct lc_buf *body, int rc, struct lc_err *e)
+{
+	struct lc_span span = {body->p, body->n};
+
+	rc = rc != 0 ? no_memory(e) : r->ev.emit(r->ev.arg, type, &span, 1, e);
+	lc_buf_free(body);
+	return rc;
+}
+
+/* ---- streams ---- */
+
+static void
+forget_asked(struct stream *st, struct asked *a)
+{
+	HASH_DEL(st->asked, a);
+	lc_free(a);
+	st->nasked--;
+}
+
+static void
+end_stream(struct receiver *r, struct stream *st)
+{
+	struct asked *a, *next;
+
+	HASH_ITER (hh, st->asked, a, next) {
+		forget_asked(st, a);
+	}
+	incoming_abort(st->in);
+	TAILQ_REMOVE(&r->streams, st, entry);
+	r->nstreams--;
+	if (st->ready)
+		r->nready--;
+	lc_free(st);
+}
+
+static int
+refuse(struct receiver *r, uint32_t stream, const uint8_t vm[16], const struct lc_err *why,
+       struct lc_err *e)
+{
+	struct lc_buf body = {0};
+
+	if (r->ev.refused != NULL)
+		r->ev.refused(r->ev.arg, vm, why);
+	return emit(r, MESSAGE_REFUSED, &body, message_put_refused(&body, stream, why), e);
+}
+
+/* The stream ends here; what the source has sent on it meanwhile is passed over. */
+static int
+refuse_stream(struct receiver *r, struct stream *st, const struct lc_err *why, struct lc_err *e)
+{
+	int rc = refuse(r, st->no, st->vm, why, e);
+
+	end_stream(r, st);
+	return rc;
+}
+
+/* NULL with 0: a stream that ended. */
+static int
+find_stream(struct receiver *r, uint32_t no, struct stream **out, struct lc_err *e)
+{
+	struct stream *st;
+
+	*out = NULL;
+	TAILQ_FOREACH (st, &r->streams, entry) {
+		if (st->no == no)
+			*out = st;
+	}
+	if (*out != NULL && (*out)->ready)
+		return lc_fail(e, LC_EPEER, 0, "a message on stream %u after its COMMIT", no);
+	return *out != NULL || (no > 0 && no <= r->last_stream)
+	           ? 0
+	           : lc_fail(e, LC_EPEER, 0, "a message on stream %u, which was not begun", no);
+}
+
+/* ---- messages ---- */
+
+static int
+tell_head(void *arg, const struct transfer_line *l, struct lc_err *e)
+{
+	struct receiver *r = arg;
+	struct lc_buf body = {0};
+	struct head m = {.entry = l->head};
+
+	memcpy(m.line, l->line, 16);
+	memcpy(m.vm, l->vm, 16);
+	return emit(r, MESSAGE_HEAD, &body, message_put_head(&body, &m), e);
+}
+
+static int
+on_heads(struct receiver *r, struct lc_err *e)
+{
+	struct lc_buf body = {0};
+	int rc = transfer_lines(r->s, tell_head, r, e);
+
+	return rc != 0 ? rc : emit(r, MESSAGE_HEADS_END, &body, 0, e);
+}
+
+static int
+on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
+{
+	struct lc_err why = LC_ERR_INIT;
+	struct transfer_point p;
+	struct stream *st;
+	uint32_t no;
+	int rc = message_get_begin(body, &no, &p, e);
+
+	if (rc != 0)
+		return rc;
+	if (no != r->last_stream + 1)
+		return lc_fail(e, LC_EPEER, 0, "stream %u begun after stream %u", no,
+		               r->last_stream);
+	r->last_stream = no;
+	if (r->nstreams >= STREAMS_MAX) {
+		(void)lc_fail(&why, LC_EBUSY, 0, "more than %u points at once", STREAMS_MAX);
+		return refuse(r, no, p.vm, &why, e);
+	}
+	st = lc_alloc(sizeof *st);
+	if (st == NULL)
+		return no_memory(e);
+	st->no = no;
+	memcpy(st->vm, p.vm, 16);
+	memcpy(st->point, p.id, 16);
+	if (incoming_begin(r->s, &p, &st->in, &why) != 0) {
+		lc_free(st);
+		return refuse(r, no, p.vm, &why, e);
+	}
+	TAILQ_INSERT_TAIL(&r->streams, st, entry);
+	r->nstreams++;
+	return 0;
+}
+
+/* Whether to ask for an id: it is not here, and not on its way on this stream. */
+static int
+look_at_id(struct stream *st, const uint8_t *id, bool *want, struct lc_err *why)
+{
+	struct asked *a;
+	int rc;
+
+	*want = false;
+	HASH_FIND(hh, st->asked, id, CHUNK_ID_SIZE, a);
+	if (a != NULL)
+		return 0;
+	rc = incoming_has(st->in, id, why);
+	if (rc != LC_ENOENT)
+		return rc;
+	a = lc_alloc(sizeof *a);
+	if (a == NULL)
+		return no_memory(why);
+	memcpy(a->id, id, CHUNK_ID_SIZE);
+	HASH_ADD(hh, st->asked, id, CHUNK_ID_SIZE, a);
+	if (a->hh.tbl == NULL) {
+		lc_free(a);
+		return no_memory(why);
+	}
+	st->nasked++;
+	*want = true;
+	return 0;
+}
+
+static int
+on_offer(struct receiver *r, struct lc_span body, struct lc_err *e)
+{
+	uint8_t bits[(OFFER_IDS_MAX + 7) / 8] = {0};
+	struct lc_err why = LC_ERR_INIT;
+	struct stream *st = NULL;
+	struct lc_buf out = {0};
+	struct offer m;
+	uint32_t i;
+	bool want;
+	int rc = message_get_offer(body, &m, e);
+
+	rc = rc != 0 ? rc : find_stream(r, m.stream, &st, e);
+	if (rc != 0 || st == NULL)
+		return rc;
+	if (st->nasked + m.n > ASKED_MAX)
+		return lc_fail(e, LC_EPEER, 0, "offers of chunks that never come");
+	for (i = 0; rc == 0 && i < m.n; i++) {
+		rc = look_at_id(st, m.ids + (size_t)i * CHUNK_ID_SIZE, &want, &why);
+		if (want)
+			bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << (i % 8));
+	}
+	if (rc != 0)
+		return refuse_stream(r, st, &why, e);
+	return emit(r, MESSAGE_WANT, &out,
+	            message_put_want(&out, &(struct want){m.stream, m.n, bits}), e);
+}
+
+static int
+on_chunk(struct receiver *r, struct lc_span body, struct lc_err *e)
+{
+	struct lc_err why = LC_ERR_INIT;
+	struct stream *st = NULL;
+	struct asked *a = NULL;
+	struct sent_chunk m;
+	const uint8_t *id;
+	int rc = message_get_chunk(body, &m, e);
+
+	if (rc != 0)
+		return rc;
+	r->taken += m.chunk.payload.n;
+	rc = find_stream(r, m.stream, &st, e);
+	if (rc != 0 || st == NULL)
+		return rc;
+	id = chunk_payload_id(m.chunk.payload);
+	if (id != NULL)
+		HASH_FIND(hh, st->asked, id, CHUNK_ID_SIZE, a);
+	if (a == NULL)
+		return lc_fail(e, LC_EPEER, 0, "a chunk that was not asked for");
+	forget_asked(st, a);
+	return incoming_chunk(st->in, &m.chunk, &why) == 0 ? 0 : refuse_stream(r, st, &why, e);
+}
+
+static int
+on_rows(struct receiver *r, struct lc_span body, struct lc_err *e)
+{
+	struct lc_err why = LC_ERR_INIT;
+	struct stream *st = NULL;
+	struct sent_rows m;
+	int rc = message_get_rows(body, &m, e);
+
+	rc = rc != 0 ? rc : find_stream(r, m.stream, &st, e);
+	if (rc != 0 || st == NULL)
+		return rc;
+	return incoming_rows(st->in, m.payload, &why) == 0 ? 0 : refuse_stream(r, st, &why, e);
+}
+
+static int
+on_commit(struct receiver *r, struct lc_span body, struct lc_err *e)
+{
+	struct stream *st = NULL;
+	struct commit m;
+	int rc = message_get_commit(body, &m, e);
+
+	rc = rc != 0 ? rc : find_stream(r, m.stream, &st, e);
+	if (rc != 0 || st == NULL)
+		return rc;
+	st->ready = true;
+	st->rows = m.rows;
+	st->sum = m.sum;
+	return ++r->nready < READY_MAX ? 0 : receiver_settle(r, e);
+}
+
+int
+receiver_message(struct receiver *r, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	switch (type) {
+	case MESSAGE_HEADS:
+		return on_heads(r, e);
+	case MESSAGE_BEGIN:
+		return on_begin(r, body, e);
+	case MESSAGE_OFFER:
+		return on_offer(r, body, e);
+	case MESSAGE_CHUNK:
+		return on_chunk(r, body, e);
+	case MESSAGE_ROWS:
+		return on_rows(r, body, e);
+	case MESSAGE_COMMIT:
+		return on_commit(r, body, e);
+	default:
+		return lc_fail(e, LC_EPEER, 0, "%s, which a replica does not get",
+		               message_name(type));
+	}
+}
+
+/* ---- commit ---- */
+
+static int
+tell_outcome(struct receiver *r, struct stream *st, const struct incoming_end *end,
+             struct lc_err *e)
+{
+	struct committed m = {.stream = st->no, .wall_ns = clock_wall_ns()};
+	struct lc_buf body = {0};
+
+	st->in = NULL; /* gone with the commit */
+	if (end->rc != 0)
+		return refuse(r, st->no, st->vm, &end->err, e);
+	if (r->ev.committed != NULL)
+		r->ev.committed(r->ev.arg, st->vm, st->point);
+	return emit(r, MESSAGE_COMMITTED, &body, message_put_committed(&body, &m), e);
+}
+
+static int
+commit_ready(struct receiver *r, struct lc_err *e)
+{
+	struct incoming_end *ends = lc_alloc_array(r->nready, sizeof *ends);
+	struct stream *st, *next;
+	size_t i = 0;
+	int rc = 0;
+
+	if (ends == NULL)
+		return no_memory(e);
+	TAILQ_FOREACH (st, &r->streams, entry) {
+		if (st->ready)
+			ends[i++] = (struct incoming_end){
+			    .in = st->in, .rows = st->rows, .sum = st->sum};
+	}
+	incoming_commit(ends, i);
+	i = 0;
+	for (st = TAILQ_FIRST(&r->streams); st != NULL; st = next) {
+		next = TAILQ_NEXT(st, entry);
+		if (!st->ready)
+			continue;
+		rc = rc != 0 ? rc : tell_outcome(r, st, &ends[i], e);
+		st->in = NULL;
+		end_stream(r, st);
+		i++;
+	}
+	lc_free(ends);
+	return rc;
+}
+
+int
+receiver_settle(struct receiver *r, struct lc_err *e)
+{
+	struct lc_buf body = {0};
+	int rc = r->nready > 0 ? commit_ready(r, e) : 0;
+
+	if (rc != 0 || r->taken == r->told)
+		return rc;
+	r->told = r->taken;
+	return emit(r, MESSAGE_TAKEN, &body, message_put_number(&body, r->taken), e);
+}
+
+void
+receiver_free(struct receiver *r)
+{
+	struct stream *st;
+
+	if (r == NULL)
+		return;
+	while ((st = TAILQ_FIRST(&r->streams)) != NULL)
+		end_stream(r, st);
+	lc_free(r);
+}

@@ -1,0 +1,52 @@
+/**
+ * receiver: the replica's half of a session: takes what a source offers into a store.
+ *
+ * Pure: messages in, messages out; whoever owns it carries them.  Nothing that comes is believed
+ * (transfer.h); a chunk is taken only where it was asked for on its stream.  A source adds points
+ * and reads the newest of each line; there is no message by which it could delete, change or read
+ * anything else.
+ *
+ * Calls block in the store; none may run at the same time as another.
+ */
+#ifndef LOCUM_RECEIVER_H
+#define LOCUM_RECEIVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/base/errors.h"
+#include "store/base/memory.h"
+#include "store/transfer.h"
+
+struct receiver;
+
+struct receiver_events {
+	void *arg;
+	/** emit(arg, type, spans, n, e): as sender_events. */
+	int (*emit)(void *arg, uint16_t type, const struct lc_span *spans, size_t n,
+	            struct lc_err *e);
+	/** committed(arg, vm, point): a point is durable here.  May be NULL. */
+	void (*committed)(void *arg, const uint8_t vm[16], const uint8_t point[16]);
+	/** refused(arg, vm, why): one was not taken.  May be NULL. */
+	void (*refused)(void *arg, const uint8_t vm[16], const struct lc_err *why);
+};
+
+/** receiver_new(s, events, out, e): the store is borrowed, and writable. */
+int receiver_new(struct store *s, const struct receiver_events *events, struct receiver **out,
+                 struct lc_err *e);
+/**
+ * receiver_message(r, type, body, e):
+ * Take a message.  What is wrong with one point is told to the source and ends its stream; a
+ * failure here is final (LC_EPEER: it broke the protocol): end the session.
+ */
+int receiver_message(struct receiver *r, uint16_t type, struct lc_span body, struct lc_err *e);
+/**
+ * receiver_settle(r, e):
+ * Commit what is ready, all of it at once, and tell the source how far it is.  To be called when no
+ * message waits, and now and then where there always is one.
+ */
+int receiver_settle(struct receiver *r, struct lc_err *e);
+/** receiver_free(r): points that were not committed are forgotten; their chunks stay. */
+void receiver_free(struct receiver *r);
+
+#endif

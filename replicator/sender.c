@@ -1,0 +1,635 @@
+/*
+ * A line:  (idle) ──► SENDING: rows are read and offered, chunks sent as they are wanted
+ *             ▲            │ all rows went
+ *             │            ▼
+ *             └──────── COMMITTING ◄── the next point follows until there is none: (idle)
+ */
+#include <assert.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "replicator/message.h"
+#include "replicator/sender.h"
+#include "store/base/bytes.h"
+#include "store/segment.h"
+
+#define BATCH_ROWS 1024u /* of one OFFER and its ROWS */
+#define BATCHES_MAX 4u   /* of a line on the way: 256 MiB of a full disk */
+#define ACTIVE_MAX 16u   /* lines under way */
+#define RESTARTS_MAX 3u
+
+struct batch { /* rows that were read and not yet sent */
+	TAILQ_ENTRY(batch) entry;
+	struct lc_buf payload; /* MAP payload */
+	struct lc_buf ids;     /* [n] of CHUNK_ID_SIZE: what the OFFER named */
+	uint64_t *chunks;      /* [n] their numbers here */
+	uint32_t n, next;      /* next: the first that was not looked at */
+	bool answered;         /* bits is there, or n is 0 */
+	uint8_t bits[(BATCH_ROWS + 7) / 8];
+};
+
+enum line_state { LINE_IDLE = 0, LINE_SENDING, LINE_COMMITTING, LINE_FAILED };
+
+struct line {
+	TAILQ_ENTRY(line) entry;
+	uint8_t id[16], vm[16];
+	enum line_state state;
+	bool looked;        /* while idle: there was nothing to send */
+	bool gone;          /* it is not to be sent: not here, or of another VM */
+	struct lc_buf head; /* POINT entry of the newest point there */
+	struct outgoing *out;
+	uint32_t stream;
+	TAILQ_HEAD(, batch) batches;
+	unsigned nbatches;
+	bool rows_over;
+	struct commit commit; /* rows and sum so far */
+	unsigned restarts;
+};
+
+TAILQ_HEAD(line_list, line);
+
+struct sender {
+	struct store *s;
+	struct sender_events ev;
+	uint64_t byte_window;
+	bool started, heads_known;
+	bool look; /* the store may have lines that are not in the list */
+	struct line_list lines;
+	struct lc_buf only; /* ids of VMs; empty: all */
+	uint32_t last_stream;
+	unsigned active;
+	uint64_t taken; /* bytes of chunks that the other side has taken */
+	struct sender_stats stats;
+	struct map_record *rows;
+	uint8_t *buf; /* [RECORD_PAYLOAD_MAX] */
+};
+
+int
+sender_new(struct store *s, uint64_t byte_window, const struct sender_events *events,
+           struct sender **out, struct lc_err *e)
+{
+	struct sender *x = lc_alloc(sizeof *x);
+
+	if (x != NULL) {
+		x->s = s;
+		x->ev = *events;
+		x->byte_window = byte_window;
+		TAILQ_INIT(&x->lines);
+		x->rows = lc_alloc(sizeof *x->rows);
+		x->buf = lc_alloc(RECORD_PAYLOAD_MAX);
+	}
+	if (x == NULL || x->rows == NULL || x->buf == NULL) {
+		sender_free(x);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	*out = x;
+	return 0;
+}
+
+int
+sender_only(struct sender *x, const uint8_t vm[16], struct lc_err *e)
+{
+	return lc_buf_append(&x->only, vm, 16) == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+static int
+emit(struct sender *x, uint16_t type, const struct lc_buf *body, struct lc_span tail,
+     struct lc_err *e)
+{
+	struct lc_span spans[2] = {{body->p, body->n}, tail};
+
+	return x->ev.emit(x->ev.arg, type, spans, tail.n > 0 ? 2 : 1, e);
+}
+
+static int
+no_memory(struct lc_err *e)
+{
+	return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+int
+sender_start(struct sender *x, struct lc_err *e)
+{
+	struct lc_buf empty = {0};
+
+	x->started = true;
+	return emit(x, MESSAGE_HEADS, &empty, (struct lc_span){0}, e);
+}
+
+/* ---- lines ---- */
+
+static struct line *
+find_line(struct sender *x, const uint8_t id[16])
+{
+	struct line *l;
+
+	TAILQ_FOREACH (l, &x->lines, entry) {
+		if (memcmp(l->id, id, 16) == 0)
+			return l;
+	}
+	return NULL;
+}
+
+static struct line *
+add_line(struct sender *x, const uint8_t id[16])
+{
+	struct line *l = find_line(x, id);
+
+	if (l != NULL)
+		return l;
+	l = lc_alloc(sizeof *l);
+	if (l == NULL)
+		return NULL;
+	memcpy(l->id, id, 16);
+	TAILQ_INIT(&l->batches);
+	TAILQ_INSERT_TAIL(&x->lines, l, entry);
+	return l;
+}
+
+static void
+free_batch(struct batch *b)
+{
+	lc_buf_free(&b->payload);
+	lc_buf_free(&b->ids);
+	lc_free(b->chunks);
+	lc_free(b);
+}
+
+/* Whatever of a point is under way is over. */
+static void
+leave_point(struct sender *x, struct line *l, enum line_state state)
+{
+	struct batch *b;
+
+	if (l->state == LINE_SENDING || l->state == LINE_COMMITTING)
+		x->active--;
+	while ((b = TAILQ_FIRST(&l->batches)) != NULL) {
+		TAILQ_REMOVE(&l->batches, b, entry);
+		free_batch(b);
+	}
+	l->nbatches = 0;
+	outgoing_free(l->out);
+	l->out = NULL;
+	l->state = state;
+	l->looked = false;
+}
+
+static void
+fail_line(struct sender *x, struct line *l, const struct lc_err *why)
+{
+	leave_point(x, l, LINE_FAILED);
+	x->stats.failed++;
+	if (x->ev.failed != NULL)
+		x->ev.failed(x->ev.arg, l->vm, why);
+}
+
+static bool
+wanted(const struct sender *x, const uint8_t vm[16])
+{
+	size_t i;
+
+	for (i = 0; i < x->only.n; i += 16) {
+		if (memcmp(x->only.p + i, vm, 16) == 0)
+			return true;
+	}
+	return x->only.n == 0;
+}
+
+static int
+see_line(void *arg, const struct transfer_line *t, struct lc_err *e)
+{
+	struct sender *x = arg;
+	struct line *l;
+
+	if (t->head.n == 0 || !wanted(x, t->vm))
+		return 0;
+	l = add_line(x, t->line);
+	if (l == NULL)
+		return no_memory(e);
+	memcpy(l->vm, t->vm, 16);
+	if (l->gone)
+		l->looked = l->gone = false;
+	return 0;
+}
+
+void
+sender_wake(struct sender *x)
+{
+	struct line *l;
+
+	x->look = true;
+	TAILQ_FOREACH (l, &x->lines, entry) {
+		l->looked = l->gone;
+		if (l->state != LINE_FAILED)
+			continue;
+		l->state = LINE_IDLE;
+		l->restarts = 0;
+		x->stats.failed--;
+	}
+}
+
+/* ---- a point ---- */
+
+static int
+begin_point(struct sender *x, struct line *l, struct lc_err *e)
+{
+	struct lc_err err = LC_ERR_INIT;
+	struct lc_buf body = {0};
+	int rc;
+
+	rc = outgoing_next(x->s, l->id, (struct lc_span){l->head.p, l->head.n}, &l->out, &err);
+	l->looked = rc == LC_ENOENT;
+	if (rc == LC_ENOENT)
+		return 0;
+	if (rc != 0) {
+		fail_line(x, l, &err);
+		return 0;
+	}
+	l->state = LINE_SENDING;
+	l->stream = ++x->last_stream;
+	l->rows_over = false;
+	l->commit = (struct commit){.stream = l->stream};
+	x->active++;
+	if (message_put_begin(&body, l->stream, outgoing_point(l->out)) != 0)
+		rc = no_memory(e);
+	rc = rc != 0 ? rc : emit(x, MESSAGE_BEGIN, &body, (struct lc_span){0}, e);
+	lc_buf_free(&body);
+	return rc;
+}
+
+static bool
+named(const struct batch *b, const uint8_t *id)
+{
+	uint32_t i;
+
+	/* Equal windows mostly lie together; what this misses is sent once all the same. */
+	for (i = b->n > 8 ? b->n - 8 : 0; i < b->n; i++) {
+		if (memcmp(b->ids.p + (size_t)i * CHUNK_ID_SIZE, id, CHUNK_ID_SIZE) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int
+fill_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *e)
+{
+	struct map_record *m = x->rows;
+	struct set_sum one;
+	size_t i;
+	int rc = 0;
+
+	b->chunks = lc_alloc_array(m->n, sizeof *b->chunks);
+	if (b->chunks == NULL)
+		return no_memory(e);
+	for (i = 0; i < m->n; i++) {
+		set_row(NULL, m->disk, m->rows[i].window, m->rows[i].id, &one);
+		set_add(&l->commit.sum, &one);
+		if (maprec_zero(&m->rows[i]) || named(b, m->rows[i].id))
+			continue;
+		if (lc_buf_append(&b->ids, m->rows[i].id, CHUNK_ID_SIZE) != 0)
+			return no_memory(e);
+		b->chunks[b->n++] = m->rows[i].chunk;
+	}
+	l->commit.rows += m->n;
+	b->answered = b->n == 0;
+	rc = maprec_encode(m, &b->payload, e);
+	return rc;
+}
+
+/* Read some rows and offer what they name.  *bad: a failure of this store, for this line alone. */
+static int
+offer(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
+{
+	struct lc_buf body = {0};
+	struct batch *b;
+	int rc;
+
+	if (outgoing_rows(l->out, x->rows, BATCH_ROWS, bad) != 0)
+		return 0;
+	if (x->rows->n == 0) {
+		l->rows_over = true;
+		return 0;
+	}
+	b = lc_alloc(sizeof *b);
+	if (b == NULL)
+		return no_memory(e);
+	TAILQ_INSERT_TAIL(&l->batches, b, entry);
+	l->nbatches++;
+	rc = fill_batch(x, l, b, e);
+	if (rc == 0 && b->n > 0) {
+		struct offer m = {.stream = l->stream, .n = b->n, .ids = b->ids.p};
+
+		rc = message_put_offer(&body, &m) != 0
+		         ? no_memory(e)
+		         : emit(x, MESSAGE_OFFER, &body, (struct lc_span){0}, e);
+	}
+	lc_buf_free(&body);
+	return rc;
+}
+
+static uint64_t
+on_the_way(const struct sender *x)
+{
+	return x->stats.chunk_bytes - x->taken;
+}
+
+static int
+send_chunk(struct sender *x, struct line *l, uint64_t no, struct lc_err *bad, struct lc_err *e)
+{
+	struct transfer_chunk c;
+	struct lc_buf body = {0};
+	int rc;
+
+	if (outgoing_chunk(l->out, no, x->buf, &c, bad) != 0)
+		return 0;
+	rc = message_put_chunk_head(&body, l->stream, &c) != 0
+	         ? no_memory(e)
+	         : emit(x, MESSAGE_CHUNK, &body, c.payload, e);
+	lc_buf_free(&body);
+	x->stats.chunks++;
+	x->stats.chunk_bytes += c.payload.n;
+	return rc;
+}
+
+/* What was wanted of the oldest batch, as far as the window lets; then its rows. */
+static int
+send_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad, struct lc_err *e)
+{
+	struct lc_buf body = {0};
+	int rc = 0;
+
+	for (; rc == 0 && bad->code == LC_OK && b->next < b->n; b->next++) {
+		if ((b->bits[b->next / 8] >> (b->next % 8) & 1) == 0)
+			continue;
+		if (on_the_way(x) >= x->byte_window)
+			return 0;
+		rc = send_chunk(x, l, b->chunks[b->next], bad, e);
+	}
+	if (rc != 0 || bad->code != LC_OK)
+		return rc;
+	rc = message_put_rows_head(&body, l->stream) != 0
+	         ? no_memory(e)
+	         : emit(x, MESSAGE_ROWS, &body, (struct lc_span){b->payload.p, b->payload.n}, e);
+	lc_buf_free(&body);
+	TAILQ_REMOVE(&l->batches, b, entry);
+	l->nbatches--;
+	free_batch(b);
+	return rc;
+}
+
+static int
+send_commit(struct sender *x, struct line *l, struct lc_err *e)
+{
+	struct lc_buf body = {0};
+	int rc = message_put_commit(&body, &l->commit) != 0
+	             ? no_memory(e)
+	             : emit(x, MESSAGE_COMMIT, &body, (struct lc_span){0}, e);
+
+	lc_buf_free(&body);
+	l->state = LINE_COMMITTING;
+	return rc;
+}
+
+static int
+pump_line(struct sender *x, struct line *l, struct lc_err *e)
+{
+	struct lc_err bad = LC_ERR_INIT;
+	struct batch *b;
+	int rc = 0;
+
+	if (l->state == LINE_IDLE && !l->looked && x->active < ACTIVE_MAX)
+		rc = begin_point(x, l, e);
+	if (l->state != LINE_SENDING)
+		return rc;
+	while (rc == 0 && bad.code == LC_OK) {
+		unsigned before = l->nbatches;
+
+		while (rc == 0 && bad.code == LC_OK && !l->rows_over && l->nbatches < BATCHES_MAX)
+			rc = offer(x, l, &bad, e);
+		before = l->nbatches;
+		b = TAILQ_FIRST(&l->batches);
+		if (rc == 0 && bad.code == LC_OK && b != NULL && b->answered)
+			rc = send_batch(x, l, b, &bad, e);
+		if (l->nbatches == before)
+			break;
+	}
+	if (rc == 0 && bad.code == LC_OK && l->rows_over && l->nbatches == 0)
+		rc = send_commit(x, l, e);
+	if (bad.code != LC_OK) /* the other side hears nothing more of this stream */
+		fail_line(x, l, &bad);
+	return rc;
+}
+
+int
+sender_pump(struct sender *x, struct lc_err *e)
+{
+	struct line_list todo = TAILQ_HEAD_INITIALIZER(todo);
+	struct line *l;
+	int rc = 0;
+
+	if (!x->heads_known)
+		return 0;
+	if (x->look)
+		rc = transfer_lines(x->s, see_line, x, e);
+	x->look = false;
+	TAILQ_CONCAT(&todo, &x->lines, entry);
+	while ((l = TAILQ_FIRST(&todo)) != NULL) {
+		TAILQ_REMOVE(&todo, l, entry);
+		TAILQ_INSERT_TAIL(&x->lines, l, entry);
+		if (rc == 0)
+			rc = pump_line(x, l, e);
+	}
+	/* The next round begins with another one, so that none has the window to itself. */
+	l = TAILQ_FIRST(&x->lines);
+	if (l != NULL) {
+		TAILQ_REMOVE(&x->lines, l, entry);
+		TAILQ_INSERT_TAIL(&x->lines, l, entry);
+	}
+	return rc;
+}
+
+/* ---- answers ---- */
+
+static int
+on_head(struct sender *x, struct lc_span body, struct lc_err *e)
+{
+	struct head m;
+	struct line *l;
+	int rc = message_get_head(body, &m, e);
+
+	if (rc != 0)
+		return rc;
+	if (x->heads_known || !x->started)
+		return lc_fail(e, LC_EPEER, 0, "HEAD, which nobody asked for");
+	l = add_line(x, m.line);
+	if (l == NULL)
+		return no_memory(e);
+	memcpy(l->vm, m.vm, 16);
+	l->looked = l->gone = true; /* until it is seen here */
+	l->head.n = 0;
+	return lc_buf_append(&l->head, m.entry.p, m.entry.n) == 0 ? 0 : no_memory(e);
+}
+
+/* The line of a stream that is under way; NULL for one that is over, whose answers were late. */
+static int
+find_stream(struct sender *x, uint32_t stream, struct line **out, struct lc_err *e)
+{
+	struct line *l;
+
+	*out = NULL;
+	TAILQ_FOREACH (l, &x->lines, entry) {
+		if ((l->state == LINE_SENDING || l->state == LINE_COMMITTING) &&
+		    l->stream == stream)
+			*out = l;
+	}
+	return *out != NULL || (stream > 0 && stream <= x->last_stream)
+	           ? 0
+	           : lc_fail(e, LC_EPEER, 0, "an answer on a stream that was never begun");
+}
+
+static int
+on_want(struct sender *x, struct lc_span body, struct lc_err *e)
+{
+	struct line *l = NULL;
+	struct batch *b;
+	struct want m;
+	int rc = message_get_want(body, &m, e);
+
+	rc = rc != 0 ? rc : find_stream(x, m.stream, &l, e);
+	if (rc != 0 || l == NULL)
+		return rc;
+	TAILQ_FOREACH (b, &l->batches, entry) {
+		if (!b->answered)
+			break;
+	}
+	if (b == NULL || b->n != m.n)
+		return lc_fail(e, LC_EPEER, 0, "WANT that answers no OFFER");
+	memcpy(b->bits, m.bits, (m.n + 7) / 8);
+	b->answered = true;
+	return 0;
+}
+
+static int
+on_committed(struct sender *x, struct lc_span body, struct lc_err *e)
+{
+	const struct transfer_point *p;
+	struct line *l = NULL;
+	struct committed m;
+	int rc = message_get_committed(body, &m, e);
+
+	rc = rc != 0 ? rc : find_stream(x, m.stream, &l, e);
+	if (rc != 0 || l == NULL)
+		return rc;
+	if (l->state != LINE_COMMITTING)
+		return lc_fail(e, LC_EPEER, 0, "COMMITTED before COMMIT");
+	p = outgoing_point(l->out);
+	l->head.n = 0;
+	if (lc_buf_append(&l->head, p->entry.p, p->entry.n) != 0)
+		return no_memory(e);
+	x->stats.points++;
+	l->restarts = 0;
+	if (x->ev.committed != NULL)
+		x->ev.committed(x->ev.arg, p, m.wall_ns);
+	leave_point(x, l, LINE_IDLE);
+	return 0;
+}
+
+static int
+on_refused(struct sender *x, struct lc_span body, struct lc_err *e)
+{
+	struct lc_err why = LC_ERR_INIT;
+	struct line *l = NULL;
+	struct refused m;
+	int rc = message_get_refused(body, &m, e);
+
+	if (rc == 0 && m.stream == SESSION_STREAM)
+		return refused_error(&m, e);
+	rc = rc != 0 ? rc : find_stream(x, m.stream, &l, e);
+	if (rc != 0 || l == NULL)
+		return rc;
+	/* A chunk that it had when it was asked was condemned meanwhile. */
+	if (m.code == LC_ENOENT && l->restarts++ < RESTARTS_MAX) {
+		leave_point(x, l, LINE_IDLE);
+		return 0;
+	}
+	(void)refused_error(&m, &why);
+	fail_line(x, l, &why);
+	return 0;
+}
+
+static int
+on_taken(struct sender *x, struct lc_span body, struct lc_err *e)
+{
+	uint64_t n;
+	int rc = message_get_number(body, MESSAGE_TAKEN, &n, e);
+
+	if (rc != 0)
+		return rc;
+	if (n < x->taken || n > x->stats.chunk_bytes)
+		return lc_fail(e, LC_EPEER, 0, "TAKEN of bytes that were never sent");
+	x->taken = n;
+	return 0;
+}
+
+int
+sender_message(struct sender *x, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	switch (type) {
+	case MESSAGE_HEAD:
+		return on_head(x, body, e);
+	case MESSAGE_HEADS_END:
+		x->heads_known = x->look = x->started;
+		return 0;
+	case MESSAGE_WANT:
+		return on_want(x, body, e);
+	case MESSAGE_COMMITTED:
+		return on_committed(x, body, e);
+	case MESSAGE_REFUSED:
+		return on_refused(x, body, e);
+	case MESSAGE_TAKEN:
+		return on_taken(x, body, e);
+	default:
+		return lc_fail(e, LC_EPEER, 0, "%s, which a source does not get",
+		               message_name(type));
+	}
+}
+
+bool
+sender_idle(const struct sender *x)
+{
+	const struct line *l;
+
+	if (!x->heads_known)
+		return false;
+	TAILQ_FOREACH (l, &x->lines, entry) {
+		if (l->state != LINE_FAILED && !(l->state == LINE_IDLE && l->looked))
+			return false;
+	}
+	return true;
+}
+
+void
+sender_stats(const struct sender *x, struct sender_stats *out)
+{
+	*out = x->stats;
+	out->unacknowledged = on_the_way(x);
+}
+
+void
+sender_free(struct sender *x)
+{
+	struct line *l;
+
+	if (x == NULL)
+		return;
+	while ((l = TAILQ_FIRST(&x->lines)) != NULL) {
+		TAILQ_REMOVE(&x->lines, l, entry);
+		leave_point(x, l, LINE_IDLE);
+		lc_buf_free(&l->head);
+		lc_free(l);
+	}
+	lc_buf_free(&x->only);
+	lc_free(x->rows);
+	lc_free(x->buf);
+	lc_free(x);
+}

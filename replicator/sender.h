@@ -1,0 +1,68 @@
+/**
+ * sender: the source's half of a session: everything that the other store lacks, line by line.
+ *
+ * Pure: messages in, messages out; whoever owns it carries them.  Happy path of a point:
+ *
+ *     BEGIN, OFFER, OFFER.. ──►  ◄── WANT..  CHUNK.., ROWS, .., COMMIT ──►  ◄── COMMITTED
+ *
+ * OFFERs run ahead of the WANTs, so a point costs two round trips however large it is, and several
+ * lines are under way at once.  Chunks are sent as far as the byte window lets: what is not known
+ * to be taken is what a cut can cost.  After a cut a new sender begins anew, and what the other
+ * side took is not asked for again.
+ *
+ * Calls block in the store; none may run at the same time as another.
+ */
+#ifndef LOCUM_SENDER_H
+#define LOCUM_SENDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/base/errors.h"
+#include "store/base/memory.h"
+#include "store/transfer.h"
+
+struct sender;
+
+struct sender_events {
+	void *arg;
+	/** emit(arg, type, spans, n, e): a message whose body is the spans one after the other;
+	 * they are borrowed for the call. */
+	int (*emit)(void *arg, uint16_t type, const struct lc_span *spans, size_t n,
+	            struct lc_err *e);
+	/** committed(arg, p, wall_ns): a point is durable there, by the clock there.  May be NULL.
+	 */
+	void (*committed)(void *arg, const struct transfer_point *p, int64_t wall_ns);
+	/** failed(arg, vm, why): no more points of this VM for now (until sender_wake).  May be
+	 * NULL. */
+	void (*failed)(void *arg, const uint8_t vm[16], const struct lc_err *why);
+};
+
+/** sender_new(s, byte_window, events, out, e): nothing is sent yet.  The store is borrowed. */
+int sender_new(struct store *s, uint64_t byte_window, const struct sender_events *events,
+               struct sender **out, struct lc_err *e);
+/**
+ * sender_only(x, vm):
+ * Send this VM (its id), and others that are named so; without such a call, all of them.
+ */
+int sender_only(struct sender *x, const uint8_t vm[16], struct lc_err *e);
+/** sender_start(x, e): ask what the other side has. */
+int sender_start(struct sender *x, struct lc_err *e);
+/** sender_message(x, type, body, e): take a message.  A failure is final: end the session. */
+int sender_message(struct sender *x, uint16_t type, struct lc_span body, struct lc_err *e);
+/** sender_pump(x, e): send what can be sent now.  After sender_message() or sender_wake(). */
+int sender_pump(struct sender *x, struct lc_err *e);
+/** sender_wake(x): there may be new points in the store; lines that failed are tried again. */
+void sender_wake(struct sender *x);
+/** sender_idle(x): all that is here is there, or has failed. */
+bool sender_idle(const struct sender *x);
+struct sender_stats {
+	uint64_t points, chunks, chunk_bytes; /* sent; points: committed there */
+	uint64_t failed;                      /* lines */
+	uint64_t unacknowledged;              /* bytes of chunks on the way */
+};
+void sender_stats(const struct sender *x, struct sender_stats *out);
+void sender_free(struct sender *x);
+
+#endif
