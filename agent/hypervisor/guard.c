@@ -1,42 +1,55 @@
 /*
- *     (wait) ── we die, or time is up ──► does the scratch answer? ──► say it, hear all ──► end
- *                                              ▲   errors: again, a little later  │
- *                                              └───────────── 3 times ────────────┘
+ *     (wait) ── we die, or the time is up ──► say it, hear the answers ──► end       ("cont")
+ *
+ *     (wait) ── we die ──► does the scratch answer? ──► are nodes of ours there? ── no ──► end
+ *                             ▲                                  │ yes
+ *                   (3 times) └── rest ◄── exchanges, those ◄── text
+ *                                          that are in place
  *
  * A fork that makes system calls and nothing else, so what was running in this process does not
  * matter.  It closes every descriptor but its own, for it must not hold the locks of the store or
  * anybody's connection, and gives back the memory that it does not need, or every page that we
  * write to would be there twice.
  *
- * What it says comes after a byte that makes QEMU's parser begin anew, in case we died in the
- * middle of a line; nobody waits for the answers, but QEMU drops what it has not begun when a
- * connection ends, so they are counted.
+ * What it says first comes after a byte that makes QEMU's parser begin anew, in case we died in the
+ * middle of a line.  Before its own answers come those to what we had asked; QEMU answers in order,
+ * so all is done once a question of its own, known by its id, is answered.
+ *
+ * An exchange is said only where QEMU has just told that the filter is in its place: to put a node
+ * under a device where it is already ends QEMU 7.2 (assertion old_bs != new_bs), and where somebody
+ * put an image between filter and node meanwhile, the guest's newest writes are in that one.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "store/base/clock.h"
 #include "store/base/failpoint.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
 
 #include "agent/hypervisor/guard.h"
+#include "agent/hypervisor/guard_graph.h"
 
 #define ROUNDS 3
 #define PAUSE_MS 100 /* until the kernel has closed what we had open; between rounds */
 #define ANSWERS_MS 10000
 #define SCRATCH_MAX 64
 #define LARGE (4u << 20)
+#define EAR (8u << 20) /* the longest answer that is understood */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED true
@@ -57,13 +70,24 @@ struct guard {
 
 /* ---- the other process ---- */
 
-struct post { /* all that the guard knows; on its stack, its text in pages of its own */
+enum { ID_MAX = 48, QUESTION_MAX = 128 };
+
+struct post { /* all that the guard knows; on its stack, what is long in pages of its own */
 	int monitor, stay;
 	int scratch[SCRATCH_MAX];
 	size_t nscratch;
-	const char *text;
-	size_t n, ncommands;
+	const struct guard_duty *duty; /* a copy; only its strings and exchanges are used */
+	char id[ID_MAX];               /* of its questions, in quotes */
+	char done[QUESTION_MAX], graph[QUESTION_MAX];
+	struct sockaddr_un server;
 	int limit_ms, patience_ms;
+};
+
+struct ear { /* what QEMU says */
+	char *p;
+	size_t n;     /* bytes there are */
+	size_t line;  /* bytes of the answer to the last question, at the beginning */
+	bool refused; /* a command was, since this was last reset */
 };
 
 static void
@@ -128,12 +152,12 @@ scratch_answers(const struct post *p)
 }
 
 static bool
-say(const struct post *p)
+say(const struct post *p, const char *text)
 {
-	size_t sent = 0;
+	size_t n = strlen(text), sent = 0;
 
-	while (sent < p->n) {
-		ssize_t k = write(p->monitor, p->text + sent, p->n - sent);
+	while (sent < n) {
+		ssize_t k = write(p->monitor, text + sent, n - sent);
 		struct pollfd room = {.fd = p->monitor, .events = POLLOUT};
 
 		if (k > 0)
@@ -145,43 +169,136 @@ say(const struct post *p)
 	return true;
 }
 
-/* Read until there is an answer to each command; events are no answers.  False: an answer was an
- * error, or none came. */
-static bool
-hear(const struct post *p)
+/* The first `len` bytes have been dealt with. */
+static void
+forget(struct ear *ear, size_t len)
 {
-	static const char event[] = "{\"timestamp\"", error[] = "\"error\"";
-	size_t answers = 0, at = 0, e = 0;
-	bool is_event = true, ok = true;
-	char buf[4096];
+	ear->n -= len;
+	memmove(ear->p, ear->p + len, ear->n);
+}
 
-	while (answers < p->ncommands) {
+/* Read until there is a line with our id; what comes before it is forgotten. */
+static bool
+hear(const struct post *p, struct ear *ear)
+{
+	size_t looked = 0;
+
+	forget(ear, ear->line);
+	ear->line = 0;
+	for (;;) {
 		struct pollfd in = {.fd = p->monitor, .events = POLLIN};
-		ssize_t n, i;
+		char *nl = memchr(ear->p + looked, '\n', ear->n - looked);
+		ssize_t n;
 
-		if (poll(&in, 1, ANSWERS_MS) <= 0)
+		if (nl != NULL) {
+			size_t len = (size_t)(nl - ear->p) + 1;
+
+			looked = 0;
+			if (memmem(ear->p, len, p->id, strlen(p->id)) != NULL) {
+				ear->line = len;
+				return true;
+			}
+			/* The byte that began it all is refused as well. */
+			if (memmem(ear->p, len, "\"error\"", 7) != NULL &&
+			    memmem(ear->p, len, "JSON parse error", 16) == NULL)
+				ear->refused = true;
+			forget(ear, len);
+			continue;
+		}
+		looked = ear->n;
+		if (ear->n == EAR || poll(&in, 1, ANSWERS_MS) <= 0)
 			return false;
-		n = read(p->monitor, buf, sizeof buf);
+		n = read(p->monitor, ear->p + ear->n, EAR - ear->n);
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 			return false;
-		for (i = 0; i < n; i++) {
-			if (buf[i] == '\n') {
-				answers += at > 1 && !is_event ? 1 : 0;
-				at = 0;
-				is_event = true;
-				continue;
-			}
-			if (at < sizeof event - 1 && buf[i] != event[at])
-				is_event = false;
-			at++;
-			e = buf[i] == error[e] ? e + 1 : 0;
-			if (e == sizeof error - 1) {
-				ok = false;
-				e = 0;
-			}
-		}
+		ear->n += n > 0 ? (size_t)n : 0;
 	}
-	return ok;
+}
+
+/* Commands, which have been carried out when this returns true. */
+static bool
+command(const struct post *p, struct ear *ear, const char *text)
+{
+	return say(p, text) && say(p, p->done) && hear(p, ear);
+}
+
+static bool
+look(const struct post *p, struct ear *ear)
+{
+	return say(p, p->graph) && hear(p, ear);
+}
+
+static bool
+in_place(const struct guard_exchange *x, const struct ear *ear)
+{
+	return guard_graph_has(ear->p, ear->line, x->holder, x->holder == NULL ? "root" : "file",
+	                       x->filter) &&
+	       guard_graph_has(ear->p, ear->line, x->filter, "file", x->node);
+}
+
+/* All of ours once. */
+static bool
+take_back(const struct post *p, struct ear *ear)
+{
+	const struct guard_duty *d = p->duty;
+	size_t i;
+
+	if (!command(p, ear, d->text))
+		return false;
+	for (i = 0; i < d->nexchanges; i++) {
+		if (!look(p, ear))
+			return false;
+		if (in_place(&d->exchanges[i], ear) && !command(p, ear, d->exchanges[i].text))
+			return false;
+	}
+	return command(p, ear, d->rest);
+}
+
+/* Whether somebody listens on our socket: QEMU, and its server is ours. */
+static bool
+serves(const struct post *p)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool yes = fd >= 0 &&
+	           connect(fd, (const struct sockaddr *)&p->server, sizeof p->server) == 0;
+
+	if (fd >= 0)
+		(void)close(fd);
+	return yes;
+}
+
+static void
+act(const struct post *p)
+{
+	const struct guard_duty *d = p->duty;
+	struct ear ear = {0};
+	int round;
+
+	ear.p = mmap(NULL, EAR, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+	             -1, 0);
+	if (ear.p == MAP_FAILED || !say(p, "\xff\n"))
+		return;
+	for (round = 0; round < ROUNDS && scratch_answers(p); round++) {
+		bool ours = false;
+
+		if (round > 0)
+			pause_ms(PAUSE_MS);
+		ear.refused = false;
+		if (d->prefix == NULL) {
+			if (!command(p, &ear, d->text) || !ear.refused)
+				return;
+			continue;
+		}
+		if (!look(p, &ear))
+			return;
+		ours = guard_graph_prefix(ear.p, ear.line, d->prefix);
+		if (ours && !take_back(p, &ear))
+			return;
+		if (serves(p) && !command(p, &ear, d->stop_server))
+			return;
+		if (!ours)
+			return;
+	}
 }
 
 /* Give back the heap and what else is large and nobody's here.  What we run on is left alone: the
@@ -212,7 +329,7 @@ forget_memory(const struct post *p)
 			if ((to - from < LARGE && strstr(line, "[heap]") == NULL) ||
 			    strncmp(end, " rw-p 00000000 00:00 0", 22) != 0 ||
 			    ((uintptr_t)p >= from && (uintptr_t)p < to) ||
-			    ((uintptr_t)p->text >= from && (uintptr_t)p->text < to) ||
+			    ((uintptr_t)p->duty >= from && (uintptr_t)p->duty < to) ||
 			    ((uintptr_t)__builtin_thread_pointer() >= from &&
 			     (uintptr_t)__builtin_thread_pointer() < to) ||
 			    strstr(line, "[stack") != NULL)
@@ -229,7 +346,6 @@ guard_main(const struct post *p)
 {
 	struct pollfd end = {.fd = p->stay, .events = 0};
 	sigset_t all;
-	int round;
 
 	/* Signals of a terminal or a service manager are for our parent: what becomes of it is all
 	 * we go by. */
@@ -246,48 +362,109 @@ guard_main(const struct post *p)
 	(void)failpoint("hv.guard.act");
 	if (p->nscratch > 0)
 		pause_ms(PAUSE_MS);
-	for (round = 0; round < ROUNDS && scratch_answers(p); round++) {
-		if (!say(p) || hear(p))
-			break;
-		pause_ms(PAUSE_MS);
-	}
+	act(p);
 	_exit(0);
 }
 
 /* ---- this process ---- */
 
-/* The text in pages that both processes share: the guard's heap is given back. */
-static char *
-share_text(const struct guard_duty *duty, size_t *n)
-{
-	size_t len = strlen(duty->text);
-	char *p = mmap(NULL, len + 2, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+/* A copy of all strings and exchanges in pages that both processes share, as the guard's heap is
+ * given back. */
+struct pages {
+	char *p;
+	size_t at, n;
+};
 
-	if (p == MAP_FAILED)
+static char *
+put(struct pages *pages, const char *s)
+{
+	size_t n = s == NULL ? 0 : strlen(s) + 1;
+	char *dst = pages->p == NULL ? NULL : pages->p + pages->at;
+
+	pages->at += n;
+	if (dst == NULL || n == 0)
 		return NULL;
-	p[0] = '\xff';
-	p[1] = '\n';
-	memcpy(p + 2, duty->text, len);
-	*n = len + 2;
-	return p;
+	memcpy(dst, s, n);
+	return dst;
+}
+
+/* Without pages to put it into: how much that takes. */
+static void
+copy_duty(struct pages *pages, const struct guard_duty *duty)
+{
+	struct guard_duty *d = (struct guard_duty *)(void *)pages->p;
+	struct guard_duty copy = *duty;
+	struct guard_exchange *list;
+	size_t i;
+
+	pages->at = sizeof *d;
+	list = pages->p == NULL ? NULL : (struct guard_exchange *)(void *)(pages->p + pages->at);
+	pages->at += duty->nexchanges * sizeof *list;
+	copy.exchanges = list;
+	for (i = 0; i < duty->nexchanges; i++) {
+		const struct guard_exchange *from = &duty->exchanges[i];
+		struct guard_exchange x = {.holder = put(pages, from->holder),
+		                           .filter = put(pages, from->filter),
+		                           .node = put(pages, from->node),
+		                           .text = put(pages, from->text)};
+
+		if (list != NULL)
+			list[i] = x;
+	}
+	copy.text = put(pages, duty->text);
+	copy.rest = put(pages, duty->rest);
+	copy.stop_server = put(pages, duty->stop_server);
+	copy.prefix = put(pages, duty->prefix);
+	if (d != NULL)
+		*d = copy;
+}
+
+static bool
+share_duty(struct pages *pages, const struct guard_duty *duty)
+{
+	copy_duty(pages, duty);
+	pages->n = pages->at;
+	pages->p = mmap(NULL, pages->n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (pages->p == MAP_FAILED) {
+		pages->p = NULL;
+		return false;
+	}
+	copy_duty(pages, duty);
+	return true;
+}
+
+static void
+phrase(struct post *p)
+{
+	uint64_t nonce = 0;
+
+	random_bytes(&nonce, sizeof nonce);
+	(void)snprintf(p->id, sizeof p->id, "\"locum.guard.%016" PRIx64 "\"", nonce);
+	(void)snprintf(p->done, sizeof p->done, "{\"execute\":\"query-status\",\"id\":%s}\n",
+	               p->id);
+	(void)snprintf(p->graph, sizeof p->graph,
+	               "{\"execute\":\"x-debug-query-block-graph\",\"id\":%s}\n", p->id);
 }
 
 int
 guard_start(const struct guard_duty *duty, struct guard **out, struct lc_err *e)
 {
 	struct post p = {.monitor = duty->monitor,
-	                 .ncommands = duty->ncommands,
+	                 .server.sun_family = AF_UNIX,
 	                 .limit_ms = (int)duty->limit_ms,
 	                 .patience_ms = (int)duty->patience_ms};
 	struct guard *g = lc_alloc(sizeof *g);
-	char *text = share_text(duty, &p.n);
+	struct pages pages = {0};
 	int ends[2] = {-1, -1};
 
 	*out = NULL;
-	if (g == NULL || text == NULL || duty->nscratch > SCRATCH_MAX ||
+	if (g == NULL || duty->nscratch > SCRATCH_MAX || !share_duty(&pages, duty) ||
 	    pipe2(ends, O_CLOEXEC) != 0)
 		goto fail;
-	p.text = text;
+	phrase(&p);
+	p.duty = (const struct guard_duty *)(const void *)pages.p;
+	if (duty->socket != NULL)
+		(void)snprintf(p.server.sun_path, sizeof p.server.sun_path, "%s", duty->socket);
 	p.stay = ends[0];
 	p.nscratch = duty->nscratch;
 	if (p.nscratch > 0)
@@ -300,13 +477,13 @@ guard_start(const struct guard_duty *duty, struct guard **out, struct lc_err *e)
 	}
 	if (g->pid < 0)
 		goto fail;
-	(void)munmap(text, p.n);
+	(void)munmap(pages.p, pages.n);
 	fd_close(&ends[0]);
 	*out = g;
 	return 0;
 fail:
-	if (text != NULL)
-		(void)munmap(text, p.n);
+	if (pages.p != NULL)
+		(void)munmap(pages.p, pages.n);
 	fd_close(&ends[0]);
 	fd_close(&ends[1]);
 	lc_free(g);

@@ -18,11 +18,27 @@
 
 struct guard;
 
+/* A filter that lies between `holder` (a node, or NULL: a device) and `node`.  Only where that is
+ * so when the time has come is the command said that takes it out. */
+struct guard_exchange {
+	const char *holder, *filter, *node;
+	const char *text; /* one QMP command, a line */
+};
+
+/* Strings are copied; commands are QMP, a line each. */
 struct guard_duty {
 	int monitor;      /* connection to QEMU; duplicated */
-	const char *text; /* QMP commands, a line each; copied */
-	size_t ncommands; /* in text */
+	const char *text; /* commands */
 	int64_t limit_ms; /* act after that although we live; 0 = no limit */
+
+	/* Where there is a prefix: only if image nodes are there whose names begin so.  `text`, the
+	 * exchanges, `rest`; and `stop_server` where QEMU still listens on the socket. */
+	const char *prefix;
+	const struct guard_exchange *exchanges;
+	size_t nexchanges;
+	const char *rest;
+	const char *stop_server;
+	const char *socket;
 	const int *
 	    scratch; /* files that must answer (a byte is written to them) or nothing is done ... */
 	size_t nscratch;

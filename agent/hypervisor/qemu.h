@@ -180,8 +180,9 @@ extern const struct qemu_script qemu_introspect_script;
 extern const struct qemu_script qemu_tidy_script;
 extern const struct qemu_script
     qemu_drop_script; /* the short way, to be followed by the one above */
-/** qemu_drop_text(q, text, ncommands, e): the short way as a string, for a guard. */
-int qemu_drop_text(struct qemu *q, struct lc_buf *text, size_t *ncommands, struct lc_err *e);
+/** qemu_drop_guard(q, duty, out, e): start a guard that gives the snapshot back if we die; the
+ * caller sets monitor and scratch in duty. */
+int qemu_drop_guard(struct qemu *q, struct guard_duty *duty, struct guard **out, struct lc_err *e);
 /** qemu_reopen_top(top, file, read_only): options for blockdev-reopen of one of our permanent
  * nodes. */
 struct json_t *qemu_reopen_top(const char *top, const char *file, bool read_only);

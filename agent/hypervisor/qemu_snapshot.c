@@ -256,24 +256,17 @@ start_keeper(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	struct guard_duty duty = {.monitor = qmp_descriptor(q->qmp), .patience_ms = KEEPER_MS};
 	int scratch[HV_DISKS_MAX];
-	struct lc_buf text = {0};
 	size_t i;
-	int rc;
 
 	(void)b;
 	for (i = 0; i < q->base.vm.ndisks; i++) {
 		if (q->disks[i].in)
 			scratch[duty.nscratch++] = q->disks[i].scratch;
 	}
-	rc = qemu_drop_text(q, &text, &duty.ncommands, e);
-	duty.text = (const char *)text.p;
 	duty.scratch = scratch;
 	guard_free(q->keeper);
 	q->keeper = NULL;
-	if (rc == 0)
-		rc = guard_start(&duty, &q->keeper, e);
-	lc_buf_free(&text);
-	return rc;
+	return qemu_drop_guard(q, &duty, &q->keeper, e);
 }
 
 static const struct qemu_step arm_steps[] = {
@@ -413,7 +406,6 @@ freeze(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	const struct guard_duty duty = {.monitor = qmp_descriptor(q->qmp),
 	                                .text = "{\"execute\":\"cont\"}\n",
-	                                .ncommands = 1,
 	                                .limit_ms = GUARD_MS};
 
 	if (guard_start(&duty, &q->guard, e) != 0)

@@ -10,6 +10,10 @@
  * Exports first: a change of the graph waits for the requests of every export in it, with the
  * guest's CPUs held, so none may be left.  The filters are taken out live: only putting them in has
  * to be of one instant.
+ *
+ * A filter is never taken out on the strength of what was true before: others work on the graph as
+ * well (an external snapshot), and a qom-set of the node that is under the device already ends QEMU
+ * 7.2 with an assertion.  So what is there is looked at in the round trip right before.
  */
 #include <stdio.h>
 #include <string.h>
@@ -155,10 +159,11 @@ delete_kinds(struct qemu *q, struct qmp_batch *b, const char *kinds)
 	}
 }
 
+/* With a new look at the rest, as much time may have gone by since the last one. */
 static int
 delete_access(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
-	(void)e;
+	(void)qemu_look_build(q, b, e);
 	delete_kinds(q, b, "a");
 	return 0;
 }
@@ -232,16 +237,30 @@ forget_scratch(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 
 /* ---- the short way ---- */
 
-/* All of it at once, from what this process knows, with nobody asked first: a live migration of an
- * idle guest leaves some 30 ms.  Whatever is refused here is looked after by the steps above. */
-static int
-drop_all(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+static void
+add_disk_nodes(struct qemu *q, struct qmp_batch *b, const char *kinds)
 {
-	static const char kinds[] = {'c', 's'};
-	struct json_t *options = qmp_list();
 	char name[QEMU_NODE_MAX];
-	size_t i, k, reopens = 0;
-	bool ok = true;
+	size_t i;
+
+	for (; *kinds != '\0'; kinds++) {
+		for (i = 0; i < q->base.vm.ndisks; i++) {
+			if (!q->disks[i].in)
+				continue;
+			qemu_own_node(q, name, *kinds, i);
+			(void)qmp_batch_add(b, "blockdev-del",
+			                    qmp_pack("{s:s}", "node-name", name));
+			qmp_batch_may_fail(b);
+		}
+	}
+}
+
+/* Exports and what reads, from what this process knows. */
+static void
+drop_readers(struct qemu *q, struct qmp_batch *b)
+{
+	char name[QEMU_NODE_MAX];
+	size_t i;
 
 	for (i = 0; i < q->base.vm.ndisks; i++) {
 		if (!q->disks[i].in)
@@ -251,68 +270,113 @@ drop_all(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 		                    qmp_pack("{s:s, s:s}", "id", name, "mode", "hard"));
 		qmp_batch_may_fail(b);
 	}
-	for (i = 0; i < q->base.vm.ndisks; i++) {
-		if (!q->disks[i].in)
-			continue;
-		qemu_own_node(q, name, 'a', i);
-		(void)qmp_batch_add(b, "blockdev-del", qmp_pack("{s:s}", "node-name", name));
-		qmp_batch_may_fail(b);
-	}
-	for (i = 0; i < q->base.vm.ndisks; i++) {
-		const struct qemu_disk *x = &q->disks[i];
+	add_disk_nodes(q, b, "a");
+}
 
-		if (!x->in)
-			continue;
-		if (x->top[0] != '\0') {
-			ok = qmp_list_add(options,
-			                  qemu_reopen_top(x->top, x->node, x->read_only)) &&
-			     ok;
-			reopens++;
-			continue;
-		}
+/* A live migration of an idle guest leaves some 30 ms, so this is two round trips.  Whatever is
+ * refused here is looked after by the steps of the long way. */
+static int
+drop_exports(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+{
+	(void)qemu_look_build(q, b, e);
+	drop_readers(q, b);
+	return 0;
+}
+
+static int
+drop_filters(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+{
+	int rc = remove_filters(q, b, e);
+
+	qmp_batch_all_may_fail(b);
+	add_disk_nodes(q, b, "cs");
+	return rc;
+}
+
+/* ---- the guard's way ---- */
+
+/* The lines of a batch that is not run, as a string. */
+static char *
+lines(struct qmp_batch *b)
+{
+	struct lc_buf text = {0};
+
+	if (b == NULL || qmp_batch_text(b, &text) != 0 || lc_buf_append(&text, "", 1) != 0)
+		lc_buf_free(&text);
+	qmp_batch_free(b);
+	return (char *)text.p;
+}
+
+/* The command that takes the filter of disk i out. */
+static char *
+exchange_lines(struct qemu *q, size_t i)
+{
+	const struct qemu_disk *d = &q->disks[i];
+	struct qmp_batch *b = qmp_batch_new(q->qmp);
+
+	if (b != NULL && d->top[0] != '\0')
+		(void)qmp_batch_add(
+		    b, "blockdev-reopen",
+		    qmp_pack("{s:[o]}", "options", qemu_reopen_top(d->top, d->node, d->read_only)));
+	else if (b != NULL)
 		(void)qmp_batch_add(b, "qom-set",
-		                    qmp_pack("{s:s, s:s, s:s}", "path", x->qdev, "property",
-		                             "drive", "value", x->node));
-		qmp_batch_may_fail(b);
-	}
-	if (reopens > 0) {
-		(void)qmp_batch_add(b, "blockdev-reopen", qmp_pack("{s:o}", "options", options));
-		qmp_batch_may_fail(b);
-	} else {
-		qmp_list_free(options);
-	}
-	for (k = 0; k < sizeof kinds; k++) {
-		for (i = 0; i < q->base.vm.ndisks; i++) {
-			if (!q->disks[i].in)
-				continue;
-			qemu_own_node(q, name, kinds[k], i);
-			(void)qmp_batch_add(b, "blockdev-del",
-			                    qmp_pack("{s:s}", "node-name", name));
-			qmp_batch_may_fail(b);
-		}
-	}
-	return ok ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+		                    qmp_pack("{s:s, s:s, s:s}", "path", d->qdev, "property",
+		                             "drive", "value", d->node));
+	return lines(b);
 }
 
 int
-qemu_drop_text(struct qemu *q, struct lc_buf *text, size_t *ncommands, struct lc_err *e)
+qemu_drop_guard(struct qemu *q, struct guard_duty *duty, struct guard **out, struct lc_err *e)
 {
-	struct qmp_batch *b = qmp_batch_new(q->qmp);
-	int rc = LC_ENOMEM;
+	enum { FIRST, REST, SERVER, FIXED };
+	struct qmp_batch *fixed[FIXED];
+	struct guard_exchange exchanges[HV_DISKS_MAX];
+	char filters[HV_DISKS_MAX][QEMU_NODE_MAX], *texts[FIXED + HV_DISKS_MAX];
+	size_t i, n;
+	bool ok = true;
+	int rc;
 
-	if (b != NULL && drop_all(q, b, e) == 0) {
-		(void)qmp_batch_add(b, "nbd-server-stop", qmp_none());
-		*ncommands = qmp_batch_count(b);
-		rc = qmp_batch_text(b, text);
+	for (n = 0; n < FIXED; n++)
+		fixed[n] = qmp_batch_new(q->qmp);
+	if (fixed[FIRST] != NULL)
+		drop_readers(q, fixed[FIRST]);
+	if (fixed[REST] != NULL)
+		add_disk_nodes(q, fixed[REST], "cs");
+	if (fixed[SERVER] != NULL)
+		(void)qmp_batch_add(fixed[SERVER], "nbd-server-stop", qmp_none());
+	for (n = 0; n < FIXED; n++)
+		texts[n] = lines(fixed[n]);
+	for (i = 0; i < q->base.vm.ndisks; i++) {
+		const struct qemu_disk *d = &q->disks[i];
+		size_t k = n - FIXED;
+
+		if (!d->in)
+			continue;
+		texts[n] = exchange_lines(q, i);
+		qemu_own_node(q, filters[k], 'c', i);
+		exchanges[k] = (struct guard_exchange){.holder = d->top[0] == '\0' ? NULL : d->top,
+		                                       .filter = filters[k],
+		                                       .node = d->node,
+		                                       .text = texts[n++]};
 	}
-	if (rc == 0)
-		rc = lc_buf_append(text, "", 1); /* a string */
-	qmp_batch_free(b);
-	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	for (i = 0; i < n; i++)
+		ok = texts[i] != NULL && ok;
+	duty->prefix = q->prefix;
+	duty->text = texts[FIRST];
+	duty->exchanges = exchanges;
+	duty->nexchanges = n - FIXED;
+	duty->rest = texts[REST];
+	duty->stop_server = texts[SERVER];
+	duty->socket = q->socket;
+	rc = ok ? guard_start(duty, out, e) : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	for (i = 0; i < n; i++)
+		lc_free(texts[i]);
+	return rc;
 }
 
 static const struct qemu_step drop_steps[] = {
-    QEMU_STEP("hv.drop.all", .build = drop_all),
+    QEMU_STEP("hv.drop.exports", .build = drop_exports, .check = qemu_look_check),
+    QEMU_STEP("hv.drop.filters", .build = drop_filters),
 };
 const struct qemu_script qemu_drop_script = QEMU_SCRIPT(drop_steps);
 
@@ -321,7 +385,7 @@ static const struct qemu_step steps[] = {
     QEMU_STEP("hv.release.probe", .errand = qemu_scratch_probe, .collect = qemu_scratch_probed),
     QEMU_STEP("hv.release.exports", .build = delete_exports),
     QEMU_STEP("hv.release.wait", .build = ask_exports, .check = wait_exports),
-    QEMU_STEP("hv.release.access", .build = delete_access),
+    QEMU_STEP("hv.release.access", .build = delete_access, .check = qemu_look_check),
     QEMU_STEP("hv.release.filters", .build = remove_filters, QEMU_SENT("hv.release.filters-sent")),
     QEMU_STEP("hv.release.nodes", .build = delete_nodes),
     QEMU_STEP("hv.release.server", .build = stop_server, .check = server_stopped),

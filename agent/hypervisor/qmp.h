@@ -101,6 +101,8 @@ void qmp_batch_timeout(struct qmp_batch *b, int64_t ms);
 int qmp_batch_run(struct qmp_batch *b, qmp_done_cb *done, void *arg, struct lc_err *e);
 /** qmp_batch_may_fail(b): a failure of the command added last is not the batch's. */
 void qmp_batch_may_fail(struct qmp_batch *b);
+/** qmp_batch_all_may_fail(b): nor is that of any command so far. */
+void qmp_batch_all_may_fail(struct qmp_batch *b);
 /** qmp_batch_free(b): NULL is fine.  Frees all replies. */
 void qmp_batch_free(struct qmp_batch *b);
 struct lc_buf;

@@ -80,6 +80,15 @@ qmp_batch_may_fail(struct qmp_batch *b)
 }
 
 void
+qmp_batch_all_may_fail(struct qmp_batch *b)
+{
+	size_t i;
+
+	for (i = 0; i < b->ncmds; i++)
+		b->cmds[i].may_fail = true;
+}
+
+void
 qmp_batch_free(struct qmp_batch *b)
 {
 	size_t i;

@@ -206,9 +206,32 @@ dirty() { # DISK
 	awk '$3 == 1 { n += $2 } END { print n / 1024 }' "$OUT/vm0-$1.map"
 }
 
+# QEMU has not aborted; the worst that can happen, so said as it is.
+alive() {
+	kill -0 "$VM" 2>/dev/null && return
+	fail "QEMU is dead: $(tail -n 1 "$DIR/qemu.log")"
+	return 1
+}
+
+# Names of image nodes of ours.
+ours() {
+	qmp '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' | grep -o '"node-name": *"locum\.[0-9][^"]*"'
+}
+
+# What takes a snapshot of the dead out does so, and QEMU lives.
+given_back() { # WHERE
+	for _ in $(seq 100); do
+		alive || return
+		[ -n "$(ours)" ] || break
+		sleep 0.05
+	done
+	clean "$1"
+}
+
 # Nothing of ours in QEMU but bitmaps, and the VM runs.
 clean() { # WHERE
 	local graph
+	alive || return
 	graph=$(qmp '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' |
 		grep -o '"node-name": *"locum\.[^"]*"')
 	[ -z "$graph" ] || fail "$1: nodes left: $graph"
@@ -219,6 +242,7 @@ clean() { # WHERE
 # Commands that we left behind may still be under way for a moment.
 running() { # WHERE
 	for _ in $(seq 20); do
+		alive || return
 		qmp '{"execute":"query-status"}' | grep -q '"status": *"running"' && return 0
 		sleep 0.05
 	done

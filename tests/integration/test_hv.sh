@@ -111,8 +111,12 @@ part_two_stores() {
 	must "${other[@]}" prepare take=b2,b1 read="$OUT" valid release end=commit
 	cmp "$OUT/vm0-vd0.raw" "$DIR/at-b2-vd0" || fail "second store: not of the instant"
 	[ "$(dirty vd0)" = 128 ] || fail "second store: $(dirty vd0) KiB"
-	# What the other one left behind is its own to remove; it is named.
+	# What the other one left behind goes by itself ...
 	LOCUM_FAILPOINT=hv.take.verify:1:kill cycle "${other[@]}" prepare take=b3,b2
+	given_back "the other store died"
+	must prepare take=a3,a2 valid release end=rollback
+	# ... or, where all of it died at once, is its own to remove; it is named.
+	LOCUM_FAILPOINT=hv.guard.act:1:kill,hv.take.verify:1:kill cycle "${other[@]}" prepare take=b3,b2
 	refused take "another Locum store" prepare take=a3,a2
 	must "${other[@]}" prepare
 	clean "after the other store"
@@ -230,6 +234,12 @@ again() { # MODE
 	KEEP=$DIR/keep start "$@"
 }
 
+# For sh=: an external snapshot by an admin.
+external() { # NODE OVERLAY
+	echo "$SOCKLINE --qmp $DIR/qmp2 '{\"execute\":\"blockdev-snapshot-sync\",\"arguments\":{\"node-name\":\"$1\"," \
+		"\"snapshot-file\":\"$DIR/$2.qcow2\",\"snapshot-node-name\":\"$2\",\"format\":\"qcow2\"}}' >/dev/null"
+}
+
 part_external_snapshot() {
 	start blockdev
 	first
@@ -258,10 +268,75 @@ part_external_snapshot() {
 		valid
 	# An overlay lies on our filter now; nothing may break, and it must be said.
 	cycle prepare && fail "an overlay over our filter went unnoticed"
-	grep -q 'FAIL prepare' "$DIR/log" || fail "an overlay over our filter: $(cat "$DIR/log")"
+	grep -q "FAIL prepare.*used as backing hd of 'ov2'" "$DIR/log" || fail "an overlay over our filter: $(cat "$DIR/log")"
 	running "overlay on our filter"
 	put vd0 24 512 64
+	# Once the admin has merged it, all is as before.
+	qmp '{"execute":"block-commit","arguments":{"job-id":"j","device":"ov2","base-node":"locum.00c0ffee.c0"}}' >/dev/null
+	for _ in $(seq 50); do
+		qmp '{"execute":"query-block-jobs"}' | grep -q '"status": "ready"' && break
+		sleep 0.1
+	done
+	qmp '{"execute":"block-job-complete","arguments":{"device":"j"}}' >/dev/null
+	for _ in $(seq 50); do
+		qmp '{"execute":"query-block-jobs"}' | grep -q '"return": \[\]' && break
+		sleep 0.1
+	done
+	alive || verdict
+	put vd0 25 640 64
+	turn after
 	stop
+}
+
+# We die, at every place where a snapshot is half there, and while it lives.  What takes it out then must find what is
+# there and not what was: QEMU 7.2 ends when a node is put under a device where it is already.
+ROUNDS=${LOCUM_HV_ROUNDS:-1}
+part_dies() {
+	local mode name round
+	for mode in blockdev drive top; do
+		start $mode
+		first
+		for round in $(seq "$ROUNDS"); do
+			for name in hv.take.{sync,cut:1,cut-sent,freeze,exports,verify} hv.valid.look hv.release.{look,filters,filters-sent,nodes,server,scratch}; do
+				case $name in
+				hv.release.*-sent) ;;
+				hv.release.*) name+=:2 ;; # not of prepare
+				esac
+				[[ $name = *:* ]] || name+=:1
+				put vd0 "$(printf %02x $((round % 100 + 50)))" 128 64
+				LOCUM_FAILPOINT=$name:kill cycle prepare take=two,one valid release end=rollback
+				[ $? = 137 ] || fail "$mode: not killed at $name: $(cat "$DIR/log")"
+				given_back "$mode: killed at $name"
+				alive || verdict
+			done
+		done
+		put vd0 23 384 64
+		turn three
+		stop
+	done
+}
+
+# The same with an image that an admin put between our filter and the disk's, or over our filter: it is the guest's now.
+part_dies_overlay() {
+	local mode node lost
+	local migrate="for j in '{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"exec:cat >/dev/null\"}}'; do $SOCKLINE --qmp $DIR/qmp2 \"\$j\" >/dev/null; done"
+	for mode in blockdev top; do
+		node=n0
+		[ $mode = blockdev ] || node=locum-img-vd0
+		for lost in sh='kill -9 $PPID' sh="$migrate"; do
+			start $mode
+			first
+			cycle prepare take=two,one sh="$(external "$node" ov1); $(poking vd0 44 1024 64)" "$lost" event=lost
+			put_truth vd0 44 1024 64
+			[ "$lost" = sh="$migrate" ] && { sleep 0.5; qmp '{"execute":"cont"}' >/dev/null; }
+			alive || verdict
+			must prepare
+			clean "$mode: $node overlaid, ${lost:0:10}"
+			put vd0 45 2048 64
+			turn three "not under the disk any more" vd0
+			stop
+		done
+	done
 }
 
 part_resize() {
