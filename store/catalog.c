@@ -3,7 +3,8 @@
  *
  *   chunk(no, id, seg, off, len, enc, key)   no = sequence of its record; seg 0: bytes missing
  *   missing(id, no)                          ids whose bytes are not there
- *   vm, line, disk                           what exists; disk numbers are per line
+ *   vm, line, disk                           what exists; disk numbers are per line; a line that
+ *                                            is a fork has its parent, and the ord of its base
  *   point(gen, ord, id, line, flags, recent, rows, commit_ns, entry)
  *   gen(gen, id, rows, sum)                  points in the making
  *   map_recent(gen, disk, window, chunk)     ordered by generation
@@ -26,7 +27,7 @@
 #include "store/base/files.h"
 #include "store/catalog_internal.h"
 
-#define LAYOUT "2"
+#define LAYOUT "3"
 
 static const char *const statement_sql[] = {
 #define X(name, sql) [ST_##name] = (sql),
@@ -40,8 +41,8 @@ static const char schema[] =
     "enc INT,key INT);"
     "CREATE TABLE IF NOT EXISTS missing(id BLOB,no INT,PRIMARY KEY(id,no)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS vm(no INTEGER PRIMARY KEY,id BLOB UNIQUE,sealed BLOB);"
-    "CREATE TABLE IF NOT EXISTS line(no INTEGER PRIMARY KEY,id BLOB UNIQUE,vm INT,restart INT "
-    "DEFAULT 0);"
+    "CREATE TABLE IF NOT EXISTS line(no INTEGER PRIMARY KEY,id BLOB UNIQUE,vm INT,ord INT "
+    "DEFAULT 0,parent INT,fork INT,restart INT DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS restarted(seg INT,off INT,PRIMARY KEY(seg,off)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS disk(no INTEGER PRIMARY KEY,line INT,id BLOB,UNIQUE(line,id));"
     "CREATE TABLE IF NOT EXISTS point(gen INTEGER PRIMARY KEY,ord INT,id BLOB UNIQUE,line INT,"

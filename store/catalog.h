@@ -93,7 +93,8 @@ int catalog_each_chunk(struct catalog *c, uint64_t above,
 
 int catalog_put_vm(struct catalog *c, const uint8_t id[16], struct lc_span sealed,
                    struct lc_err *e);
-int catalog_put_line(struct catalog *c, const uint8_t id[16], const uint8_t vm[16],
+/** catalog_put_line(c, id, vm, order, e): a line of a VM; order: of the entry that says so. */
+int catalog_put_line(struct catalog *c, const uint8_t id[16], const uint8_t vm[16], uint64_t order,
                      struct lc_err *e);
 /** catalog_restart(c, line, on, e): whether the line's next point must stand by itself. */
 int catalog_restart(struct catalog *c, const uint8_t line[16], bool on, struct lc_err *e);
@@ -114,7 +115,7 @@ int catalog_each_line_vm(struct catalog *c,
                          void *arg, struct lc_err *e);
 struct catalog_vm {
 	uint8_t id[16];
-	uint8_t line[16];      /* its newest line */
+	uint8_t line[16];      /* the one that began last: next points go there */
 	struct lc_span sealed; /* name; borrowed for the call */
 };
 int catalog_each_vm(struct catalog *c,
@@ -156,6 +157,10 @@ int catalog_put_point(struct catalog *c, const struct catalog_point *p, struct l
 int catalog_each_point(struct catalog *c, const uint8_t *line,
                        int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e),
                        void *arg, struct lc_err *e);
+/** catalog_each_point_of(c, vm, on, arg, e): of all lines of a VM, in order of commit. */
+int catalog_each_point_of(struct catalog *c, const uint8_t vm[16],
+                          int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e),
+                          void *arg, struct lc_err *e);
 /** catalog_point(c, id, on, arg, e): one point; LC_ENOENT. */
 int catalog_point(struct catalog *c, const uint8_t id[16],
                   int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e), void *arg,
@@ -165,6 +170,28 @@ int catalog_point(struct catalog *c, const uint8_t id[16],
  * Fold a point into the next one of its line.  Cost: the smaller of the two's rows.  LC_ENOENT.
  */
 int catalog_drop(struct catalog *c, const uint8_t id[16], struct lc_err *e);
+struct catalog_fork {
+	uint8_t base[16]; /* a point of another line */
+	uint8_t line[16]; /* the one that begins */
+	uint64_t gen;     /* of its first point, whose own rows are there */
+	size_t ndisks;    /* of its first point */
+	const struct catalog_fork_disk {
+		uint8_t id[16];
+		uint64_t windows;
+	} * disks;
+};
+/**
+ * catalog_fork(c, f, copied, e):
+ * Copy the map of the base, as far as the disks go on, to under the first point of a new line.
+ * Cost: the rows of the base's map.  LC_ENOENT: no such base.
+ */
+int catalog_fork(struct catalog *c, const struct catalog_fork *f, uint64_t *copied,
+                 struct lc_err *e);
+/** catalog_each_fork(c, line, on, arg, e): lines that began at a point of this one, and its
+ * order. */
+int catalog_each_fork(struct catalog *c, const uint8_t line[16],
+                      int (*on)(void *arg, const uint8_t id[16], uint64_t order, struct lc_err *e),
+                      void *arg, struct lc_err *e);
 /**
  * catalog_void_after(c, line, base, known, e):
  * Delete the points of a line that are newer than `base` (zeros: all of them), with their rows:

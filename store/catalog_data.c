@@ -321,9 +321,22 @@ catalog_put_vm(struct catalog *c, const uint8_t id[16], struct lc_span sealed, s
 }
 
 int
-catalog_put_line(struct catalog *c, const uint8_t id[16], const uint8_t vm[16], struct lc_err *e)
+catalog_put_line(struct catalog *c, const uint8_t id[16], const uint8_t vm[16], uint64_t order,
+                 struct lc_err *e)
 {
-	return put_two(c, ST_LINE_PUT, (struct lc_span){id, 16}, (struct lc_span){vm, 16}, e);
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_LINE_PUT, e);
+	if (st != NULL) {
+		sql_blob(st, 1, id, 16);
+		sql_blob(st, 2, vm, 16);
+		sql_int(st, 3, order);
+		rc = sql_run(c, st, e);
+	}
+	sql_unlock(c);
+	return rc;
 }
 
 int

@@ -28,11 +28,21 @@
 	X(MISSING_PUT, "INSERT INTO missing(id,no) VALUES(?1,?2)")                                 \
 	X(MISSING_DEL, "DELETE FROM missing WHERE id=?1")                                          \
 	X(VM_PUT, "INSERT OR IGNORE INTO vm(id,sealed) VALUES(?1,?2)")                             \
-	X(LINE_PUT, "INSERT INTO line(id,vm) SELECT ?1,no FROM vm WHERE id=?2 "                    \
-	            "ON CONFLICT(id) DO UPDATE SET vm=excluded.vm WHERE line.vm IS NULL")          \
+	X(LINE_PUT, "INSERT INTO line(id,vm,ord) SELECT ?1,no,?3 FROM vm WHERE id=?2 "             \
+	            "ON CONFLICT(id) DO UPDATE SET vm=excluded.vm,ord=excluded.ord "               \
+	            "WHERE line.vm IS NULL")                                                       \
 	X(LINE_ADD, "INSERT OR IGNORE INTO line(id,vm) VALUES(?1,NULL)")                           \
 	X(VM_EACH, "SELECT vm.id,vm.sealed,(SELECT line.id FROM line WHERE line.vm=vm.no "         \
-	           "ORDER BY line.no DESC LIMIT 1) FROM vm ORDER BY vm.no")                        \
+	           "ORDER BY line.ord DESC LIMIT 1) FROM vm ORDER BY vm.no")                       \
+	X(FORK_PUT, "UPDATE line SET parent=(SELECT no FROM line WHERE id=?2),fork=?3 "            \
+	            "WHERE id=?1")                                                                 \
+	X(FORK_EACH, "SELECT id,fork FROM line WHERE parent=(SELECT no FROM line WHERE id=?1) "    \
+	             "ORDER BY no")                                                                \
+	X(ROW_KEEP, "INSERT OR IGNORE INTO map_recent(gen,disk,window,chunk) "                     \
+	            "VALUES(?1,?2,?3,?4)")                                                         \
+	X(NEXT_LONG, "SELECT min(window) FROM map_long WHERE disk=?1 AND window>=?2")              \
+	X(NEXT_RECENT, "SELECT min(window) FROM map_recent WHERE gen=?1 AND disk=?2 "              \
+	               "AND window>=?3")                                                           \
 	X(DISK_GET, "SELECT disk.no FROM disk JOIN line ON line.no=disk.line "                     \
 	            "WHERE line.id=?1 AND disk.id=?2")                                             \
 	X(DISK_PUT, "INSERT INTO disk(line,id) SELECT no,?2 FROM line WHERE id=?1")                \
@@ -52,6 +62,7 @@
 	             "SELECT ?1,?2,?3,line.no,?5,1,?6,?7,?8 FROM line WHERE line.id=?4")           \
 	X(POINT_ALL, POINT_COLUMNS "ORDER BY point.ord")                                           \
 	X(POINT_LINE, POINT_COLUMNS "WHERE line.id=?1 ORDER BY point.ord")                         \
+	X(POINT_VM, POINT_COLUMNS "WHERE vm.id=?1 ORDER BY point.ord")                             \
 	X(POINT_GET, POINT_COLUMNS "WHERE point.id=?1")                                            \
 	X(POINT_NEXT, "SELECT id FROM point WHERE "                                                \
 	              "line=(SELECT line FROM point WHERE gen=?1) AND gen>?1 "                     \

@@ -97,6 +97,16 @@ catalog_each_point(struct catalog *c, const uint8_t *line,
 }
 
 int
+catalog_each_point_of(struct catalog *c, const uint8_t vm[16],
+                      int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e),
+                      void *arg, struct lc_err *e)
+{
+	uint64_t found;
+
+	return each_point(c, ST_POINT_VM, vm, on, arg, &found, e);
+}
+
+int
 catalog_point(struct catalog *c, const uint8_t id[16],
               int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e), void *arg,
               struct lc_err *e)

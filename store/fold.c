@@ -103,6 +103,55 @@ flags_of(void *arg, const struct catalog_point *p, struct lc_err *e)
 	return 0;
 }
 
+/* A line begins once, at a point of another one; that goes on as it is. */
+static int
+look_at_fork(struct catalog *c, const struct point *p, uint32_t *flags, struct lc_err *e)
+{
+	uint32_t unused;
+	int rc = catalog_newest(c, p->line, flags_of, &unused, e);
+
+	if (rc == 0)
+		return lc_fail(e, LC_ECORRUPT, 0, "a line that begins for the second time");
+	if (rc == LC_ENOENT)
+		rc = catalog_point(c, p->base, flags_of, flags, e);
+	*flags &= ~(uint32_t)POINT_SEED;
+	if (rc == LC_ENOENT) { /* its commit was damaged: what it held is not known */
+		*flags = POINT_MAP_DAMAGED;
+		rc = 0;
+	}
+	if ((p->flags & POINT_FRESH) != 0)
+		*flags &= ~(uint32_t)POINT_MAP_DAMAGED;
+	return rc;
+}
+
+/* The first point of a line holds the whole of its map. */
+static int
+begin_line(struct catalog *c, const struct point *p, struct catalog_point *cp, struct lc_err *e)
+{
+	struct catalog_fork_disk *disks;
+	struct catalog_fork f = {.gen = cp->gen, .ndisks = p->ndisks};
+	uint64_t copied = 0;
+	size_t i;
+	int rc;
+
+	if ((p->flags & POINT_FORK) == 0 || (p->flags & POINT_FRESH) != 0)
+		return 0;
+	disks = lc_alloc_array(p->ndisks, sizeof *disks);
+	if (disks == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "point: out of memory");
+	for (i = 0; i < p->ndisks; i++) {
+		memcpy(disks[i].id, p->disks[i].id, 16);
+		disks[i].windows = point_windows(p->disks[i].size);
+	}
+	memcpy(f.base, p->base, 16);
+	memcpy(f.line, p->line, 16);
+	f.disks = disks;
+	rc = catalog_fork(c, &f, &copied, e);
+	cp->rows += copied;
+	lc_free(disks);
+	return rc == LC_ENOENT ? 0 : rc; /* it is marked as damaged */
+}
+
 /* What a point takes over from its base: whether that is a seed, and damage of the map. */
 static int
 look_at_base(struct catalog *c, const struct point *p, uint32_t *flags, struct lc_err *e)
@@ -112,6 +161,8 @@ look_at_base(struct catalog *c, const struct point *p, uint32_t *flags, struct l
 	int rc;
 
 	*flags = 0;
+	if ((p->flags & POINT_FORK) != 0)
+		return look_at_fork(c, p, flags, e);
 	/* The base was the newest point when this one was committed; what is newer here was
 	 * dropped, by a record that is damaged. */
 	rc = catalog_void_after(c, p->line, p->base, &known, e);
@@ -171,7 +222,8 @@ fold_point(struct folding *fd, struct lc_span body, struct lc_err *e)
 		cp.rows = rows;
 		cp.commit_ns = fd->wall_ns;
 		cp.entry = body;
-		rc = catalog_put_point(c, &cp, e);
+		rc = begin_line(c, p, &cp, e);
+		rc = rc != 0 ? rc : catalog_put_point(c, &cp, e);
 	}
 	if (rc == 0 && (p->flags & POINT_FRESH) != 0)
 		rc = catalog_restart(c, p->line, false, e);
@@ -239,7 +291,7 @@ fold_known(struct folding *fd, const struct commit_entry *x, struct lc_err *e)
 	case COMMIT_LINE:
 		if (x->body.n != 32)
 			break;
-		return catalog_put_line(c, x->body.p, x->body.p + 16, e);
+		return catalog_put_line(c, x->body.p, x->body.p + 16, fd->order, e);
 	case COMMIT_POINT:
 		return fold_point(fd, x->body, e);
 	case COMMIT_DROP:

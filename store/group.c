@@ -25,13 +25,21 @@ newest_id(void *arg, const struct catalog_point *p, struct lc_err *e)
 	return 0;
 }
 
-/* The rows of a point are relative to its base: that must still be the newest. */
+/* The rows of a point are relative to its base: that must still be the newest; or be there, where
+ * it is of another line. */
 static int
 check_base(struct store *s, const struct group_entry *x, struct lc_err *e)
 {
 	uint8_t newest[POINT_ID_SIZE];
 	int rc;
 
+	if (x->fork) {
+		rc = catalog_point(s->catalog, x->base, newest_id, newest, e);
+		return rc != LC_ENOENT ? rc
+		                       : lc_fail(e, LC_ECONFLICT, 0,
+		                                 "the restore point that it goes on from was "
+		                                 "dropped meanwhile");
+	}
 	memset(newest, 0, sizeof newest);
 	rc = catalog_newest(s->catalog, x->line, newest_id, newest, e);
 	if (rc != 0 && rc != LC_ENOENT)

@@ -20,6 +20,7 @@ struct group_entry {
 	struct group_entry *next; /* private while it is being committed */
 	uint8_t line[16];
 	uint8_t base[16]; /* must be the newest point or seed of the line; zeros: there is none */
+	bool fork;        /* base is of another line instead, and must be there */
 	struct lc_buf entries; /* made with commit_add() */
 	bool done;             /* private */
 	int rc;                /* out: 0, durable; LC_ECONFLICT: another base */

@@ -5,7 +5,7 @@
 #include "store/point.h"
 
 /* Flags that are in the log. */
-#define POINT_STORED ((uint32_t)(POINT_SEED | POINT_FRESH))
+#define POINT_STORED ((uint32_t)(POINT_SEED | POINT_FRESH | POINT_FORK))
 
 /* Fields of the sealed header: u16 tag, u32 length, bytes.  Unknown tags are skipped. */
 enum {

@@ -25,6 +25,7 @@ enum point_flags {
 	POINT_MAP_DAMAGED =
 	    2u,           /* rows are missing: its disks can't be trusted (set by the catalog) */
 	POINT_FRESH = 4u, /* shares no disk with its base: damage of that is not its own */
+	POINT_FORK = 8u,  /* the first one of its line: its base is a point of another one */
 };
 
 struct point_disk {

@@ -170,6 +170,21 @@ point_since(void *arg, const struct catalog_point *cp, struct lc_err *e)
 	return on_user(o->a, NULL, cp, e);
 }
 
+/* So would lines that began at one of those. */
+static int
+fork_since(void *arg, const uint8_t line[16], uint64_t order, struct lc_err *e)
+{
+	struct since *o = arg, on_it = {.a = o->a, .from = order + 1, .end = UINT64_MAX};
+	int rc;
+
+	if (order < o->from)
+		return 0;
+	rc = catalog_each_point(o->a->s->catalog, line, point_since, &on_it, e);
+	/* Its own forks come later: so this ends, also where a log says that lines began in a
+	 * circle. */
+	return rc != 0 ? rc : catalog_each_fork(o->a->s->catalog, line, fork_since, &on_it, e);
+}
+
 /* Without the catalog, every point of the line from that one on would lack it. */
 static void
 map_affects(struct scrub *x, struct damage *d)
@@ -178,8 +193,10 @@ map_affects(struct scrub *x, struct damage *d)
 	struct since o = {.a = &a, .from = d->seq * COMMIT_ENTRIES_MAX, .end = UINT64_MAX};
 	uint8_t line[16];
 
-	if (line_of_map(x->s, d, line))
+	if (line_of_map(x->s, d, line)) {
 		(void)catalog_each_point(x->s->catalog, line, point_since, &o, NULL);
+		(void)catalog_each_fork(x->s->catalog, line, fork_since, &o, NULL);
+	}
 	describe(&a, d, only_catalog);
 }
 
@@ -520,6 +537,28 @@ restart_line(void *arg, const uint8_t line[16], struct lc_err *e)
 	                                               : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
+static int
+restart_fork(void *arg, const uint8_t line[16], uint64_t order, struct lc_err *e)
+{
+	(void)order;
+	return restart_line(arg, line, e);
+}
+
+/* What began at a point of such a line builds upon the same records. */
+static int
+restart_forks(struct condemning *c, struct lc_err *e)
+{
+	uint8_t line[16];
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < c->lines.n; i += 16) {
+		memcpy(line, c->lines.p + i, 16);
+		rc = catalog_each_fork(c->s->catalog, line, restart_fork, c, e);
+	}
+	return rc;
+}
+
 struct restart_commit {
 	struct condemning *c;
 	uint64_t seq;
@@ -576,6 +615,7 @@ restart_for(struct condemning *c, const struct damage *d, struct lc_err *e)
 		return rc == LC_ENOENT ? 0 : rc;
 	c->lines.n = 0;
 	rc = restart_lines(c, d, e);
+	rc = rc != 0 ? rc : restart_forks(c, e);
 	if (rc != 0 || c->lines.n == 0)
 		return rc;
 	rc = lc_wr64(&c->restarts, 16 + c->lines.n);

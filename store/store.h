@@ -104,8 +104,8 @@ struct point_list {
 	size_t n;
 };
 
-/** store_points(s, vm, out, e): points of a VM (NULL: all).  Seeds are left out.  LC_ENOENT:
- * unknown VM, nearest suggested. */
+/** store_points(s, vm, out, e): points of a VM (NULL: all), of all its lines.  Seeds are left out.
+ * LC_ENOENT: unknown VM, nearest suggested. */
 int store_points(struct store *s, const char *vm, struct point_list *out, struct lc_err *e);
 void point_list_free(struct point_list *l);
 /**
@@ -164,12 +164,15 @@ struct writer_opts {
 	const char *vm;
 	unsigned workers; /* threads that will call writer_put, each with its index */
 	int level;        /* zstd level */
+	/* Begin a new line of the VM at this restore point of it (POINT_ID_SIZE bytes): that is the
+	 * base, and points made from then on follow the new one.  NULL: go on where the VM is. */
+	const uint8_t *fork;
 };
 
 /**
  * writer_begin(s, opts, out, e):
  * Start a restore point of a VM (made known to the store by its first commit).  One writer per VM
- * at a time: LC_EBUSY.
+ * at a time: LC_EBUSY.  LC_ENOENT: no such point to begin a line at.
  */
 int writer_begin(struct store *s, const struct writer_opts *opts, struct writer **out,
                  struct lc_err *e);

@@ -58,7 +58,7 @@ struct listing {
 };
 
 struct listed_vm {
-	uint8_t id[16], line[16];
+	uint8_t id[16];
 	char name[POINT_NAME_MAX];
 };
 
@@ -70,7 +70,6 @@ list_vm(void *arg, const struct catalog_vm *vm, struct lc_err *e)
 
 	memset(&v, 0, sizeof v);
 	memcpy(v.id, vm->id, 16);
-	memcpy(v.line, vm->line, 16);
 	store_vm_name(l->s, vm, v.name);
 	return lc_buf_append(&l->vms, &v, sizeof v) == 0
 	           ? 0
@@ -176,7 +175,7 @@ store_points(struct store *s, const char *vm, struct point_list *out, struct lc_
 			continue;
 		found = true;
 		l.name = vms[i].name;
-		rc = catalog_each_point(s->catalog, vms[i].line, list_point, &l, e);
+		rc = catalog_each_point_of(s->catalog, vms[i].id, list_point, &l, e);
 	}
 	if (rc == 0 && !found)
 		rc = unknown_vm(s, vm, vms, n, e);

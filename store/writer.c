@@ -49,6 +49,7 @@ struct writer {
 	struct writer *next; /* in the store's list */
 	char vm[POINT_NAME_MAX];
 	uint8_t vm_id[16], line[16], id[POINT_ID_SIZE];
+	bool fork;                      /* base is a point of another line */
 	struct point *base;             /* NULL: none that can be built upon */
 	uint8_t base_id[POINT_ID_SIZE]; /* newest point or seed of the line, zeros if none */
 	uint64_t counter;               /* its count */
@@ -126,6 +127,36 @@ take_base(void *arg, const struct catalog_point *cp, struct lc_err *e)
 	}
 	if (e != NULL)
 		*e = err;
+	return rc;
+}
+
+struct forking {
+	struct writer *w;
+	bool known; /* it is a restore point of this VM */
+};
+
+static int
+take_fork(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct forking *f = arg;
+
+	f->known = (cp->flags & POINT_SEED) == 0 && memcmp(cp->vm, f->w->vm_id, 16) == 0;
+	return f->known ? take_base(f->w, cp, e) : 0;
+}
+
+/* The base of a point on a line of its own. */
+static int
+begin_line(struct writer *w, const uint8_t *at, struct lc_err *e)
+{
+	struct forking f = {.w = w};
+	char hex[33];
+	int rc = catalog_point(w->s->catalog, at, take_fork, &f, e);
+
+	if (rc == LC_ENOENT || (rc == 0 && !f.known))
+		return lc_fail(e, LC_ENOENT, 0, "%s has no restore point %s to go on from", w->vm,
+		               lc_hex(hex, at, POINT_ID_SIZE));
+	w->fork = true;
+	random_bytes(w->line, sizeof w->line);
 	return rc;
 }
 
@@ -227,9 +258,12 @@ writer_begin(struct store *s, const struct writer_opts *o, struct writer **out, 
 		random_bytes(w->vm_id, sizeof w->vm_id);
 		random_bytes(w->line, sizeof w->line);
 	}
-	if (rc == 0)
+	if (rc == 0 && o->fork != NULL) {
+		rc = begin_line(w, o->fork, e);
+	} else if (rc == 0) {
 		rc = catalog_newest(s->catalog, w->line, take_base, w, e);
-	rc = rc == LC_ENOENT ? 0 : rc;
+		rc = rc == LC_ENOENT ? 0 : rc;
+	}
 	rc = rc != 0 ? rc : begin_workers(w, o->level, e);
 	if (rc != 0) {
 		writer_free(w);
@@ -670,7 +704,8 @@ describe(struct writer *w, const struct commit_opts *o, struct point *p, struct 
 	memcpy(p->line, w->line, sizeof p->line);
 	memcpy(p->base, w->base_id, sizeof p->base);
 	(void)snprintf(p->vm, sizeof p->vm, "%s", w->vm);
-	p->flags = (o->seed ? POINT_SEED : 0u) | (is_fresh(w) ? POINT_FRESH : 0u);
+	p->flags = (o->seed ? POINT_SEED : 0u) | (is_fresh(w) ? POINT_FRESH : 0u) |
+	           (w->fork ? POINT_FORK : 0u);
 	p->source_ns = o->source_ns;
 	p->pause_ns = o->pause_ns;
 	p->consistency = o->consistency;
@@ -738,6 +773,7 @@ make_entries(struct writer *w, const struct commit_opts *o, struct point *p,
 	(void)failpoint("writer.rows");
 	memcpy(own->line, w->line, sizeof own->line);
 	memcpy(own->base, w->base_id, sizeof own->base);
+	own->fork = w->fork;
 	rc = rc != 0 ? rc : describe(w, o, p, e);
 	rc = rc != 0 ? rc : point_seal_header(w->s->keyring, p, &sealed, e);
 	rc = rc != 0 ? rc

@@ -411,7 +411,7 @@ class Point:
         if folded is not None and folded[:16] == self.id:
             self.base, counted = folded[16:32], folded[32:]
         self.flags, ndisks = struct.unpack_from("<II", body, 48)
-        if self.flags & ~5:
+        if self.flags & ~13:
             raise Gone("a restore point of a newer version")
         self.source_ns = struct.unpack_from("<q", body, 64)[0]
         self.disks = [(body[120 + 40 * i:136 + 40 * i],) +

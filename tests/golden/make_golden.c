@@ -1,7 +1,7 @@
 /*
- * Makes a golden store: make_golden FOLDER.  Run once per format version, by hand; what it made is
- * committed and never made again.  FOLDER/expected.txt says what every point holds: VM, point,
- * disk, size, SHA-256.
+ * Makes a golden store: make_golden FOLDER [forks].  Run once per format version, by hand; what it
+ * made is committed and never made again.  FOLDER/expected.txt says what every point holds: VM,
+ * point, disk, size, SHA-256.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -41,7 +41,8 @@ must(int rc, const struct lc_err *e)
 
 /* Times are fixed, so that they look the same whenever it is made. */
 static void
-point(struct vault *v, const char *vm, const struct vault_disk *d, size_t n, bool seed)
+point_at(struct vault *v, const char *vm, const uint8_t *fork, const struct vault_disk *d, size_t n,
+         bool seed)
 {
 	uint64_t covered[3] = {1, 1, 1};
 	struct commit_opts o = {.source_ns = INT64_C(1700000000) * 1000000000 + (int64_t)nmade,
@@ -52,7 +53,7 @@ point(struct vault *v, const char *vm, const struct vault_disk *d, size_t n, boo
 	                        .definition = "[vm]\nmemory = 512 MiB\n",
 	                        .left_out = "cdrom: not captured\n"};
 	struct lc_err e = LC_ERR_INIT;
-	struct writer *w = vault_begin(v->s, vm, d, n, &e);
+	struct writer *w = vault_fork(v->s, vm, fork, d, n, &e);
 	struct made *m = &made[nmade];
 	struct point p;
 	uint64_t k;
@@ -73,6 +74,12 @@ point(struct vault *v, const char *vm, const struct vault_disk *d, size_t n, boo
 		m->d[i] = vault_disk_copy(&d[i]);
 	nmade++;
 	point_done(&p);
+}
+
+static void
+point(struct vault *v, const char *vm, const struct vault_disk *d, size_t n, bool seed)
+{
+	point_at(v, vm, NULL, d, n, seed);
 }
 
 static void
@@ -168,6 +175,46 @@ history(struct vault *v)
 	vault_disk_free(&db);
 }
 
+/* Lines that begin at points of others, and lose points on both sides. */
+static void
+forks(struct vault *v)
+{
+	struct vault_disk web[2] = {vault_disk("vda", 9), vault_disk("vdb", 3)}, then;
+	size_t i;
+
+	for (i = 0; i < 9; i++)
+		web[0].codes[i] = i % 3 == 1 ? 0 : 11 + i;
+	web[1].codes[1] = 31;
+	point(v, "web01", web, 2, false); /* 0 */
+	then = vault_disk_copy(&web[0]);
+	web[0].codes[0] = 21;
+	web[0].codes[8] = 0;
+	point(v, "web01", web, 2, false);                /* 1 */
+	web[0].codes[0] = 41;                            /* of a line that leaves 1 */
+	web[1].codes[0] = 42;                            /* likewise */
+	point_at(v, "web01", made[1].id, web, 2, false); /* 2 */
+	web[0].codes[1] = 43;
+	point(v, "web01", web, 2, false); /* 3: follows 2 */
+	then.codes[2] = 0;
+	vault_disk_resize(&then, 6 * WINDOW_SIZE + 1024);
+	point_at(v, "web01", made[0].id, &then, 1, true); /* a pass that did not complete */
+	point(v, "web01", &then, 1, false);               /* 4: follows that; smaller */
+	vault_disk_resize(&then, 8 * WINDOW_SIZE);
+	then.codes[7] = 44;
+	point(v, "web01", &then, 1, false); /* 5 */
+	web[0].codes[5] = 45;
+	point_at(v, "web01", made[3].id, web, 2, false); /* 6: a fork of a fork */
+	drop(v, 0);
+	drop(v, 1);
+	drop(v, 3);
+	drop(v, 4);
+	web[1].codes[2] = 46;
+	point(v, "web01", web, 2, false); /* 7: follows 6 */
+	for (i = 0; i < 2; i++)
+		vault_disk_free(&web[i]);
+	vault_disk_free(&then);
+}
+
 static void
 sha256(const struct vault_disk *d, char hex[65])
 {
@@ -216,7 +263,7 @@ main(int argc, char **argv)
 	const char *pass;
 	FILE *f;
 
-	if (argc != 2 || mkdir(argv[1], 0755) != 0)
+	if (argc < 2 || mkdir(argv[1], 0755) != 0)
 		return 2;
 	(void)snprintf(v.dir, sizeof v.dir, "%s/store", argv[1]);
 	(void)snprintf(v.keys, sizeof v.keys, "%s/keys", argv[1]);
@@ -228,7 +275,10 @@ main(int argc, char **argv)
 	o.passphrase_file = pass;
 	must(store_init(&o, &e), &e);
 	vault_open(&v);
-	history(&v);
+	if (argc == 2)
+		history(&v);
+	else
+		forks(&v);
 	vault_close(&v);
 	write_expected(argv[1]);
 	/* Only what is the format: the rest is made again. */

@@ -79,10 +79,13 @@ void vault_disk_free(struct vault_disk *d);
 
 /**
  * vault_begin(s, vm, disks, n, e): writer_begin() and writer_disks().
+ * vault_fork(s, vm, at, disks, n, e): the same, on a new line that begins at that point.
  * vault_put(w, disk, d, window, e): writer_put() of what the model says.
  */
 struct writer *vault_begin(struct store *s, const char *vm, const struct vault_disk *disks,
                            size_t n, struct lc_err *e);
+struct writer *vault_fork(struct store *s, const char *vm, const uint8_t *at,
+                          const struct vault_disk *disks, size_t n, struct lc_err *e);
 int vault_put(struct writer *w, size_t disk, const struct vault_disk *d, uint64_t window,
               struct lc_err *e);
 /** vault_backup(s, vm, disks, n, p, e): a whole point: every window is put. */

@@ -3,9 +3,9 @@
  * arrays.
  *
  * Random histories: writes, zeros, resizes, disks added, removed and added again, full and sparse
- * passes, seeds, aborts, drops of any point, restarts, crashes in the middle of a pass, rebuilds,
- * catalogs put back.  After each stretch every kept point must read back as the model says and its
- * set hash must be right.
+ * passes, seeds, aborts, drops of any point, forks from any point to a line of its own, restarts,
+ * crashes in the middle of a pass, rebuilds, catalogs put back.  After each stretch every kept
+ * point must read back as the model says and its set hash must be right.
  *
  * LOCUM_MODEL_SEED=n gives the seed (printed on failure and at the start), LOCUM_MODEL_STEPS how
  * many steps, LOCUM_MODEL_RUNS how many seeds from there on.
@@ -27,6 +27,7 @@
 
 struct kept {
 	uint8_t id[POINT_ID_SIZE];
+	uint64_t line;
 	size_t ndisks;
 	struct vault_disk disks[DISKS];
 };
@@ -37,8 +38,10 @@ struct vm {
 	struct vault_disk disks[DISKS]; /* as they are now */
 	bool based;                     /* the store has a point or seed of it */
 	bool seeded;                    /* ... and it is a seed */
-	struct kept base;               /* what the newest one holds, seeds too */
-	struct kept points[POINTS];     /* oldest first, without seeds */
+	uint64_t line;                  /* where the next one goes */
+	struct kept base;               /* what the newest one of that holds, seeds too */
+	const struct kept *on;          /* what the pass in hand builds upon, or NULL */
+	struct kept points[POINTS];     /* of all lines, in order of commit, without seeds */
 	size_t npoints;
 };
 
@@ -46,8 +49,8 @@ struct model {
 	uint64_t seed, first_seed;
 	struct vault v;
 	struct vm vms[VMS];
-	uint64_t next_code, next_disk;
-	uint64_t points, drops, seeds, aborts, crashes, rebuilds, reopens, checked;
+	uint64_t next_code, next_line;
+	uint64_t points, drops, forks, seeds, aborts, crashes, rebuilds, reopens, checked;
 	unsigned steps;
 };
 
@@ -78,12 +81,14 @@ kept_free(struct kept *k)
 }
 
 static void
-kept_copy(struct kept *dst, const uint8_t *id, const struct vault_disk *disks, size_t n)
+kept_copy(struct kept *dst, const uint8_t *id, uint64_t line, const struct vault_disk *disks,
+          size_t n)
 {
 	size_t i;
 
 	kept_free(dst);
 	memcpy(dst->id, id, POINT_ID_SIZE);
+	dst->line = line;
 	dst->ndisks = n;
 	for (i = 0; i < n; i++)
 		dst->disks[i] = vault_disk_copy(&disks[i]);
@@ -193,9 +198,9 @@ in_base(const struct vm *vm, const char *name)
 {
 	size_t i;
 
-	for (i = 0; vm->based && i < vm->base.ndisks; i++) {
-		if (strcmp(vm->base.disks[i].name, name) == 0)
-			return &vm->base.disks[i];
+	for (i = 0; vm->on != NULL && i < vm->on->ndisks; i++) {
+		if (strcmp(vm->on->disks[i].name, name) == 0)
+			return &vm->on->disks[i];
 	}
 	return NULL;
 }
@@ -276,28 +281,31 @@ check_base(struct model *m, const struct vm *vm, const struct writer *w)
 {
 	const struct point *base = writer_base(w);
 
-	if ((base != NULL) != vm->based ||
-	    (base != NULL && memcmp(base->id, vm->base.id, POINT_ID_SIZE) != 0)) {
+	if ((base != NULL) != (vm->on != NULL) ||
+	    (base != NULL && memcmp(base->id, vm->on->id, POINT_ID_SIZE) != 0)) {
 		(void)fprintf(stderr, "seed %llu, step %u: %s begins on another base\n",
 		              (unsigned long long)m->first_seed, m->steps, vm->name);
 		fail();
 	}
 }
 
+/* fork: the point at which a new line begins, or NULL. */
 static void
-backup(struct model *m, struct vm *vm, enum ending ending)
+backup(struct model *m, struct vm *vm, enum ending ending, const struct kept *fork)
 {
 	struct lc_err e = LC_ERR_INIT;
 	struct commit_opts o = {.source_ns = clock_wall_ns(), .definition = "name = web01\n"};
 	uint64_t ends[DISKS];
 	struct vault_disk mixed[DISKS];
-	bool sparse = vm->based && pick(m, 8) != 0;
 	struct writer *w;
 	struct point p;
+	bool sparse;
 	size_t i;
 	int rc = 0;
 
-	w = vault_begin(m->v.s, vm->name, vm->disks, vm->ndisks, &e);
+	vm->on = fork != NULL ? fork : vm->based ? &vm->base : NULL;
+	sparse = vm->on != NULL && pick(m, 8) != 0;
+	w = vault_fork(m->v.s, vm->name, fork == NULL ? NULL : fork->id, vm->disks, vm->ndisks, &e);
 	must(m, w == NULL ? -1 : 0, &e, "begin");
 	check_base(m, vm, w);
 	for (i = 0; i < vm->ndisks; i++) {
@@ -320,11 +328,15 @@ backup(struct model *m, struct vm *vm, enum ending ending)
 	o.covered = ends;
 	must(m, writer_commit(w, &o, &p, &e), &e, "commit");
 	mix(vm, ends, mixed);
-	kept_copy(&vm->base, p.id, mixed, vm->ndisks);
+	if (fork != NULL) {
+		vm->line = ++m->next_line;
+		m->forks++;
+	}
+	kept_copy(&vm->base, p.id, vm->line, mixed, vm->ndisks);
 	vm->based = true;
 	vm->seeded = ending == SEED;
 	if (ending == COMMIT) {
-		kept_copy(&vm->points[vm->npoints++], p.id, vm->disks, vm->ndisks);
+		kept_copy(&vm->points[vm->npoints++], p.id, vm->line, vm->disks, vm->ndisks);
 		m->points++;
 	} else {
 		m->seeds++;
@@ -334,10 +346,46 @@ backup(struct model *m, struct vm *vm, enum ending ending)
 	point_done(&p);
 }
 
+/* From any point; the VM goes back to what it was then, or does not. */
+static void
+fork_line(struct model *m, struct vm *vm, enum ending ending)
+{
+	const struct kept *at;
+	size_t i;
+
+	if (vm->npoints == 0 || vm->npoints == POINTS)
+		return;
+	at = &vm->points[pick(m, vm->npoints)];
+	if (pick(m, 2) == 0) {
+		for (i = 0; i < vm->ndisks; i++)
+			vault_disk_free(&vm->disks[i]);
+		vm->ndisks = at->ndisks;
+		for (i = 0; i < at->ndisks; i++)
+			vm->disks[i] = vault_disk_copy(&at->disks[i]);
+	}
+	live(m, vm);
+	backup(m, vm, ending, at);
+}
+
+/* What the next pass builds upon once the newest point of the line is gone. */
+static void
+base_dropped(struct vm *vm)
+{
+	size_t i;
+
+	for (i = vm->npoints; i > 0 && vm->points[i - 1].line != vm->line; i--)
+		;
+	vm->based = i > 0;
+	if (i > 0)
+		kept_copy(&vm->base, vm->points[i - 1].id, vm->line, vm->points[i - 1].disks,
+		          vm->points[i - 1].ndisks);
+}
+
 static void
 drop(struct model *m, struct vm *vm)
 {
 	struct lc_err e = LC_ERR_INIT;
+	bool newest;
 	size_t i;
 
 	if (vm->npoints == 0)
@@ -354,16 +402,13 @@ drop(struct model *m, struct vm *vm)
 		break;
 	}
 	must(m, store_drop(m->v.s, vm->points[i].id, &e), &e, "drop");
-	if (!vm->seeded && i == vm->npoints - 1) { /* what is newest now */
-		vm->based = i > 0;
-		if (i > 0)
-			kept_copy(&vm->base, vm->points[i - 1].id, vm->points[i - 1].disks,
-			          vm->points[i - 1].ndisks);
-	}
+	newest = vm->based && memcmp(vm->base.id, vm->points[i].id, POINT_ID_SIZE) == 0;
 	kept_free(&vm->points[i]);
 	memmove(&vm->points[i], &vm->points[i + 1], (vm->npoints - i - 1) * sizeof vm->points[0]);
 	vm->npoints--;
 	memset(&vm->points[vm->npoints], 0, sizeof vm->points[0]);
+	if (newest)
+		base_dropped(vm);
 	m->drops++;
 }
 
@@ -541,15 +586,15 @@ step(struct model *m)
 		break;
 	case 5:
 		live(m, vm);
-		backup(m, vm, SEED);
+		backup(m, vm, SEED, NULL);
 		break;
 	case 6:
 		live(m, vm);
-		backup(m, vm, ABORT);
+		backup(m, vm, ABORT, NULL);
 		break;
 	case 7:
 		live(m, vm);
-		backup(m, vm, CRASH);
+		backup(m, vm, CRASH, NULL);
 		break;
 	case 8:
 	case 9:
@@ -560,10 +605,17 @@ step(struct model *m)
 	case 14:
 		drop(m, vm);
 		break;
+	case 15:
+	case 16:
+		fork_line(m, vm, COMMIT);
+		break;
+	case 17:
+		fork_line(m, vm, (enum ending)pick(m, 4));
+		break;
 	default:
 		live(m, vm);
 		if (vm->npoints < POINTS)
-			backup(m, vm, COMMIT);
+			backup(m, vm, COMMIT, NULL);
 		break;
 	}
 }
@@ -591,14 +643,16 @@ history(uint64_t seed, uint64_t steps)
 	check(m, m->v.s, true);
 	rebuild(m);
 	check(m, m->v.s, true);
-	print_message(
-	    "seed %llu: %llu steps in %lld ms: %llu points, %llu drops, %llu seeds, %llu aborts, "
-	    "%llu crashes, %llu rebuilds, %llu points read back\n",
-	    (unsigned long long)seed, (unsigned long long)steps,
-	    (long long)((clock_mono_ns() - from) / LC_NS_PER_MS), (unsigned long long)m->points,
-	    (unsigned long long)m->drops, (unsigned long long)m->seeds,
-	    (unsigned long long)m->aborts, (unsigned long long)m->crashes,
-	    (unsigned long long)m->rebuilds, (unsigned long long)m->checked);
+	print_message("seed %llu: %llu steps in %lld ms: %llu points, %llu drops, %llu forks, %llu "
+	              "seeds, %llu "
+	              "aborts, "
+	              "%llu crashes, %llu rebuilds, %llu points read back\n",
+	              (unsigned long long)seed, (unsigned long long)steps,
+	              (long long)((clock_mono_ns() - from) / LC_NS_PER_MS),
+	              (unsigned long long)m->points, (unsigned long long)m->drops,
+	              (unsigned long long)m->forks, (unsigned long long)m->seeds,
+	              (unsigned long long)m->aborts, (unsigned long long)m->crashes,
+	              (unsigned long long)m->rebuilds, (unsigned long long)m->checked);
 	for (i = 0; i < VMS; i++) {
 		for (k = 0; k < m->vms[i].npoints; k++)
 			kept_free(&m->vms[i].points[k]);

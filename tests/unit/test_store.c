@@ -934,6 +934,166 @@ the_commit_that_made_a_vm_known_is_not_the_only_one(void **state)
 	free_pair(&x);
 }
 
+/* ---- lines ---- */
+
+static struct point
+fork_at(struct vault *v, const char *vm, const struct point *at, const struct vault_disk *d)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct commit_opts o = {0};
+	struct writer *w = vault_fork(v->s, vm, at->id, d, 1, &e);
+	struct point p;
+	uint64_t k;
+
+	must(w == NULL ? e.code : 0, &e);
+	assert_memory_equal(writer_base(w)->id, at->id, POINT_ID_SIZE);
+	/* Only what differs from there, as a bitmap would say it. */
+	for (k = 0; k < point_windows(d->size); k++)
+		must(vault_put(w, 0, d, k, &e), &e);
+	must(writer_commit(w, &o, &p, &e), &e);
+	assert_int_equal(p.flags & (POINT_FORK | POINT_FRESH), POINT_FORK);
+	assert_memory_not_equal(p.line, at->line, 16);
+	return p;
+}
+
+static void
+a_fork_leaves_the_other_line_alone(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct vault_disk d[3];
+	struct point p[3];
+	struct point_list l;
+	struct three t;
+	struct vault v;
+	unsigned round;
+	size_t i;
+
+	(void)state;
+	vault_make(&v, true);
+	vault_open(&v);
+	make_three(&v, "web01", 100, &t);
+	d[0] = vault_disk_copy(&t.d[1]);
+	d[0].codes[2] = 300;
+	p[0] = fork_at(&v, "web01", &t.p[1], &d[0]);
+	assert_int_equal(p[0].changed, 1); /* not what the disk holds */
+	/* What comes next follows it. */
+	d[1] = vault_disk_copy(&d[0]);
+	d[1].codes[0] = 0;
+	p[1] = backup(&v, "web01", &d[1]);
+	assert_memory_equal(p[1].base, p[0].id, POINT_ID_SIZE);
+	assert_memory_equal(p[1].line, p[0].line, 16);
+	d[2] = vault_disk_copy(&t.d[0]);
+	vault_disk_resize(&d[2], 2 * WINDOW_SIZE);
+	p[2] = fork_at(&v, "web01", &t.p[0], &d[2]);
+	must(store_find(v.s, "web01", &p[2], &e), &e); /* latest */
+	point_done(&p[2]);
+	for (round = 0; round < 3; round++) {
+		must(store_points(v.s, "web01", &l, &e), &e);
+		assert_int_equal(l.n, 6 - 2 * round);
+		point_list_free(&l);
+		for (i = round == 0 ? 0 : 2; i < 3; i++)
+			same(&v, &t.p[i], &t.d[i]);
+		for (i = round < 2 ? 0 : 2; i < 3; i++)
+			same(&v, &p[i], &d[i]);
+		if (round == 0) { /* where the lines left it, and what is before */
+			must(store_drop(v.s, t.p[1].id, &e), &e);
+			must(store_drop(v.s, t.p[0].id, &e), &e);
+		} else if (round == 1) { /* one of the lines is gone */
+			must(store_drop(v.s, p[0].id, &e), &e);
+			must(store_drop(v.s, p[1].id, &e), &e);
+		}
+		if (round < 2)
+			rebuild(&v);
+	}
+	for (i = 0; i < 3; i++)
+		vault_disk_free(&d[i]);
+	free_three(&t);
+	vault_free(&v);
+}
+
+static void
+a_fork_from_nowhere_is_refused(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct commit_opts o = {.covered = (uint64_t[]){1}};
+	struct writer *w;
+	struct point p;
+	struct pair x;
+
+	(void)state;
+	make_pair(&x);
+	vault_open(&x.v);
+	assert_null(vault_fork(x.v.s, "nobody", x.web.p[0].id, x.web.d, 1, &e));
+	assert_int_equal(e.code, LC_ENOENT);
+	lc_err_clear(&e);
+	assert_null(vault_fork(x.v.s, "web01", x.db.p[0].id, x.web.d, 1, &e)); /* another VM's */
+	assert_int_equal(e.code, LC_ENOENT);
+	assert_non_null(strstr(e.msg, "web01 has no restore point"));
+	lc_err_clear(&e);
+	/* A seed is nothing to go on from. */
+	w = vault_begin(x.v.s, "web01", x.web.d, 1, &e);
+	o.seed = true;
+	must(writer_commit(w, &o, &p, &e), &e);
+	assert_null(vault_fork(x.v.s, "web01", p.id, x.web.d, 1, &e));
+	assert_int_equal(e.code, LC_ENOENT);
+	point_done(&p);
+	lc_err_clear(&e);
+	/* Dropped while it was being made. */
+	o.seed = false;
+	w = vault_fork(x.v.s, "web01", x.web.p[1].id, &x.web.d[1], 1, &e);
+	assert_non_null(w);
+	must(store_drop(x.v.s, x.web.p[1].id, &e), &e);
+	assert_int_equal(writer_commit(w, &o, NULL, &e), LC_ECONFLICT);
+	same(&x.v, &x.web.p[0], &x.web.d[0]);
+	same(&x.v, &x.web.p[2], &x.web.d[2]);
+	free_pair(&x);
+}
+
+/* What is bad in the log of one line is so for those that left it later, and for no others. */
+static void
+damage_reaches_the_lines_that_left_after_it(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct vault_piece map;
+	struct vault_disk d[2];
+	struct point early, late, next;
+	struct pair x;
+	struct told t;
+
+	(void)state;
+	make_pair(&x);
+	vault_open(&x.v);
+	d[0] = vault_disk_copy(&x.web.d[0]);
+	d[0].codes[2] = 301;
+	early = fork_at(&x.v, "web01", &x.web.p[0], &d[0]);
+	d[1] = vault_disk_copy(&x.web.d[2]);
+	d[1].codes[0] = 302;
+	late = fork_at(&x.v, "web01", &x.web.p[2], &d[1]);
+	vault_close(&x.v);
+	map = piece(&x, RECORD_MAP, 1); /* of web01's second point */
+	vault_flip(x.v.dir, &map, RECORD_HEADER_SIZE + 60, 1);
+	vault_open(&x.v);
+	t = scrub(&x.v);
+	assert_int_equal(t.n, 1);
+	assert_non_null(strstr(t.first.affects, "web01 in 3 restore points"));
+	/* Condemned, it makes the next point of the line that left stand by itself. */
+	must(store_condemn(x.v.s, &t.first, 1, NULL, &e), &e);
+	next = backup(&x.v, "web01", &d[1]);
+	assert_int_equal(next.flags & POINT_FRESH, POINT_FRESH);
+	rebuild(&x.v);
+	assert_true(damaged(&x, &x.web.p[1]));
+	assert_true(damaged(&x, &x.web.p[2]));
+	assert_true(damaged(&x, &late));
+	assert_false(damaged(&x, &next));
+	same(&x.v, &x.web.p[0], &x.web.d[0]);
+	same(&x.v, &early, &d[0]);
+	same(&x.v, &next, &d[1]);
+	all_of_db(&x);
+	vault_disk_free(&d[0]);
+	vault_disk_free(&d[1]);
+	free_pair(&x);
+}
+
 static void
 a_lost_drop_raises_nothing_that_matters(void **state)
 {
@@ -1390,6 +1550,9 @@ main(void)
 	    cmocka_unit_test(damaged_state_restarts_the_line_once),
 	    cmocka_unit_test(a_damaged_commit_marks_later_points),
 	    cmocka_unit_test(the_commit_that_made_a_vm_known_is_not_the_only_one),
+	    cmocka_unit_test(a_fork_leaves_the_other_line_alone),
+	    cmocka_unit_test(a_fork_from_nowhere_is_refused),
+	    cmocka_unit_test(damage_reaches_the_lines_that_left_after_it),
 	    cmocka_unit_test(a_lost_drop_raises_nothing_that_matters),
 	    cmocka_unit_test(a_lost_chunk_is_named_and_heals),
 	    cmocka_unit_test(a_missing_segment_is_damage),
