@@ -65,6 +65,8 @@ int catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_er
  * LC_ENOENT. */
 int catalog_missing(struct catalog *c, const uint8_t id[32], bool create, uint64_t *no,
                     struct lc_err *e);
+/** catalog_any_missing(c, any, e): whether there are such ids. */
+int catalog_any_missing(struct catalog *c, bool *any, struct lc_err *e);
 /** catalog_heal(c, r, e): the bytes of an id are at r now, for every number that stands for it. */
 int catalog_heal(struct catalog *c, const struct record *r, struct lc_err *e);
 /** catalog_heal_all(c, e): the same for each id of which a good record is known (slow: all
@@ -251,8 +253,9 @@ int catalog_users(struct catalog *c, uint64_t chunk,
                   void *arg, struct lc_err *e);
 
 struct catalog_counts {
-	uint64_t chunks, points, vms, rows, damaged, missing;
+	uint64_t chunks, points, vms, rows, damaged;
 };
+/** catalog_counts(c, out, e): slow: reads all chunks. */
 int catalog_counts(struct catalog *c, struct catalog_counts *out, struct lc_err *e);
 
 #endif

@@ -108,6 +108,23 @@ catalog_missing(struct catalog *c, const uint8_t id[32], bool create, uint64_t *
 }
 
 int
+catalog_any_missing(struct catalog *c, bool *any, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, ST_MISSING_ANY, e);
+	if (st != NULL) {
+		rc = sql_first(c, st, e);
+		sql_done(st);
+	}
+	sql_unlock(c);
+	*any = rc == 0;
+	return rc == LC_ENOENT ? 0 : rc;
+}
+
+int
 catalog_each_missing(struct catalog *c, int (*on)(void *arg, uint64_t no, const uint8_t id[32]),
                      void *arg, struct lc_err *e)
 {

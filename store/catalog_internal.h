@@ -24,6 +24,7 @@
 	X(CHUNK_GET, "SELECT id,seg,off,len,enc,key FROM chunk WHERE no=?1")                       \
 	X(CHUNK_EACH, "SELECT no,id FROM chunk WHERE no>?1 AND seg>0 ORDER BY no")                 \
 	X(MISSING_GET, "SELECT no FROM missing WHERE id=?1 LIMIT 1")                               \
+	X(MISSING_ANY, "SELECT 1 FROM missing LIMIT 1")                                            \
 	X(MISSING_NEXT, "SELECT max(no) FROM missing")                                             \
 	X(MISSING_PUT, "INSERT INTO missing(id,no) VALUES(?1,?2)")                                 \
 	X(MISSING_DEL, "DELETE FROM missing WHERE id=?1")                                          \
@@ -119,7 +120,7 @@
 	X(COUNTS, "SELECT (SELECT count(*) FROM chunk WHERE seg>0),"                               \
 	          "(SELECT count(*) FROM point WHERE flags&1=0),(SELECT count(*) FROM vm),"        \
 	          "(SELECT coalesce(sum(rows),0) FROM point),"                                     \
-	          "(SELECT count(*) FROM damage),(SELECT count(*) FROM missing)")
+	          "(SELECT count(*) FROM damage)")
 
 #define POINT_COLUMNS                                                                            \
 	"SELECT point.gen,point.ord,point.id,line.id,vm.id,point.flags,point.recent,point.rows," \

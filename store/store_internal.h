@@ -20,7 +20,7 @@
 
 #define STORE_IDENTITY_FILE "store"
 #define STORE_PASSPHRASE_FILE "keys/passphrase"
-#define FLUSH_BYTES (16u << 20) /* appended bytes after which a writer flushes */
+#define FLUSH_BYTES (16u << 20) /* that wait for the catalog, on disk and in memory */
 /* What the catalog's damage is of, beside types of records. */
 #define DAMAGE_MISSING 256
 #define DAMAGE_FOREIGN 257
@@ -55,6 +55,8 @@ struct store {
 	bool broken;              /* the catalog could not follow the log */
 	pthread_mutex_t log_lock; /* appending, `pending` and `broken` */
 	struct pending *pending, **pending_tail;
+	_Atomic uint64_t pending_bytes; /* of it, in the log and in memory; read without the lock */
+	uint64_t flush_bytes;           /* at which a writer flushes; tests want less */
 
 	pthread_mutex_t flush_lock;
 
@@ -79,6 +81,11 @@ int store_append(struct store *s, struct record *r, const uint8_t *payload, stru
  */
 int store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, uint64_t *no,
                        struct lc_err *e);
+/**
+ * store_relieve(s, e): store_flush(), if much waits and nobody is at it.  So what waits does not
+ * grow with what is appended.  Thread: any that holds no lock of the store or of a writer.
+ */
+int store_relieve(struct store *s, struct lc_err *e);
 /** store_flush(s, e): make all that was appended durable, then known to the catalog. */
 int store_flush(struct store *s, struct lc_err *e);
 /**

@@ -26,6 +26,14 @@ free_pending(struct pending *p)
 	}
 }
 
+/* What it takes: in the log, until that is flushed, and in memory. */
+static uint64_t
+weight(const struct pending *p)
+{
+	return record_size(p->r.n) + sizeof *p + (p->map == NULL ? 0 : sizeof *p->map) +
+	       p->commit.cap;
+}
+
 static int
 refuse(const struct store *s, struct lc_err *e)
 {
@@ -56,6 +64,7 @@ append_locked(struct store *s, struct record *r, const uint8_t *payload, struct 
 	}
 	p->r = *r;
 	p->map = map;
+	s->pending_bytes += weight(p);
 	*s->pending_tail = p;
 	s->pending_tail = &p->next;
 	return 0;
@@ -67,6 +76,7 @@ store_forget_pending(struct store *s)
 	free_pending(s->pending);
 	s->pending = NULL;
 	s->pending_tail = &s->pending;
+	s->pending_bytes = 0;
 }
 
 int
@@ -99,12 +109,7 @@ store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, ui
 		}
 	}
 	(void)pthread_mutex_unlock(&s->log_lock);
-	if (rc == 0 && segments_unsynced(s->segments) >= FLUSH_BYTES &&
-	    pthread_mutex_trylock(&s->flush_lock) == 0) {
-		(void)pthread_mutex_unlock(&s->flush_lock);
-		rc = store_flush(s, e);
-	}
-	return rc;
+	return rc != 0 ? rc : store_relieve(s, e);
 }
 
 static int
@@ -132,7 +137,7 @@ take_durable(struct store *s, uint64_t upto)
 	(void)pthread_mutex_lock(&s->log_lock);
 	list = s->pending;
 	for (end = &list; *end != NULL && (*end)->r.seq <= upto; end = &(*end)->next)
-		;
+		s->pending_bytes -= weight(*end);
 	s->pending = *end;
 	if (s->pending == NULL)
 		s->pending_tail = &s->pending;
@@ -219,6 +224,15 @@ store_flush(struct store *s, struct lc_err *e)
 	rc = rc != 0 ? rc : apply_durable(s, upto, e);
 	(void)pthread_mutex_unlock(&s->flush_lock);
 	return rc;
+}
+
+int
+store_relieve(struct store *s, struct lc_err *e)
+{
+	if (s->pending_bytes < s->flush_bytes || pthread_mutex_trylock(&s->flush_lock) != 0)
+		return 0;
+	(void)pthread_mutex_unlock(&s->flush_lock);
+	return store_flush(s, e);
 }
 
 /* A commit follows only what is durable; others went on appending since the last flush. */

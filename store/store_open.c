@@ -213,15 +213,15 @@ close_catalog(struct store *s)
 static int
 ready_fold(struct store *s, bool fresh, struct lc_err *e)
 {
-	struct catalog_counts counts;
+	bool missing;
 	int rc = open_index(s, fresh, e);
 
-	rc = rc != 0 ? rc : catalog_counts(s->catalog, &counts, e);
+	rc = rc != 0 ? rc : catalog_any_missing(s->catalog, &missing, e);
 	if (rc != 0)
 		return rc;
 	s->fold->catalog = s->catalog;
 	s->fold->index = s->index;
-	s->fold->missing = counts.missing > 0;
+	s->fold->missing = missing;
 	return 0;
 }
 
@@ -465,6 +465,7 @@ store_open(const struct store_opts *o, struct store **out, struct lc_err *e)
 	s->lock_fd = -1;
 	s->writable = o->mode == STORE_WRITE;
 	s->pending_tail = &s->pending;
+	s->flush_bytes = FLUSH_BYTES;
 	s->waiting_tail = &s->waiting;
 	(void)pthread_mutex_init(&s->log_lock, NULL);
 	(void)pthread_mutex_init(&s->flush_lock, NULL);

@@ -23,6 +23,7 @@
 
 #define PAGE_WINDOWS 4096u
 #define PAGES 4u /* of the base's map kept per disk: workers are never far apart */
+#define ZEROS_AT_ONCE (8u * PAGE_WINDOWS)
 
 struct page {
 	uint64_t first; /* window; UINT64_MAX: empty */
@@ -418,7 +419,6 @@ old_chunk_locked(struct writer *w, struct writer_disk_state *d, uint64_t window,
 	return 0;
 }
 
-/* Windows [first, end) become zero: rows only where something was. */
 static int
 zeros_locked(struct writer *w, struct writer_disk_state *d, uint64_t first, uint64_t end,
              struct lc_err *e)
@@ -426,14 +426,30 @@ zeros_locked(struct writer *w, struct writer_disk_state *d, uint64_t first, uint
 	uint64_t window, old;
 	int rc = 0;
 
-	if (!d->known || first >= d->base_windows)
-		return 0;
-	if (end > d->base_windows)
-		end = d->base_windows;
 	for (window = first; rc == 0 && window < end; window++) {
 		rc = old_chunk_locked(w, d, window, &old, e);
 		if (rc == 0 && old != 0)
 			rc = add_row_locked(w, d, window, old, zero_id, 0, e);
+	}
+	return rc;
+}
+
+/* Windows [first, end) become zero: rows only where something was.  w->lock is not held. */
+static int
+zeros(struct writer *w, struct writer_disk_state *d, uint64_t first, uint64_t end, struct lc_err *e)
+{
+	uint64_t upto;
+	int rc = 0;
+
+	if (end > d->base_windows)
+		end = d->base_windows;
+	for (; d->known && rc == 0 && first < end; first = upto) {
+		upto = end - first < ZEROS_AT_ONCE ? end : first + ZEROS_AT_ONCE;
+		(void)pthread_mutex_lock(&w->lock);
+		rc = zeros_locked(w, d, first, upto, e);
+		w->failed = w->failed || rc != 0;
+		(void)pthread_mutex_unlock(&w->lock);
+		rc = rc != 0 ? rc : store_relieve(w->s, e);
 	}
 	return rc;
 }
@@ -520,10 +536,6 @@ writer_disks(struct writer *w, const struct writer_disk *disks, size_t n, struct
 				             disks[i].name);
 		}
 		rc = rc != 0 ? rc : new_disk_state(w, &disks[i], &w->disks[i], e);
-		/* What a shrunk disk lost reads as zeros, should it ever grow again. */
-		if (rc == 0 && w->disks[i].known)
-			rc = zeros_locked(w, &w->disks[i], point_windows(disks[i].size), UINT64_MAX,
-			                  e);
 	}
 	for (i = 0; rc == 0 && w->base != NULL && i < w->base->ndisks; i++) {
 		bool kept = false;
@@ -534,6 +546,9 @@ writer_disks(struct writer *w, const struct writer_disk *disks, size_t n, struct
 			rc = subtract_disk(w, &w->base->disks[i], e);
 	}
 	(void)pthread_mutex_unlock(&w->lock);
+	/* What a shrunk disk lost reads as zeros, should it ever grow again. */
+	for (i = 0; rc == 0 && i < n; i++)
+		rc = zeros(w, &w->disks[i], point_windows(disks[i].size), UINT64_MAX, e);
 	return rc;
 }
 
@@ -565,7 +580,7 @@ put_row(struct writer *w, struct writer_disk_state *d, uint64_t window, uint64_t
 	(void)pthread_mutex_lock(&w->lock);
 	rc = add_row_locked(w, d, window, old, id, chunk, e);
 	(void)pthread_mutex_unlock(&w->lock);
-	return rc;
+	return rc != 0 ? rc : store_relieve(w->s, e);
 }
 
 static void
@@ -644,10 +659,10 @@ writer_zeros(struct writer *w, size_t disk, uint64_t first, uint64_t n, struct l
 	int rc;
 
 	assert(disk < w->ndisks);
-	(void)pthread_mutex_lock(&w->lock);
 	if (n > UINT64_MAX - first)
 		n = UINT64_MAX - first;
-	rc = zeros_locked(w, &w->disks[disk], first, first + n, e);
+	rc = zeros(w, &w->disks[disk], first, first + n, e);
+	(void)pthread_mutex_lock(&w->lock);
 	w->failed = w->failed || rc != 0;
 	w->stats.zero += n;
 	(void)pthread_mutex_unlock(&w->lock);

@@ -401,6 +401,59 @@ many_writers_share_commits(void **state)
 	vault_free(&v);
 }
 
+static uint64_t
+waiting(struct vault *v)
+{
+	const struct pending *p;
+	uint64_t n = 0;
+
+	(void)pthread_mutex_lock(&v->s->log_lock);
+	for (p = v->s->pending; p != NULL; p = p->next)
+		n += p->map == NULL ? 1u : 1000u;
+	(void)pthread_mutex_unlock(&v->s->log_lock);
+	return n;
+}
+
+/* Neither many small chunks, with segments that are sealed before much is in them, nor maps of what
+ * is known already, nor zeros pile up in memory. */
+static void
+what_waits_for_the_commit_is_bounded(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 9000);
+	struct commit_opts o = {0};
+	struct lc_err e = LC_ERR_INIT;
+	struct writer *w;
+	struct vault v;
+	unsigned vm;
+	uint64_t k;
+	char name[16];
+
+	(void)state;
+	vault_make(&v, true);
+	v.segment_bytes = 50000;
+	vault_open(&v);
+	v.s->flush_bytes = 700000;
+	for (vm = 0; vm < 2; vm++) { /* the second one has only what the first one has */
+		(void)snprintf(name, sizeof name, "web%02u", vm);
+		w = vault_begin(v.s, name, &d, 1, &e);
+		assert_non_null(w);
+		for (k = 0; k < 9000; k++) {
+			d.codes[k] = 11 + 5 * (k % 600);
+			must(vault_put(w, 0, &d, k, &e), &e);
+			if (k % 100 == 0)
+				assert_in_range(waiting(&v), 0, 4600);
+		}
+		must(writer_commit(w, &o, NULL, &e), &e);
+	}
+	w = vault_begin(v.s, "web00", &d, 1, &e);
+	assert_non_null(w);
+	must(writer_zeros(w, 0, 0, 9000, &e), &e);
+	assert_in_range(waiting(&v), 0, 4600);
+	must(writer_commit(w, &o, NULL, &e), &e);
+	vault_disk_free(&d);
+	vault_free(&v);
+}
+
 static void
 drop_in_any_order_keeps_the_rest(void **state)
 {
@@ -1538,6 +1591,7 @@ main(void)
 	    cmocka_unit_test(what_can_not_be_is_refused),
 	    cmocka_unit_test(a_commit_on_a_base_that_is_gone_conflicts),
 	    cmocka_unit_test(many_writers_share_commits),
+	    cmocka_unit_test(what_waits_for_the_commit_is_bounded),
 	    cmocka_unit_test(drop_in_any_order_keeps_the_rest),
 	    cmocka_unit_test(rows_of_a_disk_that_is_gone_do_not_stay),
 	    cmocka_unit_test(a_second_owner_is_told_who_is_first),
