@@ -49,15 +49,20 @@ vm_name(char dst[16], unsigned vm)
 
 static FILE *journal;
 
+void (*workload_on_note)(const char *line);
+
 static void
 note(const char *what, unsigned vm, unsigned step, const uint8_t *id)
 {
-	char hex[33] = "-";
+	char hex[33] = "-", line[80];
 
 	if (id != NULL)
 		(void)lc_hex(hex, id, 16);
-	(void)fprintf(journal, "%s %u %u %s\n", what, vm, step, hex);
+	(void)snprintf(line, sizeof line, "%s %u %u %s", what, vm, step, hex);
+	(void)fprintf(journal, "%s\n", line);
 	(void)fflush(journal);
+	if (workload_on_note != NULL)
+		workload_on_note(line);
 }
 
 static void

@@ -25,6 +25,9 @@ struct vault_disk workload_disk(unsigned vm, unsigned step);
  */
 int workload_main(int argc, char **argv);
 
+/** Called by the child with each line of its journal, or NULL. */
+extern void (*workload_on_note)(const char *line);
+
 /** workload_start(v, mode, from, steps, failpoint, log): run the child; failpoint and log may be
  * NULL. */
 int workload_start(const struct vault *v, const char *mode, unsigned from, unsigned steps,
