@@ -184,6 +184,7 @@ take_folded(struct folding *fd, struct point *p)
 {
 	if (!fd->have_folded || memcmp(fd->folded.point, p->id, 16) != 0)
 		return;
+	p->flags &= ~(uint32_t)POINT_FORK; /* its rows are all there */
 	memcpy(p->base, fd->folded.base, 16);
 	p->changed = fd->folded.rows;
 	memcpy(p->rows_sum.v, fd->folded.sum, sizeof p->rows_sum.v);
@@ -195,7 +196,7 @@ fold_point(struct folding *fd, struct lc_span body, struct lc_err *e)
 	struct catalog *c = fd->f->catalog;
 	struct catalog_point cp = {0};
 	struct lc_span sealed;
-	uint32_t base_flags = 0, flags;
+	uint32_t base_flags = 0, flags, own_flags = 0;
 	struct set_sum sum;
 	uint64_t rows;
 	struct point *p = lc_alloc(sizeof *p);
@@ -204,8 +205,10 @@ fold_point(struct folding *fd, struct lc_span body, struct lc_err *e)
 	if (p == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "point: out of memory");
 	rc = point_decode(body, p, &sealed, e);
-	if (rc == 0)
+	if (rc == 0) {
+		own_flags = p->flags; /* the header is bound to them */
 		take_folded(fd, p);
+	}
 	fd->have_folded = false;
 	if (rc == 0 && catalog_point(c, p->id, flags_of, &flags, NULL) == 0)
 		rc = lc_fail(e, LC_ECORRUPT, 0, "a restore point for the second time");
@@ -216,7 +219,7 @@ fold_point(struct folding *fd, struct lc_span body, struct lc_err *e)
 		memcpy(cp.id, p->id, 16);
 		memcpy(cp.line, p->line, 16);
 		cp.order = fd->order;
-		cp.flags = p->flags | (base_flags & POINT_MAP_DAMAGED);
+		cp.flags = own_flags | (base_flags & POINT_MAP_DAMAGED);
 		if (rows != p->changed || memcmp(&sum, &p->rows_sum, sizeof sum) != 0)
 			cp.flags |= POINT_MAP_DAMAGED;
 		cp.rows = rows;

@@ -78,8 +78,9 @@ struct store_opts {
 int store_open(const struct store_opts *opts, struct store **out, struct lc_err *e);
 /** store_close(s): a writer's open segment stays open for the next one. */
 void store_close(struct store *s);
-/** store_dir(s), store_tag(s): folder; 16 hex digits of the store's id. */
+/** store_dir(s), store_id(s), store_tag(s): folder; 16 bytes; the first 8 of them in hex. */
 const char *store_dir(const struct store *s);
+const uint8_t *store_id(const struct store *s);
 const char *store_tag(const struct store *s);
 /** store_has_key(s): whether names and contents can be read. */
 bool store_has_key(const struct store *s);

@@ -544,6 +544,12 @@ store_dir(const struct store *s)
 	return s->dir;
 }
 
+const uint8_t *
+store_id(const struct store *s)
+{
+	return s->id;
+}
+
 const char *
 store_tag(const struct store *s)
 {

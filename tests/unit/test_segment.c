@@ -13,7 +13,7 @@
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
-static const uint8_t store_id[16] = "a store", domain[16] = "a domain";
+static const uint8_t this_store[16] = "a store", domain[16] = "a domain";
 static const uint8_t keys[] = "keys";
 
 struct folder {          /* of segments, without a store around it */
@@ -71,7 +71,7 @@ seeing(struct seen *x)
 static void
 folder_open(struct folder *f)
 {
-	assert_int_equal(segments_open(f->dir, store_id, domain, &f->s, NULL), 0);
+	assert_int_equal(segments_open(f->dir, this_store, domain, &f->s, NULL), 0);
 }
 
 static void
@@ -649,7 +649,7 @@ a_newer_segment_is_left_alone(void **state)
 	small_log(&f, off);
 	seg = info(&f, 0);
 	segment_header_encode(&(struct segment_header){.no = 1, .first_seq = 1}, h);
-	memcpy(h + 16, store_id, 16);
+	memcpy(h + 16, this_store, 16);
 	lc_put16(h + 8, 2);
 	lc_put64(h + 120, XXH3_64bits(h, 120));
 	poke(&f, &seg, 0, h, sizeof h);

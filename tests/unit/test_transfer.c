@@ -339,6 +339,45 @@ seeds_stay_at_home(void **state)
 	free_two(&t);
 }
 
+/* A line that left another one: each arrives, and goes on by itself. */
+static void
+forks_arrive(void **state)
+{
+	struct vault_disk d[4];
+	struct commit_opts o = {.source_ns = 9};
+	struct lc_err e = LC_ERR_INIT;
+	struct point p[4];
+	struct writer *w;
+	struct two t;
+	size_t i, k;
+
+	(void)state;
+	make_two(&t);
+	for (i = 0; i < 3; i++) {
+		d[i] = i == 0 ? vault_disk("vda", 8) : vault_disk_copy(&d[i - 1]);
+		d[i].codes[i] = 40 + i;
+		p[i] = backup(&t, "db", &d[i], 1);
+	}
+	d[3] = vault_disk_copy(&d[1]);
+	d[3].codes[7] = 77;
+	w = vault_fork(t.v.s, "db", p[1].id, &d[3], 1, &e);
+	assert_non_null(w);
+	for (k = 0; k < 8; k++)
+		must(vault_put(w, 0, &d[3], k, &e), &e);
+	must(writer_commit(w, &o, &p[3], &e), &e);
+	assert_int_equal(sync_all(&t), 4);
+	for (i = 0; i < 4; i++)
+		taker_has(&t, &p[i], &d[i], 1);
+	must(store_drop(t.to, p[1].id, &e), &e);
+	rebuild_taker(&t);
+	taker_has(&t, &p[0], &d[0], 1);
+	taker_has(&t, &p[2], &d[2], 1);
+	taker_has(&t, &p[3], &d[3], 1);
+	for (i = 0; i < 4; i++)
+		vault_disk_free(&d[i]);
+	free_two(&t);
+}
+
 static struct outgoing *
 next_of(struct two *t, const struct point *p)
 {
@@ -536,6 +575,7 @@ main(void)
 	    cmocka_unit_test(many_rows_arrive),
 	    cmocka_unit_test(drops_at_the_giver_do_no_harm),
 	    cmocka_unit_test(seeds_stay_at_home),
+	    cmocka_unit_test(forks_arrive),
 	    cmocka_unit_test(what_is_not_whole_is_refused),
 	    cmocka_unit_test(a_chunk_that_is_none_is_refused),
 	    cmocka_unit_test(a_giver_that_is_behind_is_told),
