@@ -30,7 +30,7 @@ only() {
 [ -e "$build/store/libbase.a" ] || complain "store/libbase.a is not built"
 
 loop='uv_|nbd_'
-for lib in store/libbase.a store/libstore.a replicator/libwire.a nbdkit-locum-plugin.so; do
+for lib in store/libbase.a store/libstore.a replicator/libchannel.a nbdkit-locum-plugin.so; do
 	refuse $lib "$loop" "synchronous code may not know the event loop or NBD"
 done
 refuse store/libbase.a 'sqlite3_|ZSTD_|crypto_|sodium_|XXH|rs_|json_' "base is libc only"
@@ -38,5 +38,5 @@ only store/libstore.a 'sqlite3_' 'catalog.*' "only the catalog knows sqlite"
 only store/libstore.a 'ZSTD_' 'seal|delta' "only seal knows zstd"
 only store/libstore.a 'crypto_|sodium_|randombytes' 'seal|keyring|recovery' "only seal and the keyring know libsodium"
 only store/libstore.a 'rs_' 'delta' "only delta knows librsync"
-only replicator/libwire.a 'crypto_|sodium_|randombytes' 'noise' "only noise knows libsodium"
+only replicator/libchannel.a 'crypto_|randombytes' 'noise' "only noise knows cryptography"
 verdict
