@@ -2,6 +2,7 @@
  * locum: the table of verbs.  Each room supplies its own.
  */
 #include "agent/verbs.h"
+#include "replicator/verbs.h"
 #include "restore/verbs.h"
 #include "store/base/cli.h"
 #include "store/verbs.h"
@@ -9,12 +10,31 @@
 #define GROUP(title) (&(const struct cli_verb){.summary = (title)})
 
 static const struct cli_verb *const verbs[] = {
-    GROUP("Running VMs"), &verb_backup,      &verb_vm_list,
-    &verb_vm_start,       &verb_vm_stop,     GROUP("Restore points"),
-    &verb_points,         &verb_boot,        &verb_restore,
-    &verb_verify,         &verb_drop,        GROUP("Stores and keys"),
-    &verb_store_init,     &verb_store_stats, &verb_store_rebuild,
-    &verb_scrub,          &verb_key,         &verb_key_check,
+    GROUP("Running VMs"),
+    &verb_backup,
+    &verb_vm_list,
+    &verb_vm_start,
+    &verb_vm_stop,
+    GROUP("Restore points"),
+    &verb_points,
+    &verb_boot,
+    &verb_restore,
+    &verb_verify,
+    &verb_drop,
+    GROUP("Another site"),
+    &verb_pair,
+    &verb_copy,
+    &verb_replica,
+    &verb_token,
+    &verb_replica_hosts,
+    &verb_replica_revoke,
+    GROUP("Stores and keys"),
+    &verb_store_init,
+    &verb_store_stats,
+    &verb_store_rebuild,
+    &verb_scrub,
+    &verb_key,
+    &verb_key_check,
 };
 
 int

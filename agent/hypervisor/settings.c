@@ -15,11 +15,21 @@
 #define MIB (UINT64_C(1) << 20)
 #define TIB (UINT64_C(1) << 40)
 #define PLUGIN_FILE "nbdkit-locum-plugin.so"
+#define RPO_MAX_MS (UINT64_C(7) * 24 * 3600 * 1000)
 #define FIELDS_MAX 16 /* words in a `disk` or `nic` line */
 
 /* ---- section [locum] ---- */
 
-enum kind { KIND_PATH = 1, KIND_PROGRAM, KIND_ACCEL, KIND_SIZE, KIND_COUNT, KIND_LEVEL, KIND_MS };
+enum kind {
+	KIND_PATH = 1,
+	KIND_PROGRAM,
+	KIND_ADDRESS,
+	KIND_ACCEL,
+	KIND_SIZE,
+	KIND_COUNT,
+	KIND_LEVEL,
+	KIND_MS
+};
 
 /* Row i of host_rules says how key i of host_keys is read.  The defaults go through the same
  * parser as the file. */
@@ -40,6 +50,9 @@ static const struct settings_key host_keys[] = {
     {"connect_timeout", "5s"},
     {"command_timeout", "10s"},
     {"copy_timeout", "5s"},
+    {"rpo", "1m"},
+    {"replica_dir", "/var/lib/locum/replica"},
+    {"listen", "*:7227"},
 };
 #define NHOST (sizeof host_keys / sizeof host_keys[0])
 
@@ -64,6 +77,9 @@ static const struct {
     {KIND_MS, offsetof(struct settings, connect_timeout_ms), 10, 600000},
     {KIND_MS, offsetof(struct settings, command_timeout_ms), 10, 600000},
     {KIND_MS, offsetof(struct settings, copy_timeout_ms), 1000, 600000},
+    {KIND_MS, offsetof(struct settings, rpo_ms), 1000, RPO_MAX_MS},
+    {KIND_PATH, offsetof(struct settings, replica_dir), 0, 0},
+    {KIND_ADDRESS, offsetof(struct settings, listen), 0, 0},
 };
 
 static int
@@ -157,6 +173,12 @@ set_host(struct settings *s, size_t i, const char *value, struct lc_err *e)
 		if (value[0] == '\0' || value[0] == '-')
 			return lc_fail(e, LC_EINVAL, 0, "%s: '%s' is no program", name, value);
 		return set_text((char **)(void *)field, value, e);
+	case KIND_ADDRESS:
+		if (value[0] == '\0' || !only_from(value, "*.:[]-_%"))
+			return lc_fail(e, LC_EINVAL, 0,
+			               "%s: '%s' is no address such as 192.0.2.7:7227 or *:7227",
+			               name, value);
+		return set_text((char **)(void *)field, value, e);
 	case KIND_ACCEL:
 		if (value[0] == '\0' || !only_from(value, ":"))
 			return lc_fail(e, LC_EINVAL, 0,
@@ -176,15 +198,17 @@ set_host(struct settings *s, size_t i, const char *value, struct lc_err *e)
 /* ---- sections [vm NAME] ---- */
 
 static const struct settings_key vm_keys[] = {
-    {"qmp", ""},           {"exclude", ""}, {"machine", "q35"}, {"cpu", "max"}, {"cpus", "1"},
-    {"memory", "512 MiB"}, {"uuid", ""},    {"clock", "utc"},   {"append", ""}, {"firmware", ""},
-    {"nvram", ""},         {"kernel", ""},  {"initrd", ""},     {"disk", ""},   {"nic", ""},
+    {"qmp", ""},      {"exclude", ""}, {"rpo", ""},           {"machine", "q35"},
+    {"cpu", "max"},   {"cpus", "1"},   {"memory", "512 MiB"}, {"uuid", ""},
+    {"clock", "utc"}, {"append", ""},  {"firmware", ""},      {"nvram", ""},
+    {"kernel", ""},   {"initrd", ""},  {"disk", ""},          {"nic", ""},
 };
 #define NVM (sizeof vm_keys / sizeof vm_keys[0])
 
 enum vm_key {
 	VM_QMP,
 	VM_EXCLUDE,
+	VM_RPO,
 	VM_MACHINE,
 	VM_CPU,
 	VM_CPUS,
@@ -301,6 +325,21 @@ add_exclude(struct settings_vm *vm, const char *value, struct lc_err *e)
 	return 0;
 }
 
+/* 0: the agent leaves this VM alone. */
+static int
+set_rpo(struct settings_vm *vm, const char *value, struct lc_err *e)
+{
+	int64_t ns;
+
+	if (!clock_parse_duration(value, &ns) || (ns != 0 && ns < LC_NS_PER_S) ||
+	    ns / LC_NS_PER_MS > (int64_t)RPO_MAX_MS)
+		return lc_fail(e, LC_EINVAL, 0, "rpo: '%s' is no time such as 5s or 15m (0: never)",
+		               value);
+	vm->rpo_ms = ns / LC_NS_PER_MS;
+	vm->rpo_set = true;
+	return 0;
+}
+
 static int
 set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err *e)
 {
@@ -315,6 +354,8 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 	}
 	if (key == VM_EXCLUDE)
 		return add_exclude(vm, value, e);
+	if (key == VM_RPO)
+		return set_rpo(vm, value, e);
 	if (vm->def == NULL) {
 		vm->def = definition_new();
 		if (vm->def == NULL)
@@ -341,6 +382,7 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 		return set_device(vm->def, "nic", nic_columns, 2, value, e);
 	case VM_QMP:
 	case VM_EXCLUDE:
+	case VM_RPO:
 		break;
 	}
 	return lc_fail(e, LC_EINVAL, 0, "%s: no rule", name);
@@ -622,7 +664,7 @@ settings_done(struct settings *s)
 		char **field = (char **)(void *)((uint8_t *)s + host_rules[i].offset);
 
 		if (host_rules[i].kind == KIND_PATH || host_rules[i].kind == KIND_PROGRAM ||
-		    host_rules[i].kind == KIND_ACCEL)
+		    host_rules[i].kind == KIND_ACCEL || host_rules[i].kind == KIND_ADDRESS)
 			lc_free(*field);
 	}
 	for (i = 0; i < s->nvms; i++) {

@@ -13,6 +13,7 @@
 #ifndef LOCUM_SETTINGS_H
 #define LOCUM_SETTINGS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,8 @@ struct settings_vm {
 	char *qmp;       /* monitor socket of a VM that somebody else runs, or NULL */
 	char **excludes; /* disks left out, excludes[nexcludes] */
 	size_t nexcludes;
+	bool rpo_set;           /* else the host's holds */
+	int64_t rpo_ms;         /* 0: the agent leaves it alone */
 	struct definition *def; /* what it is, or NULL where no key says so */
 	unsigned line;          /* of its section's first key, for messages */
 };
@@ -52,6 +55,9 @@ struct settings {     /* all pointers owned; free with settings_done() */
 	int64_t connect_timeout_ms;
 	int64_t command_timeout_ms;
 	int64_t copy_timeout_ms;
+	int64_t rpo_ms;          /* how old the newest restore point may get */
+	char *replica_dir;       /* what `locum replica` keeps */
+	char *listen;            /* where it listens */
 	struct settings_vm *vms; /* in file order */
 	size_t nvms;
 };

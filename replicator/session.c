@@ -1,0 +1,648 @@
+#include <assert.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+#include "replicator/message.h"
+#include "replicator/session.h"
+#include "store/base/bytes.h"
+#include "store/base/clock.h"
+#include "store/base/workers.h"
+
+#define READ_BYTES 65536u
+#define WRITE_BYTES (256u << 10)
+#define INPUT_MAX (4u << 20) /* bytes of messages that wait for the role; then we stop reading */
+#define TICK_MS 500
+#define LINGER_MS 3000
+#define KEEPALIVE_S 20
+
+enum session_state {
+	SESSION_CONNECTING = 0,
+	SESSION_HANDSHAKE,
+	SESSION_OPEN,
+	SESSION_LINGERING,
+	SESSION_CLOSED,
+};
+
+struct packet {
+	STAILQ_ENTRY(packet) entry;
+	uint16_t type;
+	struct lc_buf body;
+};
+STAILQ_HEAD(packet_list, packet);
+
+struct session {
+	struct work work; /* first: the worker gets this */
+	struct uv_loop_s *loop;
+	struct workers *workers;
+	const struct session_role *role;
+	void *arg;
+	enum session_state state;
+	struct channel *channel;
+	uv_tcp_t tcp;
+	uv_timer_t timer;
+	uv_async_t wake; /* the worker is done */
+	uv_connect_t connect;
+	uv_write_t write;
+	unsigned handles; /* that are not closed yet */
+	char peer[64];
+	bool reading, writing;
+	int64_t since_ns, heard_ns; /* state began; the last byte came */
+	bool pinged;
+	struct session_stats stats;
+	struct lc_err err; /* why it ends */
+	uint8_t *read_buf, *write_buf;
+
+	bool peer_closed; /* in order: what it said before is worked on, then it is over */
+	bool busy;        /* a worker has the session, or is about to; loop thread's */
+	bool poked;
+	pthread_mutex_t lock; /* what follows */
+	struct packet_list in, out;
+	size_t in_bytes;
+	bool done; /* the worker is */
+	struct lc_err work_err;
+};
+
+static void fail(struct session *s, const struct lc_err *why, bool linger);
+static void pump(struct session *s);
+
+/* ---- packets ---- */
+
+static struct packet *
+packet_new(uint16_t type, const struct lc_span *spans, size_t n)
+{
+	struct packet *p = lc_alloc(sizeof *p);
+	size_t i;
+
+	if (p == NULL)
+		return NULL;
+	p->type = type;
+	for (i = 0; i < n; i++) {
+		if (lc_buf_append(&p->body, spans[i].p, spans[i].n) != 0) {
+			lc_buf_free(&p->body);
+			lc_free(p);
+			return NULL;
+		}
+	}
+	return p;
+}
+
+static void
+packet_free(struct packet *p)
+{
+	lc_buf_free(&p->body);
+	lc_free(p);
+}
+
+static void
+free_packets(struct packet_list *list)
+{
+	struct packet *p;
+
+	while ((p = STAILQ_FIRST(list)) != NULL) {
+		STAILQ_REMOVE_HEAD(list, entry);
+		packet_free(p);
+	}
+}
+
+/* ---- the worker's part ---- */
+
+static struct packet *
+next_input(struct session *s)
+{
+	struct packet *p;
+
+	(void)pthread_mutex_lock(&s->lock);
+	p = STAILQ_FIRST(&s->in);
+	if (p != NULL) {
+		STAILQ_REMOVE_HEAD(&s->in, entry);
+		s->in_bytes -= p->body.n;
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	return p;
+}
+
+static void
+work(struct work *w, unsigned worker)
+{
+	struct session *s = (struct session *)(void *)w;
+	struct lc_err err = LC_ERR_INIT;
+	struct packet *p;
+	size_t bytes = 0;
+	int rc = 0;
+
+	(void)worker;
+	while (rc == 0 && bytes < INPUT_MAX && (p = next_input(s)) != NULL) {
+		bytes += p->body.n + 1;
+		rc = s->role->message(s->arg, p->type, (struct lc_span){p->body.p, p->body.n},
+		                      &err);
+		packet_free(p);
+	}
+	rc = rc != 0 ? rc : s->role->settle(s->arg, &err);
+	(void)pthread_mutex_lock(&s->lock);
+	s->work_err = err;
+	s->done = true;
+	(void)pthread_mutex_unlock(&s->lock);
+	(void)uv_async_send(&s->wake);
+}
+
+int
+session_emit(struct session *s, uint16_t type, const struct lc_span *spans, size_t n,
+             struct lc_err *e)
+{
+	struct packet *p = packet_new(type, spans, n);
+
+	if (p == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	(void)pthread_mutex_lock(&s->lock);
+	STAILQ_INSERT_TAIL(&s->out, p, entry);
+	(void)pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
+/* ---- the loop's part ---- */
+
+static void
+on_closed(uv_handle_t *h)
+{
+	struct session *s = h->data;
+
+	if (--s->handles > 0)
+		return;
+	channel_free(s->channel);
+	free_packets(&s->in);
+	free_packets(&s->out);
+	(void)pthread_mutex_destroy(&s->lock);
+	s->role->ended(s->arg, &s->err);
+	lc_free(s->read_buf);
+	lc_free(s->write_buf);
+	lc_free(s);
+}
+
+/* The worker must have let go first: the role is its too. */
+static void
+close_now(struct session *s)
+{
+	if (s->state == SESSION_CLOSED || s->busy)
+		return;
+	s->state = SESSION_CLOSED;
+	uv_close((uv_handle_t *)&s->tcp, on_closed);
+	uv_close((uv_handle_t *)&s->timer, on_closed);
+	uv_close((uv_handle_t *)&s->wake, on_closed);
+}
+
+static void
+set_state(struct session *s, enum session_state state)
+{
+	s->state = state;
+	s->since_ns = clock_mono_ns();
+}
+
+static void
+fail(struct session *s, const struct lc_err *why, bool linger)
+{
+	struct lc_err ignored = LC_ERR_INIT;
+	bool open = s->state == SESSION_OPEN;
+
+	if (s->state == SESSION_CLOSED)
+		return;
+	if (s->err.code == LC_OK && why != NULL && s->state != SESSION_LINGERING)
+		s->err = *why;
+	if (s->state != SESSION_LINGERING)
+		set_state(s, SESSION_LINGERING);
+	if (linger && open && channel_close(s->channel, &ignored) == 0)
+		pump(s);
+	else if (!s->writing || !linger)
+		close_now(s);
+}
+
+static void
+fail_uv(struct session *s, int urc, const char *what)
+{
+	struct lc_err err = LC_ERR_INIT;
+
+	(void)lc_fail(&err, LC_EPEER, 0, "%s: %s", what, uv_strerror(urc));
+	/* Who has said that it closes need not take what we still have to say. */
+	fail(s, s->peer_closed ? NULL : &err, false);
+}
+
+/* Give the role what waits for it. */
+static void
+kick(struct session *s)
+{
+	bool waits;
+
+	(void)pthread_mutex_lock(&s->lock);
+	waits = !STAILQ_EMPTY(&s->in);
+	(void)pthread_mutex_unlock(&s->lock);
+	if (s->busy || s->state != SESSION_OPEN || (!waits && !s->poked))
+		return;
+	s->busy = true;
+	s->poked = false;
+	s->work.run = work;
+	workers_submit(s->workers, &s->work);
+}
+
+static void
+end_if_idle(struct session *s)
+{
+	if (s->peer_closed && !s->busy && s->state == SESSION_OPEN)
+		fail(s, NULL, true);
+}
+
+static void
+on_written(uv_write_t *w, int status)
+{
+	struct session *s = w->data;
+
+	s->writing = false;
+	if (status != 0 && status != UV_ECANCELED && s->state != SESSION_CLOSED)
+		fail_uv(s, status, "sending");
+	else if (s->state != SESSION_CLOSED)
+		pump(s);
+}
+
+/* Write what the channel has to give. */
+static void
+pump(struct session *s)
+{
+	struct lc_err err = LC_ERR_INIT;
+	size_t n = 0;
+	uv_buf_t buf;
+	int urc;
+
+	if (s->writing || s->state == SESSION_CLOSED || s->state == SESSION_CONNECTING)
+		return;
+	if (channel_pull(s->channel, s->write_buf, WRITE_BYTES, &n, &err) != 0)
+		n = 0;
+	if (n == 0) {
+		if (s->state == SESSION_LINGERING)
+			close_now(s);
+		return;
+	}
+	buf = uv_buf_init((char *)s->write_buf, (unsigned)n);
+	s->write.data = s;
+	s->stats.sent += n;
+	urc = uv_write(&s->write, (uv_stream_t *)&s->tcp, &buf, 1, on_written);
+	if (urc != 0)
+		fail_uv(s, urc, "sending");
+	else
+		s->writing = true;
+}
+
+static int
+send_number(struct session *s, uint16_t type, uint64_t number)
+{
+	uint8_t body[8];
+	struct lc_span span = {body, sizeof body};
+
+	lc_put64(body, number);
+	return channel_send(s->channel, type, &span, 1, NULL);
+}
+
+static int
+on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	struct session *s = arg;
+	struct packet *p;
+	uint64_t number;
+
+	if (type == MESSAGE_PONG)
+		return message_get_number(body, type, &number, e);
+	if (type == MESSAGE_PING) {
+		int rc = message_get_number(body, type, &number, e);
+
+		return rc != 0 ? rc : send_number(s, MESSAGE_PONG, number);
+	}
+	p = packet_new(type, &body, 1);
+	if (p == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	(void)pthread_mutex_lock(&s->lock);
+	STAILQ_INSERT_TAIL(&s->in, p, entry);
+	s->in_bytes += p->body.n;
+	(void)pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
+/* Move what the role emitted to the channel. */
+static int
+send_emitted(struct session *s, struct lc_err *e)
+{
+	struct packet_list list = STAILQ_HEAD_INITIALIZER(list);
+	struct packet *p;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&s->lock);
+	STAILQ_CONCAT(&list, &s->out);
+	(void)pthread_mutex_unlock(&s->lock);
+	while (rc == 0 && (p = STAILQ_FIRST(&list)) != NULL) {
+		struct lc_span span = {p->body.p, p->body.n};
+
+		STAILQ_REMOVE_HEAD(&list, entry);
+		rc = channel_send(s->channel, p->type, &span, 1, e);
+		packet_free(p);
+	}
+	free_packets(&list);
+	return rc;
+}
+
+static int
+on_opened(void *arg, const uint8_t *peer, struct lc_err *e)
+{
+	struct session *s = arg;
+	int rc = s->role->opened(s->arg, peer, e);
+
+	if (rc != 0)
+		return rc;
+	set_state(s, SESSION_OPEN);
+	return send_emitted(s, e);
+}
+
+static void
+on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
+{
+	struct session *s = h->data;
+
+	(void)suggested;
+	*buf = uv_buf_init((char *)s->read_buf, READ_BYTES);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
+
+/* Read on as long as the role keeps up. */
+static void
+set_reading(struct session *s)
+{
+	bool want, open = s->state == SESSION_HANDSHAKE || s->state == SESSION_OPEN;
+
+	(void)pthread_mutex_lock(&s->lock);
+	want = open && !s->peer_closed && s->in_bytes < INPUT_MAX;
+	(void)pthread_mutex_unlock(&s->lock);
+	if (want == s->reading)
+		return;
+	s->reading = want;
+	if (want) {
+		s->heard_ns = clock_mono_ns();
+		(void)uv_read_start((uv_stream_t *)&s->tcp, on_alloc, on_read);
+	} else {
+		(void)uv_read_stop((uv_stream_t *)&s->tcp);
+	}
+}
+
+static void
+on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	struct session *s = stream->data;
+	const struct channel_events events = {.arg = s, .opened = on_opened, .message = on_message};
+	struct lc_err err = LC_ERR_INIT;
+	int rc = 0;
+
+	if (n == 0 || s->state == SESSION_CLOSED)
+		return;
+	if (n == UV_EOF && channel_eof(s->channel, &err) == 0) {
+		s->reading = false;
+		(void)uv_read_stop(stream);
+		return; /* CLOSE came before, and is seen to */
+	}
+	if (n == UV_EOF) {
+		fail(s, &err, false);
+		return;
+	}
+	if (n < 0) {
+		fail_uv(s, (int)n, "receiving");
+		return;
+	}
+	s->stats.received += (uint64_t)n;
+	s->heard_ns = clock_mono_ns();
+	s->pinged = false;
+	rc = channel_feed(s->channel, (const uint8_t *)buf->base, (size_t)n, &events, &err);
+	kick(s);
+	if (rc != 0) {
+		fail(s, &err, false);
+		return;
+	}
+	pump(s);
+	s->peer_closed = channel_ended(s->channel);
+	end_if_idle(s);
+	set_reading(s);
+}
+
+static void
+on_wake(uv_async_t *a)
+{
+	struct session *s = a->data;
+	struct lc_err err = LC_ERR_INIT, work_err;
+	bool done;
+	int rc;
+
+	(void)pthread_mutex_lock(&s->lock);
+	done = s->done;
+	work_err = s->work_err;
+	s->done = false;
+	(void)pthread_mutex_unlock(&s->lock);
+	if (!done)
+		return;
+	s->busy = false;
+	if (s->state == SESSION_LINGERING) {
+		(void)send_emitted(s, &err);
+		if (!s->writing)
+			close_now(s);
+		return;
+	}
+	rc = send_emitted(s, &err);
+	if (rc == 0 && work_err.code != LC_OK) {
+		rc = work_err.code;
+		err = work_err;
+	}
+	if (rc != 0) {
+		fail(s, &err, true);
+		return;
+	}
+	pump(s);
+	if (s->role->settled != NULL)
+		s->role->settled(s->arg);
+	set_reading(s);
+	kick(s);
+	end_if_idle(s);
+}
+
+static void
+on_tick(uv_timer_t *t)
+{
+	struct session *s = t->data;
+	int64_t now = clock_mono_ns(), age = (now - s->since_ns) / LC_NS_PER_MS;
+	int64_t silence = (now - s->heard_ns) / LC_NS_PER_MS;
+	struct lc_err err = LC_ERR_INIT;
+
+	switch (s->state) {
+	case SESSION_CONNECTING:
+	case SESSION_HANDSHAKE:
+		if (age < SESSION_CONNECT_MS)
+			return;
+		(void)lc_fail(&err, LC_ETIMEDOUT, 0, "no answer within %d s",
+		              SESSION_CONNECT_MS / 1000);
+		fail(s, &err, false);
+		return;
+	case SESSION_OPEN:
+		if (!s->reading)
+			return;
+		if (silence >= SESSION_DEAD_MS) {
+			(void)lc_fail(&err, LC_ETIMEDOUT, 0, "no sign of life for %d s",
+			              SESSION_DEAD_MS / 1000);
+			fail(s, &err, false);
+		} else if (silence >= SESSION_PING_MS && !s->pinged) {
+			s->pinged = send_number(s, MESSAGE_PING, (uint64_t)now) == 0;
+			pump(s);
+		}
+		return;
+	case SESSION_LINGERING:
+		if (age >= LINGER_MS)
+			close_now(s);
+		return;
+	case SESSION_CLOSED:
+		return;
+	}
+}
+
+static void
+connected(struct session *s)
+{
+	struct sockaddr_storage a;
+	int n = sizeof a;
+	char ip[48] = "?";
+
+	if (uv_tcp_getpeername(&s->tcp, (struct sockaddr *)&a, &n) == 0) {
+		const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)&a;
+		const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)&a;
+
+		if (a.ss_family == AF_INET6)
+			(void)uv_ip6_name(v6, ip, sizeof ip);
+		else
+			(void)uv_ip4_name(v4, ip, sizeof ip);
+		(void)snprintf(s->peer, sizeof s->peer,
+		               a.ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", ip,
+		               ntohs(a.ss_family == AF_INET6 ? v6->sin6_port : v4->sin_port));
+	}
+	(void)uv_tcp_nodelay(&s->tcp, 1);
+	(void)uv_tcp_keepalive(&s->tcp, 1, KEEPALIVE_S);
+	set_state(s, SESSION_HANDSHAKE);
+	set_reading(s);
+	pump(s);
+}
+
+static void
+on_connect(uv_connect_t *c, int status)
+{
+	struct session *s = c->data;
+
+	if (s->state != SESSION_CONNECTING)
+		return;
+	if (status != 0)
+		fail_uv(s, status, "connecting");
+	else
+		connected(s);
+}
+
+void
+session_connect(struct session *s, const struct sockaddr *to)
+{
+	int urc = uv_tcp_connect(&s->connect, &s->tcp, to, on_connect);
+
+	if (urc != 0)
+		fail_uv(s, urc, "connecting");
+}
+
+void
+session_accept(struct session *s, struct uv_stream_s *server)
+{
+	int urc = uv_accept(server, (uv_stream_t *)&s->tcp);
+
+	if (urc != 0)
+		fail_uv(s, urc, "accepting");
+	else
+		connected(s);
+}
+
+/* libuv writes without MSG_NOSIGNAL. */
+static void
+ignore_sigpipe(void)
+{
+	(void)signal(SIGPIPE, SIG_IGN); /* NOLINT(cert-err33-c) */
+}
+
+int
+session_new(const struct session_opts *o, struct session **out, struct lc_err *e)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct session *s = lc_alloc(sizeof *s);
+	int rc;
+
+	(void)pthread_once(&once, ignore_sigpipe);
+	if (s == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	s->read_buf = lc_alloc(READ_BYTES);
+	s->write_buf = lc_alloc(WRITE_BYTES);
+	rc = s->read_buf == NULL || s->write_buf == NULL
+	         ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	         : channel_new(o->secret, o->remote, &s->channel, e);
+	if (rc == 0 && uv_async_init(o->loop, &s->wake, on_wake) != 0) {
+		channel_free(s->channel);
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of descriptors");
+	}
+	if (rc != 0) {
+		lc_free(s->read_buf);
+		lc_free(s->write_buf);
+		lc_free(s);
+		return rc;
+	}
+	s->loop = o->loop;
+	s->workers = o->workers;
+	s->role = o->role;
+	s->arg = o->arg;
+	STAILQ_INIT(&s->in);
+	STAILQ_INIT(&s->out);
+	(void)pthread_mutex_init(&s->lock, NULL);
+	(void)uv_tcp_init(o->loop, &s->tcp);
+	(void)uv_timer_init(o->loop, &s->timer);
+	s->tcp.data = s->timer.data = s->wake.data = s->connect.data = s;
+	s->handles = 3;
+	set_state(s, SESSION_CONNECTING);
+	(void)uv_timer_start(&s->timer, on_tick, TICK_MS, TICK_MS);
+	*out = s;
+	return 0;
+}
+
+const char *
+session_peer_name(const struct session *s)
+{
+	return s->peer;
+}
+
+int64_t
+session_silence_ms(const struct session *s)
+{
+	return (clock_mono_ns() - s->heard_ns) / LC_NS_PER_MS;
+}
+
+void
+session_poke(struct session *s)
+{
+	s->poked = true;
+	kick(s);
+}
+
+void
+session_end(struct session *s, const struct lc_err *why)
+{
+	fail(s, why, true);
+}
+
+void
+session_stats(const struct session *s, struct session_stats *out)
+{
+	*out = s->stats;
+	out->queued = channel_queued(s->channel);
+}

@@ -1,0 +1,88 @@
+/**
+ * session: one connection to another site: a TCP stream, the secure channel on it, and the order in
+ * which messages are worked on.
+ *
+ * The loop thread reads, decrypts and writes.  What a message asks for may block in a store, so the
+ * role's calls are made on a worker: one at a time, in the order in which messages came, whichever
+ * thread does it.  A slow role holds up its own session only: its peer is not read any further.
+ *
+ *     CONNECTING ─► HANDSHAKE ─► OPEN ─► LINGERING (what is queued still goes out) ─► CLOSED
+ *
+ * A side from which nothing comes is asked for a sign of life, and given up if there is none.
+ */
+#ifndef LOCUM_SESSION_H
+#define LOCUM_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "replicator/channel.h"
+#include "store/base/errors.h"
+#include "store/base/memory.h"
+
+struct sockaddr;
+struct uv_loop_s;
+struct uv_stream_s;
+struct workers;
+struct session;
+
+#define SESSION_CONNECT_MS 10000 /* until the channel is open */
+#define SESSION_PING_MS 5000     /* of silence, then a PING */
+#define SESSION_DEAD_MS 20000    /* of silence, then the session is given up */
+
+/* What a session is for. */
+struct session_role {
+	/**
+	 * opened(arg, peer, e): loop thread; the other side has proved that it holds that key.  To
+	 * tell it something in answer, fail in message() instead: a failure here is not sent.
+	 */
+	int (*opened)(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e);
+	/** message(arg, type, body, e): on a worker. */
+	int (*message)(void *arg, uint16_t type, struct lc_span body, struct lc_err *e);
+	/** settle(arg, e): on a worker; no message waits any more, or session_poke() was called. */
+	int (*settle)(void *arg, struct lc_err *e);
+	/**
+	 * settled(arg): loop thread; a settle() is over and what it emitted is queued.  May be
+	 * NULL.
+	 */
+	void (*settled)(void *arg);
+	/** ended(arg, why): loop thread; the last call, the session is gone.  LC_OK: in order. */
+	void (*ended)(void *arg, const struct lc_err *why);
+};
+
+struct session_opts {
+	struct uv_loop_s *loop;
+	struct workers *workers;
+	const uint8_t *secret; /* our static key, copied */
+	const uint8_t *remote; /* the other side's public key (we connect), or NULL (we accept) */
+	const struct session_role *role;
+	void *arg;
+};
+
+/** session_new(o, out, e): then session_connect() or session_accept(); if that fails, ended() comes
+ * all the same.  From the first call on the process ignores SIGPIPE. */
+int session_new(const struct session_opts *o, struct session **out, struct lc_err *e);
+void session_connect(struct session *s, const struct sockaddr *to);
+void session_accept(struct session *s, struct uv_stream_s *server);
+/** session_peer_name(s): "192.0.2.7:4711", or "" before there is a connection. */
+const char *session_peer_name(const struct session *s);
+/** session_silence_ms(s): how long ago the last byte came. */
+int64_t session_silence_ms(const struct session *s);
+/**
+ * session_emit(s, type, spans, n, e):
+ * Send a message.  From message() and settle() (on the worker that is in them) or from opened().
+ */
+int session_emit(struct session *s, uint16_t type, const struct lc_span *spans, size_t n,
+                 struct lc_err *e);
+/** session_poke(s): have settle() called.  Loop thread. */
+void session_poke(struct session *s);
+/** session_end(s, why): finish: what is queued goes out first.  why may be NULL.  Loop thread. */
+void session_end(struct session *s, const struct lc_err *why);
+struct session_stats {
+	uint64_t received, sent; /* bytes */
+	uint64_t queued;         /* bytes to send */
+};
+void session_stats(const struct session *s, struct session_stats *out);
+
+#endif

@@ -1,0 +1,456 @@
+/*
+ *   WAITING ─► RESOLVING ─► CONNECTED (a session: connecting, handshake, HELLO, then the sender's)
+ *      ▲                        │
+ *      └────── it ended ────────┘   stopped: ─► (gone), when the session and the timer are
+ */
+#include <assert.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+#include "replicator/message.h"
+#include "replicator/session.h"
+#include "replicator/uplink.h"
+#include "store/base/bytes.h"
+#include "store/base/clock.h"
+
+#define RETRY_MIN_MS 500u
+#define RETRY_MAX_MS 30000u
+#define BYTE_WINDOW_MAX (64u << 20)
+
+enum uplink_state { UPLINK_WAITING = 0, UPLINK_RESOLVING, UPLINK_CONNECTED, UPLINK_STOPPED };
+
+struct event { /* what the sender told on a worker, for the loop */
+	STAILQ_ENTRY(event) entry;
+	bool committed; /* else failed */
+	struct transfer_point point;
+	struct lc_buf entry_bytes;
+	int64_t wall_ns;
+	uint8_t vm[16];
+	struct lc_err why;
+};
+STAILQ_HEAD(event_list, event);
+
+struct uplink {
+	struct uplink_opts o;
+	struct peer peer;
+	struct identity identity;
+	char host[64];
+	uint8_t secret[32];
+	uint8_t (*only)[16];
+	enum uplink_state state;
+	uv_timer_t timer;
+	uv_getaddrinfo_t resolve;
+	unsigned retry_ms;
+	struct session *session;
+	bool timer_closed, resolving;
+	void (*stopped)(void *arg);
+	void *arg;
+
+	/* The worker's while a session works; the loop looks under the lock. */
+	struct sender *sender;
+	pthread_mutex_t lock; /* what follows */
+	struct event_list events;
+	struct sender_stats stats;
+	bool welcome, told_up, idle, told_idle, wake;
+};
+
+static void connect_later(struct uplink *u);
+
+/* ---- on a worker ---- */
+
+static int
+emit(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_err *e)
+{
+	struct uplink *u = arg;
+
+	return session_emit(u->session, type, spans, n, e);
+}
+
+static void
+push_event(struct uplink *u, struct event *ev)
+{
+	(void)pthread_mutex_lock(&u->lock);
+	STAILQ_INSERT_TAIL(&u->events, ev, entry);
+	(void)pthread_mutex_unlock(&u->lock);
+}
+
+static void
+on_committed(void *arg, const struct transfer_point *p, int64_t wall_ns)
+{
+	struct event *ev = lc_alloc(sizeof *ev);
+
+	if (ev == NULL)
+		return; /* the next HEADS tells again */
+	ev->committed = true;
+	ev->point = *p;
+	ev->wall_ns = wall_ns;
+	(void)lc_buf_append(&ev->entry_bytes, p->entry.p, p->entry.n);
+	ev->point.entry = (struct lc_span){ev->entry_bytes.p, ev->entry_bytes.n};
+	ev->point.name = (struct lc_span){0};
+	push_event(arg, ev);
+}
+
+static void
+on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
+{
+	struct event *ev = lc_alloc(sizeof *ev);
+
+	if (ev == NULL)
+		return;
+	memcpy(ev->vm, vm, 16);
+	ev->why = *why;
+	push_event(arg, ev);
+}
+
+static int
+begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
+{
+	struct sender_events events = {
+	    .arg = u, .emit = emit, .committed = on_committed, .failed = on_failed};
+	struct welcome w;
+	size_t i;
+	int rc = message_get_welcome(body, &w, e);
+
+	if (rc == 0 && w.version != MESSAGE_VERSION)
+		rc = lc_fail(e, LC_EVERSION, 0,
+		             "the replica speaks version %u of the protocol, this host version %u",
+		             w.version, MESSAGE_VERSION);
+	if (rc == 0 && w.byte_window > BYTE_WINDOW_MAX)
+		w.byte_window = BYTE_WINDOW_MAX;
+	rc = rc != 0 ? rc : sender_new(u->o.store, w.byte_window, &events, &u->sender, e);
+	for (i = 0; rc == 0 && i < u->o.nonly; i++)
+		rc = sender_only(u->sender, u->only[i], e);
+	rc = rc != 0 ? rc : sender_start(u->sender, e);
+	(void)pthread_mutex_lock(&u->lock);
+	u->welcome = rc == 0;
+	(void)pthread_mutex_unlock(&u->lock);
+	return rc;
+}
+
+static int
+on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	struct uplink *u = arg;
+	struct refused m;
+
+	if (u->sender != NULL)
+		return sender_message(u->sender, type, body, e);
+	if (type == MESSAGE_WELCOME)
+		return begin_sending(u, body, e);
+	if (type == MESSAGE_REFUSED && message_get_refused(body, &m, e) == 0)
+		return refused_error(&m, e);
+	return lc_fail(e, LC_EPEER, 0, "%s before WELCOME", message_name(type));
+}
+
+static int
+on_settle(void *arg, struct lc_err *e)
+{
+	struct uplink *u = arg;
+	struct sender_stats stats;
+	bool wake;
+	int rc;
+
+	if (u->sender == NULL)
+		return 0;
+	(void)pthread_mutex_lock(&u->lock);
+	wake = u->wake;
+	u->wake = false;
+	(void)pthread_mutex_unlock(&u->lock);
+	if (wake)
+		sender_wake(u->sender);
+	rc = sender_pump(u->sender, e);
+	sender_stats(u->sender, &stats);
+	(void)pthread_mutex_lock(&u->lock);
+	u->stats = stats;
+	u->idle = rc == 0 && sender_idle(u->sender);
+	(void)pthread_mutex_unlock(&u->lock);
+	return rc;
+}
+
+/* ---- on the loop ---- */
+
+static int
+on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
+{
+	struct uplink *u = arg;
+	struct hello m = {
+	    .version = MESSAGE_VERSION, .pairing = u->o.secret != NULL, .wall_ns = clock_wall_ns()};
+	struct lc_buf body = {0}, keys = {0};
+	int rc;
+
+	(void)peer; /* the handshake would have failed with another one */
+	memcpy(m.domain, transfer_domain(u->o.store), sizeof m.domain);
+	memcpy(m.secret, u->secret, sizeof m.secret);
+	(void)snprintf(m.name, sizeof m.name, "%s", u->host);
+	rc = transfer_keys(u->o.store, &keys, e);
+	m.keys = (struct lc_span){keys.p, keys.n};
+	if (rc == 0 && message_put_hello(&body, &m) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = rc != 0
+	         ? rc
+	         : session_emit(u->session, MESSAGE_HELLO, &(struct lc_span){body.p, body.n}, 1, e);
+	explicit_bzero(m.secret, sizeof m.secret);
+	if (body.p != NULL)
+		explicit_bzero(body.p, body.n);
+	lc_buf_free(&body);
+	lc_buf_free(&keys);
+	return rc;
+}
+
+static void
+tell_events(struct uplink *u)
+{
+	struct event_list list = STAILQ_HEAD_INITIALIZER(list);
+	struct event *ev;
+
+	(void)pthread_mutex_lock(&u->lock);
+	STAILQ_CONCAT(&list, &u->events);
+	(void)pthread_mutex_unlock(&u->lock);
+	while ((ev = STAILQ_FIRST(&list)) != NULL) {
+		STAILQ_REMOVE_HEAD(&list, entry);
+		if (ev->committed && u->o.events.committed != NULL)
+			u->o.events.committed(u->o.events.arg, &ev->point, ev->wall_ns);
+		else if (!ev->committed && u->o.events.failed != NULL)
+			u->o.events.failed(u->o.events.arg, ev->vm, &ev->why);
+		lc_buf_free(&ev->entry_bytes);
+		lc_free(ev);
+	}
+}
+
+static void
+on_settled(void *arg)
+{
+	struct uplink *u = arg;
+	bool up, idle;
+
+	(void)pthread_mutex_lock(&u->lock);
+	up = u->welcome && !u->told_up;
+	u->told_up = u->welcome;
+	idle = u->idle && !u->wake && !u->told_idle;
+	u->told_idle = u->idle && !u->wake;
+	(void)pthread_mutex_unlock(&u->lock);
+	if (up) {
+		u->retry_ms = RETRY_MIN_MS;
+		if (u->o.events.up != NULL)
+			u->o.events.up(u->o.events.arg);
+	}
+	tell_events(u);
+	if (idle && u->o.events.idle != NULL)
+		u->o.events.idle(u->o.events.arg);
+}
+
+static void
+free_if_over(struct uplink *u)
+{
+	if (u->state != UPLINK_STOPPED || !u->timer_closed || u->session != NULL || u->resolving)
+		return;
+	if (u->stopped != NULL)
+		u->stopped(u->arg);
+	(void)pthread_mutex_destroy(&u->lock);
+	identity_forget(&u->identity);
+	explicit_bzero(u->secret, sizeof u->secret);
+	lc_free(u->only);
+	lc_free(u);
+}
+
+static void
+down(struct uplink *u, const struct lc_err *why)
+{
+	struct lc_err err = *why;
+	char at[ADDRESS_MAX];
+	bool again = !u->o.once && u->state != UPLINK_STOPPED;
+
+	if (err.code == LC_OK)
+		(void)lc_fail(&err, LC_EPEER, 0, "it hung up");
+	(void)lc_wrap(&err, "replica %s at %s", u->peer.name, address_text(at, &u->peer.at));
+	if (u->state != UPLINK_STOPPED) {
+		u->state = UPLINK_WAITING;
+		if (again)
+			connect_later(u);
+		if (u->o.events.down != NULL)
+			u->o.events.down(u->o.events.arg, &err, again);
+	}
+	free_if_over(u);
+}
+
+static void
+on_ended(void *arg, const struct lc_err *why)
+{
+	struct uplink *u = arg;
+
+	u->session = NULL;
+	sender_free(u->sender);
+	u->sender = NULL;
+	tell_events(u);
+	(void)pthread_mutex_lock(&u->lock);
+	u->welcome = u->told_up = u->idle = u->told_idle = false;
+	u->stats = (struct sender_stats){0};
+	(void)pthread_mutex_unlock(&u->lock);
+	down(u, why);
+}
+
+static const struct session_role uplink_role = {.opened = on_opened,
+                                                .message = on_message,
+                                                .settle = on_settle,
+                                                .settled = on_settled,
+                                                .ended = on_ended};
+
+static void
+on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
+{
+	struct uplink *u = req->data;
+	struct session_opts o = {.loop = u->o.loop,
+	                         .workers = u->o.workers,
+	                         .secret = u->identity.secret,
+	                         .remote = u->peer.key,
+	                         .role = &uplink_role,
+	                         .arg = u};
+	struct lc_err err = LC_ERR_INIT;
+
+	u->resolving = false;
+	if (u->state == UPLINK_STOPPED) {
+		uv_freeaddrinfo(res);
+		free_if_over(u);
+		return;
+	}
+	if (status != 0) {
+		(void)lc_fail(&err, LC_EPEER, 0, "looking up %s: %s", u->peer.at.host,
+		              uv_strerror(status));
+		down(u, &err);
+	} else if (session_new(&o, &u->session, &err) != 0) {
+		down(u, &err);
+	} else {
+		u->state = UPLINK_CONNECTED;
+		session_connect(u->session, res->ai_addr);
+	}
+	uv_freeaddrinfo(res);
+}
+
+static void
+begin_connecting(struct uplink *u)
+{
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+	struct lc_err err = LC_ERR_INIT;
+	int urc;
+
+	u->state = UPLINK_RESOLVING;
+	u->resolve.data = u;
+	urc = uv_getaddrinfo(u->o.loop, &u->resolve, on_resolved, u->peer.at.host, u->peer.at.port,
+	                     &hints);
+	if (urc != 0) {
+		(void)lc_fail(&err, LC_EPEER, 0, "looking up %s: %s", u->peer.at.host,
+		              uv_strerror(urc));
+		down(u, &err);
+	} else {
+		u->resolving = true;
+	}
+}
+
+static void
+on_timer(uv_timer_t *t)
+{
+	begin_connecting(t->data);
+}
+
+static void
+connect_later(struct uplink *u)
+{
+	(void)uv_timer_start(&u->timer, on_timer, u->retry_ms, 0);
+	u->retry_ms = u->retry_ms * 2 < RETRY_MAX_MS ? u->retry_ms * 2 : RETRY_MAX_MS;
+}
+
+int
+uplink_start(const struct uplink_opts *o, struct uplink **out, struct lc_err *e)
+{
+	struct uplink *u = lc_alloc(sizeof *u);
+
+	if (u != NULL && o->nonly > 0)
+		u->only = lc_alloc_array(o->nonly, sizeof *u->only);
+	if (u == NULL || (o->nonly > 0 && u->only == NULL)) {
+		lc_free(u);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	u->o = *o;
+	u->peer = *o->peer;
+	u->identity = *o->identity;
+	(void)snprintf(u->host, sizeof u->host, "%s", o->host);
+	if (o->secret != NULL)
+		memcpy(u->secret, o->secret, sizeof u->secret);
+	if (o->nonly > 0)
+		memcpy(u->only, o->only, o->nonly * sizeof *u->only);
+	STAILQ_INIT(&u->events);
+	(void)pthread_mutex_init(&u->lock, NULL);
+	u->retry_ms = RETRY_MIN_MS;
+	(void)uv_timer_init(o->loop, &u->timer);
+	u->timer.data = u;
+	(void)uv_timer_start(&u->timer, on_timer, 0, 0); /* failures come from the loop */
+	*out = u;
+	return 0;
+}
+
+void
+uplink_wake(struct uplink *u)
+{
+	(void)pthread_mutex_lock(&u->lock);
+	u->wake = true;
+	u->told_idle = false;
+	(void)pthread_mutex_unlock(&u->lock);
+	if (u->session != NULL)
+		session_poke(u->session);
+}
+
+bool
+uplink_idle(const struct uplink *u)
+{
+	pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&u->lock;
+	bool idle;
+
+	(void)pthread_mutex_lock(lock);
+	idle = u->idle && !u->wake;
+	(void)pthread_mutex_unlock(lock);
+	return idle;
+}
+
+void
+uplink_stats(const struct uplink *u, struct uplink_stats *out)
+{
+	pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&u->lock;
+	struct session_stats st;
+
+	*out = (struct uplink_stats){0};
+	(void)pthread_mutex_lock(lock);
+	out->up = u->welcome;
+	out->sender = u->stats;
+	(void)pthread_mutex_unlock(lock);
+	if (u->session == NULL)
+		return;
+	session_stats(u->session, &st);
+	out->received = st.received;
+	out->sent = st.sent;
+}
+
+static void
+on_timer_closed(uv_handle_t *h)
+{
+	struct uplink *u = h->data;
+
+	u->timer_closed = true;
+	free_if_over(u);
+}
+
+void
+uplink_stop(struct uplink *u, void (*stopped)(void *arg), void *arg)
+{
+	assert(u->state != UPLINK_STOPPED);
+	u->stopped = stopped;
+	u->arg = arg;
+	u->state = UPLINK_STOPPED;
+	uv_close((uv_handle_t *)&u->timer, on_timer_closed);
+	if (u->resolving)
+		(void)uv_cancel((uv_req_t *)&u->resolve);
+	if (u->session != NULL)
+		session_end(u->session, NULL);
+}

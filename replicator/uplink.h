@@ -1,0 +1,67 @@
+/**
+ * uplink: the source's connection to one replica: finds it, keeps it, sends what the store has.
+ *
+ * It connects again by itself, waiting longer each time, and begins where the replica says it is.
+ *
+ * Thread: loop; callbacks come from there.
+ */
+#ifndef LOCUM_UPLINK_H
+#define LOCUM_UPLINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "replicator/identity.h"
+#include "replicator/sender.h"
+#include "store/base/errors.h"
+
+struct uv_loop_s;
+struct workers;
+struct uplink;
+
+struct uplink_events {
+	void *arg;
+	/** up(arg): connected and welcome.  May be NULL. */
+	void (*up)(void *arg);
+	/** down(arg, why, again): the connection ended or could not be made; `again`: it will be
+	 * tried again.  May be NULL. */
+	void (*down)(void *arg, const struct lc_err *why, bool again);
+	/** committed(arg, p, wall_ns): as sender_events.  May be NULL. */
+	void (*committed)(void *arg, const struct transfer_point *p, int64_t wall_ns);
+	/** failed(arg, vm, why): as sender_events.  May be NULL. */
+	void (*failed)(void *arg, const uint8_t vm[16], const struct lc_err *why);
+	/** idle(arg): all that is here is there, or failed.  May be NULL. */
+	void (*idle)(void *arg);
+};
+
+struct uplink_opts {
+	struct uv_loop_s *loop;
+	struct workers *workers;
+	struct store *store;
+	const struct peer *peer;
+	const struct identity *identity;
+	const char *host;          /* what this host calls itself */
+	const uint8_t *secret;     /* of a token: pair; else NULL */
+	bool once;                 /* do not connect again */
+	const uint8_t (*only)[16]; /* ids of VMs to send; with nonly 0: all */
+	size_t nonly;
+	struct uplink_events events;
+};
+
+/** uplink_start(o, out, e): o is copied; what it points to is borrowed, but peer, identity, host,
+ * secret and only are copied too. */
+int uplink_start(const struct uplink_opts *o, struct uplink **out, struct lc_err *e);
+/** uplink_wake(u): there are new points in the store. */
+void uplink_wake(struct uplink *u);
+/** uplink_idle(u): as the event; false while there is no connection. */
+bool uplink_idle(const struct uplink *u);
+struct uplink_stats {
+	bool up;
+	struct sender_stats sender; /* of the connection that there is */
+	uint64_t received, sent;    /* bytes, of it */
+};
+void uplink_stats(const struct uplink *u, struct uplink_stats *out);
+/** uplink_stop(u, stopped, arg): hang up; stopped() (may be NULL) comes when all is gone. */
+void uplink_stop(struct uplink *u, void (*stopped)(void *arg), void *arg);
+
+#endif

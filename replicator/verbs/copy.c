@@ -1,0 +1,253 @@
+/*
+ * locum copy: points from one store's folder into another's, by the same two halves that work over
+ * a wire.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#include "replicator/receiver.h"
+#include "replicator/sender.h"
+#include "replicator/verbs.h"
+#include "store/base/bytes.h"
+#include "store/base/cli.h"
+#include "store/base/clock.h"
+#include "store/base/config.h"
+#include "store/base/files.h"
+#include "store/base/log.h"
+#include "store/base/progress.h"
+#include "store/verbs/opening.h"
+
+#define BYTE_WINDOW (8u << 20)
+
+struct packet {
+	STAILQ_ENTRY(packet) entry;
+	uint16_t type;
+	struct lc_buf body;
+};
+STAILQ_HEAD(packets, packet);
+
+struct copy {
+	struct opening o;
+	struct store *to;
+	struct packets up, down;
+	struct sender *sender;
+	struct receiver *receiver;
+	unsigned failed;
+};
+
+static int
+put(struct packets *q, uint16_t type, const struct lc_span *spans, size_t n, struct lc_err *e)
+{
+	struct packet *p = lc_alloc(sizeof *p);
+	size_t i;
+	int rc = p == NULL ? LC_ENOMEM : 0;
+
+	for (i = 0; rc == 0 && i < n; i++)
+		rc = lc_buf_append(&p->body, spans[i].p, spans[i].n);
+	if (rc != 0) {
+		if (p != NULL)
+			lc_buf_free(&p->body);
+		lc_free(p);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	p->type = type;
+	STAILQ_INSERT_TAIL(q, p, entry);
+	return 0;
+}
+
+static int
+emit_up(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_err *e)
+{
+	return put(&((struct copy *)arg)->up, type, spans, n, e);
+}
+
+static int
+emit_down(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_err *e)
+{
+	return put(&((struct copy *)arg)->down, type, spans, n, e);
+}
+
+static void
+on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
+{
+	struct copy *c = arg;
+	char hex[33];
+
+	c->failed++;
+	log_error("VM %.8s: %s", lc_hex(hex, vm, 16), why->msg);
+}
+
+/* Carry all that waits in a queue; *moved: something did. */
+static int
+carry(struct copy *c, struct packets *q, bool *moved, struct lc_err *e)
+{
+	struct packet *p;
+	int rc = 0;
+
+	while (rc == 0 && (p = STAILQ_FIRST(q)) != NULL) {
+		struct lc_span body = {p->body.p, p->body.n};
+
+		STAILQ_REMOVE_HEAD(q, entry);
+		*moved = true;
+		rc = q == &c->up ? receiver_message(c->receiver, p->type, body, e)
+		                 : sender_message(c->sender, p->type, body, e);
+		lc_buf_free(&p->body);
+		lc_free(p);
+	}
+	return rc;
+}
+
+static int
+move_all(struct copy *c, struct progress *bar, struct lc_err *e)
+{
+	struct sender_stats st;
+	bool moved = true;
+	int rc = sender_start(c->sender, e);
+
+	while (rc == 0 && moved) {
+		moved = false;
+		rc = carry(c, &c->up, &moved, e);
+		rc = rc != 0 ? rc : receiver_settle(c->receiver, e);
+		rc = rc != 0 ? rc : carry(c, &c->down, &moved, e);
+		rc = rc != 0 ? rc : sender_pump(c->sender, e);
+		sender_stats(c->sender, &st);
+		progress_update(bar, &(struct progress_state){.done = st.chunk_bytes,
+		                                              .moved = st.chunk_bytes,
+		                                              .note = "copying"});
+		moved = moved || !STAILQ_EMPTY(&c->up);
+	}
+	return rc;
+}
+
+/* The other store: made where there is none, in the key domain of this one. */
+static int
+open_other(struct copy *c, const char *dir, struct lc_err *e)
+{
+	struct store_opts so = {
+	    .dir = dir, .mode = STORE_WRITE, .who = "locum copy", .no_key = true};
+	struct lc_buf keys = {0};
+	int rc = store_open(&so, &c->to, e);
+
+	if (rc == LC_ENOENT) {
+		lc_err_clear(e);
+		rc = transfer_keys(c->o.store, &keys, e);
+		rc = rc != 0 ? rc : transfer_make(dir, (struct lc_span){keys.p, keys.n}, e);
+		rc = rc != 0 ? rc : store_open(&so, &c->to, e);
+		lc_buf_free(&keys);
+	}
+	if (rc == 0 && memcmp(transfer_domain(c->to), transfer_domain(c->o.store), 16) != 0)
+		rc = lc_fail(
+		    e, LC_EKEY, 0,
+		    "store %s has other keys than %s: only stores of one key domain exchange "
+		    "points",
+		    dir, store_dir(c->o.store));
+	return rc;
+}
+
+static int
+only_vms(struct copy *c, const struct cli_args *a, struct lc_err *e)
+{
+	struct point_list l = {0};
+	size_t i;
+	int rc = 0;
+
+	for (i = 1; rc == 0 && i < cli_operands(a); i++) {
+		rc = store_points(c->o.store, cli_operand(a, i), &l, e);
+		if (rc == 0 && l.n > 0)
+			rc = sender_only(c->sender, l.points[0].vm_id, e);
+		else if (rc == 0)
+			rc = lc_fail(e, LC_ENOENT, 0, "%s has no restore points yet",
+			             cli_operand(a, i));
+		point_list_free(&l);
+	}
+	return rc;
+}
+
+static void
+report(const struct cli_args *a, const struct copy *c, int64_t took_ns)
+{
+	struct sender_stats st;
+	char size[32], took[32];
+
+	sender_stats(c->sender, &st);
+	if (cli_has(a, "json"))
+		(void)printf("{\"points\": %" PRIu64 ", \"chunks\": %" PRIu64
+		             ", \"bytes\": %" PRIu64 ", \"failed\": %u, \"seconds\": %.3f}\n",
+		             st.points, st.chunks, st.chunk_bytes, c->failed,
+		             (double)took_ns / 1e9);
+	else if (!cli_has(a, "quiet") && isatty(STDOUT_FILENO) != 0)
+		(void)printf("%" PRIu64 " points, %s in %s\n", st.points,
+		             size_format(size, sizeof size, st.chunk_bytes),
+		             clock_format_duration(took, sizeof took, took_ns));
+}
+
+static int
+copy(const struct cli_args *a, struct copy *c, struct lc_err *e)
+{
+	struct sender_events se = {.arg = c, .emit = emit_up, .failed = on_failed};
+	struct receiver_events re = {.arg = c, .emit = emit_down};
+	struct progress *bar = NULL;
+	int64_t began = clock_mono_ns();
+	int rc;
+
+	rc = open_other(c, cli_operand(a, 0), e);
+	rc = rc != 0 ? rc : receiver_new(c->to, &re, &c->receiver, e);
+	rc = rc != 0 ? rc : sender_new(c->o.store, BYTE_WINDOW, &se, &c->sender, e);
+	rc = rc != 0 ? rc : only_vms(c, a, e);
+	bar = progress_new("copy", rc == 0 && !cli_has(a, "quiet"));
+	rc = rc != 0 ? rc : move_all(c, bar, e);
+	progress_free(bar);
+	if (rc == 0)
+		report(a, c, clock_mono_ns() - began);
+	return rc;
+}
+
+static int
+run_copy(const struct cli_args *a)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct copy c = {.failed = 0};
+	struct packet *p;
+	int rc;
+
+	STAILQ_INIT(&c.up);
+	STAILQ_INIT(&c.down);
+	rc = opening_settings(a, &c.o, &e);
+	rc = rc != 0 ? rc : opening_store(a, &c.o, STORE_READ, "locum copy", true, &e);
+	rc = rc != 0 ? rc : copy(a, &c, &e);
+	sender_free(c.sender);
+	receiver_free(c.receiver);
+	while ((p = STAILQ_FIRST(&c.up)) != NULL || (p = STAILQ_FIRST(&c.down)) != NULL) {
+		STAILQ_REMOVE_HEAD(STAILQ_FIRST(&c.up) == p ? &c.up : &c.down, entry);
+		lc_buf_free(&p->body);
+		lc_free(p);
+	}
+	store_close(c.to);
+	opening_done(&c.o);
+	if (rc != 0)
+		return cli_error(&e);
+	return c.failed > 0 ? CLI_PARTLY : CLI_DONE;
+}
+
+static const struct cli_option copy_options[] = {OPENING_OPTIONS, {.name = NULL}};
+
+const struct cli_verb verb_copy = {
+    .name = "copy",
+    .operands = "DIR [VM...]",
+    .summary = "copy restore points into another store",
+    .details = "Copies what the store in DIR lacks, of all VMs or of those that are named, as it\n"
+	       "lies here: sealed.  DIR becomes a store of the same key domain where there is\n"
+	       "none; the recovery kit opens both.  Run again, it copies what is new.  No key is\n"
+	       "needed, unless points were dropped here that are the newest there.\n"
+	       "\n"
+	       "Examples:\n"
+	       "  locum copy /mnt/usb/locum\n"
+	       "  locum copy --store /srv/locum/stores/3f2a91c0-77aa01b2 /mnt/vault web01",
+    .options = copy_options,
+    .min_operands = 1,
+    .max_operands = -1,
+    .run = run_copy,
+};

@@ -1,0 +1,154 @@
+/*
+ * locum pair: let this host send its store's points to a replica.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "replicator/uplink.h"
+#include "replicator/verbs.h"
+#include "store/base/bytes.h"
+#include "store/base/cli.h"
+#include "store/base/files.h"
+#include "store/base/log.h"
+#include "store/base/workers.h"
+#include "store/verbs/opening.h"
+
+struct pairing {
+	uv_loop_t loop;
+	struct uplink *uplink;
+	bool up;
+	struct lc_err err;
+};
+
+static void
+on_up(void *arg)
+{
+	struct pairing *p = arg;
+
+	p->up = true;
+	uplink_stop(p->uplink, NULL, NULL);
+}
+
+static void
+on_down(void *arg, const struct lc_err *why, bool again)
+{
+	struct pairing *p = arg;
+
+	(void)again;
+	p->err = *why;
+	uplink_stop(p->uplink, NULL, NULL);
+}
+
+/* Say who we are, with the token's secret, and hang up. */
+static int
+say_hello(struct store *s, const struct peer *peer, const struct identity *id, const char *host,
+          const uint8_t *secret, struct lc_err *e)
+{
+	static const uint8_t nobody[1][16];
+	struct pairing p = {.err = LC_ERR_INIT};
+	struct workers *workers;
+	struct uplink_opts o = {.loop = &p.loop,
+	                        .store = s,
+	                        .peer = peer,
+	                        .identity = id,
+	                        .host = host,
+	                        .secret = secret,
+	                        .once = true,
+	                        .only = nobody, /* sending is for the agent */
+	                        .nonly = 1,
+	                        .events = {.arg = &p, .up = on_up, .down = on_down}};
+	int rc = workers_new(1, &workers, e);
+
+	if (rc != 0)
+		return rc;
+	o.workers = workers;
+	(void)uv_loop_init(&p.loop);
+	rc = uplink_start(&o, &p.uplink, e);
+	(void)uv_run(&p.loop, UV_RUN_DEFAULT);
+	(void)uv_loop_close(&p.loop);
+	workers_free(workers);
+	if (rc == 0 && !p.up) {
+		rc = p.err.code;
+		*e = p.err;
+	}
+	return rc;
+}
+
+static int
+pair(const struct cli_args *a, const struct opening *o, const struct token *t, struct lc_err *e)
+{
+	const char *name = cli_get(a, "name"), *as = cli_get(a, "as");
+	char print[FINGERPRINT_MAX], ours[FINGERPRINT_MAX], host[256] = "host";
+	struct peer peer = {.at = t->at};
+	struct identity id = {0};
+	char *path = path_join(o->settings.key_dir, "host.key");
+	int rc;
+
+	(void)snprintf(peer.name, sizeof peer.name, "%s", name);
+	memcpy(peer.key, t->key, sizeof peer.key);
+	if (as == NULL && gethostname(host, sizeof host - 1) == 0)
+		as = host;
+	rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                  : identity_load(path, true, &id, e);
+	rc = rc != 0 ? rc : say_hello(o->store, &peer, &id, as == NULL ? host : as, t->secret, e);
+	rc = rc != 0 ? rc : peer_save(o->settings.key_dir, &peer, e);
+	if (rc == 0 && !cli_has(a, "quiet"))
+		(void)printf("paired with replica %s\n"
+		             "its fingerprint       %s\n"
+		             "this host's           %s\n"
+		             "Compare them with what `locum replica` and `locum replica hosts` say "
+		             "there.\n",
+		             name, fingerprint(print, peer.key), fingerprint(ours, id.public));
+	identity_forget(&id);
+	lc_free(path);
+	return rc;
+}
+
+static int
+run_pair(const struct cli_args *a)
+{
+	const char *name = cli_get(a, "name");
+	struct lc_err e = LC_ERR_INIT;
+	struct opening o;
+	struct token t;
+	int rc;
+
+	if (name != NULL && !peer_name_ok(name))
+		return cli_usage(a, "--name: '%s': letters, digits, '-', '_' and '.'", name);
+	if (name == NULL)
+		return cli_usage(a, "give the replica a name with --name, such as dr");
+	rc = token_parse(cli_operand(a, 0), &t, &e);
+	if (rc != 0)
+		return cli_error(&e);
+	rc = opening_settings(a, &o, &e);
+	rc = rc != 0 ? rc : opening_store(a, &o, STORE_READ, "locum pair", false, &e);
+	rc = rc != 0 ? rc : pair(a, &o, &t, &e);
+	explicit_bzero(&t, sizeof t);
+	opening_done(&o);
+	return rc == 0 ? CLI_DONE : cli_error(&e);
+}
+
+static const struct cli_option pair_options[] = {
+    OPENING_OPTIONS,
+    {.name = "name", .arg = "NAME", .help = "what to call the replica on this host"},
+    {.name = "as", .arg = "NAME", .help = "what this host calls itself (default: its name)"},
+    {.name = NULL}};
+
+const struct cli_verb verb_pair = {
+    .name = "pair",
+    .operands = "TOKEN",
+    .summary = "pair this host with a replica, by a token that it made",
+    .details =
+	"Uses a token of `locum token` once: the replica learns this host's key and keeps a\n"
+	"store for it, in the key domain of the store here; this host learns the replica's.\n"
+	"From then on `locum backup --to NAME` and `locum agent` send restore points there.\n"
+	"\n"
+	"Example:\n"
+	"  locum pair --name dr locum1/dr.example.net:7227/...",
+    .options = pair_options,
+    .min_operands = 1,
+    .max_operands = 1,
+    .run = run_pair,
+};

@@ -1,0 +1,389 @@
+/*
+ * locum replica, token, replica hosts, replica revoke: the other site's side.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "agent/hypervisor/settings.h"
+#include "replicator/server.h"
+#include "replicator/verbs.h"
+#include "replicator/writers.h"
+#include "store/base/bytes.h"
+#include "store/base/cli.h"
+#include "store/base/clock.h"
+#include "store/base/files.h"
+#include "store/base/log.h"
+#include "store/base/notify.h"
+#include "store/base/workers.h"
+
+#define WORKERS 4u /* they wait for the disk more than they compute */
+
+/* ---- what all of them begin with ---- */
+
+struct place {
+	struct settings settings;
+	const char *dir;
+	struct identity identity;
+};
+
+static int
+open_place(const struct cli_args *a, bool create, struct place *p, struct lc_err *e)
+{
+	char *path;
+	int rc;
+
+	*p = (struct place){0};
+	rc = settings_load(a, &p->settings, e);
+	if (rc != 0)
+		return rc;
+	p->dir = cli_get(a, "dir") != NULL ? cli_get(a, "dir") : p->settings.replica_dir;
+	path = path_join(p->dir, "replica.key");
+	if (path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = create ? dir_make(p->dir, 0700, e) : 0;
+	rc = rc != 0 ? rc : identity_load(path, create, &p->identity, e);
+	if (rc == LC_ENOENT) {
+		lc_err_clear(e);
+		rc = lc_fail(e, LC_ENOENT, 0,
+		             "no replica in %s yet (start one: locum replica --dir %s)", p->dir,
+		             p->dir);
+	}
+	lc_free(path);
+	return rc;
+}
+
+static void
+close_place(struct place *p)
+{
+	identity_forget(&p->identity);
+	settings_done(&p->settings);
+}
+
+#define DIR_OPTION                                                                     \
+	{                                                                              \
+		.name = "dir", .arg = "DIR",                                           \
+		.help = "folder of the replica (default: replica_dir of the settings)" \
+	}
+
+/* ---- replica ---- */
+
+struct running {
+	uv_loop_t loop;
+	uv_signal_t on_int, on_term;
+	struct server *server;
+	bool stopping;
+};
+
+static void
+on_stopped(void *arg)
+{
+	struct running *r = arg;
+
+	r->server = NULL;
+	uv_close((uv_handle_t *)&r->on_int, NULL);
+	uv_close((uv_handle_t *)&r->on_term, NULL);
+}
+
+static void
+on_signal(uv_signal_t *h, int signum)
+{
+	struct running *r = h->data;
+
+	(void)signum;
+	if (r->stopping)
+		return;
+	r->stopping = true;
+	notify_service("STOPPING=1");
+	log_info("replica: stopping");
+	server_stop(r->server, on_stopped, r);
+}
+
+static int
+serve(struct place *p, const struct address *at, struct lc_err *e)
+{
+	struct running r = {.stopping = false};
+	struct workers *workers;
+	char print[FINGERPRINT_MAX];
+	char *lock_path = path_join(p->dir, "lock");
+	int lock_fd = -1, rc;
+	struct server_opts so = {
+	    .loop = &r.loop, .dir = p->dir, .listen = at, .identity = &p->identity};
+
+	rc = lock_path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                       : file_lock(lock_path, 0600, "locum replica", &lock_fd, e);
+	lc_free(lock_path);
+	rc = rc != 0 ? rc : workers_new(WORKERS, &workers, e);
+	if (rc != 0) {
+		fd_close(&lock_fd);
+		return rc;
+	}
+	so.workers = workers;
+	(void)uv_loop_init(&r.loop);
+	(void)uv_signal_init(&r.loop, &r.on_int);
+	(void)uv_signal_init(&r.loop, &r.on_term);
+	r.on_int.data = r.on_term.data = &r;
+	rc = server_start(&so, &r.server, e);
+	if (rc == 0) {
+		(void)uv_signal_start(&r.on_int, on_signal, SIGINT);
+		(void)uv_signal_start(&r.on_term, on_signal, SIGTERM);
+		log_info("replica %s listens on port %u; folder %s",
+		         fingerprint(print, p->identity.public), server_port(r.server), p->dir);
+		notify_service("READY=1");
+	} else {
+		uv_close((uv_handle_t *)&r.on_int, NULL);
+		uv_close((uv_handle_t *)&r.on_term, NULL);
+	}
+	(void)uv_run(&r.loop, UV_RUN_DEFAULT);
+	(void)uv_loop_close(&r.loop);
+	workers_free(workers);
+	fd_close(&lock_fd);
+	return rc;
+}
+
+static int
+run_replica(const struct cli_args *a)
+{
+	const char *listen_on = cli_get(a, "listen");
+	struct lc_err e = LC_ERR_INIT;
+	struct address at;
+	struct place p;
+	int rc = open_place(a, true, &p, &e);
+
+	if (rc == 0 && listen_on == NULL)
+		listen_on = p.settings.listen;
+	if (rc == 0 && strncmp(listen_on, "*", 1) == 0) { /* is no name of a host */
+		(void)snprintf(at.port, sizeof at.port, "%s",
+		               listen_on[1] == ':' ? listen_on + 2 : PORT_DEFAULT);
+		(void)snprintf(at.host, sizeof at.host, "*");
+	} else if (rc == 0 && !address_parse(listen_on, &at)) {
+		rc = lc_fail(&e, LC_EINVAL, 0, "%s is no address such as 192.0.2.7:7227 or *:7227",
+		             listen_on);
+	}
+	rc = rc != 0 ? rc : serve(&p, &at, &e);
+	close_place(&p);
+	return rc == 0 ? CLI_DONE : cli_error(&e);
+}
+
+static const struct cli_option replica_options[] = {
+    DIR_OPTION,
+    {.name = "listen",
+     .arg = "ADDRESS",
+     .help = "where to listen (default: listen of the settings, *:7227)"},
+    {.name = NULL}};
+
+const struct cli_verb verb_replica = {
+    .name = "replica",
+    .operands = "",
+    .summary = "be the other site: take restore points from paired hosts",
+    .details =
+	"Runs until it is stopped.  Each host that paired has a store of its own in the\n"
+	"replica's folder.  No key of a store is here: what is kept cannot be read, by\n"
+	"this program or by who takes the disks, until somebody brings the recovery code.\n"
+	"A host adds points; it can neither change nor drop what is here.\n"
+	"\n"
+	"Examples:\n"
+	"  locum replica --dir /srv/locum\n"
+	"  locum token --dir /srv/locum --address dr.example.net     # then, on a host: locum "
+	"pair\n"
+	"  locum points --store /srv/locum/stores/... --recovery-code-file kit.txt",
+    .options = replica_options,
+    .min_operands = 0,
+    .max_operands = 0,
+    .run = run_replica,
+};
+
+/* ---- token ---- */
+
+static int
+run_token(const struct cli_args *a)
+{
+	const char *valid = cli_get(a, "valid"), *address = cli_get(a, "address");
+	int64_t valid_ns = 24 * 3600 * LC_NS_PER_S;
+	char text[TOKEN_TEXT_MAX], print[FINGERPRINT_MAX], host[256] = "";
+	struct lc_err e = LC_ERR_INIT;
+	struct token t;
+	struct place p;
+	int rc;
+
+	if (valid != NULL && (!clock_parse_duration(valid, &valid_ns) || valid_ns <= 0))
+		return cli_usage(a, "--valid: '%s' is no time such as 1h or 2d", valid);
+	if (address == NULL && gethostname(host, sizeof host - 1) == 0)
+		address = host;
+	if (address == NULL || !address_parse(address, &t.at))
+		return cli_usage(a, "--address: '%s' is no address such as dr.example.net:7227",
+		                 address == NULL ? "" : address);
+	rc = open_place(a, true, &p, &e);
+	memcpy(t.key, p.identity.public, sizeof t.key);
+	rc = rc != 0 ? rc : writers_token(p.dir, valid_ns, t.secret, &e);
+	if (rc == 0) {
+		(void)token_text(text, &t);
+		if (cli_has(a, "json")) {
+			(void)printf("{\"token\": \"%s\", \"fingerprint\": \"%s\"}\n", text,
+			             fingerprint(print, t.key));
+		} else {
+			(void)printf("%s\n", text);
+			if (!cli_has(a, "quiet") && isatty(STDOUT_FILENO) != 0)
+				(void)printf(
+				    "\nOn the host: locum pair TOKEN.  It works once.  This "
+				    "replica is %s.\n",
+				    fingerprint(print, t.key));
+		}
+	}
+	explicit_bzero(text, sizeof text);
+	explicit_bzero(&t, sizeof t);
+	close_place(&p);
+	return rc == 0 ? CLI_DONE : cli_error(&e);
+}
+
+static const struct cli_option token_options[] = {
+    DIR_OPTION,
+    {.name = "address",
+     .arg = "ADDRESS",
+     .help = "how hosts reach this replica (default: this machine's name)"},
+    {.name = "valid", .arg = "TIME", .help = "how long it may be used (default: 24h)"},
+    {.name = NULL}};
+
+const struct cli_verb verb_token = {
+    .name = "token",
+    .operands = "",
+    .summary = "let one more host pair with this replica",
+    .details = "Prints a token for `locum pair`.  It holds the replica's address and key and a\n"
+	       "secret that works once; whoever has it before the host does can pair in its\n"
+	       "place, so take care of it.\n"
+	       "\n"
+	       "Example:\n"
+	       "  locum token --address dr.example.net",
+    .options = token_options,
+    .min_operands = 0,
+    .max_operands = 0,
+    .run = run_token,
+};
+
+/* ---- replica hosts ---- */
+
+static void
+print_hosts(const struct cli_args *a, const char *dir, const struct writer_entry *w, size_t n)
+{
+	char print[FINGERPRINT_MAX], when[40];
+	size_t i;
+
+	if (cli_has(a, "json")) {
+		(void)printf("[");
+		for (i = 0; i < n; i++) {
+			(void)printf("%s{\"name\": ", i == 0 ? "" : ",\n ");
+			cli_json_string(stdout, w[i].name);
+			(void)printf(", \"fingerprint\": \"%s\", \"store\": ",
+			             fingerprint(print, w[i].key));
+			cli_json_string(stdout, w[i].store);
+			(void)printf(", \"paired\": \"%s\", \"revoked\": %s}",
+			             clock_format_utc(when, sizeof when, w[i].paired_ns),
+			             w[i].revoked ? "true" : "false");
+		}
+		(void)printf("]\n");
+		return;
+	}
+	for (i = 0; i < n; i++)
+		(void)printf("%-20s %s  paired %s%s\n    %s/%s\n", w[i].name,
+		             fingerprint(print, w[i].key),
+		             clock_format(when, sizeof when, w[i].paired_ns),
+		             w[i].revoked ? "  REVOKED" : "", dir, w[i].store);
+	if (n == 0)
+		(void)printf("no host is paired (locum token)\n");
+}
+
+static int
+run_hosts(const struct cli_args *a)
+{
+	struct writer_entry *w = NULL;
+	struct lc_err e = LC_ERR_INIT;
+	struct place p;
+	size_t n = 0;
+	int rc = open_place(a, false, &p, &e);
+
+	rc = rc != 0 ? rc : writers_list(p.dir, &w, &n, &e);
+	if (rc == 0)
+		print_hosts(a, p.dir, w, n);
+	lc_free(w);
+	close_place(&p);
+	return rc == 0 ? CLI_DONE : cli_error(&e);
+}
+
+static const struct cli_option dir_options[] = {DIR_OPTION, {.name = NULL}};
+
+const struct cli_verb verb_replica_hosts = {
+    .name = "replica hosts",
+    .operands = "",
+    .summary = "list the hosts that are paired with this replica",
+    .details =
+	"Shows each host's name, the fingerprint of its key, when it paired, and its store.\n"
+	"\n"
+	"Example:\n"
+	"  locum replica hosts",
+    .options = dir_options,
+    .min_operands = 0,
+    .max_operands = 0,
+    .run = run_hosts,
+};
+
+/* ---- replica revoke ---- */
+
+static int
+pick_host(const struct writer_entry *w, size_t n, const char *what, size_t *at, struct lc_err *e)
+{
+	char print[FINGERPRINT_MAX];
+	size_t i, hits = 0, len = strlen(what);
+
+	for (i = 0; i < n; i++) {
+		if (strcmp(w[i].name, what) != 0 &&
+		    (len < 4 || strncmp(fingerprint(print, w[i].key), what, len) != 0))
+			continue;
+		*at = i;
+		hits++;
+	}
+	if (hits == 0)
+		return lc_fail(e, LC_ENOENT, 0,
+		               "no host %s is paired here (see: locum replica hosts)", what);
+	if (hits > 1)
+		return lc_fail(e, LC_EINVAL, 0, "%zu hosts are called %s: give the fingerprint",
+		               hits, what);
+	return 0;
+}
+
+static int
+run_revoke(const struct cli_args *a)
+{
+	struct writer_entry *w = NULL;
+	struct lc_err e = LC_ERR_INIT;
+	struct place p;
+	size_t n = 0, at = 0;
+	int rc = open_place(a, false, &p, &e);
+
+	rc = rc != 0 ? rc : writers_list(p.dir, &w, &n, &e);
+	rc = rc != 0 ? rc : pick_host(w, n, cli_operand(a, 0), &at, &e);
+	rc = rc != 0 ? rc : writers_revoke(p.dir, w[at].key, &e);
+	if (rc == 0 && !cli_has(a, "quiet"))
+		(void)printf("%s may not connect any more; its store stays: %s/%s\n", w[at].name,
+		             p.dir, w[at].store);
+	lc_free(w);
+	close_place(&p);
+	return rc == 0 ? CLI_DONE : cli_error(&e);
+}
+
+const struct cli_verb verb_replica_revoke = {
+    .name = "replica revoke",
+    .operands = "HOST",
+    .summary = "let a host connect no more",
+    .details = "HOST is its name, or the beginning of its fingerprint.  A connection that it has\n"
+	       "goes on until it ends; what it sent stays.  With a new token it can pair again.\n"
+	       "\n"
+	       "Example:\n"
+	       "  locum replica revoke host-a",
+    .options = dir_options,
+    .min_operands = 1,
+    .max_operands = 1,
+    .run = run_revoke,
+};

@@ -1,0 +1,331 @@
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "replicator/noise.h"
+#include "replicator/writers.h"
+#include "store/base/bytes.h"
+#include "store/base/clock.h"
+#include "store/base/config.h"
+#include "store/base/failpoint.h"
+#include "store/base/files.h"
+
+#define TOKEN_ID_SIZE 8u
+
+/* ---- files of writers ---- */
+
+static char *
+writer_path(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE])
+{
+	char hex[65];
+
+	return lc_asprintf("%s/writers/%s", dir, lc_hex(hex, key, CHANNEL_KEY_SIZE));
+}
+
+static bool
+get_number(const struct config *c, const char *key, int64_t *out)
+{
+	const char *s = config_get(c, "", "", key);
+	uint64_t n;
+
+	if (s == NULL || !config_uint(s, &n) || n > INT64_MAX)
+		return false;
+	*out = (int64_t)n;
+	return true;
+}
+
+static int
+read_writer(const char *path, struct writer_entry *w, char token[2 * TOKEN_ID_SIZE + 1],
+            struct lc_err *e)
+{
+	const char *name, *domain, *store, *used, *revoked;
+	struct config *c;
+	int rc = config_load(path, &c, e);
+
+	if (rc != 0)
+		return rc;
+	name = config_get(c, "", "", "name");
+	domain = config_get(c, "", "", "domain");
+	store = config_get(c, "", "", "store");
+	used = config_get(c, "", "", "token");
+	revoked = config_get(c, "", "", "revoked");
+	if (name == NULL || domain == NULL || store == NULL || used == NULL || revoked == NULL ||
+	    !config_bool(revoked, &w->revoked) || !lc_unhex(w->domain, sizeof w->domain, domain) ||
+	    !get_number(c, "paired_ns", &w->paired_ns) || strlen(store) >= sizeof w->store)
+		rc = lc_fail(e, LC_ECORRUPT, 0, "%s: something is missing or wrong", path);
+	if (rc == 0) {
+		(void)snprintf(w->name, sizeof w->name, "%s", name);
+		(void)snprintf(w->store, sizeof w->store, "%s", store);
+		(void)snprintf(token, 2 * TOKEN_ID_SIZE + 1, "%s", used);
+	}
+	config_free(c);
+	return rc;
+}
+
+static int
+write_writer(const char *dir, const struct writer_entry *w, const char *token, struct lc_err *e)
+{
+	char text[640], hex[33];
+	char *path = writer_path(dir, w->key), *folder = path_join(dir, "writers");
+	int n, rc;
+
+	rc = path == NULL || folder == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                                    : dir_make(folder, 0700, e);
+	if (rc == 0) {
+		n = snprintf(text, sizeof text,
+		             "name = %s\ndomain = %s\nstore = %s\npaired_ns = %" PRId64
+		             "\ntoken = %s\nrevoked = %s\n",
+		             w->name, lc_hex(hex, w->domain, 16), w->store, w->paired_ns, token,
+		             w->revoked ? "yes" : "no");
+		rc = file_write_atomic(path, text, (size_t)n, 0600, e);
+	}
+	lc_free(path);
+	lc_free(folder);
+	return rc;
+}
+
+static int
+find(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct writer_entry *out,
+     char token[2 * TOKEN_ID_SIZE + 1], struct lc_err *e)
+{
+	char *path = writer_path(dir, key);
+	int rc;
+
+	memset(out, 0, sizeof *out);
+	memcpy(out->key, key, CHANNEL_KEY_SIZE);
+	if (path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = access(path, F_OK) == 0 ? read_writer(path, out, token, e) : LC_ENOENT;
+	lc_free(path);
+	return rc;
+}
+
+int
+writers_find(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct writer_entry *out,
+             struct lc_err *e)
+{
+	char token[2 * TOKEN_ID_SIZE + 1], print[FINGERPRINT_MAX];
+	int rc = find(dir, key, out, token, e);
+
+	if (rc == LC_ENOENT)
+		return lc_fail(e, LC_ENOENT, 0,
+		               "host %s is not paired with this replica (locum token, there; locum "
+		               "pair, here)",
+		               fingerprint(print, key));
+	if (rc == 0 && out->revoked)
+		return lc_fail(e, LC_EACCES, 0, "host %s was revoked at this replica", out->name);
+	return rc;
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct writer_entry *)a)->name,
+	              ((const struct writer_entry *)b)->name);
+}
+
+/* Call on() for each regular name in a folder that is there. */
+static int
+each_name(const char *dir, const char *sub,
+          int (*on)(void *arg, const char *dir, const char *name, struct lc_err *e), void *arg,
+          struct lc_err *e)
+{
+	char *folder = path_join(dir, sub);
+	struct dirent *ent;
+	int rc = 0;
+	DIR *d;
+
+	if (folder == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	d = opendir(folder);
+	lc_free(folder);
+	while (d != NULL && rc == 0 &&
+	       (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+		if (ent->d_name[0] != '.')
+			rc = on(arg, dir, ent->d_name, e);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	return rc;
+}
+
+static int
+list_one(void *arg, const char *dir, const char *name, struct lc_err *e)
+{
+	char token[2 * TOKEN_ID_SIZE + 1];
+	uint8_t key[CHANNEL_KEY_SIZE];
+	struct writer_entry w;
+	int rc;
+
+	if (!lc_unhex(key, sizeof key, name))
+		return 0;
+	rc = find(dir, key, &w, token, e);
+	if (rc == 0 && lc_buf_append(arg, &w, sizeof w) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	return rc;
+}
+
+int
+writers_list(const char *dir, struct writer_entry **out, size_t *n, struct lc_err *e)
+{
+	struct lc_buf list = {0};
+	int rc = each_name(dir, "writers", list_one, &list, e);
+
+	if (rc != 0)
+		lc_buf_free(&list);
+	*out = (struct writer_entry *)(void *)list.p;
+	*n = list.n / sizeof **out;
+	if (*n > 0)
+		qsort(*out, *n, sizeof **out, by_name);
+	return rc;
+}
+
+int
+writers_revoke(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc_err *e)
+{
+	char token[2 * TOKEN_ID_SIZE + 1];
+	struct writer_entry w;
+	int rc = find(dir, key, &w, token, e);
+
+	if (rc == LC_ENOENT)
+		return lc_fail(e, LC_ENOENT, 0, "no such host is paired with this replica");
+	w.revoked = true;
+	return rc != 0 ? rc : write_writer(dir, &w, token, e);
+}
+
+/* ---- tokens ---- */
+
+int
+writers_token(const char *dir, int64_t valid_ns, uint8_t secret[32], struct lc_err *e)
+{
+	uint8_t id[32], ignored[CHANNEL_KEY_SIZE];
+	char text[160], hex[65], name[2 * TOKEN_ID_SIZE + 1];
+	char *folder = path_join(dir, "tokens"), *path = NULL;
+	int n, rc = 0;
+
+	/* Two key pairs: their secret halves are as random as anything here. */
+	rc = noise_keypair(secret, ignored, e);
+	rc = rc != 0 ? rc : noise_keypair(id, ignored, e);
+	(void)lc_hex(name, id, TOKEN_ID_SIZE);
+	if (rc == 0 && folder != NULL)
+		path = path_join(folder, name);
+	if (rc == 0)
+		rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+		                  : dir_make(folder, 0700, e);
+	if (rc == 0) {
+		n = snprintf(text, sizeof text, "secret = %s\nexpires_ns = %" PRId64 "\n",
+		             lc_hex(hex, secret, 32), clock_wall_ns() + valid_ns);
+		rc = file_write_new(path, text, (size_t)n, 0600, e);
+	}
+	explicit_bzero(text, sizeof text);
+	explicit_bzero(hex, sizeof hex);
+	lc_free(folder);
+	lc_free(path);
+	return rc;
+}
+
+struct token_search {
+	const uint8_t *secret;
+	char id[2 * TOKEN_ID_SIZE + 1]; /* "" until it is found */
+	bool used;
+};
+
+/* In constant time: how far a guess was right must not show. */
+static bool
+same_secret(const uint8_t *a, const uint8_t *b)
+{
+	uint8_t diff = 0;
+	size_t i;
+
+	for (i = 0; i < 32; i++)
+		diff = (uint8_t)(diff | (a[i] ^ b[i]));
+	return diff == 0;
+}
+
+static int
+look_at_token(void *arg, const char *dir, const char *name, struct lc_err *e)
+{
+	struct token_search *t = arg;
+	char *path = lc_asprintf("%s/tokens/%s", dir, name);
+	struct config *c = NULL;
+	uint8_t secret[32];
+	const char *s;
+	int64_t expires;
+
+	if (path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	if (strlen(name) == 2 * TOKEN_ID_SIZE && config_load(path, &c, NULL) == 0) {
+		s = config_get(c, "", "", "secret");
+		if (!get_number(c, "expires_ns", &expires) || expires < clock_wall_ns())
+			(void)unlink(path); /* too old */
+		else if (s != NULL && lc_unhex(secret, sizeof secret, s) &&
+		         same_secret(secret, t->secret))
+			(void)snprintf(t->id, sizeof t->id, "%s", name);
+		explicit_bzero(secret, sizeof secret);
+	}
+	config_free(c);
+	lc_free(path);
+	return 0;
+}
+
+static int
+look_for_use(void *arg, const char *dir, const char *name, struct lc_err *e)
+{
+	char token[2 * TOKEN_ID_SIZE + 1] = "";
+	struct token_search *t = arg;
+	uint8_t key[CHANNEL_KEY_SIZE];
+	struct writer_entry w;
+
+	if (lc_unhex(key, sizeof key, name) && find(dir, key, &w, token, e) == 0)
+		t->used = t->used || strcmp(token, t->id) == 0;
+	return 0;
+}
+
+static void
+remove_token(const char *dir, const char *id)
+{
+	char *folder = path_join(dir, "tokens");
+	char *path = folder == NULL ? NULL : path_join(folder, id);
+
+	if (path != NULL && unlink(path) == 0)
+		(void)dir_sync(folder, NULL);
+	lc_free(folder);
+	lc_free(path);
+}
+
+int
+writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32], struct lc_err *e)
+{
+	char token[2 * TOKEN_ID_SIZE + 1], key[17], domain[17];
+	struct token_search t = {.secret = secret};
+	struct writer_entry before;
+	int rc = each_name(dir, "tokens", look_at_token, &t, e);
+
+	if (rc == 0 && t.id[0] != '\0')
+		rc = each_name(dir, "writers", look_for_use, &t, e);
+	if (rc == 0 && (t.id[0] == '\0' || t.used))
+		rc = lc_fail(e, LC_EACCES, 0,
+		             "the token is unknown, was used, or is too old: make another one with "
+		             "locum token");
+	if (rc != 0)
+		return rc;
+	rc = find(dir, w->key, &before, token, e);
+	if (rc == 0 && memcmp(before.domain, w->domain, 16) != 0)
+		return lc_fail(e, LC_ECONFLICT, 0,
+		               "host %s is paired with the store of another key domain",
+		               before.name);
+	if (rc != 0 && rc != LC_ENOENT)
+		return rc;
+	w->revoked = false;
+	w->paired_ns = clock_wall_ns();
+	(void)snprintf(w->store, sizeof w->store, "stores/%s-%s", lc_hex(domain, w->domain, 4),
+	               lc_hex(key, w->key, 4));
+	rc = write_writer(dir, w, t.id, e);
+	(void)failpoint("writers.bound");
+	if (rc == 0)
+		remove_token(dir, t.id);
+	return rc;
+}

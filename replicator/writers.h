@@ -1,0 +1,55 @@
+/**
+ * writers: the hosts that may add to a replica, and the tokens by which new ones pair.
+ *
+ *     <dir>/replica.key            who this replica is
+ *     <dir>/writers/<key, hex>     one host: name, key domain, its store, when it paired
+ *     <dir>/tokens/<id>            a token that was not used yet
+ *     <dir>/stores/<name>          the store of one host
+ *
+ * Every host has a store of its own here, so none can harm or even see another's.  A token is
+ * consumed with the file that binds the key: a crash in between cannot make it good twice.
+ *
+ * Thread: any; each call reads and writes files.
+ */
+#ifndef LOCUM_WRITERS_H
+#define LOCUM_WRITERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "replicator/identity.h"
+#include "store/base/errors.h"
+
+struct writer_entry {
+	uint8_t key[CHANNEL_KEY_SIZE];
+	char name[64];      /* what the host calls itself */
+	uint8_t domain[16]; /* key domain of its store */
+	char store[128];    /* folder, relative to the replica's */
+	int64_t paired_ns;
+	bool revoked;
+};
+
+/** writers_find(dir, key, out, e): LC_ENOENT: a stranger; LC_EACCES: it was revoked. */
+int writers_find(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct writer_entry *out,
+                 struct lc_err *e);
+/** writers_list(dir, out, n, e): by name; free with lc_free(). */
+int writers_list(const char *dir, struct writer_entry **out, size_t *n, struct lc_err *e);
+/** writers_revoke(dir, key, e): it may not connect any more; its store stays.  Durable. */
+int writers_revoke(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc_err *e);
+/** writers_token(dir, valid_ns, secret, e): make a token; secret[32] is the caller's to wipe. */
+int writers_token(const char *dir, int64_t valid_ns, uint8_t secret[32], struct lc_err *e);
+/**
+ * writers_bind(dir, w, secret, e):
+ * Let a host in by a token's secret; w: key, name and domain; store and paired_ns are filled in.  A
+ * host that was there before gets its store back (also one that was revoked: a new token is a new
+ * decision).
+ *
+ * Returns  0; LC_EACCES: no such token, or it was used or is too old; LC_ECONFLICT: the host was
+ *          paired with another key domain.
+ * Durable: the binding, and that the token is used.
+ */
+int writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32],
+                 struct lc_err *e);
+
+#endif
