@@ -389,6 +389,10 @@ take_value(struct cursor *c, const struct cli_option *o, const char *attached)
 			    "option '--%s' needs a value (%s); if it is '%s', write '--%s=%s'",
 			    o->name, o->arg, value, o->name, value);
 	}
+	/* A variable that is not set, most of the time, and then not the default was meant. */
+	if (*value == '\0')
+		return usage(c->a->verb, "option '--%s' needs a value (%s), not an empty one",
+		             o->name, o->arg);
 	add_given(c->a, o, value);
 	return 0;
 }

@@ -174,8 +174,8 @@ options_stand_anywhere(void **state)
 	assert_string_equal(verb.seen, "all=yes rate=5 op=x");
 	assert_int_equal(RUN("backup", "-ar", "5"), 0);
 	assert_string_equal(verb.seen, "all=yes rate=5");
-	assert_int_equal(RUN("backup", "--rate=", "--exclude=a=b"), 0);
-	assert_string_equal(verb.seen, "rate= exclude=a=b");
+	assert_int_equal(RUN("backup", "--exclude=a=b"), 0);
+	assert_string_equal(verb.seen, "exclude=a=b");
 	assert_string_equal(err, "");
 }
 
@@ -248,6 +248,8 @@ wrong_use_is_two(void **state)
 	    {{"backup", "--all=yes"}, "locum backup: option '--all' takes no value\n"},
 	    {{"backup", "--rate"}, "locum backup: option '--rate' needs a value (RATE)\n"},
 	    {{"backup", "-r"}, "locum backup: option '--rate' needs a value (RATE)\n"},
+	    {{"backup", "--rate="}, "locum backup: option '--rate' needs a value (RATE), not an"},
+	    {{"backup", "--rate", ""}, "locum backup: option '--rate' needs a value (RATE), not an"},
 	    {{"backup", "--rate", "--all"}, "write '--rate=--all'"},
 	    {{"--jsno", "backup"}, "locum: unknown option '--jsno'; did you mean '--json'?\n"},
 	    {{"--all", "backup"}, "locum: unknown option '--all'"}, /* not a common one */
