@@ -58,14 +58,12 @@ check_empty(const char *dir, struct lc_err *e)
 
 	if (d == NULL)
 		return errno == ENOENT ? 0 : lc_fail_errno(e, "%s", dir);
+	if (faccessat(dirfd(d), STORE_IDENTITY_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		rc = lc_fail(e, LC_EEXIST, 0, "%s is a store already", dir);
 	while (rc == 0 && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
 		bool known = false;
 		size_t i;
 
-		if (strcmp(ent->d_name, STORE_IDENTITY_FILE) == 0) {
-			rc = lc_fail(e, LC_EEXIST, 0, "%s is a store already", dir);
-			break;
-		}
 		for (i = 0; i < sizeof ours / sizeof ours[0]; i++)
 			known = known || strcmp(ent->d_name, ours[i]) == 0;
 		if (!known)

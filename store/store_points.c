@@ -258,7 +258,11 @@ store_find(struct store *s, const char *spec, struct point *out, struct lc_err *
 	int rc;
 
 	if (n == 0 || n >= sizeof vm)
-		return lc_fail(e, LC_EINVAL, 0, "%s is no name of a VM or restore point", spec);
+		return lc_fail(e, LC_EINVAL, 0, "'%s' is no name of a VM or restore point", spec);
+	/* More likely a variable that is not set than the wish for the newest. */
+	if (at != NULL && at[1] == '\0')
+		return lc_fail(e, LC_EINVAL, 0, "%s: which point? nothing stands after the '@'",
+		               spec);
 	memcpy(vm, spec, n);
 	vm[n] = '\0';
 	rc = store_points(s, vm, &l, e);
