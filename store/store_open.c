@@ -307,6 +307,19 @@ remake(struct store *s, const char *path, const struct catalog_position *old,
 	return rc;
 }
 
+/* Whether making the catalog is worth a word: it is not for a store that was just made. */
+static bool
+takes_time(struct store *s)
+{
+	struct segment_info *list = NULL;
+	size_t n = 0;
+	bool yes = segments_list(s->segments, &list, &n, NULL) != 0 || n > 1 ||
+	           (n == 1 && list[0].bytes > UINT64_C(1) << 20);
+
+	lc_free(list);
+	return yes;
+}
+
 /* Use the catalog that is there.  *again: it must be made again. */
 static int
 use_catalog(struct store *s, const char *path, struct catalog_position *pos, bool *again,
@@ -319,7 +332,8 @@ use_catalog(struct store *s, const char *path, struct catalog_position *pos, boo
 	if (there && o->rebuild)
 		return 0;
 	if (!there) {
-		log_info("store %s: making the catalog from the log", s->dir);
+		if (takes_time(s))
+			log_info("store %s: making the catalog from the log", s->dir);
 		return 0;
 	}
 	rc = open_catalog(s, path, false, o, e);
