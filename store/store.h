@@ -146,6 +146,23 @@ void chunk_reader_free(struct chunk_reader *r);
  */
 int chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t *id,
                struct lc_err *e);
+/**
+ * The map that a reader follows comes from the catalog, which has no seal; the point's header has
+ * one: a keyed hash over all rows.  So that nobody restores by a map that is another one:
+ *
+ * view_add(v, disk, window, id, sum): add a row that is followed; id as chunk_read() gave it.
+ * view_add_disk(v, disk, stop, arg, sum, e): add all rows of a disk, without reading its chunks;
+ * LC_ECANCELED once stop(arg) says so.
+ * view_check(v, sum, e): after every row of every disk was added; LC_ECORRUPT where it is another
+ * map than the one that was committed.
+ *
+ * Thread: any; a sum belongs to one thread at a time.
+ */
+void view_add(const struct view *v, size_t disk, uint64_t window, const uint8_t *id,
+              struct set_sum *sum);
+int view_add_disk(struct view *v, size_t disk, bool (*stop)(void *arg), void *arg,
+                  struct set_sum *sum, struct lc_err *e);
+int view_check(const struct view *v, const struct set_sum *sum, struct lc_err *e);
 /** view_verify(v, on_progress, arg, e): read every chunk of the point, recompute ids and the set
  * hash. */
 int view_verify(struct view *v, unsigned threads,

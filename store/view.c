@@ -243,6 +243,71 @@ chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t *id,
 	return 0;
 }
 
+/* ---- whether the map is the one that was committed ---- */
+
+void
+view_add(const struct view *v, size_t disk, uint64_t window, const uint8_t *id, struct set_sum *sum)
+{
+	struct set_sum one;
+
+	set_row(keyring_set(v->s->keyring), v->p.disks[disk].id, window, id, &one);
+	set_add(sum, &one);
+}
+
+static int
+add_page(struct view *v, size_t disk, uint64_t first, uint32_t n, uint64_t *chunks,
+         struct set_sum *sum, struct lc_err *e)
+{
+	struct record rec;
+	uint32_t i;
+	int rc = view_map(v, disk, first, n, chunks, e);
+
+	for (i = 0; rc == 0 && i < n; i++) {
+		if (chunks[i] == 0)
+			continue;
+		rc = catalog_chunk(v->s->catalog, chunks[i], &rec, e);
+		if (rc == 0)
+			view_add(v, disk, first + i, rec.id, sum);
+	}
+	return rc;
+}
+
+int
+view_add_disk(struct view *v, size_t disk, bool (*stop)(void *arg), void *arg, struct set_sum *sum,
+              struct lc_err *e)
+{
+	uint64_t windows = point_windows(v->p.disks[disk].size), first;
+	uint64_t *chunks;
+	uint32_t n;
+	int rc = 0;
+
+	if (v->s->keyring == NULL)
+		return lc_fail(e, LC_EKEY, 0, "store %s: no key to check the map with", v->s->dir);
+	chunks = lc_alloc_array(VIEW_MAP_MAX, sizeof *chunks);
+	if (chunks == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	for (first = 0; rc == 0 && first < windows; first += n) {
+		n = windows - first < VIEW_MAP_MAX ? (uint32_t)(windows - first) : VIEW_MAP_MAX;
+		if (stop(arg))
+			rc = lc_fail(e, LC_ECANCELED, 0, "interrupted; nothing was left behind");
+		else
+			rc = add_page(v, disk, first, n, chunks, sum, e);
+	}
+	lc_free(chunks);
+	return rc;
+}
+
+int
+view_check(const struct view *v, const struct set_sum *sum, struct lc_err *e)
+{
+	if (memcmp(sum, &v->p.set, sizeof *sum) == 0)
+		return 0;
+	return lc_fail(e, LC_ECORRUPT, 0,
+	               "%s: the map is not the one that was committed (its set hash differs): make "
+	               "the catalog again (locum store rebuild), or take another point",
+	               v->p.vm);
+}
+
 /* ---- verify ---- */
 
 #define VERIFY_BATCH 1024u
@@ -292,7 +357,7 @@ verify_batch(struct verify *x, struct chunk_reader *r, uint8_t *window, uint64_t
              size_t disk, uint64_t first, uint32_t n)
 {
 	const struct point_disk *d = &x->v->p.disks[disk];
-	struct set_sum sum = {0}, one;
+	struct set_sum sum = {0};
 	struct lc_err err = LC_ERR_INIT;
 	uint8_t id[CHUNK_ID_SIZE];
 	uint64_t bad = 0;
@@ -318,8 +383,7 @@ verify_batch(struct verify *x, struct chunk_reader *r, uint8_t *window, uint64_t
 			err = chunk_err;
 			break;
 		}
-		set_row(keyring_set(x->v->s->keyring), d->id, first + i, id, &one);
-		set_add(&sum, &one);
+		view_add(x->v, disk, first + i, id, &sum);
 	}
 	(void)pthread_mutex_lock(&x->lock);
 	set_add(&x->sum, &sum);
@@ -393,11 +457,8 @@ view_verify(struct view *v, unsigned threads,
 	(void)pthread_mutex_destroy(&x.lock);
 	if (x.bad > 1)
 		(void)lc_wrap(&x.err, "%" PRIu64 " damaged windows, the first: %s", x.bad, v->p.vm);
-	if (x.err.code == LC_OK && memcmp(&x.sum, &v->p.set, sizeof x.sum) != 0)
-		(void)lc_fail(&x.err, LC_ECORRUPT, 0,
-		              "%s: every chunk is sound, but the map is not the one that was "
-		              "committed (its set hash differs)",
-		              v->p.vm);
+	if (x.err.code == LC_OK)
+		(void)view_check(v, &x.sum, &x.err);
 	if (x.err.code != LC_OK && e != NULL)
 		*e = x.err;
 	return x.err.code;
