@@ -202,7 +202,7 @@ for_each(const struct cli_args *a,
 		lc_err_clear(&e);
 		if (len < 0 || (size_t)len >= sizeof x.where)
 			(void)lc_fail(&e, LC_EINVAL, 0, "%s: the path of run_dir is too long", vm);
-		else if (target_check_name(vm, &e) == 0)
+		else if (launch_check_name(vm, &e) == 0)
 			(void)one(a, &s, vm, &x, &e);
 		if (json)
 			printf("%s", i == 0 ? "[" : ",\n ");

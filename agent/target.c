@@ -1,4 +1,3 @@
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -9,20 +8,6 @@
 #include "agent/target.h"
 #include "store/base/cli.h"
 #include "store/base/files.h"
-
-int
-target_check_name(const char *vm, struct lc_err *e)
-{
-	const char *s = vm;
-
-	while (isalnum((unsigned char)*s) || (*s != '\0' && strchr("._-", *s) != NULL))
-		s++;
-	if (*s == '\0' && s > vm && s - vm < HV_NAME_MAX && *vm != '-' && *vm != '.')
-		return 0;
-	return lc_fail(e, LC_EINVAL, 0,
-	               "\"%s\": a VM's name has letters, digits, '.', '_' and '-', at most %d", vm,
-	               HV_NAME_MAX - 1);
-}
 
 static int
 out_of_memory(const char *vm, struct lc_err *e)
@@ -147,7 +132,7 @@ target_find(const struct settings *s, struct store *store, const char *vm, struc
 	int rc;
 
 	memset(t, 0, sizeof *t);
-	if (target_check_name(vm, e) != 0)
+	if (launch_check_name(vm, e) != 0)
 		return LC_EINVAL;
 	(void)snprintf(t->tag, sizeof t->tag, "%s", store_tag(store));
 	t->run_dir = lc_asprintf("%s/backup/%s", s->run_dir, vm);

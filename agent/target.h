@@ -19,9 +19,6 @@ struct target {
 	struct definition *def; /* owned, or NULL */
 };
 
-/** target_check_name(vm, e): LC_EINVAL where that is no name of a VM (it becomes part of paths). */
-int target_check_name(const char *vm, struct lc_err *e);
-
 /** target_listens(path): whether somebody listens on a unix socket.  Nothing is sent. */
 bool target_listens(const char *path);
 

@@ -24,10 +24,11 @@
 #include "store/base/files.h"
 #include "store/base/memory.h"
 #include "store/store.h"
-#include "restore/access.h"
+#include "store/verbs/opening.h"
 #include "restore/describe.h"
 #include "restore/export.h"
 #include "restore/interrupt.h"
+#include "restore/place.h"
 #include "restore/qcow2.h"
 #include "restore/serve.h"
 #include "restore/verbs.h"
@@ -39,9 +40,14 @@ enum {
 	POLL_MS = 100,
 };
 
-#define POINT_FILE "point" /* in the folder of overlays: what they lie over */
-
-enum verdict { VERDICT_NONE = 0, VERDICT_ALIVE, VERDICT_SILENT, VERDICT_INTERRUPTED };
+enum verdict {
+	VERDICT_NONE = 0,
+	VERDICT_ALIVE,
+	VERDICT_SILENT,
+	VERDICT_ENDED,
+	VERDICT_CHANGED,
+	VERDICT_INTERRUPTED
+};
 
 struct timeline { /* ns since the command began */
 	int64_t point, served, executing, life;
@@ -49,18 +55,17 @@ struct timeline { /* ns since the command began */
 
 struct boot {
 	const struct cli_args *args;
-	bool test, resume;
+	bool test;
+	enum place_use use;
 	int64_t timeout_ms;
 	struct interrupt interrupt;
 	char name[POINT_NAME_MAX];
-	struct access access;
+	struct opening opening;
 	struct point point;
 	struct view *view;
 	struct definition *def;
-	char *dir;    /* run_dir/<name> */
-	char *images; /* scratch_dir/boot/<name>: overlays and extracted files */
+	struct place place;
 	char *socket, *log;
-	bool made_images;
 	struct serve *server;
 	bool launched;
 	struct launch_disk disks[POINT_DISKS_MAX];
@@ -70,7 +75,7 @@ struct boot {
 	struct timeline t;
 	struct launch_sign sign;
 	enum verdict verdict;
-	struct lc_err silence; /* why there was no sign of life */
+	struct lc_err why; /* not VERDICT_ALIVE */
 };
 
 /* ---- telling ---- */
@@ -92,65 +97,31 @@ since(const struct boot *b)
 
 /* ---- what is booted ---- */
 
-/* The point that an earlier boot of that name lies over, as "VM@ID". */
-static int
-read_recorded(struct boot *b, char **spec, struct lc_err *e)
+static const char *
+asked_name(const struct boot *b)
 {
 	const char *name = cli_get(b->args, "name");
-	char *path = lc_asprintf("%s/boot/%s/" POINT_FILE, b->access.settings.scratch_dir,
-	                         name != NULL ? name : cli_operand(b->args, 0));
-	struct lc_buf text = {0};
-	int rc;
 
-	if (path == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
-	rc = file_read_all(path, 4096, &text, e);
-	if (rc == LC_ENOENT && e->code == LC_ENOENT)
-		(void)lc_wrap(e, "nothing to go on with");
-	if (rc == 0) {
-		*spec = lc_asprintf("%.*s", (int)strcspn((const char *)text.p, "\n"),
-		                    (const char *)text.p);
-		if (*spec == NULL)
-			rc = lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
-	}
-	lc_buf_free(&text);
-	lc_free(path);
-	return rc;
-}
-
-/* So that a later boot can go on with what this one wrote. */
-static int
-write_recorded(struct boot *b, struct lc_err *e)
-{
-	char id[DESCRIBE_ID_SIZE];
-	char *path = path_join(b->images, POINT_FILE);
-	char *text = lc_asprintf("%s@%s\n", b->point.vm, describe_id(&b->point, id));
-	int rc;
-
-	if (path == NULL || text == NULL)
-		rc = lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
-	else
-		rc = file_write_atomic(path, text, strlen(text), 0600, e);
-	lc_free(path);
-	lc_free(text);
-	return rc;
+	/* To go on is to go on with that VM, whatever VM its point is of. */
+	return name == NULL && b->use == PLACE_RESUME ? cli_operand(b->args, 0) : name;
 }
 
 static int
 choose_name(struct boot *b, struct lc_err *e)
 {
-	const char *name = cli_get(b->args, "name");
+	const char *name = asked_name(b);
 	int n;
 
 	if (name == NULL)
 		n = snprintf(b->name, sizeof b->name, "%s%s", b->point.vm, b->test ? "-test" : "");
 	else
 		n = snprintf(b->name, sizeof b->name, "%s", name);
-	if (n <= 0 || (size_t)n >= sizeof b->name || b->name[0] == '-' || b->name[0] == '.' ||
-	    strchr(b->name, '/') != NULL)
-		return lc_fail(e, LC_EINVAL, 0, "--name %s: not a name for a VM",
+	if (n <= 0 || (size_t)n >= sizeof b->name)
+		return lc_fail(e, LC_EINVAL, 0,
+		               "%s: too long for the name of a VM; choose another "
+		               "(--name)",
 		               name == NULL ? b->point.vm : name);
-	return 0;
+	return launch_check_name(b->name, e);
 }
 
 static int
@@ -158,17 +129,19 @@ choose_point(struct boot *b, struct lc_err *e)
 {
 	char line[256], text[300];
 	char *recorded = NULL;
-	int rc = access_open(b->args, "locum boot", &b->access, e);
+	int rc = opening_read(b->args, &b->opening, "locum boot", e);
 
-	if (rc == 0 && b->resume)
-		rc = read_recorded(b, &recorded, e);
+	if (rc == 0 && b->use == PLACE_RESUME)
+		rc = launch_check_name(asked_name(b), e);
+	if (rc == 0 && b->use == PLACE_RESUME)
+		rc = place_recorded(&b->opening.settings, asked_name(b), &recorded, e);
 	if (rc == 0)
-		rc = store_find(b->access.store,
+		rc = store_find(b->opening.store,
 		                recorded != NULL ? recorded : cli_operand(b->args, 0), &b->point,
 		                e);
 	lc_free(recorded);
 	if (rc == 0)
-		rc = store_view(b->access.store, b->point.id, &b->view, e);
+		rc = store_view(b->opening.store, b->point.id, &b->view, e);
 	if (rc != 0)
 		return rc;
 	if (b->point.definition == NULL)
@@ -188,41 +161,29 @@ choose_point(struct boot *b, struct lc_err *e)
 	return choose_name(b, e);
 }
 
-/* ---- folders ---- */
-
 static int
-make_folders(struct boot *b, struct lc_err *e)
+take_place(struct boot *b, struct lc_err *e)
 {
-	int pid, rc;
+	int rc = place_take(&b->opening.settings, b->name, b->use, &b->place, e);
 
-	b->dir = path_join(b->access.settings.run_dir, b->name);
-	b->images = lc_asprintf("%s/boot/%s", b->access.settings.scratch_dir, b->name);
-	b->socket = b->dir == NULL ? NULL : path_join(b->dir, "nbd");
-	b->log = b->dir == NULL ? NULL : path_join(b->dir, "nbdkit.log");
-	if (b->images == NULL || b->socket == NULL || b->log == NULL)
+	if (rc != 0)
+		return rc;
+	b->socket = path_join(b->place.run, "nbd");
+	b->log = path_join(b->place.run, "nbdkit.log");
+	if (b->socket == NULL || b->log == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
-	if (launch_alive(b->dir, &pid))
-		return lc_fail(e, LC_EBUSY, 0,
-		               "a VM '%s' runs already (pid %d): stop it (locum vm stop %s) or "
-		               "choose another name (--name)",
-		               b->name, pid, b->name);
-	if (access(b->images, F_OK) == 0 && !b->resume) {
-		if (!b->test && !cli_has(b->args, "discard"))
-			return lc_fail(e, LC_EEXIST, 0,
-			               "%s holds what an earlier boot of '%s' wrote: --resume goes "
-			               "on with it, --discard loses it",
-			               b->images, b->name);
-		dir_remove(b->images);
-	}
-	rc = dir_make(b->dir, 0700, e);
-	if (rc == 0)
-		rc = dir_make(b->images, 0700, e);
-	b->made_images = rc == 0 && !b->resume;
-	if (rc == 0 && !b->resume)
-		rc = write_recorded(b, e);
 	(void)unlink(b->socket); /* of a server that was killed */
 	(void)unlink(b->log);    /* of an earlier boot */
-	return rc;
+	return 0;
+}
+
+/* "VM@ID" of the point; owned by the caller. */
+static char *
+spec_of(const struct boot *b)
+{
+	char id[DESCRIBE_ID_SIZE];
+
+	return lc_asprintf("%s@%s", b->point.vm, describe_id(&b->point, id));
 }
 
 /* ---- disks ---- */
@@ -230,20 +191,19 @@ make_folders(struct boot *b, struct lc_err *e)
 static int
 serve(struct boot *b, struct lc_err *e)
 {
-	char id[DESCRIBE_ID_SIZE];
-	char *spec = lc_asprintf("%s@%s", b->point.vm, describe_id(&b->point, id));
-	char *store = realpath(b->access.settings.store, NULL);
+	char *spec = spec_of(b);
+	char *store = realpath(b->opening.settings.store, NULL);
 	struct serve_opts opts = {
-	    .nbdkit = b->access.settings.nbdkit,
-	    .plugin = b->access.settings.plugin,
+	    .nbdkit = b->opening.settings.nbdkit,
+	    .plugin = b->opening.settings.plugin,
 	    .socket = b->socket,
 	    .log = b->log,
 	    .store = store,
 	    .point = spec,
-	    .cache = b->access.settings.cache,
-	    .key_dir = b->access.settings.key_dir,
-	    .code_file = b->access.code_file,
-	    .passphrase_file = b->access.passphrase_file,
+	    .cache = b->opening.settings.cache,
+	    .key_dir = b->opening.settings.key_dir,
+	    .code_file = cli_get(b->args, "recovery-code-file"),
+	    .passphrase_file = cli_get(b->args, "passphrase-file"),
 	    .timeout_ms = SERVE_TIMEOUT_MS,
 	};
 	char text[64];
@@ -264,18 +224,27 @@ serve(struct boot *b, struct lc_err *e)
 	return 0;
 }
 
+/* An empty one in its place would mix two states of the VM. */
+static int
+must_be_there(const char *path, struct lc_err *e)
+{
+	if (access(path, F_OK) == 0)
+		return 0;
+	return lc_fail_errno(e, "can't go on with what that VM wrote: %s", path);
+}
+
 static int
 make_overlay(struct boot *b, const struct point_disk *d, struct lc_err *e)
 {
 	struct launch_disk *l = &b->disks[b->ndisks];
-	char *path = lc_asprintf("%s/%s.qcow2", b->images, d->name);
+	char *path = lc_asprintf("%s/%s.qcow2", b->place.images, d->name);
 	char *under = lc_asprintf("nbd+unix:///%s?socket=%s", d->name, b->socket);
 	int rc;
 
 	if (path == NULL || under == NULL)
 		rc = lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
-	else if (b->resume && access(path, F_OK) == 0)
-		rc = 0;
+	else if (b->use == PLACE_RESUME)
+		rc = must_be_there(path, e);
 	else
 		rc = qcow2_make_overlay(path, d->size, under, e);
 	lc_free(under);
@@ -294,7 +263,7 @@ static int
 extract(struct boot *b, size_t disk, struct lc_err *e)
 {
 	const struct point_disk *d = &b->point.disks[disk];
-	char *path = lc_asprintf("%s/%s", b->images, d->name);
+	char *path = lc_asprintf("%s/%s", b->place.images, d->name);
 	struct export_file file = {.disk = disk, .path = path, .format = EXPORT_RAW};
 	struct export_opts opts = {.files = &file, .nfiles = 1, .threads = 2, .passing = true};
 
@@ -304,9 +273,9 @@ extract(struct boot *b, size_t disk, struct lc_err *e)
 	b->ndisks++;
 	if (path == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
-	if (b->resume && access(path, F_OK) == 0)
-		return 0;
-	return export_run(b->access.store, b->view, &opts, e);
+	if (b->use == PLACE_RESUME)
+		return must_be_there(path, e);
+	return export_run(b->opening.store, b->view, &opts, e);
 }
 
 static int
@@ -342,21 +311,47 @@ make_disks(struct boot *b, struct lc_err *e)
 
 /* ---- the machine ---- */
 
+/* Before the wait, as Ctrl-C may end that. */
+static void
+tell_where(const struct boot *b)
+{
+	size_t i;
+
+	if (cli_has(b->args, "quiet") || cli_has(b->args, "json"))
+		return;
+	(void)printf("           console  tail -f %s/serial.log\n"
+	             "           monitor  %s/qmp\n"
+	             "           stop     locum vm stop %s\n",
+	             b->place.run, b->place.run, b->name);
+	for (i = 0; i < b->ndisks; i++) {
+		if (b->disks[i].kind == LAUNCH_IMAGE_OVERLAY)
+			(void)printf("           writes   %s\n", b->paths[i]);
+	}
+	(void)fflush(stdout);
+}
+
 static int
 launch(struct boot *b, struct lc_err *e)
 {
 	struct launch_opts opts = {
 	    .vm = b->name,
-	    .dir = b->dir,
-	    .qemu = b->access.settings.qemu,
-	    .accel = b->access.settings.accel,
+	    .dir = b->place.run,
+	    .qemu = b->opening.settings.qemu,
+	    .accel = b->opening.settings.accel,
 	    .disks = b->disks,
 	    .ndisks = b->ndisks,
 	    .isolated = b->test || cli_has(b->args, "isolated"),
 	    .sandbox = true,
 	};
+	char *spec = spec_of(b);
 	int pid, rc;
 
+	if (spec == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
+	rc = place_record(&b->place, spec, e);
+	lc_free(spec);
+	if (rc != 0)
+		return rc;
 	b->launched_at = clock_mono_ns();
 	rc = launch_start(b->def, &opts, &pid, e);
 	if (rc != 0)
@@ -364,6 +359,8 @@ launch(struct boot *b, struct lc_err *e)
 	b->launched = true;
 	b->t.executing = since(b);
 	tell(b, b->t.executing, "guest executing");
+	if (!b->test)
+		tell_where(b);
 	return 0;
 }
 
@@ -380,11 +377,11 @@ wait_thread(void *arg)
 	struct waiting *w = arg;
 	struct boot *b = w->b;
 
-	if (launch_wait_alive(b->dir, b->launched_at, cli_get(b->args, "serial-pattern"),
-	                      b->timeout_ms, &b->sign, &b->silence) == 0)
+	if (launch_wait_alive(b->place.run, b->launched_at, cli_get(b->args, "serial-pattern"),
+	                      b->timeout_ms, &b->sign, &b->why) == 0)
 		b->verdict = VERDICT_ALIVE;
 	else
-		b->verdict = VERDICT_SILENT;
+		b->verdict = launch_alive(b->place.run, NULL) ? VERDICT_SILENT : VERDICT_ENDED;
 	atomic_store(&w->over, true);
 	return NULL;
 }
@@ -396,22 +393,45 @@ wait_test(struct boot *b, struct lc_err *e)
 	struct waiting w = {.b = b};
 	const struct timespec step = {.tv_nsec = POLL_MS * 1000000L};
 	pthread_t thread;
-	bool interrupted = false;
+	bool told = false;
 
 	atomic_init(&w.over, false);
 	if (pthread_create(&thread, NULL, wait_thread, &w) != 0)
 		return lc_fail(e, LC_ENOMEM, 0, "boot: no thread");
 	while (!atomic_load(&w.over)) {
-		if (!interrupted && interrupt_pending(&b->interrupt)) {
-			interrupted = true;
-			(void)launch_stop(b->dir, STOP_GRACE_MS, NULL);
+		if (!told && interrupt_pending(&b->interrupt)) {
+			told = true;
+			(void)launch_stop(b->place.run, STOP_GRACE_MS, NULL);
 		}
 		(void)nanosleep(&step, NULL);
 	}
 	(void)pthread_join(thread, NULL);
-	if (interrupted)
+	if (told)
 		b->verdict = VERDICT_INTERRUPTED;
 	return 0;
+}
+
+static bool
+interrupted(void *arg)
+{
+	struct boot *b = arg;
+
+	return interrupt_pending(&b->interrupt);
+}
+
+/* A guest may well boot from a map that somebody changed; the test is about all of the point. */
+static void
+check_map(struct boot *b)
+{
+	struct set_sum sum = {0};
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < b->point.ndisks; i++)
+		rc = view_add_disk(b->view, i, interrupted, b, &sum, &b->why);
+	rc = rc != 0 ? rc : view_check(b->view, &sum, &b->why);
+	if (rc != 0)
+		b->verdict = rc == LC_ECANCELED ? VERDICT_INTERRUPTED : VERDICT_CHANGED;
 }
 
 static int
@@ -433,6 +453,8 @@ wait_for_life(struct boot *b, struct lc_err *e)
 		(void)snprintf(text, sizeof text, "sign of life: %s", b->sign.what);
 		tell(b, b->t.life, text);
 	}
+	if (b->test && b->verdict == VERDICT_ALIVE)
+		check_map(b);
 	return rc;
 }
 
@@ -457,7 +479,8 @@ life_name(enum launch_life life)
 static void
 print_json(const struct boot *b)
 {
-	static const char *const verdicts[] = {"none", "alive", "silent", "interrupted"};
+	static const char *const verdicts[] = {"none",  "alive",   "silent",
+	                                       "ended", "changed", "interrupted"};
 	size_t i;
 
 	(void)fputs("{\"point\":", stdout);
@@ -473,7 +496,7 @@ print_json(const struct boot *b)
 	else
 		(void)fputs(",\"rto_ms\":null", stdout);
 	(void)printf(",\"life\":\"%s\",\"sign\":", life_name(b->sign.best));
-	cli_json_string(stdout, b->verdict == VERDICT_ALIVE ? b->sign.what : b->silence.msg);
+	cli_json_string(stdout, b->verdict == VERDICT_ALIVE ? b->sign.what : b->why.msg);
 	(void)fputs(",\"overlays\":[", stdout);
 	for (i = 0; !b->test && i < b->ndisks; i++) {
 		(void)fputs(i == 0 ? "" : ",", stdout);
@@ -494,7 +517,12 @@ print_test(const struct boot *b)
 			             clock_format_duration(rto, sizeof rto, b->t.life));
 		break;
 	case VERDICT_SILENT:
-		(void)fprintf(stderr, "locum: FAILED: no sign of life: %s\n", b->silence.msg);
+	case VERDICT_ENDED:
+		(void)fprintf(stderr, "locum: FAILED: %s (console: %s/serial.log)\n", b->why.msg,
+		              b->place.run);
+		break;
+	case VERDICT_CHANGED:
+		(void)fprintf(stderr, "locum: FAILED: it boots, but %s\n", b->why.msg);
 		break;
 	case VERDICT_INTERRUPTED:
 		(void)fprintf(stderr, "locum: interrupted; the test VM is stopped and removed\n");
@@ -508,23 +536,14 @@ static void
 print_boot(const struct boot *b)
 {
 	char rto[48];
-	size_t i;
 
 	if (b->verdict == VERDICT_ALIVE && !cli_has(b->args, "quiet"))
 		(void)printf("%s runs; RTO %s\n", b->name,
 		             clock_format_duration(rto, sizeof rto, b->t.life));
 	if (b->verdict == VERDICT_SILENT)
-		(void)fprintf(stderr, "locum: no sign of life yet: %s\n", b->silence.msg);
-	if (cli_has(b->args, "quiet"))
-		return;
-	(void)printf("  console   tail -f %s/serial.log\n"
-	             "  monitor   %s/qmp\n"
-	             "  stop      locum vm stop %s\n",
-	             b->dir, b->dir, b->name);
-	for (i = 0; i < b->ndisks; i++) {
-		if (b->disks[i].kind == LAUNCH_IMAGE_OVERLAY)
-			(void)printf("  writes    %s\n", b->paths[i]);
-	}
+		(void)fprintf(stderr, "locum: %s runs, but %s\n", b->name, b->why.msg);
+	if (b->verdict == VERDICT_ENDED)
+		(void)fprintf(stderr, "locum: %s does not run any more: %s\n", b->name, b->why.msg);
 }
 
 /* A test leaves nothing behind, nor does what failed. */
@@ -535,33 +554,29 @@ clean_up(struct boot *b, bool failed)
 	size_t i;
 
 	if (remove && b->launched)
-		(void)launch_stop(b->dir, STOP_GRACE_MS, NULL);
+		(void)launch_stop(b->place.run, STOP_GRACE_MS, NULL);
 	if (remove)
 		serve_stop(b->server);
 	else
 		serve_release(b->server);
-	if (remove && b->made_images)
-		dir_remove(b->images);
-	if (b->test && !failed && b->verdict == VERDICT_ALIVE)
-		dir_remove(b->dir); /* else its logs tell what went wrong */
+	/* Of a test that went well nothing is left; else the logs tell what went wrong. */
+	place_leave(&b->place, failed, !b->test || failed || b->verdict != VERDICT_ALIVE);
 	if (b->view != NULL)
 		view_close(b->view);
 	for (i = 0; i < b->ndisks; i++)
 		lc_free(b->paths[i]);
 	lc_free(b->def);
-	lc_free(b->dir);
-	lc_free(b->images);
 	lc_free(b->socket);
 	lc_free(b->log);
 	point_done(&b->point);
-	access_close(&b->access);
+	opening_done(&b->opening);
 }
 
 static int
 boot(struct boot *b, struct lc_err *e)
 {
 	static int (*const steps[])(struct boot *, struct lc_err *) = {
-	    choose_point, make_folders, serve, make_disks, launch, wait_for_life,
+	    choose_point, take_place, serve, make_disks, launch, wait_for_life,
 	};
 	const char *timeout = cli_get(b->args, "timeout");
 	int64_t ns = LIFE_TIMEOUT_MS * LC_NS_PER_MS;
@@ -601,7 +616,13 @@ run(const struct cli_args *a)
 	}
 	b->args = a;
 	b->test = cli_has(a, "test");
-	b->resume = cli_has(a, "resume");
+	if (b->test)
+		b->use = PLACE_TEST;
+	else if (cli_has(a, "resume"))
+		b->use = PLACE_RESUME;
+	else if (cli_has(a, "discard"))
+		b->use = PLACE_DISCARD;
+	b->place.lock = -1;
 	b->began = clock_mono_ns();
 	interrupt_begin(&b->interrupt);
 	rc = boot(b, &e);
@@ -612,8 +633,10 @@ run(const struct cli_args *a)
 			print_test(b);
 		else
 			print_boot(b);
-		if (b->verdict != VERDICT_ALIVE)
-			status = b->test ? CLI_FAILED : CLI_PARTLY;
+		if (b->verdict == VERDICT_SILENT && !b->test)
+			status = CLI_PARTLY;
+		else if (b->verdict != VERDICT_ALIVE)
+			status = CLI_FAILED;
 	}
 	clean_up(b, rc != 0);
 	interrupt_end(&b->interrupt);
@@ -635,7 +658,7 @@ static const struct cli_option options[] = {
              "life"},
     {.name = "resume", .help = "go on with what an earlier boot of that name wrote"},
     {.name = "discard", .help = "lose what an earlier boot of that name wrote"},
-    ACCESS_OPTIONS,
+    OPENING_OPTIONS,
     {.name = NULL},
 };
 

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -76,6 +77,7 @@ struct export
 	struct batch_list idle; /* under lock */
 	size_t nbusy;           /* under lock: batches that workers have */
 	struct lc_err err;      /* under lock: the first failure of a batch */
+	struct set_sum sum;     /* under lock: of the map's rows that were followed */
 };
 
 static const struct point_disk *
@@ -274,15 +276,18 @@ batch_run(struct work *w, unsigned worker)
 	struct batch *b = (struct batch *)(void *)w;
 	struct export *x = b->x;
 	struct lc_err err = LC_ERR_INIT;
+	struct set_sum sum = {0};
+	uint8_t id[CHUNK_ID_SIZE];
 	uint64_t bytes = WINDOW_SIZE;
 	size_t i, from = 0;
 
 	for (i = 0; i < b->n && err.code == LC_OK && !atomic_load(&x->stop); i++) {
-		if (chunk_read(x->readers[worker], b->chunk[i], b->data + i * WINDOW_SIZE, NULL,
-		               &err) != 0)
-			(void)lc_wrap(&err, "%s/%s at byte %llu", view_point(x->view)->vm,
-			              disk_of(x, b->target)->name,
-			              (unsigned long long)(b->window[i] * WINDOW_SIZE));
+		if (chunk_read(x->readers[worker], b->chunk[i], b->data + i * WINDOW_SIZE, id,
+		               &err) == 0)
+			view_add(x->view, b->target->file->disk, b->window[i], id, &sum);
+		else
+			(void)lc_wrap(&err, "%s/%s at byte %" PRIu64, view_point(x->view)->vm,
+			              disk_of(x, b->target)->name, b->window[i] * WINDOW_SIZE);
 	}
 	for (i = 1; i <= b->n && err.code == LC_OK && !atomic_load(&x->stop); i++) {
 		if (i < b->n && b->at[i] == b->at[i - 1] + WINDOW_SIZE)
@@ -295,6 +300,7 @@ batch_run(struct work *w, unsigned worker)
 	bytes *= b->n;
 	atomic_fetch_add(&x->done, bytes);
 	(void)pthread_mutex_lock(&x->lock);
+	set_add(&x->sum, &sum);
 	TAILQ_INSERT_HEAD(&x->idle, b, link);
 	x->nbusy--;
 	(void)pthread_cond_signal(&x->idle_cond);
@@ -393,6 +399,33 @@ export_target(struct export *x, struct target *t, struct lc_err *e)
 	if (b != NULL) /* after a failure too: that is how it becomes idle again */
 		workers_submit(x->pool, &b->work);
 	return rc == 0 ? flush_table(t, e) : rc;
+}
+
+static bool
+stopped(void *arg)
+{
+	struct export *x = arg;
+
+	return interrupt_pending(&x->interrupt);
+}
+
+/* Whether what was written is the point, and not only made of pieces of the store: the rows of the
+ * disks that nobody asked for count as well. */
+static int
+check_map(struct export *x, struct lc_err *e)
+{
+	size_t disk, i;
+	int rc = 0;
+
+	if (x->opts->passing)
+		return 0;
+	for (disk = 0; rc == 0 && disk < view_point(x->view)->ndisks; disk++) {
+		for (i = 0; i < x->opts->nfiles && x->opts->files[i].disk != disk; i++)
+			;
+		if (i == x->opts->nfiles)
+			rc = view_add_disk(x->view, disk, stopped, x, &x->sum, e);
+	}
+	return rc != 0 ? rc : view_check(x->view, &x->sum, e);
 }
 
 static int
@@ -520,8 +553,8 @@ run(struct export *x, struct lc_err *e)
 	wait_idle(x, true);
 	if (rc == 0)
 		rc = check_stop(x, e);
-	if (rc == 0)
-		rc = finish_all(x, e);
+	rc = rc != 0 ? rc : check_map(x, e);
+	rc = rc != 0 ? rc : finish_all(x, e);
 	return rc == 0 ? publish_all(x, e) : rc;
 }
 

@@ -41,6 +41,8 @@ struct export_opts {
  * export_run(s, v, opts, e):
  * Write them all.
  *
+ * Checks the contents, and in the end the map by which they were put together (not with `passing`).
+ *
  * Returns  0; LC_EEXIST; LC_ENOSPC (before anything is written, with bytes needed and free);
  *          LC_ECORRUPT (disk, offset and what the store says); LC_ECANCELED (Ctrl-C).  On every
  *          failure none of the files is there, or with force the old ones still are.

@@ -8,9 +8,14 @@
  * that.  So get_ready() opens, chooses the point and closes, which gives wrong
  * use its message on the terminal; after_fork() opens for good, the same point by
  * its id, whatever was committed in between.
+ *
+ * The map that is read by has no seal of its own, so a thread compares it with the
+ * sealed hash of the whole map, which takes time in proportion to it.  Clients are
+ * served meanwhile; where the map is another one every later read fails.
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,9 +30,9 @@
 #include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/base/memory.h"
+#include "store/kit.h"
 #include "store/store.h"
 #include "restore/reader.h"
-#include "restore/unlock.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
@@ -49,8 +54,11 @@ static struct {
 	struct store *s;
 	struct view *v;
 	struct reader *r;
-	pthread_t watch; /* where first_client_ns is set */
-	bool watching;
+	pthread_t watch,
+	    check; /* waits for a first client, where one is asked for; checks the map */
+	bool watching, checking;
+	atomic_bool over;    /* the check is to end */
+	atomic_bool changed; /* the map is not the one that was committed */
 	pthread_mutex_t lock;
 	pthread_cond_t seen_cond;
 	bool seen; /* under lock: a client came, or nobody waits for one any more */
@@ -242,7 +250,7 @@ plugin_get_ready(void)
 	int rc = 0;
 
 	if (plugin.code_file != NULL)
-		rc = unlock_read_code(plugin.code_file, plugin.code, &e);
+		rc = kit_read_code(plugin.code_file, plugin.code, &e);
 	if (rc == 0)
 		rc = open_store(&e);
 	if (rc == 0)
@@ -295,6 +303,44 @@ stop_watch(void)
 	plugin.watching = false;
 }
 
+/* ---- is it the map that was committed ---- */
+
+static bool
+is_over(void *arg)
+{
+	(void)arg;
+	return atomic_load(&plugin.over);
+}
+
+static void *
+check_map(void *arg)
+{
+	struct set_sum sum = {0};
+	struct lc_err e = LC_ERR_INIT;
+	size_t i;
+	int rc = 0;
+
+	(void)arg;
+	for (i = 0; rc == 0 && i < view_point(plugin.v)->ndisks; i++)
+		rc = view_add_disk(plugin.v, i, is_over, NULL, &sum, &e);
+	rc = rc != 0 ? rc : view_check(plugin.v, &sum, &e);
+	if (rc != 0 && rc != LC_ECANCELED) {
+		atomic_store(&plugin.changed, true);
+		nbdkit_error("%s", e.msg);
+	}
+	return NULL;
+}
+
+static void
+stop_check(void)
+{
+	if (!plugin.checking)
+		return;
+	atomic_store(&plugin.over, true);
+	(void)pthread_join(plugin.check, NULL);
+	plugin.checking = false;
+}
+
 static int
 plugin_after_fork(void)
 {
@@ -306,7 +352,7 @@ plugin_after_fork(void)
 		rc = store_view(plugin.s, plugin.id, &plugin.v, &e);
 	if (rc == 0)
 		rc = reader_new(plugin.s, plugin.v, &opts, &plugin.r, &e);
-	unlock_wipe(plugin.code);
+	explicit_bzero(plugin.code, sizeof plugin.code);
 	/* Debian's nbdkit 1.32.5 always asks to be killed with its parent, --exit-with-parent or
 	 * not.  A server that waits for a first client is there to outlive who started it. */
 	if (plugin.first_client_ns > 0)
@@ -314,6 +360,11 @@ plugin_after_fork(void)
 	if (rc == 0 && plugin.first_client_ns > 0)
 		plugin.watching = pthread_create(&plugin.watch, NULL, watch_first_client, NULL) ==
 		                  0;
+	if (rc == 0) {
+		plugin.checking = pthread_create(&plugin.check, NULL, check_map, NULL) == 0;
+		if (!plugin.checking)
+			rc = lc_fail(&e, LC_ENOMEM, 0, "locum: no thread");
+	}
 	return rc == 0 ? 0 : report(&e);
 }
 
@@ -321,8 +372,9 @@ static void
 plugin_unload(void)
 {
 	stop_watch();
+	stop_check();
 	close_all();
-	unlock_wipe(plugin.code);
+	explicit_bzero(plugin.code, sizeof plugin.code);
 	free(plugin.store);
 	free(plugin.vm);
 	free(plugin.point);
@@ -470,6 +522,11 @@ plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t 
 	struct lc_err e = LC_ERR_INIT;
 
 	(void)flags;
+	if (atomic_load(&plugin.changed)) {
+		nbdkit_error("the map is not the one that was committed, see above");
+		nbdkit_set_error(EIO);
+		return -1;
+	}
 	return reader_read(plugin.r, h->disk, buf, count, offset, &e) == 0 ? 0 : report(&e);
 }
 

@@ -1,11 +1,12 @@
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/store.h"
-#include "restore/access.h"
+#include "store/verbs/opening.h"
 #include "restore/describe.h"
 #include "restore/verbs.h"
 
@@ -18,10 +19,54 @@ print_disks(const struct point *p)
 	for (i = 0; i < p->ndisks; i++)
 		(void)printf("%s%s %s", i == 0 ? "" : ", ", p->disks[i].name,
 		             size_format(size, sizeof size, p->disks[i].size));
+}
+
+static bool
+same_disks(const struct point *a, const struct point *b)
+{
+	size_t i;
+
+	for (i = 0; i < a->ndisks && i < b->ndisks; i++) {
+		if (strcmp(a->disks[i].name, b->disks[i].name) != 0 ||
+		    a->disks[i].size != b->disks[i].size)
+			return false;
+	}
+	return a->ndisks == b->ndisks;
+}
+
+/* What a point promises, in one word. */
+static const char *
+short_kind(const struct point *p)
+{
+	return p->consistency == POINT_CRASH ? "crash" : describe_kind(p);
+}
+
+/* A line has room in 80 columns; what is rarely of interest has a line of its own. */
+static void
+print_point(const struct point *p, const struct point *before, int64_t now)
+{
+	char when[32], id[DESCRIBE_ID_SIZE], age[64], changed[32], stored[32];
+
+	if (before == NULL)
+		(void)printf("%s\n %-19s  %-8s  %11s  %-11s  %10s %10s\n", p->vm, "time", "id",
+		             "age", "consistency", "changed", "stored");
+	if (before == NULL || !same_disks(before, p)) {
+		(void)printf("   ");
+		print_disks(p);
+		(void)putchar('\n');
+	}
+	(void)printf(" %-19s  %-8s  %11s  %-11s  %10s %10s\n",
+	             clock_format(when, sizeof when, p->source_ns), describe_short(p, id),
+	             p->source_ns > now
+	                 ? "in future"
+	                 : clock_format_duration(age, sizeof age, now - p->source_ns),
+	             short_kind(p), size_format(changed, sizeof changed, p->changed * WINDOW_SIZE),
+	             size_format(stored, sizeof stored, p->stored));
 	if ((p->flags & POINT_MAP_DAMAGED) != 0)
-		(void)printf("  DAMAGED");
+		(void)printf("   DAMAGED: it can't be restored (see: locum scrub)\n");
 	if (p->left_out != NULL && p->left_out[0] != '\0')
-		(void)printf("  (something was left out: --json)");
+		(void)printf("   something was left out of it (see: locum points %s --json)\n",
+		             p->vm);
 }
 
 static void
@@ -31,20 +76,11 @@ print_table(const struct point_list *l)
 	size_t i;
 
 	for (i = 0; i < l->n; i++) {
-		const struct point *p = &l->points[i];
-		char when[32], id[DESCRIBE_ID_SIZE], age[64], changed[32], stored[32];
+		bool first = i == 0 || strcmp(l->points[i].vm, l->points[i - 1].vm) != 0;
 
-		if (i == 0 || strcmp(p->vm, l->points[i - 1].vm) != 0)
-			(void)printf("%s%s\n  %-19s  %-8s  %-18s  %-16s  %10s  %10s  disks\n",
-			             i == 0 ? "" : "\n", p->vm, "time", "id", "age", "consistency",
-			             "changed", "stored");
-		(void)printf("  %-19s  %-8s  %-18s  %-16s  %10s  %10s  ",
-		             clock_format(when, sizeof when, p->source_ns), describe_short(p, id),
-		             describe_age(p, now, age, sizeof age), describe_kind(p),
-		             size_format(changed, sizeof changed, p->changed * WINDOW_SIZE),
-		             size_format(stored, sizeof stored, p->stored));
-		print_disks(p);
-		(void)putchar('\n');
+		if (first && i > 0)
+			(void)putchar('\n');
+		print_point(&l->points[i], first ? NULL : &l->points[i - 1], now);
 	}
 }
 
@@ -66,8 +102,8 @@ run(const struct cli_args *a)
 {
 	struct lc_err e = LC_ERR_INIT;
 	struct point_list list = {0};
-	struct access x;
-	int rc = access_open(a, "locum points", &x, &e);
+	struct opening x;
+	int rc = opening_read(a, &x, "locum points", &e);
 
 	if (rc == 0)
 		rc = store_points(x.store, cli_operand(a, 0), &list, &e);
@@ -78,11 +114,11 @@ run(const struct cli_args *a)
 	else if (rc == 0)
 		print_table(&list);
 	point_list_free(&list);
-	access_close(&x);
+	opening_done(&x);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
 }
 
-static const struct cli_option options[] = {ACCESS_OPTIONS, {.name = NULL}};
+static const struct cli_option options[] = {OPENING_OPTIONS, {.name = NULL}};
 
 const struct cli_verb verb_points = {
     .name = "points",

@@ -15,7 +15,7 @@
 #include "store/base/files.h"
 #include "store/base/memory.h"
 #include "store/store.h"
-#include "restore/access.h"
+#include "store/verbs/opening.h"
 #include "restore/describe.h"
 #include "restore/export.h"
 #include "restore/machine.h"
@@ -23,7 +23,7 @@
 
 struct restore {
 	const struct cli_args *args;
-	struct access access;
+	struct opening opening;
 	struct point point;
 	struct view *view;
 	enum export_format format;
@@ -142,6 +142,12 @@ choose_files(struct restore *r, struct lc_err *e)
 		r->dir = lc_asprintf("%.*s", (int)n, to);
 		if (r->dir == NULL)
 			return lc_fail(e, LC_ENOMEM, 0, "restore: out of memory");
+		if (!is_dir && access(r->dir, F_OK) == 0)
+			return lc_fail(
+			    e, LC_EEXIST, 0,
+			    "%s: is there and is no folder; the point has several disks: give "
+			    "a folder, or one of them (--disk)",
+			    r->dir);
 		if (!is_dir) {
 			rc = dir_make(r->dir, 0700, e);
 			r->made_dir = rc == 0;
@@ -156,6 +162,38 @@ choose_files(struct restore *r, struct lc_err *e)
 
 /* ---- the machine ---- */
 
+/* Where that file is to be, or nowhere; refused before the work is begun. */
+static int
+choose_machine(struct restore *r, struct lc_err *e)
+{
+	if (!r->to_dir || r->point.definition == NULL || r->nfiles != r->point.ndisks)
+		return 0;
+	r->machine = lc_asprintf("%s/%s.conf", r->dir, r->point.vm);
+	if (r->machine == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "restore: out of memory");
+	if (access(r->machine, F_OK) != 0 || cli_has(r->args, "force"))
+		return 0;
+	return lc_fail(e, LC_EEXIST, 0, "%s: is there already; --force replaces it", r->machine);
+}
+
+/* So that the VM that is started by this file is found, and backed up, as it is by the host's own.
+ */
+static int
+add_host(const struct restore *r, struct lc_buf *out, struct lc_err *e)
+{
+	const struct settings *s = &r->opening.settings;
+	char *store = realpath(s->store, NULL);
+	int rc = store == NULL ? lc_fail_errno(e, "%s", s->store) : 0;
+
+	if (rc == 0 &&
+	    lc_buf_printf(out,
+	                  "[locum]\nstore = %s\nkey_dir = %s\nrun_dir = %s\nscratch_dir = %s\n\n",
+	                  store, s->key_dir, s->run_dir, s->scratch_dir) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "restore: out of memory");
+	free(store);
+	return rc;
+}
+
 /* Beside a whole VM: a section for locum.conf that starts it from the restored files. */
 static int
 write_machine(struct restore *r, struct lc_err *e)
@@ -166,7 +204,7 @@ write_machine(struct restore *r, struct lc_err *e)
 	size_t i;
 	int rc;
 
-	if (!r->to_dir || r->point.definition == NULL || r->nfiles != r->point.ndisks)
+	if (r->machine == NULL)
 		return 0;
 	for (i = 0; i < r->nfiles; i++) {
 		char *path = realpath(r->paths[i], NULL);
@@ -180,13 +218,14 @@ write_machine(struct restore *r, struct lc_err *e)
 		    .path = path,
 		    .format = r->files[i].format == EXPORT_QCOW2 ? "qcow2" : "raw"};
 	}
-	r->machine = lc_asprintf("%s/%s.conf", r->dir, r->point.vm);
-	if (r->machine == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "restore: out of memory");
-	rc = machine_section(&r->point, files, r->nfiles,
-	                     describe_line(&r->point, line, sizeof line), &text, e);
+	rc = add_host(r, &text, e);
 	if (rc == 0)
+		rc = machine_section(&r->point, files, r->nfiles,
+		                     describe_line(&r->point, line, sizeof line), &text, e);
+	if (rc == 0 && cli_has(r->args, "force"))
 		rc = file_write_atomic(r->machine, text.p, text.n, 0600, e);
+	else if (rc == 0)
+		rc = file_write_new(r->machine, text.p, text.n, 0600, e);
 	lc_buf_free(&text);
 	return rc;
 }
@@ -250,9 +289,9 @@ restore(struct restore *r, struct lc_err *e)
 	int rc = read_format(r, e);
 
 	if (rc == 0)
-		rc = access_open(r->args, "locum restore", &r->access, e);
+		rc = opening_read(r->args, &r->opening, "locum restore", e);
 	if (rc == 0)
-		rc = store_find(r->access.store, cli_operand(r->args, 0), &r->point, e);
+		rc = store_find(r->opening.store, cli_operand(r->args, 0), &r->point, e);
 	if (rc == 0 && (r->point.flags & POINT_MAP_DAMAGED) != 0)
 		rc = lc_fail(e, LC_ECORRUPT, 0,
 		             "%s: parts of this point's map are lost, its disks can't be trusted; "
@@ -261,13 +300,15 @@ restore(struct restore *r, struct lc_err *e)
 	if (rc == 0)
 		rc = choose_files(r, e);
 	if (rc == 0)
-		rc = store_view(r->access.store, r->point.id, &r->view, e);
+		rc = choose_machine(r, e);
+	if (rc == 0)
+		rc = store_view(r->opening.store, r->point.id, &r->view, e);
 	if (rc != 0)
 		return rc;
 	opts.nfiles = r->nfiles;
-	opts.threads = (unsigned)r->access.settings.workers;
+	opts.threads = (unsigned)r->opening.settings.workers;
 	opts.label = cli_has(r->args, "quiet") ? NULL : r->point.vm;
-	rc = export_run(r->access.store, r->view, &opts, e);
+	rc = export_run(r->opening.store, r->view, &opts, e);
 	if (rc == 0)
 		rc = write_machine(r, e);
 	if (rc == 0 && cli_has(r->args, "json"))
@@ -299,7 +340,7 @@ run(const struct cli_args *a)
 	if (r->view != NULL)
 		view_close(r->view);
 	point_done(&r->point);
-	access_close(&r->access);
+	opening_done(&r->opening);
 	for (i = 0; i < r->nfiles; i++)
 		lc_free(r->paths[i]);
 	lc_free(r->dir);
@@ -313,7 +354,7 @@ static const struct cli_option options[] = {
     {.name = "format", .arg = "FORMAT", .help = "raw (default, sparse) or qcow2"},
     {.name = "disk", .arg = "NAME", .help = "this disk only", .many = true},
     {.name = "force", .help = "replace files that are there"},
-    ACCESS_OPTIONS,
+    OPENING_OPTIONS,
     {.name = NULL},
 };
 

@@ -10,13 +10,13 @@
 #include "store/base/config.h"
 #include "store/base/progress.h"
 #include "store/store.h"
-#include "restore/access.h"
+#include "store/verbs/opening.h"
 #include "restore/describe.h"
 #include "restore/verbs.h"
 
 struct verify {
 	const struct cli_args *args;
-	struct access access;
+	struct opening opening;
 	struct progress *progress; /* of the point at hand */
 	unsigned looked_at, bad;
 };
@@ -41,24 +41,29 @@ bytes_of(const struct point *p)
 	return n;
 }
 
+/* p is NULL where there is no such point. */
+static void
+print_json(const struct verify *v, const char *asked, const struct point *p, int64_t took_ns,
+           const struct lc_err *e)
+{
+	(void)fputs(v->looked_at == 0 ? "[\n{\"asked\":" : ",\n{\"asked\":", stdout);
+	cli_json_string(stdout, asked);
+	(void)fputs(",\"point\":", stdout);
+	if (p == NULL)
+		(void)fputs("null", stdout);
+	else
+		describe_json(stdout, p);
+	(void)printf(",\"ok\":%s,\"ms\":%" PRId64 ",\"error\":",
+	             e->code == LC_OK ? "true" : "false", took_ns / LC_NS_PER_MS);
+	cli_json_string(stdout, e->code == LC_OK ? NULL : e->msg);
+	(void)fputc('}', stdout);
+}
+
 static void
 print_verdict(struct verify *v, const struct point *p, int64_t took_ns, const struct lc_err *e)
 {
 	char line[256], took[48], size[32];
 
-	if (cli_has(v->args, "json")) {
-		(void)fputs(v->looked_at == 0 ? "[\n{\"point\":" : ",\n{\"point\":", stdout);
-		describe_json(stdout, p);
-		(void)printf(",\"ok\":%s,\"ms\":%" PRId64 ",\"error\":",
-		             e->code == LC_OK ? "true" : "false", took_ns / LC_NS_PER_MS);
-		if (e->code == LC_OK)
-			(void)fputs("null}", stdout);
-		else
-			cli_json_string(stdout, e->msg);
-		if (e->code != LC_OK)
-			(void)fputc('}', stdout);
-		return;
-	}
 	(void)describe_line(p, line, sizeof line);
 	if (e->code != LC_OK)
 		(void)fprintf(stderr, "locum: %s is NOT good: %s\n", line, e->msg);
@@ -69,19 +74,22 @@ print_verdict(struct verify *v, const struct point *p, int64_t took_ns, const st
 }
 
 static void
-verify_point(struct verify *v, const struct point *p)
+verify_point(struct verify *v, const char *asked, const struct point *p)
 {
 	struct lc_err e = LC_ERR_INIT;
 	int64_t began = clock_mono_ns();
 	struct view *view = NULL;
 
 	v->progress = progress_new(p->vm, !cli_has(v->args, "quiet"));
-	if (store_view(v->access.store, p->id, &view, &e) == 0)
-		(void)view_verify(view, (unsigned)v->access.settings.workers, on_progress, v, &e);
+	if (store_view(v->opening.store, p->id, &view, &e) == 0)
+		(void)view_verify(view, (unsigned)v->opening.settings.workers, on_progress, v, &e);
 	if (view != NULL)
 		view_close(view);
 	progress_free(v->progress);
-	print_verdict(v, p, clock_mono_ns() - began, &e);
+	if (cli_has(v->args, "json"))
+		print_json(v, asked, p, clock_mono_ns() - began, &e);
+	else
+		print_verdict(v, p, clock_mono_ns() - began, &e);
 	v->looked_at++;
 	v->bad += e.code != LC_OK;
 	(void)fflush(stdout);
@@ -92,27 +100,35 @@ verify_all(struct verify *v, struct lc_err *e)
 {
 	struct point_list list = {0};
 	size_t i;
-	int rc = store_points(v->access.store, NULL, &list, e);
+	int rc = store_points(v->opening.store, NULL, &list, e);
 
 	/* The newest of each VM: the last of its group. */
 	for (i = 0; rc == 0 && i < list.n; i++) {
 		if (i + 1 == list.n || strcmp(list.points[i].vm, list.points[i + 1].vm) != 0)
-			verify_point(v, &list.points[i]);
+			verify_point(v, list.points[i].vm, &list.points[i]);
 	}
 	point_list_free(&list);
 	return rc;
 }
 
-static int
-verify_one(struct verify *v, const char *spec, struct lc_err *e)
+/* One that is not there does not keep the others from being looked at. */
+static void
+verify_one(struct verify *v, const char *spec)
 {
+	struct lc_err e = LC_ERR_INIT;
 	struct point p = {0};
-	int rc = store_find(v->access.store, spec, &p, e);
 
-	if (rc == 0)
-		verify_point(v, &p);
+	if (store_find(v->opening.store, spec, &p, &e) == 0) {
+		verify_point(v, spec, &p);
+	} else {
+		if (cli_has(v->args, "json"))
+			print_json(v, spec, NULL, 0, &e);
+		else
+			(void)cli_error(&e);
+		v->looked_at++;
+		v->bad++;
+	}
 	point_done(&p);
-	return rc;
 }
 
 static int
@@ -126,11 +142,11 @@ run(const struct cli_args *a)
 
 	if (all == (cli_operands(a) > 0))
 		return cli_usage(a, "give either points to verify or --all");
-	rc = access_open(a, "locum verify", &v.access, &e);
+	rc = opening_read(a, &v.opening, "locum verify", &e);
 	if (rc == 0 && all)
 		rc = verify_all(&v, &e);
 	for (i = 0; rc == 0 && i < cli_operands(a); i++)
-		rc = verify_one(&v, cli_operand(a, i), &e);
+		verify_one(&v, cli_operand(a, i));
 	if (cli_has(a, "json") && v.looked_at > 0)
 		(void)puts("\n]");
 	else if (cli_has(a, "json") && rc == 0)
@@ -138,8 +154,8 @@ run(const struct cli_args *a)
 	/* From cron, "nothing was wrong" must not mean "there was nothing". */
 	if (rc == 0 && v.looked_at == 0)
 		rc = lc_fail(&e, LC_ENOENT, 0, "%s has no restore points to verify",
-		             v.access.settings.store);
-	access_close(&v.access);
+		             v.opening.settings.store);
+	opening_done(&v.opening);
 	if (rc != 0)
 		return cli_error(&e);
 	if (v.bad == 0)
@@ -149,7 +165,7 @@ run(const struct cli_args *a)
 
 static const struct cli_option options[] = {
     {.name = "all", .help = "the newest point of every VM"},
-    ACCESS_OPTIONS,
+    OPENING_OPTIONS,
     {.name = NULL},
 };
 

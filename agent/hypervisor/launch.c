@@ -4,6 +4,7 @@
  * the folder stays ours alone, and what lies in it (the pid to be killed one day) is not the
  * guest's to write.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -435,6 +436,20 @@ write_definition(const struct definition *def, const char *dir, struct lc_err *e
 		rc = file_write_atomic(path, text.p, text.n, 0600, e);
 	lc_buf_free(&text);
 	return rc;
+}
+
+int
+launch_check_name(const char *vm, struct lc_err *e)
+{
+	const char *s = vm;
+
+	while (isalnum((unsigned char)*s) || (*s != '\0' && strchr("._-", *s) != NULL))
+		s++;
+	if (*s == '\0' && s > vm && s - vm < HV_NAME_MAX && *vm != '-' && *vm != '.')
+		return 0;
+	return lc_fail(e, LC_EINVAL, 0,
+	               "\"%s\": a VM's name has letters, digits, '.', '_' and '-', at most %d", vm,
+	               HV_NAME_MAX - 1);
 }
 
 int

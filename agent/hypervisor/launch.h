@@ -60,6 +60,8 @@ struct launch_opts {
 	const char *run_as; /* user to drop to, NULL = stay */
 };
 
+/** launch_check_name(vm, e): LC_EINVAL where that is no name of a VM (it becomes part of paths). */
+int launch_check_name(const char *vm, struct lc_err *e);
 /**
  * launch_start(def, opts, pid_out, e):
  * Start QEMU and wait until its monitor answers (at most 10 s).  Blocking: not on a loop

@@ -50,6 +50,7 @@ with_key(const struct cli_args *a, const struct opening *o, struct store_opts *s
 		rc = open_or_rebuild(so, out, &err);
 	}
 	explicit_bzero(code, sizeof code);
+	so->recovery_code = NULL;
 	if (rc != 0 && e != NULL)
 		*e = err;
 	return rc;
@@ -62,6 +63,14 @@ opening_store(const struct cli_args *a, struct opening *o, enum store_mode mode,
 	struct store_opts so = {.mode = mode, .who = who};
 
 	return with_key(a, o, &so, blind, &o->store, e);
+}
+
+int
+opening_read(const struct cli_args *a, struct opening *o, const char *who, struct lc_err *e)
+{
+	int rc = opening_settings(a, o, e);
+
+	return rc != 0 ? rc : opening_store(a, o, STORE_READ, who, false, e);
 }
 
 int

@@ -1,5 +1,5 @@
 /**
- * opening: what the verbs of this room begin with: settings, then the store.
+ * opening: what every verb that needs a store begins with: settings, then the store.
  */
 #ifndef LOCUM_STORE_OPENING_H
 #define LOCUM_STORE_OPENING_H
@@ -35,6 +35,12 @@ int opening_settings(const struct cli_args *a, struct opening *o, struct lc_err 
  */
 int opening_store(const struct cli_args *a, struct opening *o, enum store_mode mode,
                   const char *who, bool blind, struct lc_err *e);
+/**
+ * opening_read(a, o, who, e):
+ * The settings, then the store, to read contents from it: LC_EKEY where no key opens it.  o needs
+ * opening_done() in every case.
+ */
+int opening_read(const struct cli_args *a, struct opening *o, const char *who, struct lc_err *e);
 /** opening_rebuild(a, o, e): make the catalog of that store again, with a key or without. */
 int opening_rebuild(const struct cli_args *a, struct opening *o, struct lc_err *e);
 void opening_done(struct opening *o);

@@ -43,7 +43,7 @@ refused 1 'web01' locum points web1
 refused 1 'web01 has no point ffffffff; it has 1' locum restore web01@ffffffff --to "$t/r"
 refused 1 'name has letters' locum backup '../web01'
 refused 1 'name has letters' locum backup $'we\tb\x01'
-refused '[12]' 'name has letters|not a name for a VM' locum vm stop '../../etc'
+refused '[12]' 'name has letters' locum vm stop '../../etc'
 refused 1 'name has letters' locum backup "$(printf 'x%.0s' {1..200})"
 refused 2 'which VM' locum backup
 refused 2 'either VMs or --all' locum backup web01 --all

@@ -78,6 +78,33 @@ runs "boot"
 refused 1 'runs already .pid [0-9]+.: stop it' locum boot web01
 refused 1 'is being read' locum drop "web01@$(point_ids web01 | tail -n 1 | cut -c 1-8)"
 
+# ---- two at once: one of them boots it, and the other one takes nothing from it ----
+locum boot web01 --name twice --quiet 2>"$t/err1" &
+one=$!
+locum boot web01 --name twice --quiet 2>"$t/err2" &
+two=$!
+rc1=0 rc2=0
+wait $one || rc1=$?
+wait $two || rc2=$?
+[ $((rc1 + rc2)) = 1 ] || fail "two boots at once: $rc1 $rc2: $(cat "$t/err1" "$t/err2")"
+grep -qE 'runs already|in use by another' "$t/err1" "$t/err2" || fail "two boots at once: $(cat "$t/err1" "$t/err2")"
+[ -e "$t/scratch/boot/twice/vd0.qcow2" ] || fail "two boots at once: the writes are gone"
+locum vm stop twice --force >/dev/null || fail "vm stop"
+nothing_runs twice "vm stop"
+
+# ---- under another name: what it wrote is its own ----
+twice=$(sha256sum <"$t/scratch/boot/twice/vd0.qcow2")
+refused 1 "holds what a VM 'twice' wrote" locum boot web01 --test --name twice
+[ "$twice" = "$(sha256sum <"$t/scratch/boot/twice/vd0.qcow2")" ] || fail "a test took the writes of a VM"
+locum boot twice --resume --quiet || fail "boot --resume of another name"
+locum vm list | grep -q '^twice .*running' || fail "--resume: another VM was started: $(locum vm list)"
+locum vm stop twice --force >/dev/null
+nothing_runs twice "vm stop"
+[ "$twice" != "$(sha256sum <"$t/scratch/boot/twice/vd0.qcow2")" ] || fail "--resume wrote somewhere else"
+rm "$t/scratch/boot/twice/vd1.qcow2"
+refused 1 "can't go on with .*vd1.qcow2" locum boot twice --resume
+[ -e "$t/scratch/boot/twice/vd0.qcow2" ] || fail "a --resume that failed took the writes"
+
 # ---- power cut, and on again with what it wrote ----
 locum vm stop web01 --force >/dev/null || fail "vm stop"
 nothing_runs web01 "vm stop"
@@ -130,5 +157,8 @@ locum backup data >/dev/null || fail "backup of data"
 refused 1 'nowhere.fd' locum boot data --test
 nothing_left data-test "a boot that failed"
 refused 2 'not a time' locum boot web01 --test --timeout soon
-refused 2 'not a name' locum boot web01 --name ../x
+for name in ../x 'a b' .x -x ''; do
+	refused 2 'name has letters|empty' locum boot web01 "--name=$name"
+done
+refused 2 'name has letters' locum boot ../web01 --resume
 echo ok

@@ -57,6 +57,24 @@ cmp "$t/q/web01-kernel" "$t/img/vmlinux" || fail "the kernel is no plain file"
 locum restore web01@latest --disk vda --to "$t/one.img" --quiet
 cmp "$t/one.img" "$t/img/a.raw" || fail "one disk differs"
 
+# ---- its section: with where the host keeps things, and never over one that is there ----
+for line in "store = $t/store" "run_dir = $t/run" "scratch_dir = $t/scratch" "key_dir = $t/keys"; do
+	grep -qxF "$line" "$out/web01.conf" || fail "no '$line' in web01.conf: $(cat "$out/web01.conf")"
+done
+env -u LOCUM_CONFIG "$bin/locum" backup web01 --config "$out/web01.conf" >"$t/said" 2>&1 ||
+	fail "backup of the restored VM: $(cat "$t/said")"
+mkdir "$t/mine"
+echo mine >"$t/mine/web01.conf"
+refused 1 'web01.conf: is there already' locum restore web01 --to "$t/mine"
+[ "$(ls -A "$t/mine")" = web01.conf ] || fail "refused, and left $(ls -A "$t/mine")"
+grep -qx mine "$t/mine/web01.conf" || fail "somebody's web01.conf was overwritten"
+refused 1 'is no folder; the point has several' locum restore web01 --to "$t/mine/web01.conf"
+
+# ---- what there is, in 80 columns ----
+locum points >"$t/said"
+[ "$(wc -L <"$t/said")" -le 80 ] || fail "too wide: $(cat "$t/said")"
+grep -q '^   vda 90.0 MiB, vdb 600.0 MiB, kernel' "$t/said" || fail "no disks: $(cat "$t/said")"
+
 # ---- refusals ----
 refused 1 'already; --force replaces it' locum restore web01 --disk vda --to "$t/one.img"
 echo old >"$t/one.img"
@@ -66,6 +84,9 @@ refused 1 "no disk 'vdx'; did you mean 'vd[ab]'" locum restore web01 --disk vdx 
 refused 1 "did you mean .*web01" locum restore web1 --to "$t/x"
 refused 2 'say where to' locum restore web01
 refused '[12]' 'raw or qcow2' locum restore web01 --to "$t/x" --format vmdk
+refused 2 'nothing stands after' locum restore web01@ --to "$t/x"
+refused '[12]' 'nothing stands after' locum drop web01@ --dry-run
+refused 2 'not an empty one' locum restore web01 --to "$t/x" --store ''
 refused 2 'no regular file' locum restore web01 --disk vda --to /dev/null --force
 [ ! -e "$t/x" ] || fail "a refusal left a folder"
 
@@ -107,6 +128,27 @@ if mkdir "$t/small" && mount -t tmpfs -o size=8m none "$t/small" 2>/dev/null; th
 	[ -z "$left" ] || fail "too small: left $left"
 fi
 
+# ---- a catalog that somebody changed: every chunk is sound, and in the wrong place ----
+cp -r "$t/store" "$t/swapped"
+python3 - "$t/swapped/catalog.sqlite" <<-'EOF'
+	import sqlite3, sys
+	db = sqlite3.connect(sys.argv[1])
+	table = "map_recent" if db.execute("select count(*) from map_recent").fetchone()[0] else "map_long"
+	(d1, w1, c1), (d2, w2, c2) = db.execute(
+	    f"select disk, window, chunk from {table} where chunk > 0 and disk = (select min(disk) from {table}) limit 2").fetchall()
+	for d, w, c in (d1, w1, c2), (d2, w2, c1):
+	    assert db.execute(f"update {table} set chunk = ? where disk = ? and window = ?", (c, d, w)).rowcount == 1
+	db.commit()
+EOF
+for disk in vda kernel; do # the one that was changed, and one beside it
+	refused 1 'not the one that was committed' locum restore web01 --disk $disk --to "$t/half/x" --store "$t/swapped"
+	nothing_in "a changed map"
+done
+refused 1 'NOT good: .*not the one that was committed' locum verify web01 --store "$t/swapped"
+locum store rebuild --store "$t/swapped" --quiet
+locum restore web01 --disk vda --to "$t/rebuilt.raw" --store "$t/swapped" --quiet
+cmp "$t/rebuilt.raw" "$t/img/a.raw" || fail "after a rebuild it differs"
+
 # ---- with less and less ----
 locum points web01 --json >"$t/points"
 rm -rf "$t/store"/catalog.sqlite* "$t/store/index"
@@ -130,5 +172,8 @@ refused 1 'is NOT good: .*web01/(vd[ab]|kernel) at byte' locum verify web01 "${d
 refused 1 '"ok": *false' locum verify --all --json "${damaged[@]}"
 locum verify web01 --quiet || fail "verify of the good store"
 locum verify web01 --json | grep -q '"ok": *true' || fail "verify --json"
-refused 2 'name points' locum verify
+refused 3 'no VM web02' locum verify web02 web01
+refused 3 '"asked":"web02","point":null,"ok":false' locum verify web02 web01 --json
+grep -q '"asked":"web01","point":{' "$t/refused" || fail "an unknown VM hides the others: $(cat "$t/refused")"
+refused 2 'either points' locum verify
 echo "ok"
