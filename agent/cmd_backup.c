@@ -10,6 +10,7 @@
 #include "agent/backup.h"
 #include "agent/capture.h"
 #include "agent/hypervisor/settings.h"
+#include "agent/sites.h"
 #include "agent/verbs.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
@@ -31,9 +32,14 @@ struct command {
 	const char **vms; /* [nvms], borrowed */
 	size_t nvms, next, running;
 	unsigned failed, good;
+	const char **to; /* [nto], borrowed: replicas */
+	size_t nto;
+	struct sites *sites;
+	uint64_t sent_points;
 	struct slot *slots; /* [nslots] */
 	size_t nslots;
-	bool json, quiet, talk, canceled;
+	bool json, quiet, talk, canceled, stopping;
+	unsigned unsent; /* replicas that do not have everything */
 	bool first_json;
 };
 
@@ -144,6 +150,89 @@ stop_handles(struct command *c)
 	c->pool = NULL;
 }
 
+/* ---- to the replicas, when all backups are made ---- */
+
+static void
+on_sites_stopped(void *arg)
+{
+	struct command *c = arg;
+
+	c->sites = NULL;
+	stop_handles(c);
+}
+
+static void
+on_durable(void *arg, size_t site, const struct point *p)
+{
+	struct command *c = arg;
+
+	(void)site;
+	(void)p;
+	c->sent_points++;
+}
+
+static void
+on_sites(void *arg)
+{
+	struct command *c = arg;
+	struct site_status st;
+	size_t i;
+
+	if (c->sites == NULL || c->stopping || (!sites_done(c->sites) && !c->canceled))
+		return;
+	c->stopping = true;
+	for (i = 0; i < sites_count(c->sites); i++) {
+		sites_status(c->sites, i, &st);
+		if (!st.idle || st.err.code != LC_OK)
+			c->unsent++;
+	}
+	sites_stop(c->sites, on_sites_stopped, c);
+}
+
+/* The points of the VMs that were named, those of earlier runs too. */
+static int
+send_points(struct command *c, struct lc_err *e)
+{
+	uint8_t(*ids)[16] = lc_alloc_array(c->nvms, sizeof *ids);
+	struct sites_opts o = {.loop = &c->loop,
+	                       .settings = &c->settings,
+	                       .store = c->store,
+	                       .names = c->to,
+	                       .n = c->nto,
+	                       .once = true,
+	                       .events = {.arg = c, .durable = on_durable, .changed = on_sites}};
+	size_t i, n = 0;
+	int rc = ids == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+
+	for (i = 0; rc == 0 && i < c->nvms; i++) {
+		struct point_list l;
+
+		if (store_points(c->store, c->vms[i], &l, NULL) == 0 && l.n > 0)
+			memcpy(ids[n++], l.points[0].vm_id, 16);
+		point_list_free(&l);
+	}
+	o.only = (const uint8_t(*)[16])ids;
+	o.nonly = n;
+	if (rc == 0 && n > 0)
+		rc = sites_start(&o, &c->sites, e);
+	lc_free(ids);
+	return rc;
+}
+
+/* All backups are made, or given up. */
+static void
+finish(struct command *c)
+{
+	struct lc_err e = LC_ERR_INIT;
+
+	if (c->nto > 0 && !c->canceled && send_points(c, &e) != 0) {
+		(void)cli_error(&e);
+		c->unsent = (unsigned)c->nto;
+	}
+	if (c->sites == NULL)
+		stop_handles(c);
+}
+
 static struct slot *
 free_slot(struct command *c)
 {
@@ -186,7 +275,7 @@ start_more(struct command *c)
 		(void)lc_fail(&r.err, LC_ECANCELED, 0, "%s: not begun", r.vm);
 		not_done(c, &r);
 	}
-	stop_handles(c);
+	finish(c);
 }
 
 static void
@@ -203,6 +292,7 @@ on_signal(uv_signal_t *h, int signum)
 		if (c->slots[i].backup != NULL)
 			backup_cancel(c->slots[i].backup);
 	}
+	on_sites(c);
 }
 
 static void
@@ -262,11 +352,25 @@ open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 	                        .mode = STORE_WRITE,
 	                        .who = "locum backup",
 	                        .key_dir = c->settings.key_dir};
+	size_t i;
 	int rc;
 
 	if (wait != NULL && !clock_parse_duration(wait, &wait_ns))
 		return lc_fail(e, LC_EINVAL, 0, "--wait: \"%s\" is no duration (try 10m)", wait);
 	so.wait_ms = wait_ns / LC_NS_PER_MS;
+	while (cli_get_many(a, "to", c->nto) != NULL)
+		c->nto++;
+	c->to = lc_alloc_array(c->nto + 1, sizeof *c->to);
+	if (c->to == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	for (i = 0; i < c->nto; i++) {
+		struct peer p;
+
+		c->to[i] = cli_get_many(a, "to", i);
+		rc = peer_load(c->settings.key_dir, c->to[i], &p, e); /* a slip is told at once */
+		if (rc != 0)
+			return rc;
+	}
 	rc = store_open(&so, &c->store, e);
 	if (rc != 0)
 		return rc;
@@ -289,7 +393,9 @@ run_loop(struct command *c)
 	(void)uv_timer_start(&c->redraw, on_redraw, REDRAW_MS, REDRAW_MS);
 	start_more(c);
 	(void)uv_run(&c->loop, UV_RUN_DEFAULT);
-	if (c->failed == 0)
+	if (c->talk && !c->json && c->nto > 0 && c->sent_points > 0)
+		printf("%" PRIu64 " points sent\n", c->sent_points);
+	if (c->failed == 0 && c->unsent == 0)
 		return CLI_DONE;
 	return c->good > 0 ? CLI_PARTLY : CLI_FAILED;
 }
@@ -321,12 +427,17 @@ run_backup(const struct cli_args *a)
 	(void)uv_loop_close(&c.loop);
 	lc_free(c.slots);
 	lc_free(c.vms);
+	lc_free(c.to);
 	settings_done(&c.settings);
 	return status;
 }
 
 static const struct cli_option backup_options[] = {
     {.name = "all", .letter = 'a', .help = "every VM of the configuration"},
+    {.name = "to",
+     .arg = "REPLICA",
+     .help = "send them there, too, as `locum pair` named it; may be given several times",
+     .many = true},
     {.name = "wait",
      .arg = "TIME",
      .help = "wait so long for another locum to give the store free (default: not)"},
@@ -343,13 +454,17 @@ const struct cli_verb verb_backup = {
 	"from its image files; where those were not written since, its newest point still\n"
 	"holds and none is made.\n"
 	"\n"
+	"With --to the points of these VMs that a replica lacks are sent when all are made.\n"
+	"\n"
 	"Interrupted at any time nothing is lost: the next run goes on from the last point.\n"
 	"\n"
-	"Exit status: 0 all done, 1 none done, 2 wrong use, 3 some VMs failed.\n"
+	"Exit status: 0 all done, 1 none done, 2 wrong use, 3 some VMs failed, or a replica\n"
+	"lacks something.\n"
 	"\n"
 	"Examples:\n"
 	"  locum backup web01\n"
 	"  locum backup --all --quiet        # from cron\n"
+	"  locum backup --all --to dr        # and on to the other site\n"
 	"  locum backup web01 --json\n",
     .options = backup_options,
     .min_operands = 0,

@@ -1,0 +1,275 @@
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/hypervisor/settings.h"
+#include "agent/sites.h"
+#include "store/base/clock.h"
+#include "store/base/files.h"
+#include "store/base/log.h"
+#include "store/base/workers.h"
+
+struct site {
+	struct sites *sites;
+	size_t no;
+	struct peer peer;
+	struct uplink *uplink;
+	bool up, over; /* over: it will not connect again */
+	int64_t since_ns;
+	struct lc_err err;
+	uint64_t points, sent; /* of connections that ended */
+};
+
+struct sites {
+	struct sites_events ev;
+	struct workers *workers;
+	struct site *sites; /* [n] */
+	size_t n, alive;
+	bool once;
+	void (*stopped)(void *arg);
+	void *arg;
+};
+
+static void
+tell(struct sites *s)
+{
+	if (s->ev.changed != NULL)
+		s->ev.changed(s->ev.arg);
+}
+
+static void
+on_up(void *arg)
+{
+	struct site *x = arg;
+
+	log_info("replica %s: connected", x->peer.name);
+	x->up = true;
+	x->since_ns = clock_wall_ns();
+	lc_err_clear(&x->err);
+	tell(x->sites);
+}
+
+static void
+on_down(void *arg, const struct lc_err *why, bool again)
+{
+	struct site *x = arg;
+
+	/* The first failure of a row is news, the others are not. */
+	if (x->up || x->err.code == LC_OK)
+		log_warn("%s%s", why->msg, again ? "; connecting again" : "");
+	if (x->up || x->since_ns == 0)
+		x->since_ns = clock_wall_ns();
+	x->up = false;
+	x->over = !again;
+	x->err = *why;
+	tell(x->sites);
+}
+
+static void
+on_committed(void *arg, const struct transfer_point *p, int64_t wall_ns)
+{
+	struct site *x = arg;
+	struct lc_span sealed;
+	struct point *point = lc_alloc(sizeof *point);
+
+	(void)wall_ns;
+	x->points++;
+	if (point != NULL && point_decode(p->entry, point, &sealed, NULL) == 0 &&
+	    x->sites->ev.durable != NULL) {
+		memcpy(point->vm_id, p->vm, sizeof point->vm_id);
+		x->sites->ev.durable(x->sites->ev.arg, x->no, point);
+	}
+	lc_free(point);
+}
+
+static void
+on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
+{
+	struct site *x = arg;
+
+	(void)vm;
+	x->err = *why;
+	log_error("replica %s: %s", x->peer.name, why->msg);
+	tell(x->sites);
+}
+
+static void
+on_idle(void *arg)
+{
+	tell(((struct site *)arg)->sites);
+}
+
+static void
+free_sites(struct sites *s)
+{
+	workers_free(s->workers);
+	lc_free(s->sites);
+	lc_free(s);
+}
+
+static int
+load_peers(const struct sites_opts *o, struct sites *s, struct lc_err *e)
+{
+	const char *dir = o->settings->key_dir;
+	struct peer *list = NULL;
+	size_t i;
+	int rc = 0;
+
+	s->n = o->n;
+	if (o->n == 0)
+		rc = peer_list(dir, &list, &s->n, e);
+	if (rc == 0 && s->n > 0)
+		s->sites = lc_alloc_array(s->n, sizeof *s->sites);
+	if (rc == 0 && s->n > 0 && s->sites == NULL)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	for (i = 0; rc == 0 && i < s->n; i++) {
+		s->sites[i].sites = s;
+		s->sites[i].no = i;
+		if (list != NULL)
+			s->sites[i].peer = list[i];
+		else
+			rc = peer_load(dir, o->names[i], &s->sites[i].peer, e);
+	}
+	lc_free(list);
+	return rc;
+}
+
+static int
+start_all(const struct sites_opts *o, struct sites *s, const struct identity *id, struct lc_err *e)
+{
+	char host[256] = "host";
+	size_t i;
+	int rc = 0;
+
+	(void)gethostname(host, sizeof host - 1);
+	for (i = 0; rc == 0 && i < s->n; i++) {
+		struct site *x = &s->sites[i];
+		struct uplink_opts uo = {.loop = o->loop,
+		                         .workers = s->workers,
+		                         .store = o->store,
+		                         .peer = &x->peer,
+		                         .identity = id,
+		                         .host = host,
+		                         .once = o->once,
+		                         .only = o->only,
+		                         .nonly = o->nonly,
+		                         .events = {.arg = x,
+		                                    .up = on_up,
+		                                    .down = on_down,
+		                                    .committed = on_committed,
+		                                    .failed = on_failed,
+		                                    .idle = on_idle}};
+
+		rc = uplink_start(&uo, &x->uplink, e);
+		if (rc == 0)
+			s->alive++;
+	}
+	return rc;
+}
+
+int
+sites_start(const struct sites_opts *o, struct sites **out, struct lc_err *e)
+{
+	struct sites *s = lc_alloc(sizeof *s);
+	struct identity id = {0};
+	char *path = path_join(o->settings->key_dir, "host.key");
+	int rc = 0;
+
+	if (s == NULL || path == NULL) {
+		lc_free(s);
+		lc_free(path);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	s->ev = o->events;
+	s->once = o->once;
+	rc = load_peers(o, s, e);
+	if (rc == 0 && s->n > 0)
+		rc = identity_load(path, false, &id, e);
+	/* A connection works one thing at a time. */
+	rc = rc != 0 ? rc : workers_new(s->n == 0 ? 1 : (unsigned)s->n, &s->workers, e);
+	rc = rc != 0 ? rc : start_all(o, s, &id, e);
+	identity_forget(&id);
+	lc_free(path);
+	if (rc == 0)
+		*out = s;
+	else if (s->alive > 0)
+		sites_stop(s, NULL, NULL);
+	else
+		free_sites(s);
+	return rc;
+}
+
+size_t
+sites_count(const struct sites *s)
+{
+	return s->n;
+}
+
+void
+sites_wake(struct sites *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->n; i++)
+		uplink_wake(s->sites[i].uplink);
+}
+
+bool
+sites_done(const struct sites *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->n; i++) {
+		if (!s->sites[i].over && !uplink_idle(s->sites[i].uplink))
+			return false;
+	}
+	return true;
+}
+
+void
+sites_status(const struct sites *s, size_t i, struct site_status *out)
+{
+	const struct site *x = &s->sites[i];
+	struct uplink_stats st;
+
+	uplink_stats(x->uplink, &st);
+	*out = (struct site_status){.name = x->peer.name,
+	                            .up = x->up,
+	                            .since_ns = x->since_ns,
+	                            .err = x->err,
+	                            .points = x->points,
+	                            .sent = x->sent + st.sent,
+	                            .idle = uplink_idle(x->uplink)};
+	(void)address_text(out->address, &x->peer.at);
+}
+
+static void
+on_stopped(void *arg)
+{
+	struct sites *s = arg;
+
+	if (--s->alive > 0)
+		return;
+	if (s->stopped != NULL)
+		s->stopped(s->arg);
+	free_sites(s);
+}
+
+void
+sites_stop(struct sites *s, void (*stopped)(void *arg), void *arg)
+{
+	size_t i;
+
+	s->stopped = stopped;
+	s->arg = arg;
+	if (s->alive == 0) {
+		if (stopped != NULL)
+			stopped(arg);
+		free_sites(s);
+		return;
+	}
+	for (i = 0; i < s->n; i++) {
+		if (s->sites[i].uplink != NULL)
+			uplink_stop(s->sites[i].uplink, on_stopped, s);
+	}
+}

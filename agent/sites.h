@@ -1,0 +1,64 @@
+/**
+ * sites: the replicas that this host sends its store's points to, and how far each of them is.
+ *
+ * Thread: loop.
+ */
+#ifndef LOCUM_SITES_H
+#define LOCUM_SITES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "replicator/uplink.h"
+#include "store/base/errors.h"
+#include "store/store.h"
+
+struct settings;
+struct sites;
+struct uv_loop_s;
+
+struct sites_events {
+	void *arg;
+	/** durable(arg, site, p): a point is durable at a replica; p has no names.  May be NULL. */
+	void (*durable)(void *arg, size_t site, const struct point *p);
+	/** changed(arg): a connection came or went, or a replica has all there is (sites_done()).
+	 * May be NULL. */
+	void (*changed)(void *arg);
+};
+
+struct sites_opts {
+	struct uv_loop_s *loop;
+	const struct settings *settings;
+	struct store *store;
+	const char *const *names; /* of replicas; n = 0: every one that this host is paired with */
+	size_t n;
+	bool once;                 /* do not connect again */
+	const uint8_t (*only)[16]; /* ids of VMs to send; nonly = 0: all */
+	size_t nonly;
+	struct sites_events events;
+};
+
+/** sites_start(o, out, e): connect.  LC_ENOENT: this host is not paired with one of that name. */
+int sites_start(const struct sites_opts *o, struct sites **out, struct lc_err *e);
+size_t sites_count(const struct sites *s);
+/** sites_wake(s): there are new points in the store. */
+void sites_wake(struct sites *s);
+/** sites_done(s): each replica has all there is, or can't be reached any more (once). */
+bool sites_done(const struct sites *s);
+
+struct site_status {
+	const char *name;
+	char address[ADDRESS_MAX];
+	bool up;
+	int64_t since_ns;  /* wall clock: up or down since then */
+	struct lc_err err; /* why it is down, or what it refused last; LC_OK: nothing is wrong */
+	uint64_t points;   /* sent since this process began */
+	uint64_t sent;     /* bytes, likewise */
+	bool idle;         /* it has all there is */
+};
+void sites_status(const struct sites *s, size_t i, struct site_status *out);
+/** sites_stop(s, stopped, arg): hang up; stopped() (may be NULL) comes when all is gone. */
+void sites_stop(struct sites *s, void (*stopped)(void *arg), void *arg);
+
+#endif

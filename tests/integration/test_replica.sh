@@ -1,0 +1,89 @@
+#!/bin/bash
+# The other site: pair, back up with --to, lose the host, restore from the replica's folder and the recovery code alone.
+#
+# A guest with a raw and a qcow2 disk writes increasing numbers.  Every point at the replica is of one instant, and the
+# same bytes as here.  The replica is killed while it takes points, and goes on; strangers and revoked hosts are refused.
+set -euo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+points=${1:-5}
+scenario_begin replica
+port=
+
+replica_start() {
+	local i
+	"$bin/locum" replica --dir "$t/dr" --listen "127.0.0.1:${port:-0}" >>"$t/replica.log" 2>&1 &
+	replica_pid=$!
+	for ((i = 0; i < 200; i++)); do
+		port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/replica.log" | tail -n 1)
+		[ "$(grep -c 'listens on port' "$t/replica.log")" -lt $((++starts)) ] || return 0
+		starts=$((starts - 1))
+		kill -0 $replica_pid 2>/dev/null || fail "the replica does not start: $(cat "$t/replica.log")"
+		sleep 0.05
+	done
+	fail "the replica does not listen"
+}
+starts=0
+at_end() { kill -9 $replica_pid 2>/dev/null; }
+
+at_replica() { # COMMAND...: there is no key at the replica but what the code opens
+	LOCUM_CONFIG=/dev/null locum "$@" --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit"
+}
+
+mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img")
+scenario_vm web01 "qmp = $t/vm/qmp"
+guest_start "$t/vm" -s blockdev -a 'seq.load=400 seq.disks=vda,vdb' "${disks[@]}"
+guest_past "$t/vm" 0
+replica_start
+
+refused 1 'no replica dr is known' locum backup web01 --to dr
+refused 2 'is no token' locum pair --name dr nonsense
+token=$(locum token --dir "$t/dr" --address "127.0.0.1:$port")
+locum pair --name dr --as host-a "$token" >"$t/pair"
+refused 1 'was used' locum pair --name dr --as host-b "$token"
+locum replica hosts --dir "$t/dr" | grep -q '^host-a ' || fail "host-a is not listed"
+
+for ((i = 1; i <= points; i++)); do
+	locum backup web01 --to dr --json >"$t/out" 2>"$t/err" || fail "backup $i: $(cat "$t/out" "$t/err")"
+	id=$(grep -o '"point": "[0-9a-f]*"' "$t/out" | grep -o '[0-9a-f]\{32\}')
+	at_replica restore "web01@$id" --to "$t/r" --quiet || fail "restore of point $i at the replica"
+	images=("$t"/r/web01-v*.raw)
+	[ ${#images[@]} = 2 ] || fail "point $i: $(ls "$t/r")"
+	"$GUEST_OUT/seqcheck" --strict "${images[@]}" >"$t/seq" 2>&1 || fail "point $i is not of one instant: $(cat "$t/seq")"
+	locum restore "web01@$id" --to "$t/h" --quiet
+	for image in "${images[@]}"; do
+		cmp "$image" "$t/h/$(basename "$image")" || fail "point $i has other bytes at the replica"
+	done
+	rm -rf "$t/r" "$t/h"
+	if [ "$i" = 2 ]; then # what it was sent is durable
+		kill -9 $replica_pid
+		wait $replica_pid 2>/dev/null || true
+		refused 3 'connection refused' locum backup web01 --to dr
+		replica_start
+	fi
+	moment 200
+done
+[ "$(at_replica points web01 --json | grep -c '"id"')" = $((points + 1)) ] ||
+	fail "the point that was made while the replica was down did not arrive: $(at_replica points web01)"
+at_replica verify web01 --quiet || fail "verify at the replica"
+
+# It is blind: neither name nor content of the VM is in its folder, its log or its memory.
+if grep -rqa -e web01 -e 'SEQ start' "$t/dr" "$t/replica.log"; then
+	fail "the replica's folder or log names the VM"
+fi
+refused 1 'no key' env LOCUM_CONFIG=/dev/null "$bin/locum" restore web01 --to "$t/r" --store "$(echo "$t"/dr/stores/*)"
+
+locum replica revoke host-a --dir "$t/dr" --quiet
+refused 3 'was revoked' locum backup web01 --to dr
+token=$(locum token --dir "$t/dr" --address "127.0.0.1:$port")
+locum pair --name dr --as host-a "$token" --quiet || fail "pairing again"
+locum backup web01 --to dr --quiet || fail "after pairing again"
+
+# The host burns.
+guest_kill "$t/vm"
+rm -rf "$t/store" "$t/keys" "$t/img"
+kill -9 $replica_pid
+at_replica restore web01 --to "$t/r" --quiet || fail "restore after the loss of the host"
+"$GUEST_OUT/seqcheck" --strict "$t"/r/web01-v*.raw >"$t/seq" 2>&1 || fail "after the loss of the host: $(cat "$t/seq")"
+echo "$((points + 2)) points at the replica, of one instant each"
