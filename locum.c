@@ -12,6 +12,8 @@
 static const struct cli_verb *const verbs[] = {
     GROUP("Running VMs"),
     &verb_backup,
+    &verb_agent,
+    &verb_status,
     &verb_vm_list,
     &verb_vm_start,
     &verb_vm_stop,

@@ -1,0 +1,382 @@
+/*
+ * locum agent: continuous protection, until it is stopped.  locum status: how it does.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "agent/capture.h"
+#include "agent/hypervisor/settings.h"
+#include "agent/protect.h"
+#include "agent/verbs.h"
+#include "store/base/cli.h"
+#include "store/base/clock.h"
+#include "store/base/config.h"
+#include "store/base/files.h"
+#include "store/base/log.h"
+#include "store/base/notify.h"
+
+#define BUFFER_BYTES (UINT64_C(24) << 20)
+#define STATUS_MS 1000
+#define STATUS_FILE "agent.json"
+#define STALE_NS (10 * LC_NS_PER_S)
+
+struct agent {
+	uv_loop_t loop;
+	uv_signal_t on_int, on_term, on_hup;
+	uv_timer_t status;
+	const struct cli_args *args;
+	struct settings settings;
+	struct settings next; /* read anew, to take the place of the others */
+	bool reload, stopping;
+	struct store *store;
+	struct capture_pool *pool;
+	struct protect *protect; /* NULL while it is exchanged */
+	char *status_path;
+};
+
+static void begin(struct agent *x);
+
+/* Beside, then renamed: who reads sees the whole of one moment.  No flush: it is about now. */
+static void
+write_status(struct agent *x)
+{
+	char *made = lc_asprintf("%s.new", x->status_path);
+	FILE *f = made == NULL ? NULL : fopen(made, "we");
+
+	if (f != NULL) {
+		protect_status(x->protect, f);
+		if (fclose(f) != 0 || rename(made, x->status_path) != 0)
+			log_debug("%s can't be written", x->status_path);
+	}
+	lc_free(made);
+}
+
+static void
+on_status(uv_timer_t *t)
+{
+	struct agent *x = t->data;
+	char line[160] = "STATUS=", *end = line + strlen(line);
+
+	if (x->protect == NULL)
+		return;
+	write_status(x);
+	protect_summary(x->protect, end, sizeof line - (size_t)(end - line));
+	notify_service(line);
+}
+
+static void
+close_handles(struct agent *x)
+{
+	uv_close((uv_handle_t *)&x->on_int, NULL);
+	uv_close((uv_handle_t *)&x->on_term, NULL);
+	uv_close((uv_handle_t *)&x->on_hup, NULL);
+	uv_close((uv_handle_t *)&x->status, NULL);
+	capture_pool_close(x->pool);
+	x->pool = NULL;
+}
+
+static void
+on_stopped(void *arg)
+{
+	struct agent *x = arg;
+
+	x->protect = NULL;
+	if (!x->stopping && x->reload) {
+		x->reload = false;
+		settings_done(&x->settings);
+		x->settings = x->next;
+		x->next = (struct settings){0};
+		begin(x);
+	} else {
+		close_handles(x);
+	}
+}
+
+static void
+on_stop(uv_signal_t *h, int signum)
+{
+	struct agent *x = h->data;
+
+	(void)signum;
+	if (x->stopping)
+		return;
+	x->stopping = true;
+	notify_service("STOPPING=1");
+	log_info("agent: stopping: giving back snapshots");
+	if (x->protect != NULL && !x->reload)
+		protect_stop(x->protect, on_stopped, x);
+}
+
+static void
+on_hup(uv_signal_t *h, int signum)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct agent *x = h->data;
+
+	(void)signum;
+	if (x->stopping || x->reload || x->protect == NULL)
+		return;
+	if (settings_load(x->args, &x->next, &e) != 0 || settings_need_store(&x->next, &e) != 0) {
+		log_error("the settings stay as they were: %s", e.msg);
+		settings_done(&x->next);
+		return;
+	}
+	if (strcmp(x->next.store, x->settings.store) != 0) {
+		log_error("the settings stay as they were: another store needs a new start");
+		settings_done(&x->next);
+		return;
+	}
+	log_info("agent: reading the settings anew");
+	x->reload = true;
+	protect_stop(x->protect, on_stopped, x);
+}
+
+static void
+begin(struct agent *x)
+{
+	struct protect_opts o = {
+	    .loop = &x->loop, .settings = &x->settings, .store = x->store, .pool = x->pool};
+	struct lc_err e = LC_ERR_INIT;
+
+	if (protect_start(&o, &x->protect, &e) == 0)
+		return;
+	(void)cli_error(&e);
+	x->protect = NULL;
+	close_handles(x);
+}
+
+static int
+run_loop(struct agent *x)
+{
+	bool began;
+
+	(void)uv_signal_init(&x->loop, &x->on_int);
+	(void)uv_signal_init(&x->loop, &x->on_term);
+	(void)uv_signal_init(&x->loop, &x->on_hup);
+	(void)uv_timer_init(&x->loop, &x->status);
+	x->on_int.data = x->on_term.data = x->on_hup.data = x->status.data = x;
+	(void)uv_signal_start(&x->on_int, on_stop, SIGINT);
+	(void)uv_signal_start(&x->on_term, on_stop, SIGTERM);
+	(void)uv_signal_start(&x->on_hup, on_hup, SIGHUP);
+	(void)uv_timer_start(&x->status, on_status, STATUS_MS, STATUS_MS);
+	begin(x);
+	began = x->protect != NULL;
+	if (began) {
+		log_info("agent: protecting into %s", x->settings.store);
+		notify_service("READY=1");
+	}
+	(void)uv_run(&x->loop, UV_RUN_DEFAULT);
+	return began && x->stopping ? CLI_DONE : CLI_FAILED;
+}
+
+static int
+run_agent(const struct cli_args *a)
+{
+	struct agent x = {.args = a};
+	struct lc_err e = LC_ERR_INIT;
+	struct store_opts so = {.mode = STORE_WRITE, .who = "locum agent"};
+	int rc, status;
+
+	if (uv_loop_init(&x.loop) != 0)
+		return CLI_FAILED;
+	rc = settings_load(a, &x.settings, &e);
+	rc = rc != 0 ? rc : settings_need_store(&x.settings, &e);
+	so.dir = x.settings.store;
+	so.key_dir = x.settings.key_dir;
+	rc = rc != 0 ? rc : store_open(&so, &x.store, &e);
+	rc = rc != 0 ? rc : dir_make(x.settings.run_dir, 0700, &e);
+	if (rc == 0 && (x.status_path = path_join(x.settings.run_dir, STATUS_FILE)) == NULL)
+		rc = lc_fail(&e, LC_ENOMEM, 0, "out of memory");
+	rc = rc != 0 ? rc
+	             : capture_pool_new(&x.loop, (unsigned)x.settings.workers, BUFFER_BYTES,
+	                                &x.pool, &e);
+	status = rc != 0 ? cli_error(&e) : run_loop(&x);
+	if (x.status_path != NULL)
+		(void)unlink(x.status_path);
+	lc_free(x.status_path);
+	store_close(x.store);
+	(void)uv_loop_close(&x.loop);
+	settings_done(&x.settings);
+	settings_done(&x.next);
+	return status;
+}
+
+const struct cli_verb verb_agent = {
+    .name = "agent",
+    .operands = "",
+    .summary = "protect the VMs of the configuration continuously",
+    .details =
+	"Runs until it is stopped.  It makes restore points of every VM of the configuration\n"
+	"so often that the newest one that is safe is never older than the VM's goal (rpo),\n"
+	"and sends them to every replica that this host is paired with.  Safe means\n"
+	"durable at all of them, or here where there is none.\n"
+	"\n"
+	"While a replica cannot be reached its points wait in the store.  SIGHUP reads the\n"
+	"configuration anew.  The store is the agent's as long as it runs.\n"
+	"\n"
+	"Examples:\n"
+	"  locum agent\n"
+	"  locum status",
+    .options = NULL,
+    .min_operands = 0,
+    .max_operands = 0,
+    .run = run_agent,
+};
+
+/* ---- status ---- */
+
+static const char *
+text_of(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s == NULL ? "-" : s;
+}
+
+static const char *
+duration_of(const json_t *o, const char *key, char *dst, size_t n)
+{
+	const json_t *v = json_object_get(o, key);
+
+	if (!json_is_number(v))
+		return "none";
+	return clock_format_duration(dst, n, (int64_t)(json_number_value(v) * 1e9));
+}
+
+static void
+print_table(const json_t *doc)
+{
+	char lag[32], worst[32], goal[32], sent[32];
+	const json_t *x;
+	size_t i;
+
+	(void)printf("%-20s %-10s %12s %12s %12s  %s\n", "VM", "STATE", "LAG", "WORST 24H", "GOAL",
+	             "LAST POINT");
+	json_array_foreach(json_object_get(doc, "vms"), i, x)
+	{
+		(void)printf("%-20s %-10s %12s %12s %12s  %s\n", text_of(x, "vm"),
+		             text_of(x, "state"), duration_of(x, "lag_s", lag, sizeof lag),
+		             duration_of(x, "worst_lag_s", worst, sizeof worst),
+		             duration_of(x, "goal_s", goal, sizeof goal), text_of(x, "time"));
+		if (json_is_string(json_object_get(x, "error")))
+			(void)printf("    %s\n", text_of(x, "error"));
+	}
+	if (json_array_size(json_object_get(doc, "replicas")) == 0)
+		(void)printf("\nno replica (locum pair)\n");
+	else
+		(void)printf("\n%-20s %-28s %-10s %-9s %s\n", "REPLICA", "ADDRESS", "LINK",
+		             "HAS ALL", "SENT");
+	json_array_foreach(json_object_get(doc, "replicas"), i, x)
+	{
+		json_int_t bytes = json_integer_value(json_object_get(x, "sent_bytes"));
+
+		(void)printf("%-20s %-28s %-10s %-9s %s\n", text_of(x, "name"),
+		             text_of(x, "address"),
+		             json_is_true(json_object_get(x, "up")) ? "up" : "DOWN",
+		             json_is_true(json_object_get(x, "has_all")) ? "yes" : "no",
+		             size_format(sent, sizeof sent, (uint64_t)bytes));
+		if (json_is_string(json_object_get(x, "error")))
+			(void)printf("    %s\n", text_of(x, "error"));
+	}
+}
+
+/* 3 where something is not as it should be: for monitoring. */
+static int
+verdict(const json_t *doc)
+{
+	const json_t *x;
+	size_t i;
+
+	json_array_foreach(json_object_get(doc, "vms"), i, x)
+	{
+		if (strcmp(text_of(x, "state"), "protected") != 0)
+			return CLI_PARTLY;
+	}
+	json_array_foreach(json_object_get(doc, "replicas"), i, x)
+	{
+		if (!json_is_true(json_object_get(x, "up")))
+			return CLI_PARTLY;
+	}
+	return CLI_DONE;
+}
+
+static int
+show(const struct cli_args *a, const struct lc_buf *text, const char *path)
+{
+	json_error_t je;
+	json_t *doc = json_loadb((const char *)text->p, text->n, 0, &je);
+	int64_t at = 0;
+	int status;
+
+	if (doc == NULL || !clock_parse(text_of(doc, "time"), &at)) {
+		log_error("%s: not written by this version", path);
+		json_decref(doc);
+		return CLI_FAILED;
+	}
+	if (clock_wall_ns() - at > STALE_NS) {
+		log_error(
+		    "the agent (pid %lld) has said nothing since %s: was it killed, or does it "
+		    "hang?",
+		    (long long)json_integer_value(json_object_get(doc, "pid")),
+		    text_of(doc, "time"));
+		json_decref(doc);
+		return CLI_FAILED;
+	}
+	status = verdict(doc);
+	if (cli_has(a, "json"))
+		(void)fwrite(text->p, 1, text->n, stdout);
+	else
+		print_table(doc);
+	json_decref(doc);
+	return status;
+}
+
+static int
+run_status(const struct cli_args *a)
+{
+	struct settings settings;
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf text = {0};
+	char *path = NULL;
+	int rc, status;
+
+	rc = settings_load(a, &settings, &e);
+	if (rc == 0 && (path = path_join(settings.run_dir, STATUS_FILE)) == NULL)
+		rc = lc_fail(&e, LC_ENOMEM, 0, "out of memory");
+	rc = rc != 0 ? rc : file_read_all(path, 16u << 20, &text, &e);
+	if (rc == LC_ENOENT) {
+		lc_err_clear(&e);
+		rc = lc_fail(&e, LC_ENOENT, 0, "no agent runs on this host (locum agent)");
+	}
+	status = rc != 0 ? cli_error(&e) : show(a, &text, path);
+	lc_buf_free(&text);
+	lc_free(path);
+	settings_done(&settings);
+	return status;
+}
+
+const struct cli_verb verb_status = {
+    .name = "status",
+    .operands = "",
+    .summary = "show how continuous protection does",
+    .details =
+	"For each VM: how old its newest safe state is (lag), the worst of 24 hours, its goal,\n"
+	"and what is wrong.  For each replica: whether it is connected and has everything.\n"
+	"\n"
+	"Exit status: 0 all VMs are within their goals and all replicas connected, 3 not so,\n"
+	"1 no agent runs.\n"
+	"\n"
+	"Examples:\n"
+	"  locum status\n"
+	"  watch -n 1 locum status\n"
+	"  locum status --json",
+    .options = NULL,
+    .min_operands = 0,
+    .max_operands = 0,
+    .run = run_status,
+};

@@ -1,0 +1,490 @@
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "agent/backup.h"
+#include "agent/hypervisor/settings.h"
+#include "agent/protect.h"
+#include "agent/schedule.h"
+#include "agent/sites.h"
+#include "store/base/bytes.h"
+#include "store/base/cli.h"
+#include "store/base/clock.h"
+#include "store/base/config.h"
+#include "store/base/log.h"
+
+#define TICK_MS 50
+
+struct guarded { /* one VM */
+	struct protect *p;
+	const char *name; /* borrowed from the settings */
+	struct schedule schedule;
+	struct backup *backup; /* while one runs */
+	bool known;            /* the store has a point of it */
+	uint8_t vm_id[16];
+	uint8_t point[POINT_ID_SIZE]; /* its newest point here ... */
+	int64_t instant_ns;           /* ... the instant that it shows ... */
+	int64_t fresh_ns;             /* ... and until when that was still so */
+	int64_t *durable_ns;          /* [nsites] instant of the newest point there; 0: unknown */
+	uint64_t points, failures;    /* since this process began */
+	int64_t pause_ns;             /* of the last cycle */
+	int64_t cycle_ns;
+	struct lc_err err; /* of the last cycle */
+};
+
+struct protect {
+	struct protect_opts o;
+	struct guarded *vms;       /* [n] */
+	unsigned n, running, next; /* next: with whom the search for a VM that is due begins */
+	struct sites *sites;
+	size_t nsites;
+	uv_timer_t timer;
+	bool stopping, sites_gone, timer_gone;
+	int64_t began_ns;
+	void (*stopped)(void *arg);
+	void *arg;
+};
+
+/* ---- what is safe ---- */
+
+/* A point at a site stands for all that was so until fresh_ns, if it is the newest. */
+static int64_t
+safe_at(const struct guarded *g, size_t site)
+{
+	int64_t at = g->durable_ns[site];
+
+	return at != 0 && at == g->instant_ns ? g->fresh_ns : at;
+}
+
+static void
+update_safe(struct guarded *g)
+{
+	int64_t safe = g->fresh_ns;
+	size_t i;
+
+	for (i = 0; i < g->p->nsites; i++) {
+		if (safe_at(g, i) < safe)
+			safe = safe_at(g, i);
+	}
+	if (safe != 0)
+		schedule_safe(&g->schedule, safe, clock_wall_ns());
+}
+
+static void
+on_durable(void *arg, size_t site, const struct point *p)
+{
+	struct protect *x = arg;
+	unsigned i;
+
+	for (i = 0; i < x->n; i++) {
+		struct guarded *g = &x->vms[i];
+
+		if (!g->known || memcmp(g->vm_id, p->vm_id, sizeof g->vm_id) != 0)
+			continue;
+		if (p->source_ns > g->durable_ns[site])
+			g->durable_ns[site] = p->source_ns;
+		update_safe(g);
+	}
+}
+
+/* A site that has all there is has the newest point of each VM. */
+static void
+on_sites(void *arg)
+{
+	struct protect *x = arg;
+	struct site_status st;
+	unsigned i;
+	size_t k;
+
+	for (k = 0; x->sites != NULL && k < x->nsites; k++) {
+		sites_status(x->sites, k, &st);
+		for (i = 0; st.idle && st.err.code == LC_OK && i < x->n; i++) {
+			x->vms[i].durable_ns[k] = x->vms[i].instant_ns;
+			update_safe(&x->vms[i]);
+		}
+	}
+}
+
+/* ---- cycles ---- */
+
+static void end_if_over(struct protect *x);
+
+static void
+take_point(struct guarded *g, const struct backup_result *r)
+{
+	g->known = true;
+	memcpy(g->vm_id, r->point.vm_id, sizeof g->vm_id);
+	memcpy(g->point, r->point.id, sizeof g->point);
+	g->instant_ns = r->point.source_ns;
+	g->pause_ns = r->point.pause_ns;
+	g->cycle_ns = r->took_ns;
+	lc_err_clear(&g->err);
+	if (r->outcome == BACKUP_UNCHANGED) {
+		g->fresh_ns = clock_wall_ns() - r->took_ns;
+	} else {
+		g->fresh_ns = r->point.source_ns;
+		g->points++;
+	}
+}
+
+static void
+on_backup(void *arg, struct backup_result *r)
+{
+	struct guarded *g = arg;
+	struct protect *x = g->p;
+	bool ok = r->outcome != BACKUP_FAILED;
+
+	g->backup = NULL;
+	x->running--;
+	if (ok) {
+		if (g->err.code != LC_OK)
+			log_info("%s: protected again", g->name);
+		take_point(g, r);
+		update_safe(g);
+		if (x->sites != NULL)
+			sites_wake(x->sites);
+	} else if (r->err.code != LC_ECANCELED) {
+		if (g->err.code == LC_OK || strcmp(g->err.msg, r->err.msg) != 0)
+			log_error("%s", r->err.msg);
+		g->err = r->err;
+		g->failures++;
+	}
+	schedule_done(&g->schedule, clock_mono_ns(), ok);
+	point_done(&r->point);
+	end_if_over(x);
+}
+
+static void
+begin_cycle(struct guarded *g)
+{
+	struct backup_opts o = {.loop = g->p->o.loop,
+	                        .store = g->p->o.store,
+	                        .pool = g->p->o.pool,
+	                        .settings = g->p->o.settings,
+	                        .vm = g->name};
+	struct backup_result failed = {.vm = g->name};
+	int64_t now = clock_mono_ns();
+
+	schedule_begin(&g->schedule, now);
+	g->p->running++;
+	if (backup_start(&o, on_backup, g, &g->backup, &failed.err) != 0)
+		on_backup(g, &failed);
+}
+
+/* The one that is due for longest; NULL: none is. */
+static struct guarded *
+most_due(struct protect *x, int64_t now)
+{
+	struct guarded *best = NULL;
+	unsigned i;
+
+	for (i = 0; i < x->n; i++) {
+		struct guarded *g = &x->vms[i];
+
+		if (g->backup == NULL && g->schedule.due_ns <= now &&
+		    (best == NULL || g->schedule.due_ns < best->schedule.due_ns))
+			best = g;
+	}
+	return best;
+}
+
+static void
+watch(struct guarded *g)
+{
+	int64_t wall = clock_wall_ns(), lag = schedule_lag(&g->schedule, wall);
+	char is[32], goal[32];
+
+	/* Before the first cycle there is nothing to miss. */
+	if (lag < 0 && clock_mono_ns() - g->p->began_ns < g->schedule.goal_ns)
+		return;
+	if (!schedule_watch(&g->schedule, wall))
+		return;
+	(void)clock_format_duration(goal, sizeof goal, g->schedule.goal_ns);
+	if (!g->schedule.late)
+		log_info("%s: within its goal of %s again", g->name, goal);
+	else if (lag < 0)
+		log_warn("%s: nothing of it is safe yet (goal: %s)", g->name, goal);
+	else
+		log_warn("%s: its newest safe state is %s old (goal: %s)", g->name,
+		         clock_format_duration(is, sizeof is, lag), goal);
+}
+
+static void
+on_timer(uv_timer_t *t)
+{
+	struct protect *x = t->data;
+	struct guarded *g;
+	uint64_t jobs = x->o.settings->jobs == 0 ? 1 : x->o.settings->jobs;
+	unsigned i;
+
+	while (!x->stopping && x->running < jobs && (g = most_due(x, clock_mono_ns())) != NULL)
+		begin_cycle(g);
+	for (i = 0; i < x->n; i++)
+		watch(&x->vms[i]);
+}
+
+/* ---- begin and end ---- */
+
+/* What the store knows of it already. */
+static void
+look_back(struct guarded *g)
+{
+	struct point_list l;
+
+	if (store_points(g->p->o.store, g->name, &l, NULL) == 0 && l.n > 0) {
+		const struct point *p = &l.points[l.n - 1];
+
+		g->known = true;
+		memcpy(g->vm_id, p->vm_id, sizeof g->vm_id);
+		memcpy(g->point, p->id, sizeof g->point);
+		g->instant_ns = g->fresh_ns = p->source_ns;
+	}
+	point_list_free(&l);
+}
+
+static int64_t
+goal_of(const struct settings *s, const struct settings_vm *vm)
+{
+	return (vm->rpo_set ? vm->rpo_ms : s->rpo_ms) * LC_NS_PER_MS;
+}
+
+static int
+make_vms(struct protect *x, struct lc_err *e)
+{
+	const struct settings *s = x->o.settings;
+	unsigned want = 0;
+	size_t i;
+
+	for (i = 0; i < s->nvms; i++)
+		want += goal_of(s, &s->vms[i]) > 0 ? 1 : 0;
+	if (want == 0)
+		return lc_fail(e, LC_ENOENT, 0,
+		               "%s names no VM to protect (a section [vm NAME] each)",
+		               s->origin == NULL ? "no configuration" : s->origin);
+	x->vms = lc_alloc_array(want, sizeof *x->vms);
+	if (x->vms == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	for (i = 0; i < s->nvms; i++) {
+		struct guarded *g = &x->vms[x->n];
+
+		if (goal_of(s, &s->vms[i]) == 0)
+			continue;
+		g->p = x;
+		g->name = s->vms[i].name;
+		g->durable_ns = lc_alloc_array(x->nsites + 1, sizeof *g->durable_ns);
+		if (g->durable_ns == NULL)
+			return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+		schedule_init(&g->schedule, goal_of(s, &s->vms[i]), clock_mono_ns(), x->n, want);
+		look_back(g);
+		update_safe(g);
+		x->n++;
+	}
+	return 0;
+}
+
+static void
+free_protect(struct protect *x)
+{
+	unsigned i;
+
+	for (i = 0; i < x->n; i++)
+		lc_free(x->vms[i].durable_ns);
+	lc_free(x->vms);
+	lc_free(x);
+}
+
+int
+protect_start(const struct protect_opts *o, struct protect **out, struct lc_err *e)
+{
+	struct protect *x = lc_alloc(sizeof *x);
+	struct sites_opts so = {.loop = o->loop,
+	                        .settings = o->settings,
+	                        .store = o->store,
+	                        .events = {.arg = x, .durable = on_durable, .changed = on_sites}};
+	int rc;
+
+	if (x == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	x->o = *o;
+	x->began_ns = clock_mono_ns();
+	rc = sites_start(&so, &x->sites, e);
+	if (rc == 0) {
+		x->nsites = sites_count(x->sites);
+		rc = make_vms(x, e);
+		if (rc != 0)
+			sites_stop(x->sites, NULL, NULL);
+	}
+	if (rc != 0) {
+		free_protect(x);
+		return rc;
+	}
+	(void)uv_timer_init(o->loop, &x->timer);
+	x->timer.data = x;
+	(void)uv_timer_start(&x->timer, on_timer, 0, TICK_MS);
+	*out = x;
+	return 0;
+}
+
+static void
+end_if_over(struct protect *x)
+{
+	if (!x->stopping || x->running > 0 || !x->sites_gone || !x->timer_gone)
+		return;
+	x->stopped(x->arg);
+	free_protect(x);
+}
+
+static void
+on_sites_gone(void *arg)
+{
+	struct protect *x = arg;
+
+	x->sites_gone = true;
+	end_if_over(x);
+}
+
+static void
+on_timer_gone(uv_handle_t *h)
+{
+	struct protect *x = h->data;
+
+	x->timer_gone = true;
+	end_if_over(x);
+}
+
+void
+protect_stop(struct protect *x, void (*stopped)(void *arg), void *arg)
+{
+	struct sites *s = x->sites;
+	unsigned i;
+
+	assert(!x->stopping);
+	x->stopping = true;
+	x->stopped = stopped;
+	x->arg = arg;
+	uv_close((uv_handle_t *)&x->timer, on_timer_gone);
+	for (i = 0; i < x->n; i++) {
+		if (x->vms[i].backup != NULL)
+			backup_cancel(x->vms[i].backup);
+	}
+	x->sites = NULL;
+	sites_stop(s, on_sites_gone, x);
+}
+
+/* ---- status ---- */
+
+static const char *
+state_of(const struct guarded *g)
+{
+	if (g->err.code != LC_OK)
+		return "failing";
+	if (g->schedule.safe_ns == 0)
+		return "beginning";
+	return g->schedule.late ? "late" : "protected";
+}
+
+static void
+print_seconds(FILE *f, const char *key, int64_t ns)
+{
+	if (ns < 0)
+		(void)fprintf(f, ", \"%s\": null", key);
+	else
+		(void)fprintf(f, ", \"%s\": %.3f", key, (double)ns / 1e9);
+}
+
+static void
+print_vm(const struct guarded *g, int64_t wall, FILE *f)
+{
+	char hex[33], when[40];
+
+	(void)fprintf(f, "{\"vm\": ");
+	cli_json_string(f, g->name);
+	(void)fprintf(f, ", \"state\": \"%s\"", state_of(g));
+	print_seconds(f, "goal_s", g->schedule.goal_ns);
+	print_seconds(f, "lag_s", schedule_lag(&g->schedule, wall));
+	print_seconds(f, "worst_lag_s", schedule_worst(&g->schedule, wall));
+	if (g->known)
+		(void)fprintf(f, ", \"point\": \"%s\", \"time\": \"%s\"", lc_hex(hex, g->point, 16),
+		              clock_format_utc(when, sizeof when, g->instant_ns));
+	(void)fprintf(f,
+	              ", \"points\": %" PRIu64 ", \"failures\": %" PRIu64
+	              ", \"pause_ms\": %.3f, \"cycle_s\": %.3f",
+	              g->points, g->failures, (double)g->pause_ns / 1e6, (double)g->cycle_ns / 1e9);
+	(void)fprintf(f, ", \"error\": ");
+	if (g->err.code == LC_OK)
+		(void)fprintf(f, "null}");
+	else
+		cli_json_string(f, g->err.msg);
+	if (g->err.code != LC_OK)
+		(void)fprintf(f, "}");
+}
+
+static void
+print_site(const struct site_status *st, FILE *f)
+{
+	char since[40];
+
+	(void)fprintf(f, "{\"name\": ");
+	cli_json_string(f, st->name);
+	(void)fprintf(f, ", \"address\": ");
+	cli_json_string(f, st->address);
+	(void)fprintf(f, ", \"up\": %s, \"since\": ", st->up ? "true" : "false");
+	if (st->since_ns == 0)
+		(void)fprintf(f, "null");
+	else
+		(void)fprintf(f, "\"%s\"", clock_format_utc(since, sizeof since, st->since_ns));
+	(void)fprintf(f,
+	              ", \"has_all\": %s, \"points\": %" PRIu64 ", \"sent_bytes\": %" PRIu64
+	              ", \"error\": ",
+	              st->idle ? "true" : "false", st->points, st->sent);
+	if (st->err.code == LC_OK)
+		(void)fprintf(f, "null");
+	else
+		cli_json_string(f, st->err.msg);
+	(void)fprintf(f, "}");
+}
+
+void
+protect_status(const struct protect *x, FILE *f)
+{
+	int64_t wall = clock_wall_ns();
+	struct site_status st;
+	char when[40];
+	unsigned i;
+	size_t k;
+
+	(void)fprintf(f, "{\"role\": \"agent\", \"pid\": %ld, \"time\": \"%s\", \"store\": ",
+	              (long)getpid(), clock_format_utc(when, sizeof when, wall));
+	cli_json_string(f, store_dir(x->o.store));
+	(void)fprintf(f, ",\n \"vms\": [");
+	for (i = 0; i < x->n; i++) {
+		(void)fprintf(f, "%s", i == 0 ? "" : ",\n  ");
+		print_vm(&x->vms[i], wall, f);
+	}
+	(void)fprintf(f, "],\n \"replicas\": [");
+	for (k = 0; x->sites != NULL && k < x->nsites; k++) {
+		sites_status(x->sites, k, &st);
+		(void)fprintf(f, "%s", k == 0 ? "" : ",\n  ");
+		print_site(&st, f);
+	}
+	(void)fprintf(f, "]}\n");
+}
+
+void
+protect_summary(const struct protect *x, char *dst, size_t n)
+{
+	unsigned i, good = 0, up = 0;
+	struct site_status st;
+	size_t k;
+
+	for (i = 0; i < x->n; i++)
+		good += strcmp(state_of(&x->vms[i]), "protected") == 0 ? 1 : 0;
+	for (k = 0; x->sites != NULL && k < x->nsites; k++) {
+		sites_status(x->sites, k, &st);
+		up += st.up ? 1 : 0;
+	}
+	(void)snprintf(dst, n, "%u of %u VMs within their goals, %u of %zu replicas connected",
+	               good, x->n, up, x->nsites);
+}

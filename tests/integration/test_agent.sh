@@ -1,0 +1,102 @@
+#!/bin/bash
+# Continuous protection: locum agent here, locum replica there, a guest that writes, a goal of some seconds.
+#
+# The lag stays within the goal; every point at the replica is of one instant; a replica that is away for a while gets all
+# of the points that were made meanwhile; a killed agent leaves the guest alone and the next one goes on incrementally.
+set -euo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+scenario_begin agent
+port= starts=0 replica_pid='' agent_pid=''
+at_end() { kill -9 $replica_pid $agent_pid 2>/dev/null; }
+
+replica_start() {
+	local i
+	"$bin/locum" replica --dir "$t/dr" --listen "127.0.0.1:${port:-0}" >>"$t/replica.log" 2>&1 &
+	replica_pid=$!
+	starts=$((starts + 1))
+	for ((i = 0; i < 200; i++)); do
+		port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/replica.log" | tail -n 1)
+		[ "$(grep -c 'listens on port' "$t/replica.log")" -lt $starts ] || return 0
+		sleep 0.05
+	done
+	fail "the replica does not listen: $(cat "$t/replica.log")"
+}
+
+agent_start() {
+	"$bin/locum" agent >>"$t/agent.log" 2>&1 &
+	agent_pid=$!
+}
+
+at_replica() {
+	LOCUM_CONFIG=/dev/null locum "$@" --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit"
+}
+
+# Until the status says that; at most 60 s.
+status_has() { # REGEX
+	local i
+	for ((i = 0; i < 600; i++)); do
+		locum status --json >"$t/status" 2>/dev/null || true
+		! grep -qE "$1" "$t/status" || return 0
+		kill -0 $agent_pid 2>/dev/null || fail "the agent died: $(tail -n 5 "$t/agent.log")"
+		sleep 0.1
+	done
+	fail "'$1' did not come: $(cat "$t/status") $(tail -n 5 "$t/agent.log")"
+}
+
+made() { # points that this agent has made
+	{ locum status --json 2>/dev/null || true; } | sed -nE 's/.*"points": ([0-9]+), "failures".*/\1/p' | head -n 1
+}
+
+npoints() { at_replica points web01 --json | grep -c '"id"' || true; }
+
+mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img")
+scenario_vm web01 "qmp = $t/vm/qmp" 'rpo = 4s'
+guest_start "$t/vm" -s blockdev -a 'seq.load=400 seq.disks=vda,vdb' "${disks[@]}"
+guest_past "$t/vm" 0
+replica_start
+refused 1 'no agent runs' locum status
+locum pair --name dr "$(locum token --dir "$t/dr" --address "127.0.0.1:$port")" --quiet
+
+agent_start
+status_has '"state": "protected"'
+refused 1 'in use by locum agent' locum backup web01
+status_has '"points": ([4-9]|[0-9]{2,}), "failures": 0'
+locum status | grep -q '^web01 *protected' || fail "status: $(locum status)"
+
+# Away for a while: points wait here, and arrive as points.
+kill -9 $replica_pid
+wait $replica_pid 2>/dev/null || true
+status_has '"up": false'
+n=$(npoints)
+m=$(made)
+for ((i = 0; i < 600 && $(made) < m + 3; i++)); do sleep 0.1; done
+status_has '"state": "late"'
+replica_start
+status_has '"state": "protected"'
+status_has '"has_all": true'
+[ "$(npoints)" -ge $((n + 3)) ] || fail "points that were made while the replica was away did not arrive"
+
+# A killed agent: the guest goes on, the next agent too.
+kill -9 $agent_pid
+wait $agent_pid 2>/dev/null || true
+guest_past "$t/vm" "$(guest_last "$t/vm")"
+agent_start
+status_has '"state": "protected"'
+grep -q 'compared' "$t/agent.log" && fail "the agent read the disks anew after it was killed"
+status_has '"points": [2-9]'
+kill -TERM $agent_pid
+wait $agent_pid || fail "the agent ended with $?: $(tail -n 3 "$t/agent.log")"
+unharmed "$t/vm"
+locum backup web01 --to dr --quiet || fail "a backup after the agent"
+
+# Every one of them is of one instant.
+at_replica points web01 --json | grep -o '"id": *"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}' >"$t/ids"
+while read -r id; do
+	at_replica restore "web01@$id" --to "$t/r" --quiet || fail "restore of $id"
+	"$GUEST_OUT/seqcheck" --strict "$t"/r/web01-v*.raw >"$t/seq" 2>&1 || fail "$id is not of one instant: $(cat "$t/seq")"
+	rm -rf "$t/r"
+done <"$t/ids"
+at_replica verify web01 --quiet || fail "verify"
+echo "$(wc -l <"$t/ids") points at the replica, of one instant each"
