@@ -230,7 +230,8 @@ incoming_rows(struct incoming *in, struct lc_span payload, struct lc_err *e)
 		in->scratch = m;
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
-	return store_append(in->s, &r, payload.p, m, e); /* takes m */
+	rc = store_append(in->s, &r, payload.p, m, e); /* takes m */
+	return rc != 0 ? rc : store_relieve(in->s, e);
 }
 
 /* ---- end ---- */
