@@ -285,12 +285,14 @@ by_seq(const void *a, const void *b)
 }
 
 static int
-apply_one_state(struct replay *x, const struct record *r, uint8_t *payload, struct lc_err *e)
+apply_one_state(struct replay *x, const struct record *r, uint8_t *payload, bool *good,
+                struct lc_err *e)
 {
 	struct lc_err err = LC_ERR_INIT;
 	int rc = segment_read(x->s->segments, r, payload, &err);
 
 	x->segment = r->segment;
+	*good = rc == 0;
 	if (rc == 0)
 		return apply(x, r, (struct lc_span){payload, r->n}, e);
 	if (rc == LC_ECORRUPT || rc == LC_EIO) {
@@ -310,6 +312,7 @@ apply_state(struct replay *x, struct lc_err *e)
 	struct record *list = (struct record *)(void *)x->state.p;
 	size_t i, n = x->state.n / sizeof *list;
 	uint8_t *payload = lc_alloc(RECORD_PAYLOAD_MAX);
+	bool good = false; /* a copy of the record in hand was */
 	int rc;
 
 	if (payload == NULL)
@@ -322,8 +325,8 @@ apply_state(struct replay *x, struct lc_err *e)
 		return rc;
 	}
 	for (i = 0; rc == 0 && i < n; i++) {
-		if (i == 0 || list[i].seq != list[i - 1].seq)
-			rc = apply_one_state(x, &list[i], payload, e);
+		if (i == 0 || list[i].seq != list[i - 1].seq || !good)
+			rc = apply_one_state(x, &list[i], payload, &good, e);
 	}
 	lc_free(payload);
 	if (rc == 0 && x->rc != 0) {

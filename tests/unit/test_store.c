@@ -937,6 +937,46 @@ damaged_state_restarts_the_line_once(void **state)
 	free_pair(&x);
 }
 
+/* Where a record is in the log twice, one good copy is enough. */
+static void
+a_copy_stands_in_for_a_damaged_record(void **state)
+{
+	struct vault_piece map, last;
+	struct lc_buf file = {0};
+	struct lc_err e = LC_ERR_INIT;
+	uint8_t *copy;
+	struct three t;
+	struct vault v;
+	char name[64], seg[32];
+	size_t i;
+
+	(void)state;
+	vault_make(&v, true);
+	v.segment_bytes = 3000;
+	vault_open(&v);
+	make_three(&v, "web01", 100, &t);
+	vault_close(&v);
+	assert_true(vault_piece_of(v.dir, RECORD_MAP, 1, &map));
+	assert_true(map.sealed);
+	assert_true(vault_piece_of(v.dir, RECORD_COMMIT, -1, &last));
+	assert_false(last.sealed);
+	(void)snprintf(name, sizeof name, "segments/%s", segment_name(seg, map.r.segment, true));
+	must(file_read_all(vault_path(&v, name), 1u << 20, &file, &e), &e);
+	copy = file.p + map.off;
+	map.r.segment = last.r.segment;
+	record_header_encode(&map.r, XXH3_64bits(copy + RECORD_HEADER_SIZE, map.r.n), copy);
+	vault_write(v.dir, &last, last.n, copy, map.n);
+	lc_buf_free(&file);
+	assert_true(vault_piece_of(v.dir, RECORD_MAP, 1, &map));
+	vault_flip(v.dir, &map, RECORD_HEADER_SIZE + 60, 1);
+	catalog_away(&v);
+	vault_open(&v);
+	for (i = 0; i < 3; i++)
+		same(&v, &t.p[i], &t.d[i]);
+	free_three(&t);
+	vault_free(&v);
+}
+
 static void
 a_damaged_commit_marks_later_points(void **state)
 {
@@ -1602,6 +1642,7 @@ main(void)
 	    cmocka_unit_test(a_lost_identity_comes_back),
 	    cmocka_unit_test(a_damaged_map_marks_its_point_and_later_ones),
 	    cmocka_unit_test(damaged_state_restarts_the_line_once),
+	    cmocka_unit_test(a_copy_stands_in_for_a_damaged_record),
 	    cmocka_unit_test(a_damaged_commit_marks_later_points),
 	    cmocka_unit_test(the_commit_that_made_a_vm_known_is_not_the_only_one),
 	    cmocka_unit_test(a_fork_leaves_the_other_line_alone),
