@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -438,13 +439,16 @@ catalog_checkpoint(struct catalog *c)
 static int
 meta_int(struct catalog *c, const char *key, uint64_t *v, struct lc_err *e)
 {
-	char text[64];
+	char text[64], *end;
 	int rc = meta_text(c, key, text, e);
 
 	*v = 0;
 	if (rc == LC_ENOENT)
 		return 0;
-	if (rc == 0 && sscanf(text, "%" SCNu64, v) != 1)
+	if (rc != 0)
+		return rc;
+	*v = strtoull(text, &end, 10);
+	if (end == text || *end != '\0')
 		rc = lc_fail(e, LC_ECORRUPT, 0, "catalog %s: bad %s", c->path, key);
 	return rc;
 }

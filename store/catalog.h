@@ -110,7 +110,8 @@ int catalog_restarts(struct catalog *c, const uint8_t line[16], bool *on, struct
 int catalog_each_line(struct catalog *c,
                       int (*on)(void *arg, const uint8_t id[16], struct lc_err *e), void *arg,
                       struct lc_err *e);
-/** catalog_each_line_vm(c, on, arg, e): lines whose VM is known, in the order in which they began. */
+/** catalog_each_line_vm(c, on, arg, e): lines whose VM is known, in the order in which they
+ * began. */
 int catalog_each_line_vm(struct catalog *c,
                          int (*on)(void *arg, const uint8_t line[16], const uint8_t vm[16],
                                    struct lc_span sealed, struct lc_err *e),

@@ -261,7 +261,7 @@ static int
 user_point(void *arg, const struct catalog_point *p, struct lc_err *e)
 {
 	struct find_users *f = arg;
-	uint64_t chunk;
+	uint64_t chunk = 0;
 	int rc;
 
 	if ((p->flags & POINT_SEED) != 0)

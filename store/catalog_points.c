@@ -282,7 +282,7 @@ fold_into(struct catalog *c, const struct catalog_point *p, const struct catalog
 int
 catalog_drop(struct catalog *c, const uint8_t id[16], struct lc_err *e)
 {
-	struct with_disks p, next;
+	struct with_disks p = {0}, next = {0};
 	uint8_t next_id[16];
 	sqlite3_stmt *st;
 	int rc;
@@ -317,7 +317,7 @@ catalog_drop(struct catalog *c, const uint8_t id[16], struct lc_err *e)
 int
 catalog_age(struct catalog *c, const uint8_t line[16], unsigned keep, struct lc_err *e)
 {
-	uint64_t gens[512];
+	uint64_t gens[512] = {0};
 	unsigned n = 0, i = 0;
 	sqlite3_stmt *st;
 	int rc;

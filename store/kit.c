@@ -121,7 +121,7 @@ kit_read_code(const char *path, char code[RECOVERY_CODE_MAX], struct lc_err *e)
 		rc = lc_fail(e, LC_EINVAL, 0, "%s: no recovery code in it", path);
 	else if (rc == 0 && found.n >= RECOVERY_CODE_MAX)
 		rc = lc_fail(e, LC_EINVAL, 0, "%s: too long for a recovery code", path);
-	if (rc == 0) {
+	if (rc == 0 && found.p != NULL) {
 		memcpy(code, found.p, found.n);
 		code[found.n] = '\0';
 	}

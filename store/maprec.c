@@ -87,7 +87,7 @@ maprec_decode(struct lc_span payload, struct map_record *m, struct lc_err *e)
 		uint32_t n = lc_rd32(&r), kind = lc_rd32(&r);
 
 		if (!lc_rd_ok(&r) || kind > RUN_CHUNKS || n == 0 || n > total - m->n ||
-		    first < next || first > MAP_WINDOW_MAX)
+		    first < next || first >= MAP_WINDOW_MAX || n > MAP_WINDOW_MAX - first)
 			return lc_fail(e, LC_ECORRUPT, 0, "malformed map record");
 		for (k = 0; k < n; k++) {
 			struct map_row *row = &m->rows[m->n++];

@@ -15,7 +15,7 @@
 #include "store/seal.h"
 
 #define MAP_ROWS_MAX 4096u                 /* per record */
-#define MAP_WINDOW_MAX (UINT64_C(1) << 47) /* 8 EiB of 64 KiB windows */
+#define MAP_WINDOW_MAX (UINT64_C(1) << 47) /* windows are below that: 8 EiB */
 
 struct map_row {
 	uint64_t window;

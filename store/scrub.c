@@ -291,6 +291,7 @@ report(struct scrub *x, uint64_t off, uint64_t n, const struct record *r)
 static void
 report_file(struct scrub *x, uint64_t no, const char *what)
 {
+	const struct segment_info *in_hand = x->seg;
 	struct segment_info seg = {.no = no, .sealed = true};
 	struct damage d = {0};
 	char name[32];
@@ -303,6 +304,7 @@ report_file(struct scrub *x, uint64_t no, const char *what)
 	chunks_affect(x, &d);
 	d.length = 0;
 	tell(x, &d);
+	x->seg = in_hand;
 }
 
 static void

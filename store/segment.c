@@ -81,7 +81,7 @@ void
 segment_header_encode(const struct segment_header *in, uint8_t h[SEGMENT_HEADER_SIZE])
 {
 	memset(h, 0, SEGMENT_HEADER_SIZE);
-	memcpy(h, SEGMENT_MAGIC, 8);
+	memcpy(h, SEGMENT_MAGIC, 8); /* NOLINT(bugprone-not-null-terminated-result) */
 	lc_put16(h + 8, FORMAT_VERSION);
 	lc_put32(h + 12, SEGMENT_HEADER_SIZE);
 	memcpy(h + 16, in->store_id, 16);

@@ -129,14 +129,14 @@ int segment_index(struct segments *s, const struct segment_info *seg,
 int segment_keys(struct segments *s, const struct segment_info *seg, struct lc_buf *out,
                  struct lc_err *e);
 /**
- * segment_read(s, r, payload, e):
- * The payload of a record into payload[r->n], its header and checksum checked (r needs segment,
- * off, n).
+ * segment_read(s, want, payload, e):
+ * The payload of a record into payload[want->n], its header and checksum checked (want needs
+ * segment, off, n).
  *
  * Returns  0; LC_ECORRUPT (also where the file is missing or ends before); LC_EIO; LC_EVERSION.
  * Thread:  any.
  */
-int segment_read(struct segments *s, const struct record *r, uint8_t *payload, struct lc_err *e);
+int segment_read(struct segments *s, const struct record *want, uint8_t *payload, struct lc_err *e);
 
 /** segment_peek(s, no, off, r): what record header is there (BAD: none); its payload is not looked
  * at. */

@@ -194,7 +194,7 @@ write_index_locked(struct segments *s, struct lc_err *e)
 		return failed_locked(s, rc);
 	t = s->buffer;
 	memset(t, 0, SEGMENT_TRAILER_SIZE);
-	memcpy(t, TRAILER_MAGIC, 8);
+	memcpy(t, TRAILER_MAGIC, 8); /* NOLINT(bugprone-not-null-terminated-result) */
 	lc_put64(t + 8, r.off);
 	lc_put64(t + 16, s->size + SEGMENT_TRAILER_SIZE);
 	lc_put64(t + 24, XXH3_64bits_withSeed(t, 24, s->no));

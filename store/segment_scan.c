@@ -15,7 +15,7 @@
 #include "store/base/files.h"
 #include "store/segment_internal.h"
 
-#define SCAN_BUFFER (2u * (RECORD_PAYLOAD_MAX + 64u))
+#define SCAN_BUFFER ((size_t)2 * (RECORD_PAYLOAD_MAX + 64u))
 #define SECTOR 4096u
 
 /* A file read through a window that only moves forward, except for the resync after damage. */
@@ -306,7 +306,7 @@ segment_index(struct segments *s, const struct segment_info *seg,
               struct lc_err *e)
 {
 	uint8_t raw[SEGMENT_HEADER_SIZE], *payload = NULL;
-	struct record r;
+	struct record r = {0};
 	char name[32];
 	int fd, rc;
 

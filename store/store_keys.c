@@ -154,12 +154,12 @@ store_key(const char *dir, const char *key_dir, struct store_key *out, struct lc
 	path = rc != 0 ? NULL : store_key_path(key_dir, s->domain);
 	if (rc == 0 && path == NULL)
 		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	if (rc == 0) {
+	if (rc == 0 && path != NULL && wrap != NULL && s != NULL) {
 		(void)lc_hex(out->store, s->id, 16);
 		(void)lc_hex(out->domain, s->domain, 16);
 		(void)snprintf(out->file, sizeof out->file, "%s", path);
 		out->passphrase = access(wrap, F_OK) == 0;
-		out->opens = keyring_load(path, &k, &err) == 0 &&
+		out->opens = keyring_load(path, &k, &err) == 0 && k != NULL &&
 		             memcmp(keyring_domain(k), s->domain, 16) == 0;
 		if (k != NULL)
 			out->data_key = keyring_data_number(k);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -79,7 +80,8 @@ store_identity_read(struct store *s, struct lc_err *e)
 {
 	char id[33] = "", domain[33] = "";
 	struct lc_buf b = {0};
-	unsigned version = 0;
+	char number[12] = "";
+	unsigned long version = 0;
 	char *path = path_join(s->dir, STORE_IDENTITY_FILE);
 	int rc;
 
@@ -88,12 +90,13 @@ store_identity_read(struct store *s, struct lc_err *e)
 	rc = file_read_all(path, 1024, &b, NULL);
 	lc_free(path);
 	if (rc == 0 && lc_buf_append(&b, "", 1) == 0 &&
-	    sscanf((const char *)b.p, "locum store version %u store %32s domain %32s", &version, id,
-	           domain) >= 1 &&
-	    version > 1) {
+	    sscanf((const char *)b.p, "locum store version %11[0-9] store %32s domain %32s", number,
+	           id, domain) >= 1)
+		version = strtoul(number, NULL, 10);
+	if (version > 1) {
 		rc = lc_fail(
 		    e, LC_EVERSION, 0,
-		    "store %s has format version %u, this locum knows up to 1: use a newer "
+		    "store %s has format version %lu, this locum knows up to 1: use a newer "
 		    "one",
 		    s->dir, version);
 	} else if (rc == LC_EACCES) {
@@ -398,7 +401,7 @@ static int
 catch_up(const struct store_opts *o)
 {
 	struct store_opts w = *o;
-	struct store *owner;
+	struct store *owner = NULL;
 	int rc;
 
 	w.mode = STORE_WRITE;
@@ -541,7 +544,7 @@ int
 store_rebuild(const struct store_opts *opts, struct lc_err *e)
 {
 	struct store_opts o = *opts;
-	struct store *s;
+	struct store *s = NULL;
 	int rc;
 
 	o.mode = STORE_WRITE;

@@ -34,8 +34,8 @@ struct transfer_line {
 int transfer_lines(struct store *s,
                    int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
                    struct lc_err *e);
-/** transfer_keys(s, out, e): append the KEYS payload that a taker's segments begin with. */
-int transfer_keys(struct store *s, struct lc_buf *out, struct lc_err *e);
+/** transfer_keys(s, keys, e): append the KEYS payload that a taker's segments begin with. */
+int transfer_keys(struct store *s, struct lc_buf *keys, struct lc_err *e);
 /**
  * transfer_make(dir, keys, e):
  * Make an empty store in the key domain of a KEYS payload, blind: without any key.

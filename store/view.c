@@ -136,12 +136,13 @@ store_view(struct store *s, const uint8_t point[POINT_ID_SIZE], struct view **ou
 	if (rc == LC_ENOENT)
 		rc = lc_fail(e, LC_ENOENT, 0, "store %s has no point %s", s->dir,
 		             lc_hex(hex, point, 16));
-	if (rc == 0 && (v->p.flags & POINT_MAP_DAMAGED) != 0)
+	if (rc == 0 && (v->p.flags & POINT_MAP_DAMAGED) != 0) {
 		rc = lc_fail(
 		    e, LC_ECORRUPT, 0,
 		    "restore point %s of %s: a part of its map was damaged, its disks can't "
 		    "be trusted; take another point (see: locum scrub)",
 		    lc_hex(hex, point, 4), v->p.vm);
+	}
 	if (rc != 0) {
 		view_close(v);
 		return rc;
@@ -414,7 +415,7 @@ verify_thread(void *arg)
 	rc = chunk_reader_new(x->v->s, &r, &err);
 	if (rc == 0 && (window == NULL || chunks == NULL))
 		rc = lc_fail(&err, LC_ENOMEM, 0, "verify: out of memory");
-	while (rc == 0 && next_batch(x, &disk, &first, &n))
+	while (rc == 0 && r != NULL && chunks != NULL && next_batch(x, &disk, &first, &n))
 		verify_batch(x, r, window, chunks, disk, first, n);
 	if (rc != 0) {
 		(void)pthread_mutex_lock(&x->lock);

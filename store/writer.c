@@ -23,7 +23,7 @@
 
 #define PAGE_WINDOWS 4096u
 #define PAGES 4u /* of the base's map kept per disk: workers are never far apart */
-#define ZEROS_AT_ONCE (8u * PAGE_WINDOWS)
+#define ZEROS_AT_ONCE (UINT64_C(8) * PAGE_WINDOWS)
 
 struct page {
 	uint64_t first; /* window; UINT64_MAX: empty */
@@ -503,8 +503,10 @@ subtract_disk(struct writer *w, const struct point_disk *b, struct lc_err *e)
 	struct writer_disk_state gone = {.d = *b};
 	uint64_t first, n = point_windows(b->size);
 	size_t i;
-	int rc = chunks == NULL ? lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", w->vm) : 0;
+	int rc = 0;
 
+	if (chunks == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", w->vm);
 	for (first = 0; rc == 0 && first < n; first += PAGE_WINDOWS) {
 		rc = catalog_map(w->s->catalog, w->base->id, b->id, first, PAGE_WINDOWS, chunks, e);
 		for (i = 0; rc == 0 && i < PAGE_WINDOWS; i++)
@@ -812,9 +814,13 @@ writer_commit(struct writer *w, const struct commit_opts *o, struct point *out, 
 	struct group_entry own = {0};
 	struct point *p = lc_alloc(sizeof *p);
 	struct store *s = w->s;
-	int rc = p == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+	int rc;
 
-	rc = rc != 0 ? rc : make_entries(w, o, p, &own, e);
+	if (p == NULL) {
+		writer_abort(w);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	rc = make_entries(w, o, p, &own, e);
 	rc = rc != 0 ? rc : commit_own(s, &own, e);
 	(void)lc_wrap(e, "%s", w->vm);
 	lc_buf_free(&own.entries);
@@ -832,8 +838,7 @@ writer_commit(struct writer *w, const struct commit_opts *o, struct point *out, 
 	} else {
 		writer_abort(w);
 	}
-	if (p != NULL)
-		point_done(p);
+	point_done(p);
 	lc_free(p);
 	return rc;
 }

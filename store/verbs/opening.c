@@ -49,6 +49,7 @@ with_key(const struct cli_args *a, const struct opening *o, struct store_opts *s
 		so->no_key = true;
 		rc = open_or_rebuild(so, out, &err);
 	}
+	so->recovery_code = NULL;
 	explicit_bzero(code, sizeof code);
 	so->recovery_code = NULL;
 	if (rc != 0 && e != NULL)
