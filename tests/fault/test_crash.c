@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -268,6 +270,21 @@ killed_at_random_moments(void **state)
 	vault_free(&v);
 }
 
+static unsigned
+kib_of(const char *dir)
+{
+	char command[512];
+	unsigned kib = 0;
+	FILE *f;
+
+	(void)snprintf(command, sizeof command, "du -sk --apparent-size '%s'", dir);
+	f = popen(command, "r"); /* NOLINT(cert-env33-c) */
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%u", &kib), 1);
+	(void)pclose(f);
+	return kib;
+}
+
 /* Every file that grows fails at some size: segments, catalog, WAL, id index, temporary files. */
 static void
 files_that_can_not_grow(void **state)
@@ -293,6 +310,45 @@ files_that_can_not_grow(void **state)
 	}
 }
 
+/* A filesystem that is really full, at some moment of the work: then it says so, keeps what it
+ * acknowledged, and goes on when there is room. */
+static void
+a_full_filesystem(void **state)
+{
+	static const unsigned room_kib[] = {8, 40, 90, 150, 230, 340, 500, 700};
+	char options[32], *was;
+	struct vault v;
+	size_t i;
+	int rc;
+
+	(void)state;
+	for (i = 0; i < sizeof room_kib / sizeof room_kib[0]; i++) {
+		used(&v);
+		was = lc_strdup(tmpdir_path(v.top, "was"));
+		assert_int_equal(rename(v.dir, was), 0);
+		assert_int_equal(mkdir(v.dir, 0700), 0);
+		(void)snprintf(options, sizeof options, "size=%uk", room_kib[i] + kib_of(was));
+		if (mount("none", v.dir, "tmpfs", 0, options) != 0) {
+			print_message("SKIP: no right to mount a tmpfs: the store was never on a "
+			              "full filesystem\n");
+			lc_free(was);
+			vault_free(&v);
+			skip();
+		}
+		vault_copy(tmpdir_path(was, "."), v.dir); /* what is in it */
+		rc = workload_run(&v, "write", STEPS, 4 * STEPS, NULL, NULL);
+		(void)workload_run(&v, "rebuild", 0, 0, NULL, NULL);
+		assert_int_equal(rc, 3); /* it was full */
+		assert_int_equal(mount("none", v.dir, "tmpfs", MS_REMOUNT, "size=64m"), 0);
+		workload_check(&v, options);
+		assert_int_equal(workload_run(&v, "write", 100, 3, NULL, NULL), 0);
+		workload_check(&v, options);
+		assert_int_equal(umount2(v.dir, MNT_DETACH), 0);
+		lc_free(was);
+		vault_free(&v);
+	}
+}
+
 int
 main(int argc, char **argv)
 {
@@ -305,10 +361,12 @@ main(int argc, char **argv)
 	    cmocka_unit_test(input_output_errors),
 	    cmocka_unit_test(no_space),
 	    cmocka_unit_test(files_that_can_not_grow),
+	    cmocka_unit_test(a_full_filesystem),
 	};
 
 	if (strcmp(argv[0], "workload") == 0)
 		return workload_main(argc, argv);
 	log_set_level(LOG_LV_ERROR);
+	cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
