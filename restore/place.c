@@ -35,10 +35,10 @@ place_recorded(const struct settings *s, const char *name, char **out, struct lc
 		             name, dir);
 	else
 		rc = file_read_all(path, 4096, &text, e);
-	if (rc == 0 && text.n == 0)
+	if (rc == 0 && text.p == NULL)
 		rc = lc_fail(e, LC_ECORRUPT, 0, "%s: empty: nobody knows what lies beside it",
 		             path);
-	if (rc == 0) {
+	if (rc == 0 && text.p != NULL) {
 		const uint8_t *nl = memchr(text.p, '\n', text.n);
 
 		*out = lc_asprintf("%.*s", (int)(nl == NULL ? text.n : (size_t)(nl - text.p)),

@@ -119,6 +119,23 @@ wanted(const struct restore *r, const char *name)
 	return i == 0;
 }
 
+static int
+make_dir(struct restore *r, struct lc_err *e)
+{
+	int rc;
+
+	if (access(r->dir, F_OK) == 0) {
+		rc = lc_fail(e, LC_EEXIST, 0,
+		             "%s: is there and is no folder; the point has several disks: give a "
+		             "folder, or one of them (--disk)",
+		             r->dir);
+	} else {
+		rc = dir_make(r->dir, 0700, e);
+	}
+	r->made_dir = rc == 0;
+	return rc;
+}
+
 /* --to is a folder if it is one, ends in '/', or is to hold several files. */
 static int
 choose_files(struct restore *r, struct lc_err *e)
@@ -142,16 +159,7 @@ choose_files(struct restore *r, struct lc_err *e)
 		r->dir = lc_asprintf("%.*s", (int)n, to);
 		if (r->dir == NULL)
 			return lc_fail(e, LC_ENOMEM, 0, "restore: out of memory");
-		if (!is_dir && access(r->dir, F_OK) == 0)
-			return lc_fail(
-			    e, LC_EEXIST, 0,
-			    "%s: is there and is no folder; the point has several disks: give "
-			    "a folder, or one of them (--disk)",
-			    r->dir);
-		if (!is_dir) {
-			rc = dir_make(r->dir, 0700, e);
-			r->made_dir = rc == 0;
-		}
+		rc = is_dir ? 0 : make_dir(r, e);
 	}
 	for (i = 0; rc == 0 && i < r->point.ndisks; i++) {
 		if (wanted(r, r->point.disks[i].name))

@@ -249,7 +249,8 @@ wrong_use_is_two(void **state)
 	    {{"backup", "--rate"}, "locum backup: option '--rate' needs a value (RATE)\n"},
 	    {{"backup", "-r"}, "locum backup: option '--rate' needs a value (RATE)\n"},
 	    {{"backup", "--rate="}, "locum backup: option '--rate' needs a value (RATE), not an"},
-	    {{"backup", "--rate", ""}, "locum backup: option '--rate' needs a value (RATE), not an"},
+	    {{"backup", "--rate", ""},
+	     "locum backup: option '--rate' needs a value (RATE), not an"},
 	    {{"backup", "--rate", "--all"}, "write '--rate=--all'"},
 	    {{"--jsno", "backup"}, "locum: unknown option '--jsno'; did you mean '--json'?\n"},
 	    {{"--all", "backup"}, "locum: unknown option '--all'"}, /* not a common one */
