@@ -672,14 +672,15 @@ const struct cli_verb verb_boot = {
 	"life: a login prompt or --serial-pattern on the serial console, the guest agent, or the\n"
 	"screen.  Nothing is copied, so the time is the same however large the disks are.\n"
 	"\n"
-	"The VM goes on running afterwards; `locum vm stop` stops it, --resume starts it again\n"
-	"with all that it wrote.  With --test it has no network, and VM, server and\n"
-	"writes are removed at the end; the exit status is the verdict.  Exit status 3: the VM\n"
-	"runs, but gave no sign of life in time.\n"
+	"The VM goes on running afterwards; `locum vm stop` stops it, --resume with the name that\n"
+	"it was booted under starts it again with all that it wrote.  With --test it has no\n"
+	"network, and VM, server and writes are removed at the end; the exit status is the\n"
+	"verdict.  Exit status 3: the VM runs, but gave no sign of life in time.\n"
 	"\n"
 	"Examples:\n"
 	"  locum boot web01 --test\n"
 	"  locum boot web01@-15m --name web01-dr --timeout 5m\n"
+	"  locum boot web01-dr --resume\n"
 	"  locum boot web01 --serial-pattern 'web01 login:' --isolated",
     .options = options,
     .min_operands = 1,

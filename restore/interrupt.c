@@ -12,6 +12,7 @@ interrupt_begin(struct interrupt *i)
 	(void)sigaddset(&i->held, SIGINT);
 	(void)sigaddset(&i->held, SIGTERM);
 	(void)sigaddset(&i->held, SIGHUP);
+	(void)sigaddset(&i->held, SIGPIPE);
 	(void)pthread_sigmask(SIG_BLOCK, &i->held, &i->before);
 }
 

@@ -1,8 +1,8 @@
 /**
  * interrupt: Ctrl-C and kill as a question that a long operation asks, not a death in the middle.
  *
- * Between begin and end SIGINT, SIGTERM and SIGHUP are held back; interrupt_pending() tells whether
- * one came.  Threads started in between inherit that.
+ * Between begin and end SIGINT, SIGTERM, SIGHUP and SIGPIPE (nobody reads what we say any more) are
+ * held back; interrupt_pending() tells whether one came.  Threads started in between inherit that.
  */
 #ifndef LOCUM_INTERRUPT_H
 #define LOCUM_INTERRUPT_H

@@ -1,5 +1,6 @@
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -594,11 +595,28 @@ dispatch(const struct table *t, int argc, char **argv)
 	return unknown_verb(t, argv[i], second);
 }
 
+/* Where a standard descriptor is closed the next file to be opened would get its number, and the
+ * next message would be written into a store.  Opened the wrong way round, so that using it fails.
+ */
+static void
+hold_descriptors(void)
+{
+	int fd;
+
+	for (fd = 0; fd < 3; fd++) {
+		if (fcntl(fd, F_GETFD) < 0)
+			(void)open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+	}
+}
+
 int
 cli_main(int argc, char **argv, const struct cli_verb *const *verbs, size_t nverbs)
 {
 	const struct table t = {.verbs = verbs, .n = nverbs};
-	int rc = dispatch(&t, argc, argv);
+	int rc;
+
+	hold_descriptors();
+	rc = dispatch(&t, argc, argv);
 
 	/* A list that was cut by a full disk is no list. */
 	if ((fflush(stdout) != 0 || ferror(stdout)) && rc == CLI_DONE) {

@@ -11,7 +11,7 @@ command -v nbdkit >/dev/null || {
 }
 
 mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img" --size 96)
-scenario_vm web01 "memory = 128 MiB" "kernel = $GUEST_OUT/vmlinux" "initrd = $GUEST_OUT/initrd.img" \
+scenario_vm web01 "memory = 128 MiB" "nic = net0 user" "kernel = $GUEST_OUT/vmlinux" "initrd = $GUEST_OUT/initrd.img" \
 	"append = $GUEST_APPEND fs=vdb2 seq.load=300" \
 	"disk = vd0 raw ${disks[0]}" "disk = vd1 qcow2 ${disks[1]}"
 locum backup web01 >/dev/null || fail "backup"
@@ -53,12 +53,18 @@ for ((i = 0; i < 300; i++)); do
 	[ -e "$t/run/web01-test/pid" ] && break
 	sleep 0.05
 done
+args=$(pgrep -fa -- "$t/scratch/boot/web01-test/") || fail "no QEMU of a test"
+grep -q 'restrict=on' <<<"$args" || fail "a test has a network: $args"
 kill -INT $pid
 rc=0
 wait $pid || rc=$?
 [ "$rc" = 1 ] || fail "Ctrl-C in a test: exit status $rc"
 grep -q interrupted "$t/err" || fail "Ctrl-C in a test: $(cat "$t/err")"
 nothing_left web01-test "Ctrl-C in a test"
+
+# ---- nobody reads what a test says ----
+"$bin/locum" boot web01 --test --serial-pattern NEVER 2>/dev/null | head -n 1 >/dev/null || true
+nothing_left web01-test "a test whose pipe was closed"
 
 # ---- for good: the guest runs on after the command has ended ----
 locum boot web01 >"$t/said" || fail "boot: $(cat "$t/said")"
@@ -75,6 +81,7 @@ runs() { # WHEN
 	! grep -aE 'I/O error|WRITE-ERROR|FS-ERROR' "$serial" || fail "$1: the guest saw an error"
 }
 runs "boot"
+if pgrep -fa -- "$t/scratch/boot/web01/" | grep -q 'restrict=on'; then fail "a boot has no network"; fi
 refused 1 'runs already .pid [0-9]+.: stop it' locum boot web01
 refused 1 'is being read' locum drop "web01@$(point_ids web01 | tail -n 1 | cut -c 1-8)"
 

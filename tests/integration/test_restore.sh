@@ -117,6 +117,21 @@ wait "$pid" || rc=$?
 grep -q interrupted "$t/err" || fail "Ctrl-C: $(cat "$t/err")"
 nothing_in "Ctrl-C"
 
+# A closed descriptor's number is not given to a file: messages would be written into it.
+LOCUM_FAILPOINT=export.write:10:stop "$bin/locum" restore web01 --to "$t/half" <&- >&- 2>&- &
+pid=$!
+for ((i = 0; i < 200; i++)); do
+	grep -q '^State:.*T' "/proc/$pid/status" 2>/dev/null && break
+	sleep 0.05
+done
+for fd in 0 1 2; do
+	[ "$(readlink "/proc/$pid/fd/$fd")" = /dev/null ] || fail "closed descriptor $fd became $(readlink "/proc/$pid/fd/$fd")"
+done
+kill -INT "$pid"
+kill -CONT "$pid"
+wait "$pid" && fail "Ctrl-C without descriptors: exit status 0"
+nothing_in "Ctrl-C without descriptors"
+
 # A filesystem that is too small is refused before anything is written to it.
 if mkdir "$t/small" && mount -t tmpfs -o size=8m none "$t/small" 2>/dev/null; then
 	rc=0
