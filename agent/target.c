@@ -135,7 +135,7 @@ target_find(const struct settings *s, struct store *store, const char *vm, struc
 	if (launch_check_name(vm, e) != 0)
 		return LC_EINVAL;
 	(void)snprintf(t->tag, sizeof t->tag, "%s", store_tag(store));
-	t->run_dir = lc_asprintf("%s/backup/%s", s->run_dir, vm);
+	t->run_dir = lc_asprintf("%s/.backup/%s", s->run_dir, vm); /* no VM is called .backup */
 	if (t->run_dir == NULL)
 		return out_of_memory(vm, e);
 	t->hv = (struct hv_target){
