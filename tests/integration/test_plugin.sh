@@ -137,6 +137,19 @@ began=$SECONDS
 timeout 20 nbdkit -f -U "$t/n" "$plugin" store="$t/store" vm=web01 "${keys[@]}" first-client=500ms 2>"$t/err" || fail "first-client: $(cat "$t/err")"
 ((SECONDS - began < 10)) || fail "first-client: it waited $((SECONDS - began)) s"
 
+# ---- a map that was changed: no bytes from it once that is known ----
+cp -r "$t/store" "$t/swapped"
+swap_windows "$t/swapped"
+rm -f "$t/nbd" "$t/pid"
+nbdkit -f -U "$t/nbd" -P "$t/pid" "$plugin" store="$t/swapped" vm=web01 point="$first" "${keys[@]}" 2>"$t/log" &
+for ((i = 0; i < 200; i++)); do
+	grep -q 'not the one that was committed' "$t/log" && break
+	sleep 0.05
+done
+((i < 200)) || fail "the plugin does not check the map: $(cat "$t/log")"
+nbdcopy "$(uri vdb)" "$t/copy" 2>/dev/null && fail "the plugin serves a map that was changed"
+unserve
+
 # ---- damage: an error for the client, a name in the log, and the rest can be read ----
 segment=$(find "$t/store/segments" -name '*.*' | sort | head -n 1)
 for part in 2 3 4; do

@@ -145,16 +145,7 @@ fi
 
 # ---- a catalog that somebody changed: every chunk is sound, and in the wrong place ----
 cp -r "$t/store" "$t/swapped"
-python3 - "$t/swapped/catalog.sqlite" <<-'EOF'
-	import sqlite3, sys
-	db = sqlite3.connect(sys.argv[1])
-	table = "map_recent" if db.execute("select count(*) from map_recent").fetchone()[0] else "map_long"
-	(d1, w1, c1), (d2, w2, c2) = db.execute(
-	    f"select disk, window, chunk from {table} where chunk > 0 and disk = (select min(disk) from {table}) limit 2").fetchall()
-	for d, w, c in (d1, w1, c2), (d2, w2, c1):
-	    assert db.execute(f"update {table} set chunk = ? where disk = ? and window = ?", (c, d, w)).rowcount == 1
-	db.commit()
-EOF
+swap_windows "$t/swapped"
 for disk in vda kernel; do # the one that was changed, and one beside it
 	refused 1 'not the one that was committed' locum restore web01 --disk $disk --to "$t/half/x" --store "$t/swapped"
 	nothing_in "a changed map"

@@ -111,6 +111,21 @@ figure() { # KEY
 	grep -o "\"$1\": [0-9.]*" "$t/out" | head -n 1 | sed 's/.*: //'
 }
 
+# Two windows of the first disk of a store's first point get each other's content, in the catalog: every chunk stays sound.
+swap_windows() { # STORE
+	python3 - "$1/catalog.sqlite" <<-'EOF'
+	import sqlite3, sys
+	db = sqlite3.connect(sys.argv[1])
+	table = "map_recent" if db.execute("select count(*) from map_recent").fetchone()[0] else "map_long"
+	(w1, c1), (w2, c2) = db.execute(f"""select window, chunk from {table} where chunk > 0 and gen = (select min(gen)
+	    from {table}) and disk = (select min(disk) from {table}) limit 2""").fetchall()
+	for w, c in (w1, c2), (w2, c1):
+	    assert db.execute(f"""update {table} set chunk = ? where window = ? and gen = (select min(gen) from {table})
+	        and disk = (select min(disk) from {table})""", (c, w)).rowcount == 1
+	db.commit()
+	EOF
+}
+
 # A command that has to fail: its exit status (a pattern), and what its message has to have in it.
 refused() { # STATUS REGEX COMMAND...
 	local status=$1 regex=$2 rc=0
