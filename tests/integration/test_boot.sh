@@ -53,8 +53,8 @@ for ((i = 0; i < 300; i++)); do
 	[ -e "$t/run/web01-test/pid" ] && break
 	sleep 0.05
 done
-args=$(pgrep -fa -- "$t/scratch/boot/web01-test/") || fail "no QEMU of a test"
-grep -q 'restrict=on' <<<"$args" || fail "a test has a network: $args"
+qemu=$(pgrep -fa -- "$t/scratch/boot/web01-test/") || fail "no QEMU of a test"
+grep -q 'restrict=on' <<<"$qemu" || fail "a test has a network: $qemu"
 kill -INT $pid
 rc=0
 wait $pid || rc=$?
