@@ -1,5 +1,5 @@
 /*
- *     (wait) ── we die, or the time is up ──► say it, hear the answers ──► end       ("cont")
+ *     (wait) ── we die, or the time is up ──► say it ──► end      ("cont")
  *
  *     (wait) ── we die ──► does the scratch answer? ──► are nodes of ours there? ── no ──► end
  *                             ▲                                  │ yes
@@ -47,6 +47,7 @@
 #define ROUNDS 3
 #define PAUSE_MS 100 /* until the kernel has closed what we had open; between rounds */
 #define ANSWERS_MS 10000
+#define HOLD_MS 1000
 #define SCRATCH_MAX 64
 #define LARGE (4u << 20)
 #define EAR (8u << 20) /* the longest answer that is understood */
@@ -85,9 +86,8 @@ struct post { /* all that the guard knows; on its stack, what is long in pages o
 
 struct ear { /* what QEMU says */
 	char *p;
-	size_t n;     /* bytes there are */
-	size_t line;  /* bytes of the answer to the last question, at the beginning */
-	bool refused; /* a command was, since this was last reset */
+	size_t n;    /* bytes there are */
+	size_t line; /* bytes of the answer to the last question, at the beginning */
 };
 
 static void
@@ -198,10 +198,6 @@ hear(const struct post *p, struct ear *ear)
 				ear->line = len;
 				return true;
 			}
-			/* The byte that began it all is refused as well. */
-			if (memmem(ear->p, len, "\"error\"", 7) != NULL &&
-			    memmem(ear->p, len, "JSON parse error", 16) == NULL)
-				ear->refused = true;
 			forget(ear, len);
 			continue;
 		}
@@ -258,7 +254,7 @@ take_back(const struct post *p, struct ear *ear)
 static bool
 serves(const struct post *p)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	bool yes = fd >= 0 &&
 	           connect(fd, (const struct sockaddr *)&p->server, sizeof p->server) == 0;
 
@@ -267,8 +263,17 @@ serves(const struct post *p)
 	return yes;
 }
 
+/* The connection is held until QEMU has begun it, or it would be dropped.  The answer is left to
+ * others: another guard may be listening for its own on the same connection. */
 static void
-act(const struct post *p)
+say_once(const struct post *p)
+{
+	if (say(p, p->duty->text))
+		pause_ms(HOLD_MS);
+}
+
+static void
+give_back(const struct post *p)
 {
 	const struct guard_duty *d = p->duty;
 	struct ear ear = {0};
@@ -276,19 +281,13 @@ act(const struct post *p)
 
 	ear.p = mmap(NULL, EAR, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 	             -1, 0);
-	if (ear.p == MAP_FAILED || !say(p, "\xff\n"))
+	if (ear.p == MAP_FAILED)
 		return;
 	for (round = 0; round < ROUNDS && scratch_answers(p); round++) {
-		bool ours = false;
+		bool ours;
 
 		if (round > 0)
 			pause_ms(PAUSE_MS);
-		ear.refused = false;
-		if (d->prefix == NULL) {
-			if (!command(p, &ear, d->text) || !ear.refused)
-				return;
-			continue;
-		}
 		if (!look(p, &ear))
 			return;
 		ours = guard_graph_prefix(ear.p, ear.line, d->prefix);
@@ -362,7 +361,12 @@ guard_main(const struct post *p)
 	(void)failpoint("hv.guard.act");
 	if (p->nscratch > 0)
 		pause_ms(PAUSE_MS);
-	act(p);
+	if (!say(p, "\xff\n"))
+		_exit(0);
+	if (p->duty->prefix == NULL)
+		say_once(p);
+	else
+		give_back(p);
 	_exit(0);
 }
 
