@@ -176,7 +176,7 @@ nonsense_is_refused(void **state)
 	lc_put32(entry.p + 48, POINT_MAP_DAMAGED); /* only the catalog says that */
 	assert_int_equal(point_decode((struct lc_span){entry.p, entry.n}, &q, &sealed, NULL),
 	                 LC_ECORRUPT);
-	lc_put32(entry.p + 48, 8);
+	lc_put32(entry.p + 48, 16);
 	assert_int_equal(point_decode((struct lc_span){entry.p, entry.n}, &q, &sealed, NULL),
 	                 LC_EVERSION);
 	lc_put32(entry.p + 48, 0);

@@ -69,6 +69,9 @@ test_defaults(void **state)
 	assert_int_equal(s.connect_timeout_ms, 5000);
 	assert_int_equal(s.command_timeout_ms, 10000);
 	assert_int_equal(s.copy_timeout_ms, 5000);
+	assert_int_equal(s.rpo_ms, 60000);
+	assert_string_equal(s.replica_dir, "/var/lib/locum/replica");
+	assert_string_equal(s.listen, "*:7227");
 	assert_non_null(s.plugin);
 	assert_int_equal(settings_need_store(&s, &e), LC_EINVAL);
 	assert_non_null(strstr(e.msg, "LOCUM_STORE"));
@@ -83,7 +86,8 @@ test_host_keys(void **state)
 	(void)state;
 	assert_ok(
 	    "[locum]\nstore = /s\nscratch_max = 20 GiB\nworkers=3\nlevel = -5\ncache = 1 GiB\n"
-	    "copy_timeout = 2500ms\nplugin = /p.so\n",
+	    "copy_timeout = 2500ms\nplugin = /p.so\nrpo = 5s\nlisten = [::1]:7300\n"
+	    "replica_dir = /srv/r\n",
 	    &s);
 	assert_string_equal(s.store, "/s");
 	assert_string_equal(s.key_dir, "/x/keys");
@@ -93,6 +97,9 @@ test_host_keys(void **state)
 	assert_int_equal(s.cache, 1 << 30);
 	assert_int_equal(s.copy_timeout_ms, 2500);
 	assert_string_equal(s.plugin, "/p.so");
+	assert_int_equal(s.rpo_ms, 5000);
+	assert_string_equal(s.listen, "[::1]:7300");
+	assert_string_equal(s.replica_dir, "/srv/r");
 	settings_done(&s);
 }
 
@@ -104,7 +111,7 @@ test_vm_keys(void **state)
 	struct settings s;
 
 	(void)state;
-	assert_ok("[vm a]\nqmp = /run/a.qmp\nexclude = vdb\nexclude = vdc\n"
+	assert_ok("[vm a]\nqmp = /run/a.qmp\nrpo = 15m\nexclude = vdb\nexclude = vdc\n"
 	          "[vm web01]\nmachine = pc\ncpus = 2\nmemory = 1 GiB\nkernel = /k/vmlinux\n"
 	          "initrd = /k/initrd\nappend = console=ttyS0 quiet\n"
 	          "disk = vda qcow2 \"/images/web 01.qcow2\" serial=abc boot=1\n"
@@ -117,6 +124,8 @@ test_vm_keys(void **state)
 	assert_string_equal(vm->qmp, "/run/a.qmp");
 	assert_int_equal(vm->nexcludes, 2);
 	assert_string_equal(vm->excludes[1], "vdc");
+	assert_true(vm->rpo_set);
+	assert_int_equal(vm->rpo_ms, 900000);
 	assert_null(vm->def);
 	vm = settings_vm(&s, "web01");
 	assert_non_null(vm);
@@ -288,7 +297,7 @@ test_conf_lists_every_key(void **state)
 		check_section((char *)text.p, sections[i], &total);
 		lc_buf_free(&text);
 	}
-	assert_int_equal(total, 31);
+	assert_int_equal(total, 35);
 }
 
 static void
