@@ -14,6 +14,7 @@
 #define LENGTH_SIZE 2u
 #define HEAD_SIZE 8u
 #define TYPE_CLOSE 0u
+#define SPARE_MAX 16u /* sent frames that are kept: memory fresh from the kernel costs a third */
 #define REKEY_EVERY 16384u /* frames in one direction */
 #define FRAME_MAX (LENGTH_SIZE + NOISE_MESSAGE_MAX)
 #define FRAME_PLAIN_MAX (NOISE_MESSAGE_MAX - NOISE_TAG_SIZE)
@@ -55,10 +56,13 @@ struct channel { /* in sodium_malloc memory */
 
 	uint8_t hello[HELLO_MAX]; /* what we say before the first frame */
 	size_t nhello, hello_off;
-	struct frame_list frames;
+	struct frame_list frames, spare;
+	unsigned nspare;
 	size_t queued; /* bytes that the frames have to give */
 	bool closed;   /* we have queued our CLOSE */
 };
+
+_Static_assert(sizeof(struct channel) < 2048, "what a stranger may cost");
 
 /* ---- beginning and end ---- */
 
@@ -76,7 +80,25 @@ frame_drop(struct channel *ch, struct frame *f)
 	TAILQ_REMOVE(&ch->frames, f, link);
 	if (!f->sealed)
 		sodium_memzero(f->wire, LENGTH_SIZE + f->n);
-	lc_free(f);
+	if (ch->nspare == SPARE_MAX) {
+		lc_free(f);
+		return;
+	}
+	TAILQ_INSERT_HEAD(&ch->spare, f, link);
+	ch->nspare++;
+}
+
+/* A spare frame, else a new one, or NULL. */
+static struct frame *
+frame_get(struct channel *ch)
+{
+	struct frame *f = TAILQ_FIRST(&ch->spare);
+
+	if (f == NULL)
+		return lc_realloc(NULL, sizeof *f);
+	TAILQ_REMOVE(&ch->spare, f, link);
+	ch->nspare--;
+	return f;
 }
 
 /* Forget all keys and all content. */
@@ -88,6 +110,8 @@ wipe(struct channel *ch)
 	noise_forget(&ch->receiving);
 	while (!TAILQ_EMPTY(&ch->frames))
 		frame_drop(ch, TAILQ_FIRST(&ch->frames));
+	while (!TAILQ_EMPTY(&ch->spare))
+		lc_free(frame_get(ch));
 	ch->queued = 0;
 	if (ch->in != ch->small)
 		scrub(ch->in, FRAME_MAX);
@@ -159,6 +183,7 @@ channel_new(const uint8_t secret[CHANNEL_KEY_SIZE], const uint8_t *remote, struc
 		return lc_fail(e, LC_ENOMEM, 0, "channel: out of memory");
 	memset(ch, 0, sizeof *ch);
 	TAILQ_INIT(&ch->frames);
+	TAILQ_INIT(&ch->spare);
 	ch->in = ch->small;
 	ch->state = remote == NULL ? PREFACE : HANDSHAKE;
 	ch->want = remote == NULL ? PREFACE_SIZE : LENGTH_SIZE;
@@ -484,7 +509,7 @@ frame_with_room(struct channel *ch)
 
 	if (f != NULL && !f->sealed && f->n < FRAME_PLAIN_MAX)
 		return f;
-	f = lc_realloc(NULL, sizeof *f);
+	f = frame_get(ch);
 	if (f == NULL)
 		return NULL;
 	f->sealed = false;

@@ -17,7 +17,8 @@
  * answer to a wrong version waits there), and closes the connection.
  *
  * Memory: before the other side has proved its key, under 2 KiB.  Then one frame that is being
- * received (64 KiB), one message that spans frames (up to CHANNEL_BODY_MAX), and what is queued.
+ * received (64 KiB), one message that spans frames (up to CHANNEL_BODY_MAX), what is queued, and up
+ * to 1 MiB of frames that were sent, for those to come.
  *
  * Waiting for ever is not noticed here: deadlines, also for the handshake, are the owner's.
  *

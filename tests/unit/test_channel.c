@@ -389,7 +389,7 @@ messages_of_any_size_arrive(void **state)
 	                               PLAIN_MAX - HEAD,
 	                               PLAIN_MAX - HEAD + 1,
 	                               PLAIN_MAX,
-	                               2 * PLAIN_MAX - HEAD,
+	                               (size_t)2 * PLAIN_MAX - HEAD,
 	                               1 << 20,
 	                               CHANNEL_BODY_MAX};
 	static uint8_t body[CHANNEL_BODY_MAX + 1];
@@ -1055,30 +1055,33 @@ static void
 without_memory_nothing_is_queued(void **state)
 {
 	static const uint8_t body[3 * PLAIN_MAX];
+	const struct lc_span spans[] = {{(const uint8_t *)secret, sizeof secret},
+	                                {body, sizeof body}};
 	struct side host, replica;
 	size_t queued;
 	long n;
 
 	(void)state;
-	meet(&host, &replica);
-	send_bytes(&host, 1, "before", 6);
-	queued = channel_queued(host.ch);
 	for (n = 0; n < 3; n++) {
-		const struct lc_span spans[] = {{(const uint8_t *)secret, sizeof secret},
-		                                {body, sizeof body}};
 		struct lc_err e = LC_ERR_INIT;
 
+		meet(&host, &replica);
+		send_bytes(&host, 1, "before", 6);
+		queued = channel_queued(host.ch);
 		lc_alloc_fail_after(n);
 		assert_int_equal(channel_send(host.ch, 2, spans, 2, &e), LC_ENOMEM);
 		lc_alloc_fail_after(-1);
 		assert_int_equal(e.code, LC_ENOMEM);
 		assert_int_equal(channel_queued(host.ch), queued);
+		send_bytes(&host, 3, "after", 5);
+		assert_int_equal(carry(&host, &replica), 0);
+		assert_int_equal(replica.messages, 2);
+		assert_int_equal(replica.last_type, 3);
+		side_free(&host);
+		side_free(&replica);
 	}
-	send_bytes(&host, 3, "after", 5);
-	assert_int_equal(carry(&host, &replica), 0);
-	assert_int_equal(replica.messages, 2);
-	assert_int_equal(replica.last_type, 3);
 	/* The same for CLOSE and an empty queue. */
+	meet(&host, &replica);
 	lc_alloc_fail_after(0);
 	assert_int_equal(channel_close(host.ch, NULL), LC_ENOMEM);
 	lc_alloc_fail_after(-1);
@@ -1126,11 +1129,11 @@ nothing_is_freed_unwiped(void **state)
 {
 	static uint8_t body[2 * PLAIN_MAX];
 	struct side host, replica;
-	unsigned i;
+	size_t i;
 
 	(void)state;
-	for (i = 0; i < sizeof body / sizeof secret; i++)
-		memcpy(body + i * sizeof secret, secret, sizeof secret);
+	for (i = 0; i + sizeof secret <= sizeof body; i += sizeof secret)
+		memcpy(body + i, secret, sizeof secret);
 	leaks = 0;
 	for (i = 0; i < 4; i++) {
 		meet(&host, &replica);
