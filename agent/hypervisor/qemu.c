@@ -294,7 +294,8 @@ on_event(void *arg, const char *name, const struct json_t *data, int64_t at_us)
 
 	if (strcmp(name, "STOP") == 0) {
 		q->stop_us = at_us;
-	} else if (strcmp(name, "RESUME") == 0) {
+		q->stop_seen_ns = clock_mono_ns();
+	} else if (strcmp(name, "RESUME") == 0 || strcmp(name, "WAKEUP") == 0) {
 		q->resume_us = at_us;
 	} else if (strcmp(name, "MIGRATION") == 0) {
 		on_migration(q, data);

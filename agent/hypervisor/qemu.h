@@ -123,11 +123,13 @@ struct qemu {
 	struct driver_take take;
 	bool was_running;
 	bool stopped;         /* by us, and no `cont` was acknowledged yet */
+	bool stop_again;      /* what our `cont` let go had been stopped by somebody else */
 	int64_t thaw_us;      /* when we let the CPUs go, QEMU's clock */
 	struct guard *keeper; /* gives the snapshot back if we die */
 	struct guard *guard;  /* while several VMs stand still */
 	struct qemu_script prepare[3], undo[3], drop[2];
 	int64_t stop_us, resume_us; /* last STOP and RESUME, QEMU's clock */
+	int64_t stop_seen_ns;       /* when the former arrived */
 	char lost_why[160];
 	bool close_wanted;
 	void (*closed)(void *arg);
@@ -180,6 +182,8 @@ extern const struct qemu_script qemu_introspect_script;
 extern const struct qemu_script qemu_tidy_script;
 extern const struct qemu_script
     qemu_drop_script; /* the short way, to be followed by the one above */
+/** qemu_fdsets(q): how many sets of descriptors of ours QEMU holds, at the last look. */
+size_t qemu_fdsets(const struct qemu *q);
 /** qemu_drop_guard(q, duty, out, e): start a guard that gives the snapshot back if we die; the
  * caller sets monitor and scratch in duty. */
 int qemu_drop_guard(struct qemu *q, struct guard_duty *duty, struct guard **out, struct lc_err *e);

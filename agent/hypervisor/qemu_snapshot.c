@@ -26,6 +26,7 @@
 #include "agent/hypervisor/qemu.h"
 
 #define KEEPER_MS 2000 /* for the scratch to answer, before it gives a snapshot back */
+#define FDSETS_MAX 128 /* of earlier snapshots, before no more are made */
 #define GUARD_MS \
 	5000 /* a VM of a take of several never stands still longer, whatever becomes of us */
 
@@ -111,11 +112,28 @@ check_disks(struct qemu *q, bool filtered, struct lc_err *e)
 
 /* ---- ARM ---- */
 
+/* QEMU closes no descriptor that it was given while the VM does not run, and it has no endless
+ * number of them. */
+static int
+check_fdsets(const struct qemu *q, struct lc_err *e)
+{
+	size_t n = qemu_fdsets(q);
+
+	if (n <= FDSETS_MAX)
+		return 0;
+	return lc_fail(e, LC_EBUSY, 0,
+	               "QEMU still holds %zu descriptors of earlier snapshots, as it closes none "
+	               "while the VM does not run: let it run, or shut it down, and back it up then",
+	               n);
+}
+
 static int
 armed_look(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	if (qemu_look_check(q, b, e) != 0)
 		return LC_ENOTSUP;
+	if (check_fdsets(q, e) != 0)
+		return LC_EBUSY;
 	q->was_running = qmp_true(qemu_look_status(q), "running");
 	return check_disks(q, false, e);
 }
@@ -352,23 +370,49 @@ exchange(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 
 /* One reopen is one instant by itself; anything else is one only while the CPUs stand still. */
 static bool
-must_pause(const struct qemu *q)
+must_stand_still(const struct qemu *q)
 {
 	size_t i;
 
-	if (q->take.group || !q->was_running)
-		return false;
 	for (i = 0; i < q->base.vm.ndisks; i++) {
 		if (q->disks[i].in && !has_top(&q->disks[i]))
 			return true;
 	}
-	return false;
+	return q->take.group;
+}
+
+/* Arming takes seconds at times, and the VM belongs to its operator, who may stop it or let it go
+ * meanwhile.  From here on the events tell. */
+static int
+ask_status(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+{
+	(void)q;
+	(void)e;
+	(void)qmp_batch_add(b, "query-status", qmp_none());
+	return 0;
+}
+
+static int
+ask_own_status(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+{
+	return q->take.group ? 0 : ask_status(q, b, e); /* that was asked before the freeze */
+}
+
+static int
+told_status(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+{
+	(void)e;
+	if (qmp_batch_count(b) == 0)
+		return 0;
+	q->was_running = qmp_true(qmp_reply(b, 0), "running");
+	q->stop_us = q->resume_us = 0;
+	return 0;
 }
 
 static int
 cut(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
-	bool pause = must_pause(q);
+	bool pause = !q->take.group && q->was_running && must_stand_still(q);
 	int rc;
 
 	if (!q->take.group)
@@ -384,20 +428,50 @@ cut(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	return rc;
 }
 
+/* A `stop` where somebody had been faster stops nothing: no event of it comes after the answer to
+ * the first command of its batch.  In order of arrival, for clocks may be set. */
+static bool
+stopped_by_us(const struct qemu *q, const struct qmp_batch *b)
+{
+	return q->stopped && q->stop_seen_ns >= qmp_reply_ns(b, 0);
+}
+
+static void
+note_pause(struct qemu *q)
+{
+	if (q->stop_us > 0 && q->resume_us > q->stop_us)
+		q->base.snapshot.pause_ns = (q->resume_us - q->stop_us) * 1000;
+}
+
 static int
 was_cut(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
-	(void)b;
+	if (!q->was_running && q->resume_us > 0 && must_stand_still(q))
+		return lc_fail(e, LC_ECONFLICT, 0,
+		               "the VM was let go while its snapshot was being made");
+	if (q->take.group)
+		return 0;
+	q->stop_again = q->stopped && !stopped_by_us(q, b);
+	q->stopped = false;
+	note_pause(q);
+	return 0;
+}
+
+/* Our `cont` let go what somebody else had stopped. */
+static int
+stop_again(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+{
 	(void)e;
-	if (!q->take.group)
-		q->stopped = false;
-	if (q->stop_us > 0 && q->resume_us > q->stop_us)
-		q->base.snapshot.pause_ns = (q->resume_us - q->stop_us) * 1000;
+	if (q->stop_again)
+		(void)qmp_batch_add(b, "stop", qmp_none());
+	q->stop_again = false;
 	return 0;
 }
 
 static const struct qemu_step cut_steps[] = {
+    QEMU_STEP("hv.take.status", .build = ask_own_status, .check = told_status),
     QEMU_STEP("hv.take.cut", .build = cut, .check = was_cut, QEMU_SENT("hv.take.cut-sent")),
+    QEMU_STEP("hv.take.stop-again", .build = stop_again, .always = true),
 };
 static const struct qemu_script cut_script = QEMU_SCRIPT(cut_steps);
 
@@ -408,11 +482,27 @@ freeze(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	                                .text = "{\"execute\":\"cont\"}\n",
 	                                .limit_ms = GUARD_MS};
 
+	q->base.snapshot.instant_ns = clock_wall_ns();
+	if (!q->was_running)
+		return 0;
 	if (guard_start(&duty, &q->guard, e) != 0)
 		return LC_ENOMEM;
-	q->base.snapshot.instant_ns = clock_wall_ns();
 	q->stopped = true;
+	(void)qmp_batch_add(b, "query-status", qmp_none()); /* see stopped_by_us */
 	(void)qmp_batch_add(b, "stop", qmp_none());
+	return 0;
+}
+
+/* Stopped by somebody a moment before us: not ours to let go. */
+static int
+frozen(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+{
+	(void)e;
+	if (!stopped_by_us(q, b)) {
+		q->was_running = q->stopped = false;
+		guard_free(q->guard);
+		q->guard = NULL;
+	}
 	return 0;
 }
 
@@ -434,16 +524,21 @@ thaw(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 static int
 thawed(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
+	(void)b;
 	q->stopped = false;
 	guard_free(q->guard);
 	q->guard = NULL;
 	if (q->resume_us > q->stop_us && q->resume_us < q->thaw_us)
 		return lc_fail(e, LC_ETIMEDOUT, 0,
 		               "the VM was let go before the snapshot of all was made");
-	return was_cut(q, b, e);
+	note_pause(q);
+	return 0;
 }
 
-static const struct qemu_step freeze_steps[] = {QEMU_STEP("hv.take.freeze-cpus", .build = freeze)};
+static const struct qemu_step freeze_steps[] = {
+    QEMU_STEP("hv.take.group-status", .build = ask_status, .check = told_status),
+    QEMU_STEP("hv.take.freeze-cpus", .build = freeze, .check = frozen),
+};
 static const struct qemu_script freeze_script = QEMU_SCRIPT(freeze_steps);
 static const struct qemu_step thaw_steps[] = {
     QEMU_STEP("hv.take.thaw-cpus", .build = thaw, .check = thawed, .always = true)};
@@ -534,7 +629,8 @@ static int
 resume(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	(void)e;
-	if (q->stopped) { /* The cut failed half way and its `cont` was not heard of. */
+	/* The cut failed half way and its `cont` was not heard of. */
+	if (q->stopped && q->stop_us > 0 && q->resume_us <= q->stop_us) {
 		(void)qmp_batch_add(b, "cont", qmp_none());
 		qmp_batch_may_fail(b);
 	}
@@ -557,8 +653,7 @@ qemu_stage(struct driver *d, enum driver_stage stage, const struct driver_take *
 	case DRIVER_ARM:
 		return arm(q, t, done, arg, e);
 	case DRIVER_FREEZE:
-		return q->was_running ? qemu_run(q, &freeze_script, 1, NULL, done, arg, e)
-		                      : DRIVER_NOTHING;
+		return qemu_run(q, &freeze_script, 1, NULL, done, arg, e);
 	case DRIVER_CUT:
 		return run_stage(q, &cut_script, done, arg, e);
 	case DRIVER_THAW:

@@ -201,6 +201,23 @@ server_stopped(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	return 0;
 }
 
+static bool
+is_our_fdset(const struct qemu *q, const struct json_t *set)
+{
+	return qemu_ours(q, qmp_str(qmp_at(qmp_get(set, "fds"), 0), "opaque"));
+}
+
+size_t
+qemu_fdsets(const struct qemu *q)
+{
+	const struct json_t *sets = qemu_look_fdsets(q);
+	size_t i, n = 0;
+
+	for (i = 0; i < qmp_count(sets); i++)
+		n += is_our_fdset(q, qmp_at(sets, i)) ? 1 : 0;
+	return n;
+}
+
 static int
 remove_fds(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
@@ -212,8 +229,7 @@ remove_fds(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 		const struct json_t *set = qmp_at(sets, i);
 		uint64_t id;
 
-		if (!qemu_ours(q, qmp_str(qmp_at(qmp_get(set, "fds"), 0), "opaque")) ||
-		    !qmp_u64(set, "fdset-id", &id))
+		if (!is_our_fdset(q, set) || !qmp_u64(set, "fdset-id", &id))
 			continue;
 		(void)qmp_batch_add(b, "remove-fd", qmp_pack("{s:I}", "fdset-id", (int64_t)id));
 		qmp_batch_may_fail(b);

@@ -228,7 +228,7 @@ given_back() { # WHERE
 	clean "$1"
 }
 
-# Nothing of ours in QEMU but bitmaps, and the VM runs.
+# Nothing of ours in QEMU but bitmaps, and the VM runs (or is in $STATE).
 clean() { # WHERE
 	local graph
 	alive || return
@@ -236,6 +236,8 @@ clean() { # WHERE
 		grep -o '"node-name": *"locum\.[^"]*"')
 	[ -z "$graph" ] || fail "$1: nodes left: $graph"
 	qmp '{"execute":"query-block-exports"}' | grep -q '"locum\.' && fail "$1: exports left"
+	# QEMU closes none while the VM does not run.
+	[ -n "${STATE:-}" ] || ! qmp '{"execute":"query-fdsets"}' | grep -q '"locum\.' || fail "$1: descriptors left"
 	running "$1"
 }
 
@@ -243,10 +245,10 @@ clean() { # WHERE
 running() { # WHERE
 	for _ in $(seq 20); do
 		alive || return
-		qmp '{"execute":"query-status"}' | grep -q '"status": *"running"' && return 0
+		qmp '{"execute":"query-status"}' | grep -q "\"status\": *\"${STATE:-running}\"" && return 0
 		sleep 0.05
 	done
-	fail "$1: the VM does not run"
+	fail "$1: the VM is not ${STATE:-running}"
 }
 
 # Names of our bitmaps, sorted, a line each "node name recording".

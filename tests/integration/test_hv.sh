@@ -169,6 +169,96 @@ part_paused() {
 	stop
 }
 
+# hv_cycle stands still at a failpoint; the operator acts; it goes on.  Sets rc.
+meanwhile() { # FAILPOINT COMMAND OF THE OPERATOR... -- ARGUMENT...
+	local place=$1 commands=() command pid n
+	shift
+	while [ "$1" != -- ]; do
+		commands+=("$1")
+		shift
+	done
+	shift
+	LOCUM_FAILPOINT=$place:1:stop "$HV_CYCLE" --run "$RUN" --scratch "$SCRATCH" --qmp "$DIR/qmp" "$@" >"$DIR/log" 2>&1 &
+	pid=$!
+	for ((n = 0; n < 200; n++)); do
+		[ "$(sed 's/.*) //' "/proc/$pid/stat" | cut -c 1)" != T ] || break
+		sleep 0.02
+	done
+	[ "$n" -lt 200 ] || fail "$place was not reached: $(cat "$DIR/log")"
+	for command in "${commands[@]}"; do
+		qmp "{\"execute\":\"$command\"}" | grep -q '"return"' || fail "$place: $command"
+	done
+	kill -CONT "$pid"
+	rc=0
+	wait "$pid" || rc=$?
+}
+
+status_is() { # STATUS WHERE
+	qmp '{"execute":"query-status"}' | grep -q "\"status\": *\"$1\"" ||
+		fail "$2: the VM should be $1: $(qmp '{"execute":"query-status"}')"
+}
+
+# The VM belongs to its operator, who may stop it and let it go at any moment of a take: what he did last is what it does
+# after, and a snapshot during which the CPUs ran is none.
+part_operator() {
+	local place
+	start blockdev
+	first
+	for place in hv.take.sync hv.take.cut; do
+		put vd0 21 128 64
+		remember two
+		meanwhile $place stop -- prepare take=two,one read="$OUT" valid release end=rollback
+		[ "$rc" = 0 ] || fail "stopped at $place: $(cat "$DIR/log")"
+		follow two superset
+		status_is paused "stopped at $place"
+		# ... and now he lets it go.
+		meanwhile $place cont -- prepare take=two,one
+		[ "$rc" != 0 ] || [ "$place" != hv.take.cut ] ||
+			fail "let go at $place: the disks were cut one by one while the CPUs ran: $(cat "$DIR/log")"
+		[ "$place" != hv.take.cut ] || grep -q 'FAIL take.*was let go' "$DIR/log" || fail "let go at $place: $(cat "$DIR/log")"
+		must prepare
+		clean "let go at $place"
+	done
+	# A take that failed does not let go what it did not stop.
+	meanwhile hv.take.access:1:eio,hv.undo.resume stop -- prepare take=two,one
+	[ "$rc" != 0 ] || fail "a take that must fail went well"
+	status_is paused "stopped while a take was undone"
+	stop
+
+	# Whatever state it is in: it is captured, and stays in it.
+	start blockdev -device pvpanic -action panic=pause
+	first
+	hmp "o /b 0x505 1" >/dev/null
+	put vd0 21 128 64
+	STATE=guest-panicked turn two
+	stop
+	start blockdev -S
+	STATE=prelaunch first
+	put vd0 21 128 64
+	STATE=prelaunch turn two
+	stop
+}
+
+# QEMU closes no descriptor that it was given while the VM does not run.  Those of many backups must not use up what it has,
+# and they go as soon as it runs again.
+part_stopped_for_long() {
+	local n
+	start blockdev -S
+	STATE=prelaunch first
+	for ((n = 0; n < 80; n++)); do
+		cycle prepare take=x,one release end=rollback || break
+	done
+	grep -q 'FAIL take.*descriptors of earlier snapshots' "$DIR/log" || fail "after $n backups of a VM that stands still: $(cat "$DIR/log")"
+	n=$(find /proc/$VM/fd -lname "$SCRATCH/*" | wc -l)
+	[ "$n" -le 130 ] || fail "QEMU holds $n descriptors of ours"
+	qmp '{"execute":"cont"}' >/dev/null
+	put vd0 31 0 4096
+	turn two
+	n=$(find /proc/$VM/fd -lname "$SCRATCH/*" | wc -l)
+	[ "$n" = 0 ] || fail "QEMU still holds $n descriptors of ours"
+	stop
+}
+
 part_unknown() {
 	local node name
 	start blockdev
