@@ -1,8 +1,8 @@
 /*
  *   FIND ─► PREPARE ─► BEGIN ─► TAKE ─► DISKS ─► READ ─► VALID ─► RELEASE ─► COMMIT ─► END ─► CLOSE
- * ─► (done) ▲        │                                                                         │
- *     └────────┘ its monitor is gone: the image files              BEGIN ◄───────────────┘ a pass
- * that did not complete
+ *    ▲         │         ▲                                                              │
+ *    └─────────┘         └────────── the scratch was spent: another pass ───────────────┘
+ *     its monitor is gone: the image files
  *
  * BEGIN, DISKS and COMMIT block in the store and run on libuv's pool; all else is on the loop.  A
  * failure in any state goes to RELEASE (what was taken is given back), then END with rollback, then

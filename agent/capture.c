@@ -1,6 +1,7 @@
 /*
- *   OPEN ──► READ ──► CLOSE ──► (done)      a failure or a stop in READ: wait for what is in
- * flight, then CLOSE
+ *   OPEN ──► READ ──► CLOSE ──► (done)
+ *    ▲                  │
+ *    └── the next leg ──┘       a failure or a stop in READ waits for what is in flight, then CLOSE
  *
  * A disk is read in one or two legs: below `trusted` only what is marked as changed, from there on
  * all that is allocated (an earlier pass did not come so far).  In each leg block status answers

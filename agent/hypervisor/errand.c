@@ -1,7 +1,6 @@
 /*
  *     parent:  fork ──► wait for the socket or the timer ──► done
- *     child:   close what is not needed ──► lock ──► run ──► answer on the socket, with descriptors
- *     ──► exit
+ *     child:   close what is not needed ──► lock ──► run ──► answer, with descriptors ──► exit
  */
 #include <errno.h>
 #include <fcntl.h>

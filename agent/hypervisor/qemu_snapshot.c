@@ -1,11 +1,11 @@
 /*
  * The stages of a take.
  *
- *   ARM     look ─► scratch files ─► nodes over them ─► new bitmaps ─► filters (not in the way yet)
- *           ─► NBD server
- *   CUT     reopen of all permanent nodes, or stop ─► exchange of the nodes under the devices ─►
- *           cont
- *   SERVE   old bitmaps frozen ─► snapshot nodes ─► exports
+ *   ARM     look ─► scratch files ─► nodes over them ─► new bitmaps
+ *             ─► filters, not in the way yet ─► NBD server ─► guard ─► images written back
+ *   CUT     does it run? ─► reopen of all permanent nodes,
+ *                        or stop ─► exchange of the nodes under the devices ─► cont
+ *   SERVE   old bitmaps frozen ─► snapshot nodes ─► exports ─► look: is all as it should be?
  *
  * The filter keeps, for every part of the disk that the guest overwrites, the old content in the
  * scratch; a snapshot node reads through both.  Where the scratch fails or is slow the snapshot

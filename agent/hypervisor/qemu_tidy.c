@@ -1,8 +1,8 @@
 /*
  * Everything of ours out of QEMU again, whoever put it there: this process, or one that died.
  *
- *   (does the scratch answer?) ─► exports ─► (wait until they are gone) ─► snapshot nodes ─►
- *   filters from under the devices ─► their nodes ─► server
+ *   look ─► does the scratch answer? ─► exports ─► wait until they are gone ─► snapshot nodes
+ *     ─► filters from under the devices ─► their nodes ─► server ─► descriptors ─► scratch
  *
  * Snapshot nodes before filters: as long as one reads through a filter, QEMU lets nobody but the
  * filter write below it.
