@@ -310,8 +310,10 @@ add_device(struct qemu *q, const struct json_t *dev, const struct json_t *const 
 	(void)snprintf(x->qdev, sizeof x->qdev, "%s", path);
 	(void)snprintf(x->device, sizeof x->device, "%s", device == NULL ? "" : device);
 	(void)snprintf(x->bus, sizeof x->bus, "%s", bus == NULL ? "" : bus);
-	if (!qmp_u64(dev, "inserted.image.virtual-size", &d->size) || d->size == 0)
+	if (!qmp_u64(dev, "inserted.image.virtual-size", &d->size))
 		refuse(d, "QEMU does not tell its size");
+	else if (d->size == 0)
+		refuse(d, "it has no size: there is nothing in it");
 	find_nodes(q, d, x, dev);
 	find_path(q, d, x);
 	judge_device(d, x, type, props);
