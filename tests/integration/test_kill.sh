@@ -19,7 +19,13 @@ locum backup web01 || fail "first backup"
 guest_past "$t/vm" "$(guest_last "$t/vm")"
 LOCUM_FAILPOINT_LOG=$t/places LOCUM_FAILPOINT=writer.rows:1000000:eio locum backup web01 || fail "second backup"
 mapfile -t places < <(sort -u "$t/places")
-[ ${#places[@]} -ge 15 ] || fail "only ${#places[@]} places: ${places[*]}"
+
+# All that the code has, but for what a cycle that goes well does not come to: test_hv_crash.sh and test_hv_group.sh do.
+elsewhere='hv\.drop\..*|hv\.undo\..*|hv\.end\.(forget|roll).*|hv\.take\.(freeze-cpus|thaw-cpus|group-status)|hv\.guard\.act'
+while read -r place; do
+	[[ "$place" =~ ^($elsewhere)$ ]] || grep -qx "$place" "$t/places" || fail "a backup does not pass $place, which the code has"
+done < <(grep -ohE '(QEMU_STEP|QEMU_SENT|\bfailpoint)\("(hv|backup|commit|writer|qemu)\.[^"]*"' -r "$src/agent" "$src/store" --include='*.c' |
+	sed 's/.*"\(.*\)"/\1/' | sort -u)
 
 every=${1:-1}
 for ((i = RANDOM % every; i < ${#places[@]}; i += every)); do
@@ -36,10 +42,7 @@ for ((i = RANDOM % every; i < ${#places[@]}; i += every)); do
 	locum restore web01 --to "$t/r" --quiet || fail "$place: restore"
 	"$GUEST_OUT/seqcheck" "$t"/r/web01-vd0.raw "$t"/r/web01-vd1.raw >"$t/seq" 2>&1 ||
 		fail "$place: the point after it is wrong: $(cat "$t/seq")"
-	# Nothing of ours is left in QEMU but one bitmap a disk.
-	left=$(guest_qmp "$t/vm" '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' |
-		grep -o '"node-name": *"locum[^"]*"' || true)
-	[ -z "$left" ] || fail "$place: left in QEMU: $left"
+	unharmed "$t/vm"
 	echo "$place: ok"
 done
 for id in $(point_ids web01); do

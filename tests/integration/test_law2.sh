@@ -1,15 +1,15 @@
 #!/bin/bash
-# Law 2, the guest never pays: test_law2.sh [WERROR...], by default report and stop.
+# Law 2, the guest never pays: test_law2.sh [WERROR...], by default all three.
 #
 # What a guest's writes take while backups are made back to back, beside the same guest left alone (told, not judged). Then,
-# for each WERROR (what QEMU does about a failed write of the guest: report, enospc, stop): the scratch full, failing, hung, and
-# locum itself standing still in the middle.  Each time the guest sees no error and is not stopped, a write takes no longer
+# for each WERROR (what QEMU does about a failed write of the guest: report, enospc, stop): the scratch full, failing, hung,
+# locum itself standing still in the middle, and its connection to the snapshot cut.  Each time the guest sees no error and is not stopped, a write takes no longer
 # than the bound, and the next backup is incremental.  At last a live migration while a backup runs: it succeeds.
 set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 werrors=("$@")
-[ $# -gt 0 ] || werrors=(report stop)
+[ $# -gt 0 ] || werrors=(report enospc stop)
 scenario_begin law2
 
 copy_timeout_ms=1000
@@ -50,6 +50,9 @@ pid=
 stand() {
 	LOCUM_FAILPOINT=backup.taken:1:stop "$bin/locum" backup web01 --json >"$t/out" 2>"$t/err" &
 	pid=$!
+	stand_still
+}
+stand_still() {
 	local i
 	for ((i = 0; i < 400; i++)); do
 		[ "$(_guest_proc "$pid" | cut -c 1)" != T ] || return 0
@@ -113,6 +116,17 @@ for werror in "${werrors[@]}"; do
 	go
 	[ "$rc" = 0 ] || fail "stopped for 3 s: $(cat "$t/err")"
 	after "locum stands still for 3 s"
+
+	# Somebody ends the server, or one export, while the disks are read.
+	for cut in nbd-server-stop block-export-del; do
+		stand
+		id=$(guest_qmp "$t/vm" '{"execute":"query-block-exports"}' | grep -o '"id": *"locum[^"]*"' | head -n 1 | cut -d '"' -f 4)
+		args="\"id\":\"$id\",\"mode\":\"hard\""
+		[ $cut = block-export-del ] || args=
+		guest_qmp "$t/vm" "{\"execute\":\"$cut\",\"arguments\":{$args}}" | grep -q '"return"' || fail "$cut"
+		go
+		after "$cut while the snapshot is read"
+	done
 	[ -n "$loop_ok" ] || continue
 
 	scratch_tmpfs 1m

@@ -161,6 +161,7 @@ unharmed() { # DIR
 		grep -o '"node-name": *"locum[^"]*"' || true)
 	[ -z "$left" ] || fail "left in QEMU: $left"
 	guest_qmp "$1" '{"execute":"query-block-exports"}' | grep -q '"return": *\[\]' || fail "exports left in QEMU"
+	! guest_qmp "$1" '{"execute":"query-fdsets"}' | grep '"locum' || fail "descriptors left in QEMU"
 	guest_qmp "$1" '{"execute":"query-status"}' | grep -q '"running": *true' || fail "the guest does not run"
 	! grep -a 'SEQ WRITE-ERROR' "$1/serial" || fail "the guest saw an error"
 }
