@@ -121,10 +121,11 @@ check_fdsets(const struct qemu *q, struct lc_err *e)
 
 	if (n <= FDSETS_MAX)
 		return 0;
-	return lc_fail(e, LC_EBUSY, 0,
-	               "QEMU still holds %zu descriptors of earlier snapshots, as it closes none "
-	               "while the VM does not run: let it run, or shut it down, and back it up then",
-	               n);
+	return lc_fail(
+	    e, LC_EBUSY, 0,
+	    "QEMU still holds %zu descriptors of earlier snapshots, as it closes none "
+	    "while the VM does not run: let it run, or shut it down, and back it up then",
+	    n);
 }
 
 static int

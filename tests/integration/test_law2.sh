@@ -121,9 +121,9 @@ for werror in "${werrors[@]}"; do
 	for cut in nbd-server-stop block-export-del; do
 		stand
 		id=$(guest_qmp "$t/vm" '{"execute":"query-block-exports"}' | grep -o '"id": *"locum[^"]*"' | head -n 1 | cut -d '"' -f 4)
-		args="\"id\":\"$id\",\"mode\":\"hard\""
-		[ $cut = block-export-del ] || args=
-		guest_qmp "$t/vm" "{\"execute\":\"$cut\",\"arguments\":{$args}}" | grep -q '"return"' || fail "$cut"
+		which="\"id\":\"$id\",\"mode\":\"hard\""
+		[ $cut = block-export-del ] || which=
+		guest_qmp "$t/vm" "{\"execute\":\"$cut\",\"arguments\":{$which}}" | grep -q '"return"' || fail "$cut"
 		go
 		after "$cut while the snapshot is read"
 	done
