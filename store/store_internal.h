@@ -141,11 +141,18 @@ int store_point_of(struct store *s, const struct catalog_point *cp, struct point
                    struct lc_err *e);
 /** store_vm_name(s, vm, dst): name of a VM, or its id in hex without the key. */
 void store_vm_name(struct store *s, const struct catalog_vm *vm, char dst[POINT_NAME_MAX]);
-/** lease_take(s, point, path, fd, e): hold a lease; *fd = -1 where the store can't be written, for
- * then nobody drops points there.  lease_give(path, fd) ends it. */
+/** lease_take(s, point, path, fd, e): hold a lease; *fd = -1 where the store can't be written:
+ * then it is read without.  LC_ENOENT: it is being dropped.  lease_give(path, fd) ends it. */
 int lease_take(struct store *s, const uint8_t point[16], char **path, int *fd, struct lc_err *e);
 void lease_give(char **path, int *fd);
 /** store_leased(s, point, e): LC_EBUSY if a reader has it. */
 int store_leased(struct store *s, const uint8_t point[16], struct lc_err *e);
+/**
+ * lease_bar(s, point, path, fd, e):
+ * From now on no lease is to be had on the point, until lease_give(): it is being dropped.  Who
+ * drops bars, then looks at the leases; who reads takes a lease, then looks at the bar: one sees
+ * the other.
+ */
+int lease_bar(struct store *s, const uint8_t point[16], char **path, int *fd, struct lc_err *e);
 
 #endif

@@ -314,8 +314,15 @@ int
 store_drop(struct store *s, const uint8_t point[POINT_ID_SIZE], struct lc_err *e)
 {
 	struct dropping d = {.s = s, .id = point};
+	char *bar;
+	int fd;
+	int rc = lease_bar(s, point, &bar, &fd, e);
 
-	return store_commit(s, build_drop, &d, e);
+	if (rc != 0)
+		return rc;
+	rc = store_commit(s, build_drop, &d, e);
+	lease_give(&bar, &fd);
+	return rc;
 }
 
 struct stats_sum {

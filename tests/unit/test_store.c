@@ -618,6 +618,43 @@ a_dead_readers_lease_holds_nobody_up(void **state)
 }
 
 /* Where nothing can be written the log is read: whatever the catalog beside it is. */
+/* Between the look at the leases and the drop nobody gets one. */
+static void
+a_point_that_is_being_dropped_is_not_read(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct view *view;
+	struct three t;
+	struct vault v;
+	char *bar;
+	int fd;
+
+	(void)state;
+	vault_make(&v, true);
+	vault_open(&v);
+	make_three(&v, "web01", 100, &t);
+	must(lease_bar(v.s, t.p[0].id, &bar, &fd, &e), &e);
+	assert_int_equal(store_view(v.s, t.p[0].id, &view, &e), LC_ENOENT);
+	lc_err_clear(&e);
+	same(&v, &t.p[1], &t.d[1]); /* another one is */
+	must(store_leased(v.s, t.p[0].id, &e), &e);
+	lease_give(&bar, &fd);
+	same(&v, &t.p[0], &t.d[0]);
+	/* What a dead owner left bars nobody. */
+	must(lease_bar(v.s, t.p[0].id, &bar, &fd, &e), &e);
+	fd_close(&fd);
+	must(store_view(v.s, t.p[0].id, &view, &e), &e);
+	assert_int_equal(access(bar, F_OK), -1);
+	assert_int_equal(store_drop(v.s, t.p[0].id, &e), LC_EBUSY);
+	view_close(view);
+	lc_err_clear(&e);
+	must(store_drop(v.s, t.p[0].id, &e), &e);
+	assert_int_equal(access(bar, F_OK), -1);
+	lc_free(bar);
+	free_three(&t);
+	vault_free(&v);
+}
+
 static void
 a_reader_without_rights_reads_the_log(void **state)
 {
@@ -1637,6 +1674,7 @@ main(void)
 	    cmocka_unit_test(a_second_owner_is_told_who_is_first),
 	    cmocka_unit_test(a_reader_beside_the_owner_sees_every_commit),
 	    cmocka_unit_test(a_dead_readers_lease_holds_nobody_up),
+	    cmocka_unit_test(a_point_that_is_being_dropped_is_not_read),
 	    cmocka_unit_test(a_reader_without_rights_reads_the_log),
 	    cmocka_unit_test(any_catalog_is_survived),
 	    cmocka_unit_test(a_lost_identity_comes_back),
