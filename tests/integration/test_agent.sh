@@ -8,7 +8,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
 scenario_begin agent
-port= starts=0 replica_pid='' agent_pid=''
+port='' starts=0 replica_pid='' agent_pid=''
 at_end() { kill -9 $replica_pid $agent_pid 2>/dev/null; }
 
 replica_start() {

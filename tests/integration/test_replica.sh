@@ -9,7 +9,7 @@ set -euo pipefail
 
 points=${1:-5}
 scenario_begin replica
-port=
+port=''
 
 replica_start() {
 	local i
