@@ -18,31 +18,76 @@
 #include "store/base/files.h"
 #include "store/commit.h"
 #include "store/kit.h"
+#include "store/segment_internal.h"
 #include "store/store_internal.h"
 #include "store/transfer.h"
 
-/* Whether a folder of segments holds one that begins as such. */
+#define TORN_MAX (1u << 20) /* the first write of a store is far smaller */
+
+struct held {
+	bool keys, more; /* than what init itself puts there */
+};
+
+static int
+look_at(void *arg, const struct record *r, struct lc_span payload, struct lc_err *e)
+{
+	struct held *x = arg;
+
+	(void)payload;
+	(void)e;
+	if (r->type == RECORD_KEYS)
+		x->keys = true;
+	else if (r->type != RECORD_COMMIT || r->n > 8)
+		x->more = true;
+	return x->more ? LC_ECANCELED : 0;
+}
+
+/* Whether a segment holds more than the torn first write of an attempt that the power ended. */
+static bool
+holds_something(const char *dir, const struct segment_info *seg)
+{
+	struct held held = {.more = seg->bytes > TORN_MAX};
+	struct segment_scan scan = {.on_record = look_at, .arg = &held};
+	struct segment_header h = {0};
+	bool begins = false;
+	uint8_t raw[SEGMENT_HEADER_SIZE];
+	struct segments *s;
+	char name[32];
+	int fd;
+
+	if (segments_open(dir, h.store_id, h.domain, &s, NULL) != 0)
+		return true;
+	fd = segment_open_fd(s, seg->no, O_RDONLY, name, NULL);
+	if (fd >= 0 && file_pread_full(fd, raw, sizeof raw, 0, name, NULL) == 0)
+		begins = segment_header_decode(raw, &h);
+	fd_close(&fd);
+	segments_close(s);
+	if (segments_open(dir, h.store_id, h.domain, &s, NULL) != 0)
+		return true;
+	if (segment_scan(s, seg, 0, &scan, NULL, NULL) != 0)
+		held.more = true; /* of a newer version, or it can't be read */
+	segments_close(s);
+	return held.more || (begins && held.keys);
+}
+
 static bool
 has_segment(const char *dir)
 {
-	uint8_t raw[SEGMENT_HEADER_SIZE];
-	struct segment_header h;
-	struct dirent *ent;
-	bool found = false;
-	DIR *d = opendir(dir);
+	static const uint8_t unknown[16];
+	struct segment_info *list = NULL;
+	struct segments *s;
+	bool found;
+	size_t n = 0, i;
+	int rc;
 
-	while (d != NULL && !found &&
-	       (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
-		int fd = openat(dirfd(d), ent->d_name, O_RDONLY | O_CLOEXEC);
-
-		if (fd < 0)
-			continue;
-		found = file_pread_full(fd, raw, sizeof raw, 0, ent->d_name, NULL) == 0 &&
-		        segment_header_decode(raw, &h);
-		(void)close(fd);
-	}
-	if (d != NULL)
-		(void)closedir(d);
+	if (segments_open(dir, unknown, unknown, &s, NULL) != 0)
+		return true;
+	rc = segments_list(s, &list, &n, NULL);
+	found = rc != 0 && rc != LC_ENOENT; /* none is what there is, or it can't be told */
+	for (i = 0; i < n && !found; i++)
+		found = holds_something(dir, &list[i]);
+	lc_free(list);
+	segments_close(s);
 	return found;
 }
 
@@ -51,7 +96,8 @@ has_segment(const char *dir)
 static int
 check_empty(const char *dir, struct lc_err *e)
 {
-	static const char *const ours[] = {".", "..", "lost+found", "lock", "segments", "keys"};
+	static const char *const ours[] = {".",        "..",   "lost+found", "lock",
+	                                   "segments", "keys", "index",      "leases"};
 	DIR *d = opendir(dir);
 	struct dirent *ent;
 	int rc = 0;
@@ -292,6 +338,7 @@ claim_folder(const char *dir, const char *who, int *lock_fd, struct lc_err *e)
 	if (rc == 0) {
 		remove_in(dir, "segments");
 		remove_in(dir, "keys");
+		remove_in(dir, "index");
 	}
 	return rc;
 }

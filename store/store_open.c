@@ -362,8 +362,6 @@ open_for_writing(struct store *s, const char *path, const struct store_opts *o, 
 	bool again;
 	int rc;
 
-	if (s->identity_lost)
-		(void)store_identity_write(s->dir, s->id, s->domain, NULL);
 	rc = use_catalog(s, path, &pos, &again, o, &err);
 	if (rc != 0) {
 		if (e != NULL)
@@ -503,6 +501,8 @@ store_open(const struct store_opts *o, struct store **out, struct lc_err *e)
 	if (rc == 0)
 		rc = s->writable ? open_for_writing(s, path, o, e)
 		                 : open_for_reading(s, path, o, e);
+	if (rc == 0 && s->writable && s->identity_lost)
+		(void)store_identity_write(s->dir, s->id, s->domain, NULL);
 	lc_free(path);
 	if (rc != 0) {
 		s->broken = true;

@@ -195,6 +195,8 @@ workload_main(int argc, char **argv)
 		struct store_init_opts o = {.dir = v.dir, .key_dir = v.keys, .kit = v.kit};
 
 		rc = store_init(&o, &e);
+		if (rc != 0)
+			(void)fprintf(journal, "# init: %s\n", e.msg);
 	} else if (strcmp(argv[1], "rebuild") == 0) {
 		struct store_opts o = {
 		    .dir = v.dir, .key_dir = v.keys, .segment_bytes = SEGMENT_BYTES};
