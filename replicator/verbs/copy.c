@@ -240,12 +240,13 @@ const struct cli_verb verb_copy = {
     .summary = "copy restore points into another store",
     .details = "Copies what the store in DIR lacks, of all VMs or of those that are named, as it\n"
 	       "lies here: sealed.  DIR becomes a store of the same key domain where there is\n"
-	       "none; the recovery kit opens both.  Run again, it copies what is new.  No key is\n"
-	       "needed, unless points were dropped here that are the newest there.\n"
+	       "none; the recovery kit opens both.  Run again, it copies what is new.  To copy\n"
+	       "all VMs no key is needed, unless points were dropped here that are the newest\n"
+	       "there.\n"
 	       "\n"
 	       "Examples:\n"
 	       "  locum copy /mnt/usb/locum\n"
-	       "  locum copy --store /srv/locum/stores/3f2a91c0-77aa01b2 /mnt/vault web01",
+	       "  locum copy --store /srv/locum/stores/3f2a91c0-77aa01b2 /mnt/vault",
     .options = copy_options,
     .min_operands = 1,
     .max_operands = -1,
