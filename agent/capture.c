@@ -24,7 +24,7 @@
 #include "store/base/workers.h"
 
 #define READ_WINDOWS 8u /* windows per read: 512 KiB */
-#define READ_BYTES (READ_WINDOWS * WINDOW_SIZE)
+#define READ_BYTES ((size_t)READ_WINDOWS * WINDOW_SIZE)
 #define EXTENTS_BYTES (UINT64_C(1) << 30) /* asked for in one block status request */
 #define RUNS_MAX 4096u                    /* runs queued before no more status is asked for */
 #define ZEROS_WINDOWS 65536u              /* windows per job that only looks for old content */
@@ -637,7 +637,7 @@ capture_file(struct writer *w, unsigned worker, size_t disk, const char *path, u
 		rc = lc_fail_errno(e, "%s", path);
 	else if (buf == NULL)
 		rc = lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", path);
-	for (i = 0; rc == 0 && i < n; i++) {
+	for (i = 0; rc == 0 && buf != NULL && i < n; i++) {
 		uint64_t left = size - i * WINDOW_SIZE;
 
 		memset(buf, 0, WINDOW_SIZE);

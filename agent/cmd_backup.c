@@ -204,7 +204,7 @@ send_points(struct command *c, struct lc_err *e)
 	size_t i, n = 0;
 	int rc = ids == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
 
-	for (i = 0; rc == 0 && i < c->nvms; i++) {
+	for (i = 0; rc == 0 && ids != NULL && i < c->nvms; i++) {
 		struct point_list l;
 
 		if (store_points(c->store, c->vms[i], &l, NULL) == 0 && l.n > 0)

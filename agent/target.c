@@ -100,13 +100,14 @@ target_offline(const struct settings *s, struct store *store, const char *vm, st
 		rc = copy_definition(sv->def, t, vm, e);
 	else if (t->def == NULL)
 		rc = definition_of_point(store, vm, t, &why);
-	if (rc == LC_ENOENT && why.code == LC_ENOENT)
+	if (rc == LC_ENOENT && why.code == LC_ENOENT) {
 		rc = lc_fail(e, LC_ENOENT, 0,
 		             "%s: it does not run, and neither %s nor a restore point says where "
 		             "its disks are",
 		             vm, s->origin == NULL ? "locum.conf" : s->origin);
-	else if (why.code != LC_OK)
+	} else if (why.code != LC_OK) {
 		rc = lc_fail(e, why.code, 0, "%s", why.msg);
+	}
 	t->hv.def = t->def;
 	return rc;
 }

@@ -53,7 +53,7 @@ qemu_look_check(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	/* Lists are searched from end to end, so what cannot be true must not hold up the loop. */
 	if (qmp_count(answer(q, LOOK_BLOCK)) > DEVICES_MAX ||
 	    qmp_count(answer(q, LOOK_NODES)) > NODES_MAX ||
-	    qmp_count(qmp_get(answer(q, LOOK_GRAPH), "edges")) > 4 * NODES_MAX)
+	    qmp_count(qmp_get(answer(q, LOOK_GRAPH), "edges")) > 4 * (size_t)NODES_MAX)
 		return lc_fail(e, LC_ENOTSUP, 0, "QEMU lists more than %d disks or %d image nodes",
 		               DEVICES_MAX, NODES_MAX);
 	return 0;

@@ -131,12 +131,13 @@ qemu_scratch_made(struct qemu *q, struct errand_result *r, struct lc_err *e)
 	if (r->late)
 		return lc_fail(e, LC_ETIMEDOUT, 0, "the scratch folder %s does not answer",
 		               q->t.scratch_dir);
-	if (r->sys == EREMOTE)
+	if (r->sys == EREMOTE) {
 		return lc_fail(
 		    e, LC_ENOTSUP, 0,
 		    "scratch in %s: not on a disk of this host; the guest would have to wait for "
 		    "whatever is behind it",
 		    q->t.scratch_dir);
+	}
 	for (i = 0; i < q->base.vm.ndisks; i++) {
 		if (!q->disks[i].in)
 			continue;

@@ -413,7 +413,7 @@ vm_of(struct settings *s, const char *name, unsigned line, struct lc_err *e)
 	}
 	s->vms = more;
 	more[s->nvms] = (struct settings_vm){.line = line};
-	(void)strcpy(more[s->nvms].name, name); /* the length was checked */
+	memcpy(more[s->nvms].name, name, strlen(name) + 1); /* the length was checked */
 	return &more[s->nvms++];
 }
 

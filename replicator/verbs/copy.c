@@ -138,12 +138,12 @@ open_other(struct copy *c, const char *dir, struct lc_err *e)
 		rc = rc != 0 ? rc : store_open(&so, &c->to, e);
 		lc_buf_free(&keys);
 	}
-	if (rc == 0 && memcmp(transfer_domain(c->to), transfer_domain(c->o.store), 16) != 0)
-		rc = lc_fail(
-		    e, LC_EKEY, 0,
-		    "store %s has other keys than %s: only stores of one key domain exchange "
-		    "points",
-		    dir, store_dir(c->o.store));
+	if (rc == 0 && memcmp(transfer_domain(c->to), transfer_domain(c->o.store), 16) != 0) {
+		rc = lc_fail(e, LC_EKEY, 0,
+		             "store %s has other keys than %s: only stores of one key domain "
+		             "exchange points",
+		             dir, store_dir(c->o.store));
+	}
 	return rc;
 }
 
@@ -173,15 +173,16 @@ report(const struct cli_args *a, const struct copy *c, int64_t took_ns)
 	char size[32], took[32];
 
 	sender_stats(c->sender, &st);
-	if (cli_has(a, "json"))
+	if (cli_has(a, "json")) {
 		(void)printf("{\"points\": %" PRIu64 ", \"chunks\": %" PRIu64
 		             ", \"bytes\": %" PRIu64 ", \"failed\": %u, \"seconds\": %.3f}\n",
 		             st.points, st.chunks, st.chunk_bytes, c->failed,
 		             (double)took_ns / 1e9);
-	else if (!cli_has(a, "quiet") && isatty(STDOUT_FILENO) != 0)
+	} else if (!cli_has(a, "quiet") && isatty(STDOUT_FILENO) != 0) {
 		(void)printf("%" PRIu64 " points, %s in %s\n", st.points,
 		             size_format(size, sizeof size, st.chunk_bytes),
 		             clock_format_duration(took, sizeof took, took_ns));
+	}
 }
 
 static int

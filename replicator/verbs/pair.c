@@ -94,13 +94,14 @@ pair(const struct cli_args *a, const struct opening *o, const struct token *t, s
 	                  : identity_load(path, true, &id, e);
 	rc = rc != 0 ? rc : say_hello(o->store, &peer, &id, as == NULL ? host : as, t->secret, e);
 	rc = rc != 0 ? rc : peer_save(o->settings.key_dir, &peer, e);
-	if (rc == 0 && !cli_has(a, "quiet"))
+	if (rc == 0 && !cli_has(a, "quiet")) {
 		(void)printf("paired with replica %s\n"
 		             "its fingerprint       %s\n"
 		             "this host's           %s\n"
 		             "Compare them with what `locum replica` and `locum replica hosts` say "
 		             "there.\n",
 		             name, fingerprint(print, peer.key), fingerprint(ours, id.public));
+	}
 	identity_forget(&id);
 	lc_free(path);
 	return rc;

@@ -202,7 +202,7 @@ static int
 run_token(const struct cli_args *a)
 {
 	const char *valid = cli_get(a, "valid"), *address = cli_get(a, "address");
-	int64_t valid_ns = 24 * 3600 * LC_NS_PER_S;
+	int64_t valid_ns = INT64_C(24) * 3600 * LC_NS_PER_S;
 	char text[TOKEN_TEXT_MAX], print[FINGERPRINT_MAX], host[256] = "";
 	struct lc_err e = LC_ERR_INIT;
 	struct token t;
