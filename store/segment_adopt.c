@@ -241,6 +241,7 @@ set_aside(struct segments *s, const struct segment_info *seg, bool known, struct
 	int rc = 0;
 
 	fd_close(&s->fd);
+	s->nrecords = 0;
 	if (from == NULL || to == NULL)
 		rc = lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", s->dir);
 	else if (known) /* damage, to be seen by scrub */
@@ -253,6 +254,15 @@ set_aside(struct segments *s, const struct segment_info *seg, bool known, struct
 	lc_free(from);
 	lc_free(to);
 	return rc;
+}
+
+/* The header reached the disk with the first commit, if there was one: without either, what else is
+ * there was never acknowledged. */
+static bool
+begun_in_vain(const struct adopting *a, uint64_t from, bool last)
+{
+	return last && from <= SEGMENT_HEADER_SIZE && a->committed == 0 && nbad(a) > 0 &&
+	       bad_at(a, 0).off == 0;
 }
 
 static int
@@ -305,7 +315,7 @@ segments_adopt(struct segments *s, const struct segment_info *seg, uint64_t from
 		s->fd = segment_open_fd(s, seg->no, O_RDWR, name, e);
 		rc = s->fd < 0 ? s->fd : 0;
 	}
-	if (rc == 0 && s->nrecords == 0)
+	if (rc == 0 && (s->nrecords == 0 || begun_in_vain(&a, from, last)))
 		rc = set_aside(s, seg, from > SEGMENT_HEADER_SIZE || !last, e);
 	else if (rc == 0)
 		rc = take_over(&a, seg, from, last, scan, e);

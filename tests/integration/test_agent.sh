@@ -17,8 +17,10 @@ replica_start() {
 	replica_pid=$!
 	starts=$((starts + 1))
 	for ((i = 0; i < 200; i++)); do
-		port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/replica.log" | tail -n 1)
-		[ "$(grep -c 'listens on port' "$t/replica.log")" -lt $starts ] || return 0
+		if [ "$(grep -c 'listens on port' "$t/replica.log")" -ge $starts ]; then
+			port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/replica.log" | tail -n 1)
+			return 0
+		fi
 		sleep 0.05
 	done
 	fail "the replica does not listen: $(cat "$t/replica.log")"

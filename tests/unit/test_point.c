@@ -49,8 +49,8 @@ sample(size_t ndisks)
 	for (i = 0; i < ndisks; i++) {
 		memset(p.disks[i].id, (int)i + 1, 16);
 		(void)snprintf(p.disks[i].name, sizeof p.disks[i].name, "vd%zu", i);
-		(void)snprintf(p.disks[i].stamp, sizeof p.disks[i].stamp, i == 0 ? "" : "stamp %zu",
-		               i);
+		if (i > 0)
+			(void)snprintf(p.disks[i].stamp, sizeof p.disks[i].stamp, "stamp %zu", i);
 		p.disks[i].size = (uint64_t)i << 40;
 		p.disks[i].covered = i * 3;
 		p.disks[i].role = (uint8_t)(i % 4);
