@@ -92,10 +92,12 @@ find(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct writer_entry *
      char token[2 * TOKEN_ID_SIZE + 1], struct lc_err *e)
 {
 	char *path = writer_path(dir, key);
+	uint8_t copy[CHANNEL_KEY_SIZE]; /* key may lie in *out */
 	int rc;
 
+	memcpy(copy, key, sizeof copy);
 	memset(out, 0, sizeof *out);
-	memcpy(out->key, key, CHANNEL_KEY_SIZE);
+	memcpy(out->key, copy, sizeof copy);
 	if (path == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	rc = access(path, F_OK) == 0 ? read_writer(path, out, token, e) : LC_ENOENT;

@@ -76,6 +76,9 @@ if grep -rqa -e web01 -e 'SEQ start' "$t/dr" "$t/replica.log"; then
 fi
 refused 1 'no key' env LOCUM_CONFIG=/dev/null "$bin/locum" restore web01 --to "$t/r" --store "$(echo "$t"/dr/stores/*)"
 
+mv "$t/dr/writers" "$t/writers"
+refused 3 "host $(sed -nE "s/^this host's +//p" "$t/pair") is not paired" locum backup web01 --to dr
+mv "$t/writers" "$t/dr/writers"
 locum replica revoke host-a --dir "$t/dr" --quiet
 refused 3 'was revoked' locum backup web01 --to dr
 token=$(locum token --dir "$t/dr" --address "127.0.0.1:$port")
