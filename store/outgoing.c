@@ -9,13 +9,23 @@
 #include "store/store_internal.h"
 #include "store/transfer.h"
 
+struct whole_disk {
+	uint8_t id[16];
+	uint64_t windows;
+};
+
 struct outgoing {
 	struct store *s;
 	struct transfer_point p;
 	struct lc_buf name, entry;
 	char *lease;
 	int lease_fd;
-	uint64_t disk, window; /* rows up to here were given */
+	uint64_t disk, window; /* rows up to here were given; whole: disk is an index */
+	/* Whole: every window is given, for it is not known what the taker has there. */
+	bool whole;
+	struct whole_disk disks[POINT_DISKS_MAX];
+	size_t ndisks;
+	uint64_t *chunks; /* [MAP_ROWS_MAX] */
 };
 
 /* ---- lines ---- */
@@ -110,11 +120,37 @@ struct finding {
 	struct lc_span head;
 	uint8_t head_id[16]; /* zeros: the taker has none */
 	bool passed;         /* head was met, or there is none: the next one is it */
-	uint64_t counter;    /* of head, where it is not here any more */
-	bool by_counter;
+	struct point *old;   /* head, where it is not here any more; its count of points ... */
+	bool by_counter;     /* ... tells what is newer */
 	bool found, any;
 	struct outgoing *o;
 };
+
+/* A head that is not here was dropped here, or never was here (this store is an older copy).  Only
+ * where the next point was built on it are the rows of that one all that differs: what was dropped
+ * as the newest has left nothing, and what was never here is not known. */
+static void
+give_whole(struct finding *f, const struct point *p)
+{
+	struct outgoing *o = f->o;
+	size_t i, k;
+
+	o->whole = memcmp(p->base, f->head_id, 16) != 0;
+	o->ndisks = p->ndisks;
+	for (i = 0; i < p->ndisks; i++) {
+		struct whole_disk *d = &o->disks[i];
+
+		memcpy(d->id, p->disks[i].id, 16);
+		d->windows = point_windows(p->disks[i].size);
+		for (k = 0; k < f->old->ndisks; k++) { /* what it cut off meanwhile is zero */
+			const struct point_disk *was = &f->old->disks[k];
+
+			if (memcmp(was->id, d->id, 16) == 0 &&
+			    point_windows(was->size) > d->windows)
+				d->windows = point_windows(was->size);
+		}
+	}
+}
 
 static bool
 is_newer(struct finding *f, const struct catalog_point *cp, int *rc, struct lc_err *e)
@@ -131,7 +167,9 @@ is_newer(struct finding *f, const struct catalog_point *cp, int *rc, struct lc_e
 	}
 	*rc = store_point_of(f->s, cp, p, e);
 	if (*rc == 0) {
-		newer = p->counter > f->counter;
+		newer = p->counter >= f->old->counter; /* equal: it came in its place */
+		if (newer && (cp->flags & POINT_MAP_DAMAGED) == 0)
+			give_whole(f, p);
 		point_done(p);
 	}
 	lc_free(p);
@@ -212,8 +250,8 @@ look_up_head(struct finding *f, struct lc_err *e)
 		else
 			rc = point_open_header(f->s->keyring, sealed, p, e);
 		if (rc == 0) {
-			f->counter = p->counter;
-			point_done(p);
+			f->old = p;
+			return 0;
 		}
 	}
 	lc_free(p);
@@ -283,6 +321,13 @@ outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head, stru
 	o->s = s;
 	o->lease_fd = -1;
 	rc = find_next(&f, e);
+	if (f.old != NULL)
+		point_done(f.old);
+	lc_free(f.old);
+	if (rc == 0 && o->whole) {
+		o->chunks = lc_alloc_array(MAP_ROWS_MAX, sizeof *o->chunks);
+		rc = o->chunks == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+	}
 	if (rc != 0) {
 		outgoing_free(o);
 		return rc;
@@ -301,10 +346,56 @@ outgoing_point(const struct outgoing *o)
 
 /* ---- its content ---- */
 
+static int
+name_chunk(struct outgoing *o, struct map_row *row, struct lc_err *e)
+{
+	struct record r;
+	int rc;
+
+	memset(row->id, 0, sizeof row->id);
+	if (row->chunk == 0)
+		return 0;
+	rc = catalog_chunk(o->s->catalog, row->chunk, &r, e);
+	if (rc == 0)
+		memcpy(row->id, r.id, sizeof row->id);
+	return rc;
+}
+
+static int
+whole_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *e)
+{
+	const struct whole_disk *d;
+	size_t i;
+	int rc;
+
+	m->n = 0;
+	while (o->disk < o->ndisks && o->window >= o->disks[o->disk].windows) {
+		o->disk++;
+		o->window = 0;
+	}
+	if (o->disk == o->ndisks)
+		return 0;
+	d = &o->disks[o->disk];
+	max = max < MAP_ROWS_MAX ? max : MAP_ROWS_MAX;
+	if (max > d->windows - o->window)
+		max = (size_t)(d->windows - o->window);
+	memcpy(m->disk, d->id, sizeof m->disk);
+	rc = catalog_map(o->s->catalog, o->p.id, d->id, o->window, (uint32_t)max, o->chunks, e);
+	for (i = 0; rc == 0 && i < max; i++) {
+		m->rows[i].window = o->window + i;
+		m->rows[i].chunk = o->chunks[i];
+		rc = name_chunk(o, &m->rows[i], e);
+	}
+	m->n = max;
+	o->window += max;
+	return rc;
+}
+
 int
 outgoing_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *e)
 {
-	int rc = catalog_rows(o->s->catalog, o->p.id, &o->disk, &o->window, max, m, e);
+	int rc = o->whole ? whole_rows(o, m, max, e)
+	                  : catalog_rows(o->s->catalog, o->p.id, &o->disk, &o->window, max, m, e);
 
 	memcpy(m->point, o->p.id, 16);
 	memcpy(m->line, o->p.line, 16);
@@ -346,5 +437,6 @@ outgoing_free(struct outgoing *o)
 	lease_give(&o->lease, &o->lease_fd);
 	lc_buf_free(&o->name);
 	lc_buf_free(&o->entry);
+	lc_free(o->chunks);
 	lc_free(o);
 }

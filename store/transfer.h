@@ -6,7 +6,9 @@
  * believes nothing that a sum does not show, and the point is there when its commit is.
  *
  * The rows of a point count from the newest point of its line that the taker has.  Where the giver
- * dropped points in between, their rows are among its own already (FORMAT.md "FOLDED").
+ * dropped points in between, their rows are among its own already (FORMAT.md "FOLDED").  Where the
+ * giver does not have that newest point any more, and the next one was not built on it, every
+ * window of the disks is among the rows.
  */
 #ifndef LOCUM_TRANSFER_H
 #define LOCUM_TRANSFER_H

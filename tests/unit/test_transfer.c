@@ -311,6 +311,56 @@ drops_at_the_giver_do_no_harm(void **state)
 	free_two(&t);
 }
 
+/* What the taker has as its newest point was dropped here when it was the newest here too: what
+ * came after that does not build on it, neither the content of its windows nor its size. */
+static void
+a_newest_point_that_was_dropped_leaves_nothing(void **state)
+{
+	struct vault_disk d[4], extra = vault_disk("vdb", 3);
+	struct lc_err e = LC_ERR_INIT;
+	struct point p[4];
+	struct two t;
+	size_t i;
+
+	(void)state;
+	make_two(&t);
+	d[0] = vault_disk("vda", 6);
+	d[0].codes[0] = 10;
+	d[0].codes[1] = 11;
+	p[0] = backup(&t, "db", &d[0], 1);
+	d[1] = vault_disk_copy(&d[0]);
+	vault_disk_resize(&d[1], 9 * WINDOW_SIZE);
+	d[1].codes[0] = 20;
+	d[1].codes[2] = 22;
+	d[1].codes[8] = 28;
+	p[1] = backup(&t, "db", &d[1], 1);
+	assert_int_equal(sync_all(&t), 2);
+	must(store_drop(t.v.s, p[1].id, &e), &e);
+	d[2] = vault_disk_copy(&d[0]);
+	d[2].codes[3] = 33;
+	p[2] = backup(&t, "db", &d[2], 1);
+	assert_int_equal(sync_all(&t), 1);
+	taker_has(&t, &p[1], &d[1], 1);
+	taker_has(&t, &p[2], &d[2], 1);
+	d[3] = vault_disk_copy(&d[2]); /* where there was something at the taker once */
+	vault_disk_resize(&d[3], 9 * WINDOW_SIZE);
+	extra.codes[1] = 40;
+	{
+		struct vault_disk both[2] = {d[3], extra};
+
+		p[3] = backup(&t, "db", both, 2);
+		assert_int_equal(sync_all(&t), 1);
+		taker_has(&t, &p[3], both, 2);
+		rebuild_taker(&t);
+		taker_has(&t, &p[3], both, 2);
+	}
+	taker_has(&t, &p[2], &d[2], 1);
+	for (i = 0; i < 4; i++)
+		vault_disk_free(&d[i]);
+	vault_disk_free(&extra);
+	free_two(&t);
+}
+
 /* A pass that did not complete stays here; what it read goes with the point that completed it. */
 static void
 seeds_stay_at_home(void **state)
@@ -579,6 +629,7 @@ main(void)
 	    cmocka_unit_test(what_is_not_whole_is_refused),
 	    cmocka_unit_test(a_chunk_that_is_none_is_refused),
 	    cmocka_unit_test(a_giver_that_is_behind_is_told),
+	    cmocka_unit_test(a_newest_point_that_was_dropped_leaves_nothing),
 	    cmocka_unit_test(a_point_that_is_sent_is_not_dropped),
 	};
 
