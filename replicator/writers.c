@@ -13,7 +13,7 @@
 #include "store/base/failpoint.h"
 #include "store/base/files.h"
 
-#define TOKEN_ID_SIZE 8u
+#define TOKEN_ID_SIZE ((size_t)8)
 
 /* ---- files of writers ---- */
 
