@@ -15,8 +15,9 @@
 #define READ_BYTES 65536u
 #define WRITE_BYTES (256u << 10)
 #define INPUT_MAX (4u << 20) /* bytes of messages that wait for the role; then we stop reading */
-#define TICK_MS 500
-#define LINGER_MS 3000
+#define PACKET_COST 64u      /* what a message counts beside its body */
+#define PONG_MAX (64u << 10) /* bytes that wait to be sent: they are a sign of life, too */
+#define TICK_MS INT64_C(500)
 #define KEEPALIVE_S 20
 
 enum session_state {
@@ -52,6 +53,13 @@ struct session {
 	bool reading, writing;
 	int64_t since_ns, heard_ns; /* state began; the last byte came */
 	bool pinged;
+	struct session_limits limits;
+	size_t output_max;
+	size_t unwritten; /* bytes that the other side had not taken at the last tick ... */
+	int64_t taken_ns; /* ... and when that was another number */
+	bool last_words;  /* lingering: they are worth waiting for */
+	uv_shutdown_t shutdown;
+	bool shut;
 	struct session_stats stats;
 	struct lc_err err; /* why it ends */
 	uint8_t *read_buf, *write_buf;
@@ -59,15 +67,18 @@ struct session {
 	bool peer_closed; /* in order: what it said before is worked on, then it is over */
 	bool busy;        /* a worker has the session, or is about to; loop thread's */
 	bool poked;
+	bool left;            /* the role has */
 	pthread_mutex_t lock; /* what follows */
 	struct packet_list in, out;
-	size_t in_bytes;
+	size_t in_bytes, out_bytes;
 	bool done; /* the worker is */
 	struct lc_err work_err;
 };
 
 static void fail(struct session *s, const struct lc_err *why, bool linger);
 static void pump(struct session *s);
+static void set_reading(struct session *s);
+static int send_emitted(struct session *s, struct lc_err *e);
 
 /* ---- packets ---- */
 
@@ -119,10 +130,42 @@ next_input(struct session *s)
 	p = STAILQ_FIRST(&s->in);
 	if (p != NULL) {
 		STAILQ_REMOVE_HEAD(&s->in, entry);
-		s->in_bytes -= p->body.n;
+		s->in_bytes -= p->body.n + PACKET_COST;
 	}
 	(void)pthread_mutex_unlock(&s->lock);
 	return p;
+}
+
+static bool
+emitted_enough(struct session *s)
+{
+	bool enough;
+
+	(void)pthread_mutex_lock(&s->lock);
+	enough = s->output_max > 0 && s->out_bytes > s->output_max;
+	(void)pthread_mutex_unlock(&s->lock);
+	return enough;
+}
+
+static void
+tell_done(struct session *s, const struct lc_err *err)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	s->work_err = *err;
+	s->done = true;
+	(void)pthread_mutex_unlock(&s->lock);
+	(void)uv_async_send(&s->wake);
+}
+
+static void
+leave(struct work *w, unsigned worker)
+{
+	struct session *s = (struct session *)(void *)w;
+	struct lc_err none = LC_ERR_INIT;
+
+	(void)worker;
+	s->role->leave(s->arg);
+	tell_done(s, &none);
 }
 
 static void
@@ -135,18 +178,15 @@ work(struct work *w, unsigned worker)
 	int rc = 0;
 
 	(void)worker;
-	while (rc == 0 && bytes < INPUT_MAX && (p = next_input(s)) != NULL) {
-		bytes += p->body.n + 1;
+	while (rc == 0 && bytes < INPUT_MAX && !emitted_enough(s) && (p = next_input(s)) != NULL) {
+		bytes += p->body.n + PACKET_COST;
 		rc = s->role->message(s->arg, p->type, (struct lc_span){p->body.p, p->body.n},
 		                      &err);
 		packet_free(p);
 	}
-	rc = rc != 0 ? rc : s->role->settle(s->arg, &err);
-	(void)pthread_mutex_lock(&s->lock);
-	s->work_err = err;
-	s->done = true;
-	(void)pthread_mutex_unlock(&s->lock);
-	(void)uv_async_send(&s->wake);
+	if (rc == 0)
+		(void)s->role->settle(s->arg, &err);
+	tell_done(s, &err);
 }
 
 int
@@ -159,6 +199,7 @@ session_emit(struct session *s, uint16_t type, const struct lc_span *spans, size
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	(void)pthread_mutex_lock(&s->lock);
 	STAILQ_INSERT_TAIL(&s->out, p, entry);
+	s->out_bytes += p->body.n + PACKET_COST;
 	(void)pthread_mutex_unlock(&s->lock);
 	return 0;
 }
@@ -173,6 +214,7 @@ on_closed(uv_handle_t *h)
 	if (--s->handles > 0)
 		return;
 	channel_free(s->channel);
+	s->channel = NULL;
 	free_packets(&s->in);
 	free_packets(&s->out);
 	(void)pthread_mutex_destroy(&s->lock);
@@ -188,6 +230,12 @@ close_now(struct session *s)
 {
 	if (s->state == SESSION_CLOSED || s->busy)
 		return;
+	if (!s->left && s->role->leave != NULL) {
+		s->left = s->busy = true;
+		s->work.run = leave;
+		workers_submit(s->workers, &s->work);
+		return;
+	}
 	s->state = SESSION_CLOSED;
 	uv_close((uv_handle_t *)&s->tcp, on_closed);
 	uv_close((uv_handle_t *)&s->timer, on_closed);
@@ -209,14 +257,18 @@ fail(struct session *s, const struct lc_err *why, bool linger)
 
 	if (s->state == SESSION_CLOSED)
 		return;
-	if (s->err.code == LC_OK && why != NULL && s->state != SESSION_LINGERING)
-		s->err = *why;
-	if (s->state != SESSION_LINGERING)
+	if (s->state != SESSION_LINGERING) {
+		if (why != NULL)
+			s->err = *why;
 		set_state(s, SESSION_LINGERING);
-	if (linger && open && channel_close(s->channel, &ignored) == 0)
-		pump(s);
-	else if (!s->writing || !linger)
+		s->last_words = linger && open && send_emitted(s, &ignored) == 0 &&
+		                channel_close(s->channel, &ignored) == 0;
+	}
+	if (!linger)
 		close_now(s);
+	else
+		pump(s);
+	set_reading(s);
 }
 
 static void
@@ -240,6 +292,8 @@ kick(struct session *s)
 	(void)pthread_mutex_unlock(&s->lock);
 	if (s->busy || s->state != SESSION_OPEN || (!waits && !s->poked))
 		return;
+	if (s->output_max > 0 && channel_queued(s->channel) > s->output_max)
+		return;
 	s->busy = true;
 	s->poked = false;
 	s->work.run = work;
@@ -261,8 +315,30 @@ on_written(uv_write_t *w, int status)
 	s->writing = false;
 	if (status != 0 && status != UV_ECANCELED && s->state != SESSION_CLOSED)
 		fail_uv(s, status, "sending");
-	else if (s->state != SESSION_CLOSED)
+	else if (s->state != SESSION_CLOSED) {
 		pump(s);
+		kick(s);
+	}
+}
+
+static void
+on_shutdown(uv_shutdown_t *req, int status)
+{
+	(void)req; /* its session goes after it */
+	(void)status;
+}
+
+/* All that we had to say is on its way. */
+static void
+hang_up(struct session *s)
+{
+	if (!s->last_words || s->peer_closed) {
+		close_now(s);
+	} else if (!s->shut) {
+		s->shut = true;
+		if (uv_shutdown(&s->shutdown, (uv_stream_t *)&s->tcp, on_shutdown) != 0)
+			close_now(s);
+	}
 }
 
 /* Write what the channel has to give. */
@@ -274,13 +350,13 @@ pump(struct session *s)
 	uv_buf_t buf;
 	int urc;
 
-	if (s->writing || s->state == SESSION_CLOSED || s->state == SESSION_CONNECTING)
+	if (s->writing || s->shut || s->state == SESSION_CLOSED || s->state == SESSION_CONNECTING)
 		return;
 	if (channel_pull(s->channel, s->write_buf, WRITE_BYTES, &n, &err) != 0)
 		n = 0;
 	if (n == 0) {
-		if (s->state == SESSION_LINGERING)
-			close_now(s);
+		if (s->state == SESSION_LINGERING && !s->busy)
+			hang_up(s);
 		return;
 	}
 	buf = uv_buf_init((char *)s->write_buf, (unsigned)n);
@@ -315,14 +391,16 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 	if (type == MESSAGE_PING) {
 		int rc = message_get_number(body, type, &number, e);
 
-		return rc != 0 ? rc : send_number(s, MESSAGE_PONG, number);
+		if (rc != 0 || channel_queued(s->channel) > PONG_MAX)
+			return rc;
+		return send_number(s, MESSAGE_PONG, number);
 	}
 	p = packet_new(type, &body, 1);
 	if (p == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	(void)pthread_mutex_lock(&s->lock);
 	STAILQ_INSERT_TAIL(&s->in, p, entry);
-	s->in_bytes += p->body.n;
+	s->in_bytes += p->body.n + PACKET_COST;
 	(void)pthread_mutex_unlock(&s->lock);
 	return 0;
 }
@@ -337,6 +415,7 @@ send_emitted(struct session *s, struct lc_err *e)
 
 	(void)pthread_mutex_lock(&s->lock);
 	STAILQ_CONCAT(&list, &s->out);
+	s->out_bytes = 0;
 	(void)pthread_mutex_unlock(&s->lock);
 	while (rc == 0 && (p = STAILQ_FIRST(&list)) != NULL) {
 		struct lc_span span = {p->body.p, p->body.n};
@@ -376,12 +455,13 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
 static void
 set_reading(struct session *s)
 {
-	bool want, open = s->state == SESSION_HANDSHAKE || s->state == SESSION_OPEN;
+	bool want = s->state == SESSION_HANDSHAKE || s->state == SESSION_OPEN;
 
 	(void)pthread_mutex_lock(&s->lock);
-	want = open && !s->peer_closed && s->in_bytes < INPUT_MAX;
+	want = want && !s->peer_closed && s->in_bytes < INPUT_MAX;
 	(void)pthread_mutex_unlock(&s->lock);
-	if (want == s->reading)
+	want = want || (s->state == SESSION_LINGERING && s->last_words && !s->peer_closed);
+	if (want == s->reading || s->state == SESSION_CLOSED)
 		return;
 	s->reading = want;
 	if (want) {
@@ -402,6 +482,12 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 
 	if (n == 0 || s->state == SESSION_CLOSED)
 		return;
+	if (s->state == SESSION_LINGERING) {
+		s->peer_closed = s->peer_closed || n < 0;
+		if (n < 0)
+			fail(s, NULL, false);
+		return;
+	}
 	if (n == UV_EOF && channel_eof(s->channel, &err) == 0) {
 		s->reading = false;
 		(void)uv_read_stop(stream);
@@ -421,7 +507,7 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	rc = channel_feed(s->channel, (const uint8_t *)buf->base, (size_t)n, &events, &err);
 	kick(s);
 	if (rc != 0) {
-		fail(s, &err, false);
+		fail(s, &err, true); /* the channel has the answer to a wrong version at most */
 		return;
 	}
 	pump(s);
@@ -447,9 +533,10 @@ on_wake(uv_async_t *a)
 		return;
 	s->busy = false;
 	if (s->state == SESSION_LINGERING) {
-		(void)send_emitted(s, &err);
-		if (!s->writing)
+		if (s->left || !s->last_words)
 			close_now(s);
+		else
+			pump(s);
 		return;
 	}
 	rc = send_emitted(s, &err);
@@ -469,37 +556,59 @@ on_wake(uv_async_t *a)
 	end_if_idle(s);
 }
 
+/* Whether the other side takes what we send. */
+static bool
+is_stuck(struct session *s, int64_t now)
+{
+	size_t n = uv_stream_get_write_queue_size((uv_stream_t *)&s->tcp);
+
+	if (n == 0 || n != s->unwritten)
+		s->taken_ns = now;
+	s->unwritten = n;
+	return now - s->taken_ns >= s->limits.stuck_ms * LC_NS_PER_MS;
+}
+
+static void
+check_life(struct session *s, int64_t now)
+{
+	int64_t silence = (now - s->heard_ns) / LC_NS_PER_MS;
+	struct lc_err err = LC_ERR_INIT;
+
+	if (s->reading && silence >= s->limits.dead_ms)
+		(void)lc_fail(&err, LC_ETIMEDOUT, 0, "no sign of life for %d s",
+		              (int)(s->limits.dead_ms / 1000));
+	else if (is_stuck(s, now))
+		(void)lc_fail(&err, LC_ETIMEDOUT, 0, "it took nothing for %d s",
+		              (int)(s->limits.stuck_ms / 1000));
+	if (err.code != LC_OK) {
+		fail(s, &err, false);
+	} else if (s->reading && silence >= s->limits.ping_ms && !s->pinged) {
+		s->pinged = send_number(s, MESSAGE_PING, (uint64_t)now) == 0;
+		pump(s);
+	}
+}
+
 static void
 on_tick(uv_timer_t *t)
 {
 	struct session *s = t->data;
 	int64_t now = clock_mono_ns(), age = (now - s->since_ns) / LC_NS_PER_MS;
-	int64_t silence = (now - s->heard_ns) / LC_NS_PER_MS;
 	struct lc_err err = LC_ERR_INIT;
 
 	switch (s->state) {
 	case SESSION_CONNECTING:
 	case SESSION_HANDSHAKE:
-		if (age < SESSION_CONNECT_MS)
+		if (age < s->limits.connect_ms)
 			return;
 		(void)lc_fail(&err, LC_ETIMEDOUT, 0, "no answer within %d s",
-		              SESSION_CONNECT_MS / 1000);
+		              (int)(s->limits.connect_ms / 1000));
 		fail(s, &err, false);
 		return;
 	case SESSION_OPEN:
-		if (!s->reading)
-			return;
-		if (silence >= SESSION_DEAD_MS) {
-			(void)lc_fail(&err, LC_ETIMEDOUT, 0, "no sign of life for %d s",
-			              SESSION_DEAD_MS / 1000);
-			fail(s, &err, false);
-		} else if (silence >= SESSION_PING_MS && !s->pinged) {
-			s->pinged = send_number(s, MESSAGE_PING, (uint64_t)now) == 0;
-			pump(s);
-		}
+		check_life(s, now);
 		return;
 	case SESSION_LINGERING:
-		if (age >= LINGER_MS)
+		if (age >= s->limits.linger_ms)
 			close_now(s);
 		return;
 	case SESSION_CLOSED:
@@ -573,9 +682,22 @@ ignore_sigpipe(void)
 	(void)signal(SIGPIPE, SIG_IGN); /* NOLINT(cert-err33-c) */
 }
 
+static struct session_limits
+limits_of(const struct session_limits *l)
+{
+	return (struct session_limits){
+	    .connect_ms = l->connect_ms > 0 ? l->connect_ms : SESSION_CONNECT_MS,
+	    .ping_ms = l->ping_ms > 0 ? l->ping_ms : SESSION_PING_MS,
+	    .dead_ms = l->dead_ms > 0 ? l->dead_ms : SESSION_DEAD_MS,
+	    .stuck_ms = l->stuck_ms > 0 ? l->stuck_ms : SESSION_STUCK_MS,
+	    .linger_ms = l->linger_ms > 0 ? l->linger_ms : SESSION_LINGER_MS,
+	};
+}
+
 int
 session_new(const struct session_opts *o, struct session **out, struct lc_err *e)
 {
+	int64_t tick = TICK_MS;
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct session *s = lc_alloc(sizeof *s);
 	int rc;
@@ -602,6 +724,10 @@ session_new(const struct session_opts *o, struct session **out, struct lc_err *e
 	s->workers = o->workers;
 	s->role = o->role;
 	s->arg = o->arg;
+	s->limits = limits_of(&o->limits);
+	s->output_max = o->output_max;
+	if (s->limits.ping_ms < TICK_MS * 4)
+		tick = s->limits.ping_ms / 4 + 1;
 	STAILQ_INIT(&s->in);
 	STAILQ_INIT(&s->out);
 	(void)pthread_mutex_init(&s->lock, NULL);
@@ -610,7 +736,7 @@ session_new(const struct session_opts *o, struct session **out, struct lc_err *e
 	s->tcp.data = s->timer.data = s->wake.data = s->connect.data = s;
 	s->handles = 3;
 	set_state(s, SESSION_CONNECTING);
-	(void)uv_timer_start(&s->timer, on_tick, TICK_MS, TICK_MS);
+	(void)uv_timer_start(&s->timer, on_tick, (uint64_t)tick, (uint64_t)tick);
 	*out = s;
 	return 0;
 }
@@ -644,5 +770,5 @@ void
 session_stats(const struct session *s, struct session_stats *out)
 {
 	*out = s->stats;
-	out->queued = channel_queued(s->channel);
+	out->queued = s->channel == NULL ? 0 : channel_queued(s->channel);
 }

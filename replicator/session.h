@@ -6,9 +6,13 @@
  * role's calls are made on a worker: one at a time, in the order in which messages came, whichever
  * thread does it.  A slow role holds up its own session only: its peer is not read any further.
  *
- *     CONNECTING ─► HANDSHAKE ─► OPEN ─► LINGERING (what is queued still goes out) ─► CLOSED
+ *     CONNECTING ─► HANDSHAKE ─► OPEN ─► LINGERING ─► CLOSED
  *
- * A side from which nothing comes is asked for a sign of life, and given up if there is none.
+ * LINGERING: what is queued still goes out, and what still comes is read and thrown away until the
+ * other side hangs up, so that it gets our last words; then the role leaves.
+ *
+ * A side from which nothing comes is asked for a sign of life, and given up if there is none; so is
+ * one that takes nothing of what we send.
  */
 #ifndef LOCUM_SESSION_H
 #define LOCUM_SESSION_H
@@ -30,6 +34,13 @@ struct session;
 #define SESSION_CONNECT_MS 10000 /* until the channel is open */
 #define SESSION_PING_MS 5000     /* of silence, then a PING */
 #define SESSION_DEAD_MS 20000    /* of silence, then the session is given up */
+#define SESSION_STUCK_MS 60000   /* it took nothing of what we send: given up, too */
+#define SESSION_LINGER_MS 3000   /* for last words */
+
+/* A limit of 0 is the one above. */
+struct session_limits {
+	int64_t connect_ms, ping_ms, dead_ms, stuck_ms, linger_ms;
+};
 
 /* What a session is for. */
 struct session_role {
@@ -47,6 +58,10 @@ struct session_role {
 	 * NULL.
 	 */
 	void (*settled)(void *arg);
+	/**
+	 * leave(arg): on a worker; no message() and settle() comes any more.  May be NULL.
+	 */
+	void (*leave)(void *arg);
 	/** ended(arg, why): loop thread; the last call, the session is gone.  LC_OK: in order. */
 	void (*ended)(void *arg, const struct lc_err *why);
 };
@@ -58,6 +73,10 @@ struct session_opts {
 	const uint8_t *remote; /* the other side's public key (we connect), or NULL (we accept) */
 	const struct session_role *role;
 	void *arg;
+	struct session_limits limits;
+	/* While more bytes than that wait to be sent, no message is worked on and then none is
+	 * read; 0: without a limit, for a role that has one of its own. */
+	size_t output_max;
 };
 
 /** session_new(o, out, e): then session_connect() or session_accept(); if that fails, ended() comes
@@ -71,7 +90,8 @@ const char *session_peer_name(const struct session *s);
 int64_t session_silence_ms(const struct session *s);
 /**
  * session_emit(s, type, spans, n, e):
- * Send a message.  From message() and settle() (on the worker that is in them) or from opened().
+ * Send a message.  From message() and settle() (on the worker that is in them), from opened(), or
+ * on the loop thread right before session_end().
  */
 int session_emit(struct session *s, uint16_t type, const struct lc_span *spans, size_t n,
                  struct lc_err *e);
@@ -83,6 +103,7 @@ struct session_stats {
 	uint64_t received, sent; /* bytes */
 	uint64_t queued;         /* bytes to send */
 };
+/** session_stats(s, out): also in ended(). */
 void session_stats(const struct session *s, struct session_stats *out);
 
 #endif
