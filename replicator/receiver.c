@@ -13,7 +13,10 @@
 
 #define STREAMS_MAX 64u
 #define ASKED_MAX (4u * OFFER_IDS_MAX) /* ids that were asked for and did not come, of a stream */
+#define ASKED_ALL_MAX (32u * OFFER_IDS_MAX) /* of all streams */
 #define READY_MAX 64u
+#define POINT_COST 512u       /* bytes that a point takes beside its entry, about */
+#define HEADS_MAX (32u << 20) /* bytes of one answer to HEADS */
 
 struct asked { /* a chunk that was asked for and has not come */
 	uint8_t id[CHUNK_ID_SIZE];
@@ -38,7 +41,11 @@ struct receiver {
 	TAILQ_HEAD(, stream) streams;
 	unsigned nstreams, nready;
 	uint32_t last_stream;
+	uint32_t nasked;      /* of all streams */
 	uint64_t taken, told; /* bytes of chunks */
+	uint64_t room;        /* bytes that may still be taken */
+	bool full;
+	size_t heads; /* bytes of the answer to HEADS */
 };
 
 int
@@ -51,6 +58,7 @@ receiver_new(struct store *s, const struct receiver_events *events, struct recei
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	r->s = s;
 	r->ev = *events;
+	r->room = UINT64_MAX;
 	TAILQ_INIT(&r->streams);
 	*out = r;
 	return 0;
@@ -76,11 +84,12 @@ emit(struct receiver *r, uint16_t type, struct lc_buf *body, int rc, struct lc_e
 /* ---- streams ---- */
 
 static void
-forget_asked(struct stream *st, struct asked *a)
+forget_asked(struct receiver *r, struct stream *st, struct asked *a)
 {
 	HASH_DEL(st->asked, a);
 	lc_free(a);
 	st->nasked--;
+	r->nasked--;
 }
 
 static void
@@ -89,7 +98,7 @@ end_stream(struct receiver *r, struct stream *st)
 	struct asked *a, *next;
 
 	HASH_ITER (hh, st->asked, a, next) {
-		forget_asked(st, a);
+		forget_asked(r, st, a);
 	}
 	incoming_abort(st->in);
 	TAILQ_REMOVE(&r->streams, st, entry);
@@ -149,6 +158,9 @@ tell_head(void *arg, const struct transfer_line *l, struct lc_err *e)
 
 	memcpy(m.line, l->line, 16);
 	memcpy(m.vm, l->vm, 16);
+	r->heads += l->head.n + 64;
+	if (r->heads > HEADS_MAX)
+		return lc_fail(e, LC_ENOSPC, 0, "too many lines of VMs to tell about");
 	return emit(r, MESSAGE_HEAD, &body, message_put_head(&body, &m), e);
 }
 
@@ -156,9 +168,26 @@ static int
 on_heads(struct receiver *r, struct lc_err *e)
 {
 	struct lc_buf body = {0};
-	int rc = transfer_lines(r->s, tell_head, r, e);
+	int rc;
 
+	r->heads = 0;
+	rc = transfer_lines(r->s, tell_head, r, e);
 	return rc != 0 ? rc : emit(r, MESSAGE_HEADS_END, &body, 0, e);
+}
+
+/* Whether n bytes may be taken. */
+static int
+take_room(struct receiver *r, uint64_t n, struct lc_err *why)
+{
+	if (r->room == UINT64_MAX)
+		return 0;
+	if (n > r->room) {
+		r->full = true;
+		return lc_fail(why, LC_ENOSPC, 0,
+		               "what this host may keep at the replica is used up");
+	}
+	r->room -= n;
+	return 0;
 }
 
 static int
@@ -176,10 +205,12 @@ on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
 		return lc_fail(e, LC_EPEER, 0, "stream %u begun after stream %u", no,
 		               r->last_stream);
 	r->last_stream = no;
-	if (r->nstreams >= STREAMS_MAX) {
+	if (r->nstreams >= STREAMS_MAX)
 		(void)lc_fail(&why, LC_EBUSY, 0, "more than %u points at once", STREAMS_MAX);
+	else
+		(void)take_room(r, p.entry.n + POINT_COST, &why);
+	if (why.code != LC_OK)
 		return refuse(r, no, p.vm, &why, e);
-	}
 	st = lc_alloc(sizeof *st);
 	if (st == NULL)
 		return no_memory(e);
@@ -197,7 +228,7 @@ on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
 
 /* Whether to ask for an id: it is not here, and not on its way on this stream. */
 static int
-look_at_id(struct stream *st, const uint8_t *id, bool *want, struct lc_err *why)
+look_at_id(struct receiver *r, struct stream *st, const uint8_t *id, bool *want, struct lc_err *why)
 {
 	struct asked *a;
 	int rc;
@@ -219,6 +250,7 @@ look_at_id(struct stream *st, const uint8_t *id, bool *want, struct lc_err *why)
 		return no_memory(why);
 	}
 	st->nasked++;
+	r->nasked++;
 	*want = true;
 	return 0;
 }
@@ -238,10 +270,10 @@ on_offer(struct receiver *r, struct lc_span body, struct lc_err *e)
 	rc = rc != 0 ? rc : find_stream(r, m.stream, &st, e);
 	if (rc != 0 || st == NULL)
 		return rc;
-	if (st->nasked + m.n > ASKED_MAX)
+	if (st->nasked + m.n > ASKED_MAX || r->nasked + m.n > ASKED_ALL_MAX)
 		return lc_fail(e, LC_EPEER, 0, "offers of chunks that never come");
 	for (i = 0; rc == 0 && i < m.n; i++) {
-		rc = look_at_id(st, m.ids + (size_t)i * CHUNK_ID_SIZE, &want, &why);
+		rc = look_at_id(r, st, m.ids + (size_t)i * CHUNK_ID_SIZE, &want, &why);
 		if (want)
 			bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << (i % 8));
 	}
@@ -272,8 +304,10 @@ on_chunk(struct receiver *r, struct lc_span body, struct lc_err *e)
 		HASH_FIND(hh, st->asked, id, CHUNK_ID_SIZE, a);
 	if (a == NULL)
 		return lc_fail(e, LC_EPEER, 0, "a chunk that was not asked for");
-	forget_asked(st, a);
-	return incoming_chunk(st->in, &m.chunk, &why) == 0 ? 0 : refuse_stream(r, st, &why, e);
+	forget_asked(r, st, a);
+	rc = take_room(r, m.chunk.payload.n, &why);
+	rc = rc != 0 ? rc : incoming_chunk(st->in, &m.chunk, &why);
+	return rc == 0 ? 0 : refuse_stream(r, st, &why, e);
 }
 
 static int
@@ -287,7 +321,9 @@ on_rows(struct receiver *r, struct lc_span body, struct lc_err *e)
 	rc = rc != 0 ? rc : find_stream(r, m.stream, &st, e);
 	if (rc != 0 || st == NULL)
 		return rc;
-	return incoming_rows(st->in, m.payload, &why) == 0 ? 0 : refuse_stream(r, st, &why, e);
+	rc = take_room(r, m.payload.n, &why);
+	rc = rc != 0 ? rc : incoming_rows(st->in, m.payload, &why);
+	return rc == 0 ? 0 : refuse_stream(r, st, &why, e);
 }
 
 static int
@@ -385,6 +421,19 @@ receiver_settle(struct receiver *r, struct lc_err *e)
 		return rc;
 	r->told = r->taken;
 	return emit(r, MESSAGE_TAKEN, &body, message_put_number(&body, r->taken), e);
+}
+
+void
+receiver_room(struct receiver *r, uint64_t bytes)
+{
+	r->room = bytes;
+	r->full = false;
+}
+
+bool
+receiver_full(const struct receiver *r)
+{
+	return r->full;
 }
 
 void

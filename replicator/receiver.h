@@ -11,6 +11,7 @@
 #ifndef LOCUM_RECEIVER_H
 #define LOCUM_RECEIVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -46,6 +47,13 @@ int receiver_message(struct receiver *r, uint16_t type, struct lc_span body, str
  * message waits, and now and then where there always is one.
  */
 int receiver_settle(struct receiver *r, struct lc_err *e);
+/**
+ * receiver_room(r, bytes):
+ * So many more bytes may be taken (UINT64_MAX, as at first: any number); then points are refused.
+ */
+void receiver_room(struct receiver *r, uint64_t bytes);
+/** receiver_full(r): there was no room for a point. */
+bool receiver_full(const struct receiver *r);
 /** receiver_free(r): points that were not committed are forgotten; their chunks stay. */
 void receiver_free(struct receiver *r);
 
