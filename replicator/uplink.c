@@ -45,6 +45,8 @@ struct uplink {
 	uv_getaddrinfo_t resolve;
 	unsigned retry_ms;
 	struct session *session;
+	unsigned tries;          /* in a row: another address of the replica each time */
+	uint64_t received, sent; /* bytes, of sessions that ended */
 	bool timer_closed, resolving;
 	void (*stopped)(void *arg);
 	void *arg;
@@ -158,6 +160,7 @@ on_settle(void *arg, struct lc_err *e)
 	(void)pthread_mutex_lock(&u->lock);
 	wake = u->wake;
 	u->wake = false;
+	u->idle = u->idle && !wake; /* not before what woke us was looked at */
 	(void)pthread_mutex_unlock(&u->lock);
 	if (wake)
 		sender_wake(u->sender);
@@ -168,6 +171,15 @@ on_settle(void *arg, struct lc_err *e)
 	u->idle = rc == 0 && sender_idle(u->sender);
 	(void)pthread_mutex_unlock(&u->lock);
 	return rc;
+}
+
+static void
+on_leave(void *arg)
+{
+	struct uplink *u = arg;
+
+	sender_free(u->sender);
+	u->sender = NULL;
 }
 
 /* ---- on the loop ---- */
@@ -234,6 +246,7 @@ on_settled(void *arg)
 	(void)pthread_mutex_unlock(&u->lock);
 	if (up) {
 		u->retry_ms = RETRY_MIN_MS;
+		u->tries--; /* this address is a good one */
 		if (u->o.events.up != NULL)
 			u->o.events.up(u->o.events.arg);
 	}
@@ -280,10 +293,12 @@ static void
 on_ended(void *arg, const struct lc_err *why)
 {
 	struct uplink *u = arg;
+	struct session_stats st;
 
+	session_stats(u->session, &st);
+	u->received += st.received;
+	u->sent += st.sent;
 	u->session = NULL;
-	sender_free(u->sender);
-	u->sender = NULL;
 	tell_events(u);
 	(void)pthread_mutex_lock(&u->lock);
 	u->welcome = u->told_up = u->idle = u->told_idle = false;
@@ -296,7 +311,23 @@ static const struct session_role uplink_role = {.opened = on_opened,
                                                 .message = on_message,
                                                 .settle = on_settle,
                                                 .settled = on_settled,
+                                                .leave = on_leave,
                                                 .ended = on_ended};
+
+/* A name may stand for addresses of which some lead nowhere: each in its turn. */
+static const struct sockaddr *
+pick_address(struct uplink *u, const struct addrinfo *list)
+{
+	const struct addrinfo *a;
+	unsigned n = 1, i;
+
+	for (a = list->ai_next; a != NULL; a = a->ai_next)
+		n++;
+	i = u->tries++ % n;
+	for (a = list; i > 0; i--)
+		a = a->ai_next;
+	return a->ai_addr;
+}
 
 static void
 on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
@@ -307,7 +338,8 @@ on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
 	                         .secret = u->identity.secret,
 	                         .remote = u->peer.key,
 	                         .role = &uplink_role,
-	                         .arg = u};
+	                         .arg = u,
+	                         .limits = u->o.limits};
 	struct lc_err err = LC_ERR_INIT;
 
 	u->resolving = false;
@@ -324,7 +356,7 @@ on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
 		down(u, &err);
 	} else {
 		u->state = UPLINK_CONNECTED;
-		session_connect(u->session, res->ai_addr);
+		session_connect(u->session, pick_address(u, res));
 	}
 	uv_freeaddrinfo(res);
 }
@@ -424,12 +456,14 @@ uplink_stats(const struct uplink *u, struct uplink_stats *out)
 	(void)pthread_mutex_lock(lock);
 	out->up = u->welcome;
 	out->sender = u->stats;
+	out->received = u->received;
+	out->sent = u->sent;
 	(void)pthread_mutex_unlock(lock);
 	if (u->session == NULL)
 		return;
 	session_stats(u->session, &st);
-	out->received = st.received;
-	out->sent = st.sent;
+	out->received += st.received;
+	out->sent += st.sent;
 }
 
 static void

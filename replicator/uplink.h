@@ -13,6 +13,7 @@
 
 #include "replicator/identity.h"
 #include "replicator/sender.h"
+#include "replicator/session.h"
 #include "store/base/errors.h"
 
 struct uv_loop_s;
@@ -45,6 +46,7 @@ struct uplink_opts {
 	bool once;                 /* do not connect again */
 	const uint8_t (*only)[16]; /* ids of VMs to send; with nonly 0: all */
 	size_t nonly;
+	struct session_limits limits;
 	struct uplink_events events;
 };
 
@@ -58,7 +60,7 @@ bool uplink_idle(const struct uplink *u);
 struct uplink_stats {
 	bool up;
 	struct sender_stats sender; /* of the connection that there is */
-	uint64_t received, sent;    /* bytes, of it */
+	uint64_t received, sent;    /* bytes, of all connections */
 };
 void uplink_stats(const struct uplink *u, struct uplink_stats *out);
 /** uplink_stop(u, stopped, arg): hang up; stopped() (may be NULL) comes when all is gone. */
