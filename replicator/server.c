@@ -2,13 +2,24 @@
  * A guest: (handshake) ─► HELLO: who is it, is it paired, or is it pairing? ─► its store is opened
  * ─► WELCOME ─► the receiver's messages until it leaves.
  *
- * What is decided on a worker (HELLO, the receiver) uses only the guest, and files; the list of
- * guests is the loop's.
+ * What is decided on a worker (HELLO, the receiver) uses only the guest's own part, and files; the
+ * list of guests is the loop's.  What both of them look at, hosts and what became of them, has a
+ * lock.
+ *
+ * A stranger that connects takes nothing from the others: there are few places for strangers, he
+ * has seconds to say who he is, and the one that is there for longest makes room for the next.
  */
 #include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "replicator/message.h"
@@ -17,6 +28,7 @@
 #include "replicator/session.h"
 #include "replicator/writers.h"
 #include "store/base/bytes.h"
+#include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
@@ -24,23 +36,61 @@
 
 #define GUESTS_MAX 256u
 #define STRANGERS_MAX 16u /* connections whose host is not known yet */
+#define SAME_MAX 2u       /* connections of one host: one that goes, one that comes */
 #define BYTE_WINDOW (8u << 20)
+#define OUTPUT_MAX (4u << 20)
 #define BACKLOG 64
-#define CLOCK_SKEW_NS (5 * 60 * LC_NS_PER_S)
+/* After that long, so that a ping was not answered. */
+#define SILENT_MS(s) (((s)->limits.ping_ms > 0 ? (s)->limits.ping_ms : SESSION_PING_MS) + 1000)
+#define CLOCK_SKEW_NS (300 * LC_NS_PER_S)
 #define STORE_WAIT_MS 2000
+#define TICK_MS 250
+#define REVOKED_NS (2 * LC_NS_PER_S) /* how often hosts that are here are looked up again */
+#define ROOM_NS (5 * LC_NS_PER_S)    /* how often the size of a store is looked at */
+#define VMS_MAX 4096u                /* of a host, in the status */
+
+struct host_vm {
+	uint8_t id[16];
+	int64_t last_ns; /* wall clock here: its newest point came; of one before: its instant */
+	uint64_t points; /* that came */
+};
+
+struct host { /* what became of a paired host since this process began */
+	TAILQ_ENTRY(host) entry;
+	uint8_t key[CHANNEL_KEY_SIZE];
+	char name[64];
+	unsigned connected;
+	int64_t since_ns; /* wall clock: connected, or not, since then */
+	char at[64];
+	uint64_t received;        /* bytes, of connections that ended */
+	uint64_t points, refused; /* points */
+	uint64_t kept, room;      /* bytes of its store; and that it may have, 0: any number */
+	struct lc_err err;        /* what was refused last, or why the connection ended */
+	struct lc_buf vms;        /* of struct host_vm */
+};
 
 struct guest {
 	TAILQ_ENTRY(guest) entry;
 	struct server *server;
 	struct session *session;
 	const char *dir; /* of the replica */
-	bool known;      /* its key is that of a paired host */
+	uint8_t key[CHANNEL_KEY_SIZE];
+	atomic_bool greeted;         /* HELLO came */
+	struct lc_err unwelcome;     /* told in answer to HELLO; set before it can come */
+	_Atomic(struct host *) host; /* NULL: not welcome yet */
+
+	/* The loop's. */
+	bool open, known; /* it has proved its key; which is that of a paired host */
+	char name[64];    /* "" unless known */
+	int64_t since_ns, looked_ns;
+	bool sent_away;
+
+	/* The worker's. */
 	struct writer_entry who;
 	struct store *store;
 	struct receiver *receiver;
-	struct lc_err unwelcome; /* told in answer to HELLO */
-	struct lc_err broken;    /* the store can't go on */
-	uint64_t points;
+	struct lc_err broken; /* the store can't go on */
+	int64_t room_ns;
 };
 
 struct server {
@@ -48,13 +98,61 @@ struct server {
 	struct workers *workers;
 	char *dir;
 	struct identity identity;
+	struct session_limits limits;
+	uint64_t host_max;
 	uv_tcp_t tcp;
-	bool stopping, tcp_closed;
+	uv_timer_t timer;
+	unsigned handles;
+	bool stopping;
+	bool waiting; /* a connection that could not even be turned away */
+	int64_t warned_ns;
+	unsigned turned_away; /* since the last warning */
 	TAILQ_HEAD(, guest) guests;
 	unsigned nguests;
 	void (*stopped)(void *arg);
 	void *arg;
+
+	pthread_mutex_t pairing; /* one host at a time uses a token */
+	pthread_mutex_t lock;    /* the hosts */
+	TAILQ_HEAD(, host) hosts;
 };
+
+/* ---- hosts ---- */
+
+/* Under the lock. */
+static struct host *
+find_host(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE])
+{
+	struct host *h;
+
+	TAILQ_FOREACH (h, &s->hosts, entry) {
+		if (memcmp(h->key, key, CHANNEL_KEY_SIZE) == 0)
+			return h;
+	}
+	h = lc_alloc(sizeof *h);
+	if (h == NULL)
+		return NULL;
+	memcpy(h->key, key, CHANNEL_KEY_SIZE);
+	TAILQ_INSERT_TAIL(&s->hosts, h, entry);
+	return h;
+}
+
+/* Under the lock.  NULL: there are too many, or no memory. */
+static struct host_vm *
+find_vm(struct host *h, const uint8_t id[16])
+{
+	struct host_vm *list = (struct host_vm *)(void *)h->vms.p, fresh = {.points = 0};
+	size_t i, n = h->vms.n / sizeof *list;
+
+	for (i = 0; i < n; i++) {
+		if (memcmp(list[i].id, id, 16) == 0)
+			return &list[i];
+	}
+	memcpy(fresh.id, id, 16);
+	if (n >= VMS_MAX || lc_buf_append(&h->vms, &fresh, sizeof fresh) != 0)
+		return NULL;
+	return (struct host_vm *)(void *)h->vms.p + n;
+}
 
 /* ---- on a worker ---- */
 
@@ -70,9 +168,18 @@ static void
 on_committed(void *arg, const uint8_t vm[16], const uint8_t point[16])
 {
 	struct guest *g = arg;
+	struct host *h = g->host;
 	char vm_hex[33], point_hex[33];
+	struct host_vm *x;
 
-	g->points++;
+	(void)pthread_mutex_lock(&g->server->lock);
+	h->points++;
+	x = find_vm(h, vm);
+	if (x != NULL) {
+		x->last_ns = clock_wall_ns();
+		x->points++;
+	}
+	(void)pthread_mutex_unlock(&g->server->lock);
 	log_info("%s: VM %.8s: point %.8s is durable", g->who.name, lc_hex(vm_hex, vm, 16),
 	         lc_hex(point_hex, point, 16));
 }
@@ -81,11 +188,16 @@ static void
 on_refused(void *arg, const uint8_t vm[16], const struct lc_err *why)
 {
 	struct guest *g = arg;
+	struct host *h = g->host;
 	char hex[33];
 
+	(void)pthread_mutex_lock(&g->server->lock);
+	h->refused++;
+	h->err = *why;
+	(void)pthread_mutex_unlock(&g->server->lock);
 	log_warn("%s: VM %.8s: refused a point: %s", g->who.name, lc_hex(hex, vm, 16), why->msg);
 	/* After these the store takes nothing more until it is opened again. */
-	if (why->code == LC_EIO || why->code == LC_ENOSPC)
+	if (why->code == LC_EIO || (why->code == LC_ENOSPC && !receiver_full(g->receiver)))
 		g->broken = *why;
 }
 
@@ -107,6 +219,9 @@ take_name(struct guest *g, const char *name)
 static int
 let_in(struct guest *g, const struct hello *m, struct lc_err *e)
 {
+	int rc;
+
+	memcpy(g->who.key, g->key, sizeof g->who.key);
 	if (m->version != MESSAGE_VERSION)
 		return lc_fail(
 		    e, LC_EVERSION, 0,
@@ -115,10 +230,14 @@ let_in(struct guest *g, const struct hello *m, struct lc_err *e)
 	if (m->pairing) {
 		memcpy(g->who.domain, m->domain, sizeof g->who.domain);
 		take_name(g, m->name);
-		return writers_bind(g->dir, &g->who, m->secret, e);
+		(void)pthread_mutex_lock(&g->server->pairing);
+		rc = writers_bind(g->dir, &g->who, m->secret, e);
+		(void)pthread_mutex_unlock(&g->server->pairing);
+		return rc;
 	}
-	if (!g->known) /* says why */
-		return writers_find(g->dir, g->who.key, &g->who, e);
+	rc = writers_find(g->dir, g->key, &g->who, e);
+	if (rc != 0)
+		return rc;
 	if (memcmp(g->who.domain, m->domain, sizeof g->who.domain) != 0)
 		return lc_fail(
 		    e, LC_ECONFLICT, 0,
@@ -171,6 +290,90 @@ open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 	return rc;
 }
 
+/* Bytes of the store's log; what else lies there is small or can be made again. */
+static uint64_t
+bytes_kept(const struct guest *g)
+{
+	char *dir = lc_asprintf("%s/%s/segments", g->dir, g->who.store);
+	DIR *d = dir == NULL ? NULL : opendir(dir);
+	const struct dirent *ent;
+	uint64_t sum = 0;
+	struct stat st;
+
+	while (d != NULL && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+		if (fstatat(dirfd(d), ent->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISREG(st.st_mode))
+			sum += (uint64_t)st.st_size;
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	lc_free(dir);
+	return sum;
+}
+
+static void
+look_at_room(struct guest *g)
+{
+	uint64_t max = g->server->host_max, kept;
+	struct host *h = g->host;
+	int64_t now = clock_mono_ns();
+
+	if (g->room_ns != 0 && now - g->room_ns < ROOM_NS)
+		return;
+	g->room_ns = now;
+	kept = bytes_kept(g);
+	if (max > 0)
+		receiver_room(g->receiver, kept < max ? max - kept : 0);
+	(void)pthread_mutex_lock(&g->server->lock);
+	h->kept = kept;
+	h->room = max;
+	(void)pthread_mutex_unlock(&g->server->lock);
+}
+
+static int
+note_line(void *arg, const struct transfer_line *l, struct lc_err *e)
+{
+	struct guest *g = arg;
+	struct point *p = lc_alloc(sizeof *p);
+	struct lc_span sealed;
+	struct host_vm *x;
+
+	(void)e;
+	if (p != NULL && l->head.n > 0 && point_decode(l->head, p, &sealed, NULL) == 0) {
+		(void)pthread_mutex_lock(&g->server->lock);
+		x = find_vm(g->host, l->vm);
+		if (x != NULL && p->source_ns > x->last_ns && p->source_ns < clock_wall_ns())
+			x->last_ns = p->source_ns;
+		(void)pthread_mutex_unlock(&g->server->lock);
+	}
+	lc_free(p);
+	return 0;
+}
+
+/* From now on it is in the status. */
+static int
+enter(struct guest *g, struct lc_err *e)
+{
+	struct server *s = g->server;
+	struct host *h;
+
+	(void)pthread_mutex_lock(&s->lock);
+	h = find_host(s, g->key);
+	if (h != NULL) {
+		(void)snprintf(h->name, sizeof h->name, "%s", g->who.name);
+		(void)snprintf(h->at, sizeof h->at, "%s", session_peer_name(g->session));
+		h->connected++;
+		h->since_ns = clock_wall_ns();
+		lc_err_clear(&h->err);
+		g->host = h;
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	if (h == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	look_at_room(g);
+	return transfer_lines(g->store, note_line, g, e);
+}
+
 static int
 welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 {
@@ -184,6 +387,7 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	int rc;
 
 	rc = receiver_new(g->store, &events, &g->receiver, e);
+	rc = rc != 0 ? rc : enter(g, e);
 	memcpy(w.store, store_id(g->store), sizeof w.store);
 	if (rc == 0 && message_put_welcome(&body, &w) != 0)
 		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
@@ -208,14 +412,17 @@ on_hello(struct guest *g, uint16_t type, struct lc_span body, struct lc_err *e)
 	struct hello m;
 	int rc;
 
+	g->greeted = true;
 	if (type != MESSAGE_HELLO)
 		return lc_fail(e, LC_EPEER, 0, "%s before HELLO", message_name(type));
 	rc = message_get_hello(body, &m, e);
+	rc = rc != 0 || m.pairing ? rc : let_in(g, &m, e);
 	if (rc == 0 && g->unwelcome.code != LC_OK) {
 		rc = g->unwelcome.code;
 		*e = g->unwelcome;
 	}
-	rc = rc != 0 ? rc : let_in(g, &m, e);
+	if (rc == 0 && m.pairing) /* uses up the token */
+		rc = let_in(g, &m, e);
 	rc = rc != 0 ? rc : open_store(g, m.keys, e);
 	rc = rc != 0 ? rc : welcome(g, &m, e);
 	explicit_bzero(m.secret, sizeof m.secret);
@@ -256,6 +463,8 @@ on_settle(void *arg, struct lc_err *e)
 	struct guest *g = arg;
 	int rc = g->receiver == NULL ? 0 : receiver_settle(g->receiver, e);
 
+	if (rc == 0 && g->receiver != NULL)
+		look_at_room(g);
 	if (rc == 0 && g->broken.code != LC_OK) {
 		rc = g->broken.code;
 		*e = g->broken;
@@ -263,17 +472,51 @@ on_settle(void *arg, struct lc_err *e)
 	return say_why(g, rc, e);
 }
 
+static void
+on_leave(void *arg)
+{
+	struct guest *g = arg;
+
+	receiver_free(g->receiver);
+	store_close(g->store);
+	g->receiver = NULL;
+	g->store = NULL;
+}
+
 /* ---- on the loop ---- */
 
 static void
 free_if_over(struct server *s)
 {
-	if (!s->stopping || !s->tcp_closed || s->nguests > 0)
+	struct host *h;
+
+	if (!s->stopping || s->handles > 0 || s->nguests > 0)
 		return;
 	s->stopped(s->arg);
+	while ((h = TAILQ_FIRST(&s->hosts)) != NULL) {
+		TAILQ_REMOVE(&s->hosts, h, entry);
+		lc_buf_free(&h->vms);
+		lc_free(h);
+	}
+	(void)pthread_mutex_destroy(&s->lock);
+	(void)pthread_mutex_destroy(&s->pairing);
 	identity_forget(&s->identity);
 	lc_free(s->dir);
 	lc_free(s);
+}
+
+/* Its name, also of one that has just paired. */
+static const char *
+name_of(struct guest *g, char name[64])
+{
+	struct host *h = g->host;
+
+	(void)snprintf(name, 64, "%s", g->name[0] != '\0' ? g->name : "a stranger");
+	(void)pthread_mutex_lock(&g->server->lock);
+	if (h != NULL)
+		(void)snprintf(name, 64, "%s", h->name);
+	(void)pthread_mutex_unlock(&g->server->lock);
+	return name;
 }
 
 static void
@@ -281,48 +524,81 @@ on_ended(void *arg, const struct lc_err *why)
 {
 	struct guest *g = arg;
 	struct server *s = g->server;
+	struct host *h = g->host;
+	struct session_stats st;
+	char name[64];
 
 	if (why->code != LC_OK)
-		log_warn("%s: the connection ended: %s",
-		         g->who.name[0] != '\0' ? g->who.name : "a stranger", why->msg);
+		log_warn("%s (%s): the connection ended: %s", name_of(g, name),
+		         session_peer_name(g->session), why->msg);
 	else
-		log_info("%s: left", g->who.name);
-	receiver_free(g->receiver);
-	store_close(g->store);
+		log_info("%s: left", name_of(g, name));
+	session_stats(g->session, &st);
+	(void)pthread_mutex_lock(&s->lock);
+	if (h != NULL) {
+		h->connected--;
+		h->since_ns = clock_wall_ns();
+		h->received += st.received;
+		if (why->code != LC_OK)
+			h->err = *why;
+	}
+	(void)pthread_mutex_unlock(&s->lock);
 	TAILQ_REMOVE(&s->guests, g, entry);
 	s->nguests--;
 	lc_free(g);
 	free_if_over(s);
 }
 
+/* End a session and tell the other side why. */
+static void
+send_away(struct guest *g, const struct lc_err *why)
+{
+	if (g->sent_away)
+		return;
+	g->sent_away = true;
+	(void)say_why(g, -1, why);
+	session_end(g->session, why);
+}
+
 /* One connection of a host at a time: a new one takes the place of one that went silent. */
 static int
 on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 {
-	struct lc_err gone = LC_ERR_INIT, ignored = LC_ERR_INIT;
 	struct guest *g = arg, *x;
+	struct server *s = g->server;
+	struct writer_entry w;
+	unsigned same = 0;
 
-	(void)e;
-	g->known = writers_find(g->dir, peer, &g->who, &ignored) == 0;
-	memcpy(g->who.key, peer, CHANNEL_KEY_SIZE);
-	TAILQ_FOREACH (x, &g->server->guests, entry) {
-		if (x == g || memcmp(x->who.key, peer, CHANNEL_KEY_SIZE) != 0)
+	g->open = true;
+	g->since_ns = clock_mono_ns();
+	memcpy(g->key, peer, CHANNEL_KEY_SIZE);
+	g->known = writers_find(g->dir, peer, &w, NULL) == 0;
+	if (g->known)
+		(void)snprintf(g->name, sizeof g->name, "%s", w.name);
+	TAILQ_FOREACH (x, &s->guests, entry) {
+		struct lc_err gone = LC_ERR_INIT;
+
+		if (x == g || !x->open || memcmp(x->key, peer, CHANNEL_KEY_SIZE) != 0)
 			continue;
-		if (session_silence_ms(x->session) < SESSION_PING_MS + 1000) {
-			(void)lc_fail(&g->unwelcome, LC_EBUSY, 0, "host %s is connected already",
-			              x->who.name);
+		if (++same >= SAME_MAX)
+			return lc_fail(e, LC_EBUSY, 0, "the host has %u connections already", same);
+		if (session_silence_ms(x->session) < SILENT_MS(s)) {
+			(void)lc_fail(&g->unwelcome, LC_EBUSY, 0, "this host is connected already");
 			continue;
 		}
 		(void)lc_fail(&gone, LC_ETIMEDOUT, 0, "it went silent, and its host came again");
 		session_end(x->session, &gone);
 		(void)lc_fail(&g->unwelcome, LC_EBUSY, 0,
-		              "host %s: its connection of before is being closed", x->who.name);
+		              "this host's connection of before is being closed");
 	}
 	return 0;
 }
 
-static const struct session_role guest_role = {
-    .opened = on_opened, .message = on_message, .settle = on_settle, .ended = on_ended};
+static const struct session_role guest_role = {.opened = on_opened,
+                                               .message = on_message,
+                                               .settle = on_settle,
+                                               .leave = on_leave,
+                                               .ended = on_ended};
 
 static void
 on_turned_away(uv_handle_t *h)
@@ -330,11 +606,27 @@ on_turned_away(uv_handle_t *h)
 	lc_free(h);
 }
 
+/* Strangers could fill the log. */
 static void
-turn_away(struct server *s)
+warn_full(struct server *s, const char *why)
+{
+	int64_t now = clock_mono_ns();
+
+	s->turned_away++;
+	if (s->warned_ns != 0 && now - s->warned_ns < 10 * LC_NS_PER_S)
+		return;
+	log_warn("%u connections were turned away: %s", s->turned_away, why);
+	s->warned_ns = now;
+	s->turned_away = 0;
+}
+
+static void
+turn_away(struct server *s, const char *why)
 {
 	uv_tcp_t *t = lc_alloc(sizeof *t);
 
+	warn_full(s, why);
+	s->waiting = t == NULL; /* nothing more comes until this one was taken */
 	if (t == NULL)
 		return;
 	(void)uv_tcp_init(s->loop, t);
@@ -342,16 +634,28 @@ turn_away(struct server *s)
 	uv_close((uv_handle_t *)t, on_turned_away);
 }
 
+/* A place for one more; the stranger that is there for longest may have to go for it. */
 static bool
-full(const struct server *s)
+make_room(struct server *s)
 {
-	const struct guest *g;
+	struct guest *g, *oldest = NULL;
+	struct lc_err why = LC_ERR_INIT;
 	unsigned strangers = 0;
 
 	TAILQ_FOREACH (g, &s->guests, entry) {
-		strangers += g->known ? 0 : 1;
+		if (g->known || g->host != NULL || g->sent_away)
+			continue;
+		strangers++;
+		if (oldest == NULL)
+			oldest = g;
 	}
-	return s->nguests >= GUESTS_MAX || strangers >= STRANGERS_MAX;
+	if (s->nguests >= GUESTS_MAX + STRANGERS_MAX)
+		return false;
+	if (strangers >= STRANGERS_MAX) {
+		(void)lc_fail(&why, LC_EBUSY, 0, "it had not said who it is, and others came");
+		send_away(oldest, &why);
+	}
+	return true;
 }
 
 static void
@@ -361,7 +665,9 @@ on_connection(uv_stream_t *stream, int status)
 	struct session_opts o = {.loop = s->loop,
 	                         .workers = s->workers,
 	                         .secret = s->identity.secret,
-	                         .role = &guest_role};
+	                         .role = &guest_role,
+	                         .limits = s->limits,
+	                         .output_max = OUTPUT_MAX};
 	struct lc_err err = LC_ERR_INIT;
 	struct guest *g;
 
@@ -369,24 +675,59 @@ on_connection(uv_stream_t *stream, int status)
 		log_warn("accepting a connection: %s", uv_strerror(status));
 		return;
 	}
-	g = full(s) ? NULL : lc_alloc(sizeof *g);
+	g = make_room(s) ? lc_alloc(sizeof *g) : NULL;
 	if (g == NULL) {
-		log_warn("a connection was turned away: too many at once");
-		turn_away(s);
+		turn_away(s, "too many at once");
 		return;
 	}
 	g->server = s;
 	g->dir = s->dir;
+	g->since_ns = clock_mono_ns();
 	o.arg = g;
 	if (session_new(&o, &g->session, &err) != 0) {
-		log_warn("a connection was turned away: %s", err.msg);
 		lc_free(g);
-		turn_away(s);
+		turn_away(s, err.msg);
 		return;
 	}
 	TAILQ_INSERT_TAIL(&s->guests, g, entry);
 	s->nguests++;
 	session_accept(g->session, stream);
+}
+
+/* Who does not say who it is, and who was revoked, does not stay. */
+static void
+look_at_guest(struct server *s, struct guest *g, int64_t now)
+{
+	int64_t patience = s->limits.connect_ms > 0 ? s->limits.connect_ms : SESSION_CONNECT_MS;
+	struct lc_err why = LC_ERR_INIT;
+	struct writer_entry w;
+
+	if (g->sent_away || !g->open)
+		return; /* the session has a limit for the handshake */
+	if (!g->greeted && now - g->since_ns > patience * LC_NS_PER_MS)
+		(void)lc_fail(&why, LC_ETIMEDOUT, 0, "it did not say who it is");
+	if (g->host != NULL && now - g->looked_ns > REVOKED_NS) {
+		g->looked_ns = now;
+		if (writers_find(s->dir, g->key, &w, &why) != LC_EACCES)
+			lc_err_clear(&why);
+	}
+	if (why.code != LC_OK)
+		send_away(g, &why);
+}
+
+static void
+on_tick(uv_timer_t *t)
+{
+	struct server *s = t->data;
+	struct guest *g, *next;
+	int64_t now = clock_mono_ns();
+
+	for (g = TAILQ_FIRST(&s->guests); g != NULL; g = next) {
+		next = TAILQ_NEXT(g, entry);
+		look_at_guest(s, g, now);
+	}
+	if (s->waiting)
+		turn_away(s, "out of memory");
 }
 
 static int
@@ -412,11 +753,11 @@ listen_on(struct server *s, const struct address *a, struct lc_err *e)
 }
 
 static void
-on_tcp_closed(uv_handle_t *h)
+on_handle_closed(uv_handle_t *h)
 {
 	struct server *s = h->data;
 
-	s->tcp_closed = true;
+	s->handles--;
 	free_if_over(s);
 }
 
@@ -439,9 +780,17 @@ server_start(const struct server_opts *o, struct server **out, struct lc_err *e)
 	s->loop = o->loop;
 	s->workers = o->workers;
 	s->identity = *o->identity;
+	s->limits = o->limits;
+	s->host_max = o->host_max;
 	TAILQ_INIT(&s->guests);
+	TAILQ_INIT(&s->hosts);
+	(void)pthread_mutex_init(&s->lock, NULL);
+	(void)pthread_mutex_init(&s->pairing, NULL);
 	(void)uv_tcp_init(o->loop, &s->tcp);
-	s->tcp.data = s;
+	(void)uv_timer_init(o->loop, &s->timer);
+	s->handles = 2;
+	s->tcp.data = s->timer.data = s;
+	(void)uv_timer_start(&s->timer, on_tick, TICK_MS, TICK_MS);
 	rc = listen_on(s, o->listen, e);
 	if (rc != 0) {
 		server_stop(s, ignore_stopped, NULL);
@@ -474,9 +823,85 @@ server_stop(struct server *s, void (*stopped)(void *arg), void *arg)
 	s->stopping = true;
 	s->stopped = stopped;
 	s->arg = arg;
-	uv_close((uv_handle_t *)&s->tcp, on_tcp_closed);
+	uv_close((uv_handle_t *)&s->tcp, on_handle_closed);
+	uv_close((uv_handle_t *)&s->timer, on_handle_closed);
 	for (g = TAILQ_FIRST(&s->guests); g != NULL; g = next) {
 		next = TAILQ_NEXT(g, entry);
 		session_end(g->session, NULL);
 	}
+}
+
+/* ---- status ---- */
+
+static void
+print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
+{
+	const struct host_vm *vms = (const struct host_vm *)(const void *)h->vms.p;
+	size_t i, n = h->vms.n / sizeof *vms;
+	char print[FINGERPRINT_MAX], hex[33], when[40];
+	uint64_t received = h->received;
+	const struct guest *g;
+	struct session_stats st;
+
+	TAILQ_FOREACH (g, &s->guests, entry) {
+		if (g->host != h)
+			continue;
+		session_stats(g->session, &st);
+		received += st.received;
+	}
+	(void)fprintf(f, "{\"name\": ");
+	cli_json_string(f, h->name);
+	(void)fprintf(f, ", \"fingerprint\": \"%s\", \"connected\": %s, \"since\": \"%s\"",
+	              fingerprint(print, h->key), h->connected > 0 ? "true" : "false",
+	              clock_format_utc(when, sizeof when, h->since_ns));
+	(void)fprintf(f, ", \"address\": ");
+	cli_json_string(f, h->at);
+	(void)fprintf(f,
+	              ", \"received_bytes\": %" PRIu64 ", \"points\": %" PRIu64
+	              ", \"refused\": %" PRIu64 ", \"stored_bytes\": %" PRIu64
+	              ", \"quota_bytes\": %" PRIu64 ", \"error\": ",
+	              received, h->points, h->refused, h->kept, h->room);
+	if (h->err.code == LC_OK)
+		(void)fprintf(f, "null");
+	else
+		cli_json_string(f, h->err.msg);
+	(void)fprintf(f, ",\n   \"vms\": [");
+	for (i = 0; i < n; i++) {
+		(void)fprintf(
+		    f,
+		    "%s{\"vm\": \"%s\", \"time\": \"%s\", \"age_s\": %.3f, \"points\": %" PRIu64
+		    "}",
+		    i == 0 ? "" : ",\n    ", lc_hex(hex, vms[i].id, 16),
+		    clock_format_utc(when, sizeof when, vms[i].last_ns),
+		    (double)(wall > vms[i].last_ns ? wall - vms[i].last_ns : 0) / 1e9,
+		    vms[i].points);
+	}
+	(void)fprintf(f, "]}");
+}
+
+void
+server_status(struct server *s, FILE *f)
+{
+	char print[FINGERPRINT_MAX], when[40];
+	int64_t wall = clock_wall_ns();
+	struct host *h;
+
+	(void)fprintf(f, "{\"role\": \"replica\", \"pid\": %ld, \"time\": \"%s\", \"dir\": ",
+	              (long)getpid(), clock_format_utc(when, sizeof when, wall));
+	cli_json_string(f, s->dir);
+	(void)fprintf(f, ", \"fingerprint\": \"%s\", \"port\": %u,\n \"hosts\": [",
+	              fingerprint(print, s->identity.public), server_port(s));
+	(void)pthread_mutex_lock(&s->lock);
+	TAILQ_FOREACH (h, &s->hosts, entry) {
+		(void)fprintf(f, "%s", h == TAILQ_FIRST(&s->hosts) ? "" : ",\n  ");
+		print_host(h, s, wall, f);
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	(void)fprintf(f, "]}\n");
+}
+
+unsigned
+server_guests(const struct server *s)
+{
+	return s->nguests;
 }
