@@ -11,12 +11,32 @@
 #include "replicator/message.h"
 #include "replicator/sender.h"
 #include "store/base/bytes.h"
+#include "store/base/clock.h"
 #include "store/segment.h"
 
 #define BATCH_ROWS 1024u /* of one OFFER and its ROWS */
 #define BATCHES_MAX 4u   /* of a line on the way: 256 MiB of a full disk */
 #define ACTIVE_MAX 16u   /* lines under way */
 #define RESTARTS_MAX 3u
+
+/* What is on the way fills the wire and waits for a moment, not more: a small point of another line
+ * goes behind it. */
+#define FLIGHT_MIN (UINT64_C(1) << 20)
+#define WAIT_NS (250 * LC_NS_PER_MS)
+#define PERIOD_NS (100 * LC_NS_PER_MS) /* of one look at the rate */
+#define RATES 8u                       /* the best of so many counts */
+
+struct flight { /* how many bytes of chunks may be on the way */
+	uint64_t limit;
+	bool limited;          /* it held us up in this period */
+	int64_t since_ns;      /* of this period */
+	uint64_t at;           /* bytes taken when it began */
+	uint64_t rates[RATES]; /* bytes a second, of the last periods in which it held us up */
+	unsigned next;
+	int64_t trip_ns; /* the shortest time from a chunk until it was taken; 0: unknown */
+	int64_t mark_ns; /* 0, or when a chunk was sent with nothing before it on the way ... */
+	uint64_t mark;   /* ... up to this byte */
+};
 
 struct batch { /* rows that were read and not yet sent */
 	TAILQ_ENTRY(batch) entry;
@@ -52,6 +72,7 @@ struct sender {
 	struct store *s;
 	struct sender_events ev;
 	uint64_t byte_window;
+	struct flight flight;
 	bool started, heads_known;
 	bool look; /* the store may have lines that are not in the list */
 	struct line_list lines;
@@ -74,6 +95,7 @@ sender_new(struct store *s, uint64_t byte_window, const struct sender_events *ev
 		x->s = s;
 		x->ev = *events;
 		x->byte_window = byte_window;
+		x->flight.limit = byte_window < FLIGHT_MIN ? byte_window : FLIGHT_MIN;
 		TAILQ_INIT(&x->lines);
 		x->rows = lc_alloc(sizeof *x->rows);
 		x->buf = lc_alloc(RECORD_PAYLOAD_MAX);
@@ -333,6 +355,51 @@ on_the_way(const struct sender *x)
 	return x->stats.chunk_bytes - x->taken;
 }
 
+static void
+note_sent(struct sender *x, uint64_t n)
+{
+	struct flight *f = &x->flight;
+
+	if (on_the_way(x) == 0) {
+		f->mark_ns = clock_mono_ns();
+		f->mark = x->stats.chunk_bytes + n;
+	}
+}
+
+/* From how fast it takes, how much may be on the way: what the wire holds, and a moment's worth. */
+static void
+note_taken(struct sender *x)
+{
+	struct flight *f = &x->flight;
+	int64_t now = clock_mono_ns(), trip = now - f->mark_ns, took = now - f->since_ns;
+	uint64_t best = 0, bytes;
+	double flight;
+	size_t i;
+
+	if (f->mark_ns != 0 && x->taken >= f->mark) {
+		if (f->trip_ns == 0 || trip < f->trip_ns)
+			f->trip_ns = trip;
+		f->mark_ns = 0;
+	}
+	if (took < PERIOD_NS)
+		return;
+	bytes = x->taken - f->at;
+	f->since_ns = now;
+	f->at = x->taken;
+	if (f->limited && took < 10 * PERIOD_NS) {
+		f->rates[f->next++ % RATES] = (uint64_t)((double)bytes * 1e9 / (double)took);
+		for (i = 0; i < RATES; i++)
+			best = f->rates[i] > best ? f->rates[i] : best;
+		flight = (double)best * (double)(f->trip_ns + WAIT_NS) / 1e9;
+		f->limit = flight < (double)FLIGHT_MIN       ? FLIGHT_MIN
+		           : flight > (double)x->byte_window ? x->byte_window
+		                                             : (uint64_t)flight;
+		if (f->limit > x->byte_window)
+			f->limit = x->byte_window;
+	}
+	f->limited = false;
+}
+
 static int
 send_chunk(struct sender *x, struct line *l, uint64_t no, struct lc_err *bad, struct lc_err *e)
 {
@@ -346,6 +413,7 @@ send_chunk(struct sender *x, struct line *l, uint64_t no, struct lc_err *bad, st
 	         ? no_memory(e)
 	         : emit(x, MESSAGE_CHUNK, &body, c.payload, e);
 	lc_buf_free(&body);
+	note_sent(x, c.payload.n);
 	x->stats.chunks++;
 	x->stats.chunk_bytes += c.payload.n;
 	return rc;
@@ -361,8 +429,10 @@ send_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad
 	for (; rc == 0 && bad->code == LC_OK && b->next < b->n; b->next++) {
 		if ((b->bits[b->next / 8] >> (b->next % 8) & 1) == 0)
 			continue;
-		if (on_the_way(x) >= x->byte_window)
+		if (on_the_way(x) >= x->flight.limit) {
+			x->flight.limited = true;
 			return 0;
+		}
 		rc = send_chunk(x, l, b->chunks[b->next], bad, e);
 	}
 	if (rc != 0 || bad->code != LC_OK)
@@ -568,6 +638,7 @@ on_taken(struct sender *x, struct lc_span body, struct lc_err *e)
 	if (n < x->taken || n > x->stats.chunk_bytes)
 		return lc_fail(e, LC_EPEER, 0, "TAKEN of bytes that were never sent");
 	x->taken = n;
+	note_taken(x);
 	return 0;
 }
 

@@ -6,9 +6,10 @@
  *     BEGIN, OFFER, OFFER.. ──►  ◄── WANT..  CHUNK.., ROWS, .., COMMIT ──►  ◄── COMMITTED
  *
  * OFFERs run ahead of the WANTs, so a point costs two round trips however large it is, and several
- * lines are under way at once.  Chunks are sent as far as the byte window lets: what is not known
- * to be taken is what a cut can cost.  After a cut a new sender begins anew, and what the other
- * side took is not asked for again.
+ * lines are under way at once.  Chunks are sent as far as the byte window lets, and no more than
+ * keeps the wire busy (it is measured by how fast they are taken): what is on the way is what a cut
+ * can cost, and what a small point waits for.  After a cut a new sender begins anew, and what the
+ * other side took is not asked for again.
  *
  * Calls block in the store; none may run at the same time as another.
  */

@@ -184,6 +184,12 @@ on_leave(void *arg)
 
 /* ---- on the loop ---- */
 
+static unsigned
+first_pause(const struct uplink *u)
+{
+	return u->o.retry_ms > 0 ? u->o.retry_ms : RETRY_MIN_MS;
+}
+
 static int
 on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 {
@@ -245,7 +251,7 @@ on_settled(void *arg)
 	u->told_idle = u->idle && !u->wake;
 	(void)pthread_mutex_unlock(&u->lock);
 	if (up) {
-		u->retry_ms = RETRY_MIN_MS;
+		u->retry_ms = first_pause(u);
 		u->tries--; /* this address is a good one */
 		if (u->o.events.up != NULL)
 			u->o.events.up(u->o.events.arg);
@@ -415,7 +421,7 @@ uplink_start(const struct uplink_opts *o, struct uplink **out, struct lc_err *e)
 		memcpy(u->only, o->only, o->nonly * sizeof *u->only);
 	STAILQ_INIT(&u->events);
 	(void)pthread_mutex_init(&u->lock, NULL);
-	u->retry_ms = RETRY_MIN_MS;
+	u->retry_ms = first_pause(u);
 	(void)uv_timer_init(o->loop, &u->timer);
 	u->timer.data = u;
 	(void)uv_timer_start(&u->timer, on_timer, 0, 0); /* failures come from the loop */

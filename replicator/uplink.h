@@ -44,6 +44,7 @@ struct uplink_opts {
 	const char *host;          /* what this host calls itself */
 	const uint8_t *secret;     /* of a token: pair; else NULL */
 	bool once;                 /* do not connect again */
+	unsigned retry_ms;         /* first pause before it connects again; 0: the usual */
 	const uint8_t (*only)[16]; /* ids of VMs to send; with nonly 0: all */
 	size_t nonly;
 	struct session_limits limits;

@@ -209,6 +209,7 @@ begin(struct hostsite *h, const uint8_t *secret, bool once)
 	                        .secret = secret,
 	                        .once = once,
 	                        .limits = h->limits,
+	                        .retry_ms = h->retry_ms,
 	                        .events = {.arg = h,
 	                                   .up = on_up,
 	                                   .down = on_down,

@@ -33,6 +33,7 @@ struct hostsite { /* a host */
 	struct workers *workers;
 	struct uplink *uplink; /* NULL while it is stopped */
 	struct session_limits limits;
+	unsigned retry_ms;
 	char name[32];
 	unsigned ups, downs, committed, failed, idles;
 	bool up;
