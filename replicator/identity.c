@@ -54,11 +54,27 @@ check_rights(const char *path, struct lc_err *e)
 	return 0;
 }
 
+static bool
+read_key(const struct lc_buf *b, uint8_t secret[CHANNEL_KEY_SIZE])
+{
+	const size_t head = sizeof KEY_FILE_HEAD - 1, n = head + 64;
+	char hex[65];
+	bool ok;
+
+	if (b->n < n || b->n > n + 1 || (b->n > n && b->p[n] != '\n') ||
+	    memcmp(b->p, KEY_FILE_HEAD, head) != 0)
+		return false;
+	memcpy(hex, b->p + head, 64);
+	hex[64] = '\0';
+	ok = lc_unhex(secret, CHANNEL_KEY_SIZE, hex);
+	explicit_bzero(hex, sizeof hex);
+	return ok;
+}
+
 int
 identity_load(const char *path, bool create, struct identity *out, struct lc_err *e)
 {
 	struct lc_buf b = {0};
-	char hex[65];
 	int rc;
 
 	if (create && access(path, F_OK) != 0 && errno == ENOENT) {
@@ -70,16 +86,8 @@ identity_load(const char *path, bool create, struct identity *out, struct lc_err
 	rc = check_rights(path, e);
 	rc = rc != 0 ? rc : file_read_all(path, 256, &b, e);
 	if (rc == 0) {
-		if (b.n < sizeof KEY_FILE_HEAD - 1 + 64 ||
-		    memcmp(b.p, KEY_FILE_HEAD, sizeof KEY_FILE_HEAD - 1) != 0) {
+		if (!read_key(&b, out->secret))
 			rc = lc_fail(e, LC_ECORRUPT, 0, "%s: no key file", path);
-		} else {
-			memcpy(hex, b.p + sizeof KEY_FILE_HEAD - 1, 64);
-			hex[64] = '\0';
-			if (!lc_unhex(out->secret, sizeof out->secret, hex))
-				rc = lc_fail(e, LC_ECORRUPT, 0, "%s: no key file", path);
-			explicit_bzero(hex, sizeof hex);
-		}
 	}
 	if (b.p != NULL)
 		explicit_bzero(b.p, b.cap);
@@ -133,7 +141,8 @@ host_ok(const char *s, size_t n)
 		if (!isalnum((unsigned char)s[i]) && strchr(".-_:%", s[i]) == NULL)
 			return false;
 	}
-	return n >= 1 && n < sizeof((struct address *)0)->host;
+	/* What looks like an option is no host to any program. */
+	return n >= 1 && n < sizeof((struct address *)0)->host && s[0] != '-';
 }
 
 bool
@@ -184,23 +193,33 @@ token_text(char dst[TOKEN_TEXT_MAX], const struct token *t)
 	return dst;
 }
 
+/* The part up to the next '/', which becomes its end; NULL where there is none. */
+static char *
+next_part(char **rest)
+{
+	char *part = *rest, *slash = strchr(part, '/');
+
+	if (slash == NULL)
+		return NULL;
+	*slash = '\0';
+	*rest = slash + 1;
+	return part;
+}
+
 int
 token_parse(const char *text, struct token *out, struct lc_err *e)
 {
 	char copy[TOKEN_TEXT_MAX];
-	char *save = NULL, *head, *at, *key, *secret;
+	char *rest = copy, *head, *at, *key;
 	bool ok;
 
 	if (strlen(text) >= sizeof copy)
 		return lc_fail(e, LC_EINVAL, 0, "that is no token of `locum token`");
 	(void)snprintf(copy, sizeof copy, "%s", text);
-	head = strtok_r(copy, "/", &save);
-	at = strtok_r(NULL, "/", &save);
-	key = strtok_r(NULL, "/", &save);
-	secret = strtok_r(NULL, "/", &save);
-	ok = secret != NULL && strcmp(head, "locum1") == 0 && address_parse(at, &out->at) &&
-	     lc_unhex(out->key, sizeof out->key, key) &&
-	     lc_unhex(out->secret, sizeof out->secret, secret);
+	ok = (head = next_part(&rest)) != NULL && (at = next_part(&rest)) != NULL &&
+	     (key = next_part(&rest)) != NULL && strcmp(head, "locum1") == 0 &&
+	     address_parse(at, &out->at) && lc_unhex(out->key, sizeof out->key, key) &&
+	     lc_unhex(out->secret, sizeof out->secret, rest);
 	explicit_bzero(copy, sizeof copy);
 	return ok ? 0 : lc_fail(e, LC_EINVAL, 0, "that is no token of `locum token`");
 }
@@ -298,6 +317,8 @@ peer_list(const char *key_dir, struct peer **out, size_t *n, struct lc_err *e)
 			continue;
 		memcpy(name, ent->d_name, len - tail);
 		name[len - tail] = '\0';
+		if (!peer_name_ok(name)) /* an editor's */
+			continue;
 		rc = peer_load(key_dir, name, &p, e);
 		if (rc == 0 && lc_buf_append(&list, &p, sizeof p) != 0)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");

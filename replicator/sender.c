@@ -472,7 +472,7 @@ pump_line(struct sender *x, struct line *l, struct lc_err *e)
 	if (l->state != LINE_SENDING)
 		return rc;
 	while (rc == 0 && bad.code == LC_OK) {
-		unsigned before = l->nbatches;
+		unsigned before;
 
 		while (rc == 0 && bad.code == LC_OK && !l->rows_over && l->nbatches < BATCHES_MAX)
 			rc = offer(x, l, &bad, e);

@@ -301,7 +301,7 @@ remove_token(const char *dir, const char *id)
 int
 writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32], struct lc_err *e)
 {
-	char token[2 * TOKEN_ID_SIZE + 1], key[17], domain[17];
+	char token[2 * TOKEN_ID_SIZE + 1], key[33], domain[17];
 	struct token_search t = {.secret = secret};
 	struct writer_entry before;
 	int rc = each_name(dir, "tokens", look_at_token, &t, e);
@@ -323,8 +323,12 @@ writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32], 
 		return rc;
 	w->revoked = false;
 	w->paired_ns = clock_wall_ns();
-	(void)snprintf(w->store, sizeof w->store, "stores/%s-%s", lc_hex(domain, w->domain, 4),
-	               lc_hex(key, w->key, 4));
+	/* So much of the key that nobody makes another one that ends up there. */
+	if (rc == 0)
+		(void)snprintf(w->store, sizeof w->store, "%s", before.store);
+	else
+		(void)snprintf(w->store, sizeof w->store, "stores/%s-%s",
+		               lc_hex(domain, w->domain, 4), lc_hex(key, w->key, 16));
 	rc = write_writer(dir, w, t.id, e);
 	(void)failpoint("writers.bound");
 	if (rc == 0)

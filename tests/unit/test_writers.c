@@ -1,0 +1,262 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "replicator/writers.h"
+#include "store/base/clock.h"
+#include "store/base/files.h"
+#include "tests/lib/unit.h"
+
+struct place {
+	char *dir;
+	uint8_t secret[32];
+};
+
+static void
+make(struct place *p)
+{
+	p->dir = tmpdir_new();
+	assert_int_equal(writers_token(p->dir, 3600 * LC_NS_PER_S, p->secret, NULL), 0);
+}
+
+static struct writer_entry
+host(uint8_t key, uint8_t domain)
+{
+	struct writer_entry w = {.name = "host-a"};
+
+	memset(w.key, key, sizeof w.key);
+	memset(w.domain, domain, sizeof w.domain);
+	return w;
+}
+
+static int
+bind_it(struct place *p, uint8_t key, uint8_t domain)
+{
+	struct writer_entry w = host(key, domain);
+
+	return writers_bind(p->dir, &w, p->secret, NULL);
+}
+
+static unsigned
+files_in(const struct place *p, const char *sub)
+{
+	char command[400];
+	unsigned n = 0;
+	FILE *f;
+
+	(void)snprintf(command, sizeof command, "ls -A %s/%s 2>/dev/null | wc -l", p->dir, sub);
+	f = popen(command, "re"); /* NOLINT(cert-env33-c) */
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%u", &n), 1); /* NOLINT(cert-err34-c) */
+	(void)pclose(f);
+	return n;
+}
+
+static void
+a_token_lets_one_host_in_once(void **state)
+{
+	struct writer_entry w, found;
+	struct place p;
+
+	(void)state;
+	make(&p);
+	w = host(1, 9);
+	assert_int_equal(writers_find(p.dir, w.key, &found, NULL), LC_ENOENT);
+	assert_int_equal(writers_bind(p.dir, &w, p.secret, NULL), 0);
+	assert_int_equal(files_in(&p, "tokens"), 0);
+	assert_int_equal(writers_find(p.dir, w.key, &found, NULL), 0);
+	assert_string_equal(found.name, "host-a");
+	assert_string_equal(found.store, w.store);
+	assert_memory_equal(found.domain, w.domain, 16);
+	assert_int_equal(bind_it(&p, 2, 9), LC_EACCES);
+	assert_int_equal(bind_it(&p, 1, 9), LC_EACCES);
+	p.secret[0] ^= 1;
+	assert_int_equal(bind_it(&p, 3, 9), LC_EACCES);
+	tmpdir_free(p.dir);
+}
+
+/* The entry that is asked for may be where the key comes from. */
+static void
+a_stranger_is_named_by_its_own_key(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct writer_entry w = host(0x5a, 1);
+	struct place p;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(writers_find(p.dir, w.key, &w, &e), LC_ENOENT);
+	assert_non_null(strstr(e.msg, "5a5a-5a5a"));
+	assert_int_equal(w.key[31], 0x5a);
+	tmpdir_free(p.dir);
+}
+
+/* Killed between the binding and the removal of the token: it is used all the same. */
+static void
+a_crash_does_not_make_a_token_good_twice(const char *action, int code)
+{
+	char *const argv[] = {(char *)(uintptr_t) "test_writers", (char *)(uintptr_t) "child",
+	                      NULL};
+	struct writer_entry found;
+	struct place p;
+	char hex[65] = "";
+	int status, i;
+	pid_t pid;
+
+	make(&p);
+	for (i = 0; i < 32; i++)
+		(void)snprintf(hex + 2 * (size_t)i, 3, "%02x", p.secret[i]);
+	pid = fork();
+	if (pid == 0) {
+		(void)setenv("LOCUM_FAILPOINT", action, 1);
+		(void)setenv("CHILD_DIR", p.dir, 1);
+		(void)setenv("CHILD_SECRET", hex, 1);
+		(void)execv("/proc/self/exe", argv);
+		_exit(99);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(code < 0 ? WIFSIGNALED(status) : WIFEXITED(status));
+	assert_int_equal(files_in(&p, "tokens"), 1);
+	assert_int_equal(writers_find(p.dir, host(1, 9).key, &found, NULL), 0);
+	assert_int_equal(bind_it(&p, 2, 9), LC_EACCES);
+	assert_int_equal(bind_it(&p, 1, 9), LC_EACCES);
+	tmpdir_free(p.dir);
+}
+
+static void
+killed_after_binding(void **state)
+{
+	(void)state;
+	a_crash_does_not_make_a_token_good_twice("writers.bound:1:kill", -1);
+}
+
+static int
+child(void)
+{
+	const char *hex = getenv("CHILD_SECRET"), *dir = getenv("CHILD_DIR");
+	struct writer_entry w = host(1, 9);
+	uint8_t secret[32];
+	unsigned byte, i;
+
+	for (i = 0; i < 32; i++) {
+		if (sscanf(hex + 2 * (size_t)i, "%2x", &byte) != 1) /* NOLINT(cert-err34-c) */
+			return 98;
+		secret[i] = (uint8_t)byte;
+	}
+	return writers_bind(dir, &w, secret, NULL) == 0 ? 0 : 97;
+}
+
+static void
+a_token_gets_too_old(void **state)
+{
+	uint8_t other[32];
+	struct place p;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(writers_token(p.dir, 1, other, NULL), 0);
+	assert_int_equal(files_in(&p, "tokens"), 2);
+	{
+		struct writer_entry w = host(1, 9);
+
+		assert_int_equal(writers_bind(p.dir, &w, other, NULL), LC_EACCES);
+	}
+	assert_int_equal(files_in(&p, "tokens"), 1); /* and goes */
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	tmpdir_free(p.dir);
+}
+
+static void
+revoked_and_paired_again(void **state)
+{
+	struct writer_entry w = host(1, 9), found, *list;
+	struct lc_err e = LC_ERR_INIT;
+	char store[128];
+	struct place p;
+	size_t n;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(writers_revoke(p.dir, w.key, NULL), LC_ENOENT);
+	assert_int_equal(writers_bind(p.dir, &w, p.secret, NULL), 0);
+	(void)snprintf(store, sizeof store, "%s", w.store);
+	assert_int_equal(writers_revoke(p.dir, w.key, NULL), 0);
+	assert_int_equal(writers_find(p.dir, w.key, &found, &e), LC_EACCES);
+	assert_non_null(strstr(e.msg, "host-a"));
+	assert_int_equal(writers_list(p.dir, &list, &n, NULL), 0);
+	assert_int_equal(n, 1);
+	assert_true(list[0].revoked);
+	lc_free(list);
+	assert_int_equal(writers_token(p.dir, 60 * LC_NS_PER_S, p.secret, NULL), 0);
+	assert_int_equal(bind_it(&p, 1, 8), LC_ECONFLICT); /* of another domain */
+	w = host(1, 9);
+	assert_int_equal(writers_bind(p.dir, &w, p.secret, NULL), 0); /* the token is still good */
+	assert_string_equal(w.store, store);
+	assert_int_equal(writers_find(p.dir, w.key, &found, NULL), 0);
+	assert_false(found.revoked);
+	tmpdir_free(p.dir);
+}
+
+/* Keys whose beginnings are the same can be made: they may not share a store. */
+static void
+no_two_hosts_share_a_store(void **state)
+{
+	struct writer_entry a = host(1, 9), b = host(1, 9);
+	struct place p;
+
+	(void)state;
+	make(&p);
+	b.key[12] ^= 1;
+	assert_int_equal(writers_bind(p.dir, &a, p.secret, NULL), 0);
+	assert_int_equal(writers_token(p.dir, 60 * LC_NS_PER_S, p.secret, NULL), 0);
+	assert_int_equal(writers_bind(p.dir, &b, p.secret, NULL), 0);
+	assert_string_not_equal(a.store, b.store);
+	tmpdir_free(p.dir);
+}
+
+static void
+what_else_lies_there_does_no_harm(void **state)
+{
+	static const char *const files[] = {"tokens/0123456789abcdef", "tokens/note",
+	                                    "writers/note", "tokens/.x"};
+	struct writer_entry *list;
+	struct place p;
+	size_t i, n;
+	FILE *f;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(dir_make(tmpdir_path(p.dir, "writers"), 0700, NULL), 0);
+	for (i = 0; i < 4; i++) {
+		f = fopen(tmpdir_path(p.dir, files[i]), "we");
+		assert_non_null(f);
+		(void)fputs("junk = \x1b[2J\nsecret = 00\n", f);
+		(void)fclose(f);
+	}
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	assert_int_equal(writers_list(p.dir, &list, &n, NULL), 0);
+	assert_int_equal(n, 1);
+	lc_free(list);
+	tmpdir_free(p.dir);
+}
+
+int
+main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_token_lets_one_host_in_once),
+	    cmocka_unit_test(a_stranger_is_named_by_its_own_key),
+	    cmocka_unit_test(killed_after_binding),
+	    cmocka_unit_test(a_token_gets_too_old),
+	    cmocka_unit_test(revoked_and_paired_again),
+	    cmocka_unit_test(no_two_hosts_share_a_store),
+	    cmocka_unit_test(what_else_lies_there_does_no_harm),
+	};
+
+	if (argc > 1 && strcmp(argv[1], "child") == 0)
+		return child();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
