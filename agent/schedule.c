@@ -1,9 +1,12 @@
 #include "agent/schedule.h"
 #include "store/base/clock.h"
 
-#define PAUSE_MIN_NS (200 * LC_NS_PER_MS) /* between two cycles of a VM: others want to run, too */
+#define PAUSE_MIN_NS \
+	(200 * LC_NS_PER_MS) /* between two cycles of a VM: others want to run, too \
+	                                   */
 #define RETRY_MAX_NS (60 * LC_NS_PER_S)
 #define HOUR_NS (3600 * LC_NS_PER_S)
+#define SET_BACK_NS (100 * LC_NS_PER_MS)
 
 void
 schedule_init(struct schedule *s, int64_t goal_ns, int64_t now_ns, unsigned i, unsigned n)
@@ -69,12 +72,26 @@ schedule_lag(const struct schedule *s, int64_t wall_ns)
 	return wall_ns > s->safe_ns ? wall_ns - s->safe_ns : 0;
 }
 
+/* A clock that was set back must not make what is safe look younger: it ages on from what it was.
+ */
+static void
+follow_clock(struct schedule *s, int64_t wall_ns)
+{
+	if (s->seen_ns - wall_ns > SET_BACK_NS && s->safe_ns != 0)
+		s->safe_ns -= s->seen_ns - wall_ns;
+	s->seen_ns = wall_ns;
+}
+
 bool
 schedule_watch(struct schedule *s, int64_t wall_ns)
 {
-	int64_t lag = schedule_lag(s, wall_ns), hour = wall_ns / HOUR_NS;
-	bool late = lag < 0 || lag > s->goal_ns, changed = late != s->late;
+	int64_t lag, hour = wall_ns / HOUR_NS;
+	bool late, changed;
 
+	follow_clock(s, wall_ns);
+	lag = schedule_lag(s, wall_ns);
+	late = lag < 0 || lag > s->goal_ns;
+	changed = late != s->late;
 	if (hour > s->hour + (int64_t)SCHEDULE_HOURS)
 		s->hour = hour - (int64_t)SCHEDULE_HOURS;
 	while (s->hour < hour)

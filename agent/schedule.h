@@ -18,6 +18,7 @@ struct schedule { /* zero-initialised, then schedule_init() */
 	                      high side */
 	unsigned failures; /* in a row */
 	int64_t safe_ns;   /* wall clock: the instant that the newest safe state shows; 0: none */
+	int64_t seen_ns;   /* wall clock: when it was watched last */
 	/* The worst lag of each of the last hours. */
 	int64_t worst[SCHEDULE_HOURS];
 	int64_t hour; /* of worst[hour % SCHEDULE_HOURS] */
@@ -36,7 +37,8 @@ void schedule_safe(struct schedule *s, int64_t instant_ns, int64_t wall_ns);
 int64_t schedule_lag(const struct schedule *s, int64_t wall_ns);
 /**
  * schedule_watch(s, wall_ns):
- * Keep the worst lag of the hour.  Returns whether `late` changed.
+ * Keep the worst lag of the hour; to be called often: a clock that was set back is seen here.
+ * Returns whether `late` changed.
  */
 bool schedule_watch(struct schedule *s, int64_t wall_ns);
 /** schedule_worst(s, wall_ns): the worst lag of 24 hours. */
