@@ -23,6 +23,7 @@
 #define BUFFER_BYTES (UINT64_C(24) << 20)
 #define STATUS_MS 1000
 #define STATUS_FILE "agent.json"
+#define REPLICA_FILE "replica.json"
 #define STALE_NS (10 * LC_NS_PER_S)
 
 struct agent {
@@ -285,6 +286,50 @@ print_table(const json_t *doc)
 	}
 }
 
+static void
+print_host(const json_t *h)
+{
+	char got[32], kept[32], age[32];
+	const json_t *x;
+	size_t i;
+
+	(void)printf(
+	    "%-20s %-10s %-26s %10s %10s %8lld\n", text_of(h, "name"),
+	    json_is_true(json_object_get(h, "connected")) ? "connected" : "AWAY",
+	    text_of(h, "since"),
+	    size_format(got, sizeof got,
+	                (uint64_t)json_integer_value(json_object_get(h, "received_bytes"))),
+	    size_format(kept, sizeof kept,
+	                (uint64_t)json_integer_value(json_object_get(h, "stored_bytes"))),
+	    (long long)json_integer_value(json_object_get(h, "points")));
+	if (json_is_string(json_object_get(h, "error")))
+		(void)printf("    %s\n", text_of(h, "error"));
+	json_array_foreach(json_object_get(h, "vms"), i, x)
+	{
+		(void)printf("    VM %.8s%30s newest point %s old\n", text_of(x, "vm"), "",
+		             duration_of(x, "age_s", age, sizeof age));
+	}
+}
+
+static void
+print_replica(const json_t *doc)
+{
+	const json_t *hosts = json_object_get(doc, "hosts"), *x;
+	size_t i;
+
+	(void)printf("replica %s in %s\n\n", text_of(doc, "fingerprint"), text_of(doc, "dir"));
+	if (json_array_size(hosts) == 0) {
+		(void)printf("no host is paired (locum token)\n");
+		return;
+	}
+	(void)printf("%-20s %-10s %-26s %10s %10s %8s\n", "HOST", "LINK", "SINCE", "RECEIVED",
+	             "STORED", "POINTS");
+	json_array_foreach(hosts, i, x)
+	{
+		print_host(x);
+	}
+}
+
 /* 3 where something is not as it should be: for monitoring. */
 static int
 verdict(const json_t *doc)
@@ -302,6 +347,12 @@ verdict(const json_t *doc)
 		if (!json_is_true(json_object_get(x, "up")))
 			return CLI_PARTLY;
 	}
+	json_array_foreach(json_object_get(doc, "hosts"), i, x)
+	{
+		if (!json_is_true(json_object_get(x, "connected")) ||
+		    json_is_string(json_object_get(x, "error")))
+			return CLI_PARTLY;
+	}
 	return CLI_DONE;
 }
 
@@ -310,6 +361,7 @@ show(const struct cli_args *a, const struct lc_buf *text, const char *path)
 {
 	json_error_t je;
 	json_t *doc = json_loadb((const char *)text->p, text->n, 0, &je);
+	const char *role;
 	int64_t at = 0;
 	int status;
 
@@ -318,18 +370,20 @@ show(const struct cli_args *a, const struct lc_buf *text, const char *path)
 		json_decref(doc);
 		return CLI_FAILED;
 	}
+	role = strcmp(text_of(doc, "role"), "replica") == 0 ? "replica" : "agent";
 	if (clock_wall_ns() - at > STALE_NS) {
-		log_error(
-		    "the agent (pid %lld) has said nothing since %s: was it killed, or does it "
-		    "hang?",
-		    (long long)json_integer_value(json_object_get(doc, "pid")),
-		    text_of(doc, "time"));
+		log_error("the %s (pid %lld) has said nothing since %s: was it killed, or does it "
+		          "hang?",
+		          role, (long long)json_integer_value(json_object_get(doc, "pid")),
+		          text_of(doc, "time"));
 		json_decref(doc);
 		return CLI_FAILED;
 	}
 	status = verdict(doc);
 	if (cli_has(a, "json"))
 		(void)fwrite(text->p, 1, text->n, stdout);
+	else if (strcmp(role, "replica") == 0)
+		print_replica(doc);
 	else
 		print_table(doc);
 	json_decref(doc);
@@ -337,21 +391,40 @@ show(const struct cli_args *a, const struct lc_buf *text, const char *path)
 }
 
 static int
+read_status(const char *dir, const char *name, char **path, struct lc_buf *text, struct lc_err *e)
+{
+	lc_free(*path);
+	*path = path_join(dir, name);
+	return *path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                     : file_read_all(*path, 16u << 20, text, e);
+}
+
+static int
 run_status(const struct cli_args *a)
 {
-	struct settings settings;
+	const char *dir = cli_get(a, "dir");
 	struct lc_err e = LC_ERR_INIT;
 	struct lc_buf text = {0};
+	struct settings settings;
 	char *path = NULL;
 	int rc, status;
 
 	rc = settings_load(a, &settings, &e);
-	if (rc == 0 && (path = path_join(settings.run_dir, STATUS_FILE)) == NULL)
-		rc = lc_fail(&e, LC_ENOMEM, 0, "out of memory");
-	rc = rc != 0 ? rc : file_read_all(path, 16u << 20, &text, &e);
+	if (rc == 0 && dir == NULL) {
+		rc = read_status(settings.run_dir, STATUS_FILE, &path, &text, &e);
+		dir = rc == LC_ENOENT ? settings.replica_dir : NULL;
+	}
+	if (dir != NULL) {
+		lc_err_clear(&e);
+		rc = read_status(dir, REPLICA_FILE, &path, &text, &e);
+	}
 	if (rc == LC_ENOENT) {
 		lc_err_clear(&e);
-		rc = lc_fail(&e, LC_ENOENT, 0, "no agent runs on this host (locum agent)");
+		rc = lc_fail(&e, LC_ENOENT, 0,
+		             cli_get(a, "dir") != NULL
+		                 ? "no replica runs in %s (locum replica --dir %s)"
+		                 : "no agent runs on this host (locum agent)",
+		             dir, dir);
 	}
 	status = rc != 0 ? cli_error(&e) : show(a, &text, path);
 	lc_buf_free(&text);
@@ -359,6 +432,12 @@ run_status(const struct cli_args *a)
 	settings_done(&settings);
 	return status;
 }
+
+static const struct cli_option status_options[] = {
+    {.name = "dir",
+     .arg = "DIR",
+     .help = "folder of a replica (default: the agent here, else replica_dir of the settings)"},
+    {.name = NULL}};
 
 const struct cli_verb verb_status = {
     .name = "status",
@@ -368,14 +447,18 @@ const struct cli_verb verb_status = {
 	"For each VM: how old its newest safe state is (lag), the worst of 24 hours, its goal,\n"
 	"and what is wrong.  For each replica: whether it is connected and has everything.\n"
 	"\n"
-	"Exit status: 0 all VMs are within their goals and all replicas connected, 3 not so,\n"
-	"1 no agent runs.\n"
+	"At a replica: for each host whether it is connected, what it has sent, and how old the\n"
+	"newest point of each of its VMs is; VMs have no names there.\n"
+	"\n"
+	"Exit status: 0 all VMs are within their goals and all replicas (all hosts) connected,\n"
+	"3 not so, 1 no agent or replica runs.\n"
 	"\n"
 	"Examples:\n"
 	"  locum status\n"
 	"  watch -n 1 locum status\n"
-	"  locum status --json",
-    .options = NULL,
+	"  locum status --json\n"
+	"  locum status --dir /srv/locum",
+    .options = status_options,
     .min_operands = 0,
     .max_operands = 0,
     .run = run_status,

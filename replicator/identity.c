@@ -45,13 +45,11 @@ check_rights(const char *path, struct lc_err *e)
 
 	if (stat(path, &st) != 0)
 		return lc_fail_errno(e, "%s", path);
-	if ((st.st_mode & 077) != 0 || st.st_uid != geteuid())
-		return lc_fail(
-		    e, LC_EACCES, 0,
-		    "%s: others have rights on this secret key (chmod 600, and it must be "
-		    "yours)",
-		    path);
-	return 0;
+	if ((st.st_mode & 077) == 0 && st.st_uid == geteuid())
+		return 0;
+	return lc_fail(
+	    e, LC_EACCES, 0,
+	    "%s: others have rights on this secret key (chmod 600, and it must be yours)", path);
 }
 
 static bool

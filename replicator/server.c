@@ -730,6 +730,26 @@ on_tick(uv_timer_t *t)
 		turn_away(s, "out of memory");
 }
 
+/* Hosts that do not come belong into the status, too. */
+static int
+know_hosts(struct server *s, struct lc_err *e)
+{
+	struct writer_entry *list = NULL;
+	size_t i, n = 0;
+	int rc = writers_list(s->dir, &list, &n, e);
+
+	for (i = 0; rc == 0 && i < n; i++) {
+		struct host *h = list[i].revoked ? NULL : find_host(s, list[i].key);
+
+		if (h != NULL)
+			(void)snprintf(h->name, sizeof h->name, "%s", list[i].name);
+		else if (!list[i].revoked)
+			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	lc_free(list);
+	return rc;
+}
+
 static int
 listen_on(struct server *s, const struct address *a, struct lc_err *e)
 {
@@ -791,7 +811,8 @@ server_start(const struct server_opts *o, struct server **out, struct lc_err *e)
 	s->handles = 2;
 	s->tcp.data = s->timer.data = s;
 	(void)uv_timer_start(&s->timer, on_tick, TICK_MS, TICK_MS);
-	rc = listen_on(s, o->listen, e);
+	rc = know_hosts(s, e);
+	rc = rc != 0 ? rc : listen_on(s, o->listen, e);
 	if (rc != 0) {
 		server_stop(s, ignore_stopped, NULL);
 		return rc;
@@ -851,9 +872,12 @@ print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
 	}
 	(void)fprintf(f, "{\"name\": ");
 	cli_json_string(f, h->name);
-	(void)fprintf(f, ", \"fingerprint\": \"%s\", \"connected\": %s, \"since\": \"%s\"",
-	              fingerprint(print, h->key), h->connected > 0 ? "true" : "false",
-	              clock_format_utc(when, sizeof when, h->since_ns));
+	(void)fprintf(f, ", \"fingerprint\": \"%s\", \"connected\": %s, \"since\": ",
+	              fingerprint(print, h->key), h->connected > 0 ? "true" : "false");
+	if (h->since_ns == 0)
+		(void)fprintf(f, "null");
+	else
+		(void)fprintf(f, "\"%s\"", clock_format_utc(when, sizeof when, h->since_ns));
 	(void)fprintf(f, ", \"address\": ");
 	cli_json_string(f, h->at);
 	(void)fprintf(f,

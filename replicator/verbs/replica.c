@@ -15,11 +15,14 @@
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
+#include "store/base/config.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/base/notify.h"
 #include "store/base/workers.h"
 
+#define STATUS_FILE "replica.json"
+#define STATUS_MS 1000
 #define WORKERS 4u /* they wait for the disk more than they compute */
 
 /* ---- what all of them begin with ---- */
@@ -74,9 +77,38 @@ close_place(struct place *p)
 struct running {
 	uv_loop_t loop;
 	uv_signal_t on_int, on_term;
+	uv_timer_t status;
 	struct server *server;
+	char *status_path;
 	bool stopping;
 };
+
+/* Beside, then renamed: who reads sees the whole of one moment.  No flush: it is about now. */
+static void
+on_status(uv_timer_t *t)
+{
+	struct running *r = t->data;
+	char *made = lc_asprintf("%s.new", r->status_path);
+	FILE *f = made == NULL || r->server == NULL ? NULL : fopen(made, "we");
+	bool ok;
+
+	if (f != NULL) {
+		server_status(r->server, f);
+		ok = ferror(f) == 0;
+		ok = fclose(f) == 0 && ok;
+		if (!ok || rename(made, r->status_path) != 0)
+			log_debug("%s can't be written", r->status_path);
+	}
+	lc_free(made);
+}
+
+static void
+close_handles(struct running *r)
+{
+	uv_close((uv_handle_t *)&r->on_int, NULL);
+	uv_close((uv_handle_t *)&r->on_term, NULL);
+	uv_close((uv_handle_t *)&r->status, NULL);
+}
 
 static void
 on_stopped(void *arg)
@@ -84,8 +116,7 @@ on_stopped(void *arg)
 	struct running *r = arg;
 
 	r->server = NULL;
-	uv_close((uv_handle_t *)&r->on_int, NULL);
-	uv_close((uv_handle_t *)&r->on_term, NULL);
+	close_handles(r);
 }
 
 static void
@@ -103,56 +134,71 @@ on_signal(uv_signal_t *h, int signum)
 }
 
 static int
-serve(struct place *p, const struct address *at, struct lc_err *e)
+run_server(struct place *p, const struct server_opts *o, struct running *r, struct lc_err *e)
 {
-	struct running r = {.stopping = false};
-	struct workers *workers;
+	struct server_opts so = *o;
 	char print[FINGERPRINT_MAX];
+	int rc;
+
+	(void)uv_loop_init(&r->loop);
+	(void)uv_signal_init(&r->loop, &r->on_int);
+	(void)uv_signal_init(&r->loop, &r->on_term);
+	(void)uv_timer_init(&r->loop, &r->status);
+	r->on_int.data = r->on_term.data = r->status.data = r;
+	so.loop = &r->loop;
+	rc = server_start(&so, &r->server, e);
+	if (rc == 0) {
+		(void)uv_signal_start(&r->on_int, on_signal, SIGINT);
+		(void)uv_signal_start(&r->on_term, on_signal, SIGTERM);
+		(void)uv_timer_start(&r->status, on_status, 0, STATUS_MS);
+		log_info("replica %s listens on port %u; folder %s",
+		         fingerprint(print, p->identity.public), server_port(r->server), p->dir);
+		notify_service("READY=1");
+	} else {
+		close_handles(r);
+	}
+	(void)uv_run(&r->loop, UV_RUN_DEFAULT);
+	(void)uv_loop_close(&r->loop);
+	(void)unlink(r->status_path);
+	return rc;
+}
+
+static int
+serve(struct place *p, const struct address *at, uint64_t host_max, struct lc_err *e)
+{
+	struct running r = {.status_path = path_join(p->dir, STATUS_FILE)};
+	struct workers *workers = NULL;
 	char *lock_path = path_join(p->dir, "lock");
 	int lock_fd = -1, rc;
 	struct server_opts so = {
-	    .loop = &r.loop, .dir = p->dir, .listen = at, .identity = &p->identity};
+	    .dir = p->dir, .listen = at, .identity = &p->identity, .host_max = host_max};
 
-	rc = lock_path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
-	                       : file_lock(lock_path, 0600, "locum replica", &lock_fd, e);
-	lc_free(lock_path);
+	rc = lock_path == NULL || r.status_path == NULL
+	         ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	         : file_lock(lock_path, 0600, "locum replica", &lock_fd, e);
 	rc = rc != 0 ? rc : workers_new(WORKERS, &workers, e);
-	if (rc != 0) {
-		fd_close(&lock_fd);
-		return rc;
-	}
 	so.workers = workers;
-	(void)uv_loop_init(&r.loop);
-	(void)uv_signal_init(&r.loop, &r.on_int);
-	(void)uv_signal_init(&r.loop, &r.on_term);
-	r.on_int.data = r.on_term.data = &r;
-	rc = server_start(&so, &r.server, e);
-	if (rc == 0) {
-		(void)uv_signal_start(&r.on_int, on_signal, SIGINT);
-		(void)uv_signal_start(&r.on_term, on_signal, SIGTERM);
-		log_info("replica %s listens on port %u; folder %s",
-		         fingerprint(print, p->identity.public), server_port(r.server), p->dir);
-		notify_service("READY=1");
-	} else {
-		uv_close((uv_handle_t *)&r.on_int, NULL);
-		uv_close((uv_handle_t *)&r.on_term, NULL);
-	}
-	(void)uv_run(&r.loop, UV_RUN_DEFAULT);
-	(void)uv_loop_close(&r.loop);
+	rc = rc != 0 ? rc : run_server(p, &so, &r, e);
 	workers_free(workers);
 	fd_close(&lock_fd);
+	lc_free(lock_path);
+	lc_free(r.status_path);
 	return rc;
 }
 
 static int
 run_replica(const struct cli_args *a)
 {
-	const char *listen_on = cli_get(a, "listen");
+	const char *listen_on = cli_get(a, "listen"), *max = cli_get(a, "host-max");
 	struct lc_err e = LC_ERR_INIT;
+	uint64_t host_max = 0;
 	struct address at;
 	struct place p;
-	int rc = open_place(a, true, &p, &e);
+	int rc;
 
+	if (max != NULL && !config_size(max, &host_max))
+		return cli_usage(a, "--host-max: '%s' is no size such as 500 GiB", max);
+	rc = open_place(a, true, &p, &e);
 	if (rc == 0 && listen_on == NULL)
 		listen_on = p.settings.listen;
 	if (rc == 0 && strncmp(listen_on, "*", 1) == 0) { /* is no name of a host */
@@ -163,7 +209,7 @@ run_replica(const struct cli_args *a)
 		rc = lc_fail(&e, LC_EINVAL, 0, "%s is no address such as 192.0.2.7:7227 or *:7227",
 		             listen_on);
 	}
-	rc = rc != 0 ? rc : serve(&p, &at, &e);
+	rc = rc != 0 ? rc : serve(&p, &at, host_max, &e);
 	close_place(&p);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
 }
@@ -173,6 +219,9 @@ static const struct cli_option replica_options[] = {
     {.name = "listen",
      .arg = "ADDRESS",
      .help = "where to listen (default: listen of the settings, *:7227)"},
+    {.name = "host-max",
+     .arg = "SIZE",
+     .help = "how much the store of one host may take; then its points are refused"},
     {.name = NULL}};
 
 const struct cli_verb verb_replica = {
@@ -189,6 +238,7 @@ const struct cli_verb verb_replica = {
 	"  locum replica --dir /srv/locum\n"
 	"  locum token --dir /srv/locum --address dr.example.net     # then, on a host: locum "
 	"pair\n"
+	"  locum status --dir /srv/locum\n"
 	"  locum points --store /srv/locum/stores/... --recovery-code-file kit.txt",
     .options = replica_options,
     .min_operands = 0,
@@ -378,7 +428,7 @@ const struct cli_verb verb_replica_revoke = {
     .operands = "HOST",
     .summary = "let a host connect no more",
     .details = "HOST is its name, or the beginning of its fingerprint.  A connection that it has\n"
-	       "goes on until it ends; what it sent stays.  With a new token it can pair again.\n"
+	       "is ended; what it sent stays.  With a new token it can pair again.\n"
 	       "\n"
 	       "Example:\n"
 	       "  locum replica revoke host-a",
