@@ -53,6 +53,8 @@ static const struct settings_key host_keys[] = {
     {"rpo", "1m"},
     {"replica_dir", "/var/lib/locum/replica"},
     {"listen", "*:7227"},
+    {"metrics", ""},
+    {"alert", ""},
 };
 #define NHOST (sizeof host_keys / sizeof host_keys[0])
 
@@ -80,6 +82,8 @@ static const struct {
     {KIND_MS, offsetof(struct settings, rpo_ms), 1000, RPO_MAX_MS},
     {KIND_PATH, offsetof(struct settings, replica_dir), 0, 0},
     {KIND_ADDRESS, offsetof(struct settings, listen), 0, 0},
+    {KIND_ADDRESS, offsetof(struct settings, metrics), 0, 0},
+    {KIND_PATH, offsetof(struct settings, alert), 0, 0},
 };
 
 static int

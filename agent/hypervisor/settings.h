@@ -58,6 +58,8 @@ struct settings {     /* all pointers owned; free with settings_done() */
 	int64_t rpo_ms;          /* how old the newest restore point may get */
 	char *replica_dir;       /* what `locum replica` keeps */
 	char *listen;            /* where it listens */
+	char *metrics;           /* where agent and replica serve them, or NULL */
+	char *alert;             /* program that is told what goes wrong, or NULL */
 	struct settings_vm *vms; /* in file order */
 	size_t nvms;
 };

@@ -72,6 +72,8 @@ test_defaults(void **state)
 	assert_int_equal(s.rpo_ms, 60000);
 	assert_string_equal(s.replica_dir, "/var/lib/locum/replica");
 	assert_string_equal(s.listen, "*:7227");
+	assert_null(s.metrics);
+	assert_null(s.alert);
 	assert_non_null(s.plugin);
 	assert_int_equal(settings_need_store(&s, &e), LC_EINVAL);
 	assert_non_null(strstr(e.msg, "LOCUM_STORE"));
@@ -87,7 +89,7 @@ test_host_keys(void **state)
 	assert_ok(
 	    "[locum]\nstore = /s\nscratch_max = 20 GiB\nworkers=3\nlevel = -5\ncache = 1 GiB\n"
 	    "copy_timeout = 2500ms\nplugin = /p.so\nrpo = 5s\nlisten = [::1]:7300\n"
-	    "replica_dir = /srv/r\n",
+	    "replica_dir = /srv/r\nmetrics = 127.0.0.1:9633\nalert = /usr/local/bin/page\n",
 	    &s);
 	assert_string_equal(s.store, "/s");
 	assert_string_equal(s.key_dir, "/x/keys");
@@ -100,6 +102,8 @@ test_host_keys(void **state)
 	assert_int_equal(s.rpo_ms, 5000);
 	assert_string_equal(s.listen, "[::1]:7300");
 	assert_string_equal(s.replica_dir, "/srv/r");
+	assert_string_equal(s.metrics, "127.0.0.1:9633");
+	assert_string_equal(s.alert, "/usr/local/bin/page");
 	settings_done(&s);
 }
 
@@ -297,7 +301,7 @@ test_conf_lists_every_key(void **state)
 		check_section((char *)text.p, sections[i], &total);
 		lc_buf_free(&text);
 	}
-	assert_int_equal(total, 35);
+	assert_int_equal(total, 37);
 }
 
 static void
