@@ -28,6 +28,7 @@ struct guarded { /* one VM */
 	int64_t instant_ns;           /* ... the instant that it shows ... */
 	int64_t fresh_ns;             /* ... and until when that was still so */
 	int64_t *durable_ns;          /* [nsites] instant of the newest point there; 0: unknown */
+	struct lc_err *refused;       /* [nsites] */
 	uint64_t points, failures;    /* since this process began */
 	int64_t pause_ns;             /* of the last cycle */
 	int64_t cycle_ns;
@@ -85,7 +86,20 @@ on_durable(void *arg, size_t site, const struct point *p)
 			continue;
 		if (p->source_ns > g->durable_ns[site])
 			g->durable_ns[site] = p->source_ns;
+		lc_err_clear(&g->refused[site]);
 		update_safe(g);
+	}
+}
+
+static void
+on_refused(void *arg, size_t site, const uint8_t vm[16], const struct lc_err *why)
+{
+	struct protect *x = arg;
+	unsigned i;
+
+	for (i = 0; i < x->n; i++) {
+		if (x->vms[i].known && memcmp(x->vms[i].vm_id, vm, 16) == 0)
+			x->vms[i].refused[site] = *why;
 	}
 }
 
@@ -274,7 +288,8 @@ make_vms(struct protect *x, struct lc_err *e)
 		g->p = x;
 		g->name = s->vms[i].name;
 		g->durable_ns = lc_alloc_array(x->nsites + 1, sizeof *g->durable_ns);
-		if (g->durable_ns == NULL)
+		g->refused = lc_alloc_array(x->nsites + 1, sizeof *g->refused);
+		if (g->durable_ns == NULL || g->refused == NULL)
 			return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 		schedule_init(&g->schedule, goal_of(s, &s->vms[i]), clock_mono_ns(), x->n, want);
 		look_back(g);
@@ -289,8 +304,10 @@ free_protect(struct protect *x)
 {
 	unsigned i;
 
-	for (i = 0; i < x->n; i++)
+	for (i = 0; i < x->n; i++) {
 		lc_free(x->vms[i].durable_ns);
+		lc_free(x->vms[i].refused);
+	}
 	lc_free(x->vms);
 	lc_free(x);
 }
@@ -299,10 +316,12 @@ int
 protect_start(const struct protect_opts *o, struct protect **out, struct lc_err *e)
 {
 	struct protect *x = lc_alloc(sizeof *x);
-	struct sites_opts so = {.loop = o->loop,
-	                        .settings = o->settings,
-	                        .store = o->store,
-	                        .events = {.arg = x, .durable = on_durable, .changed = on_sites}};
+	struct sites_opts so = {
+	    .loop = o->loop,
+	    .settings = o->settings,
+	    .store = o->store,
+	    .events = {
+		.arg = x, .durable = on_durable, .refused = on_refused, .changed = on_sites}};
 	int rc;
 
 	if (x == NULL)
@@ -375,14 +394,79 @@ protect_stop(struct protect *x, void (*stopped)(void *arg), void *arg)
 
 /* ---- status ---- */
 
+const char *const protect_states[PROTECT_STATES] = {"protected", "beginning", "late", "failing"};
+
 static const char *
 state_of(const struct guarded *g)
 {
 	if (g->err.code != LC_OK)
-		return "failing";
+		return protect_states[3];
 	if (g->schedule.safe_ns == 0)
-		return "beginning";
-	return g->schedule.late ? "late" : "protected";
+		return protect_states[1];
+	return protect_states[g->schedule.late ? 2 : 0];
+}
+
+/* Until its next state is safe. */
+static int64_t
+left(const struct guarded *g, int64_t now)
+{
+	const struct schedule *s = &g->schedule;
+	bool on_its_way = g->backup != NULL || g->fresh_ns > s->safe_ns;
+	int64_t begin = on_its_way ? s->begun_ns : s->due_ns > now ? s->due_ns : now;
+	int64_t end = begin + s->delay_ns;
+	struct site_status st;
+	size_t k;
+
+	if (g->err.code != LC_OK)
+		return INT64_MAX;
+	for (k = 0; g->p->sites != NULL && k < g->p->nsites; k++) {
+		sites_status(g->p->sites, k, &st);
+		if (!st.up)
+			return INT64_MAX;
+	}
+	return end > now ? end - now : 0;
+}
+
+size_t
+protect_vms(const struct protect *x)
+{
+	return x->n;
+}
+
+void
+protect_vm(const struct protect *x, size_t i, struct vm_status *out)
+{
+	const struct guarded *g = &x->vms[i];
+	int64_t wall = clock_wall_ns(), now = clock_mono_ns();
+
+	*out = (struct vm_status){.name = g->name,
+	                          .state = state_of(g),
+	                          .goal_ns = g->schedule.goal_ns,
+	                          .lag_ns = schedule_lag(&g->schedule, wall),
+	                          .worst_ns = schedule_worst(&g->schedule, wall),
+	                          .age_ns = now - x->began_ns,
+	                          .left_ns = left(g, now),
+	                          .point = g->known ? g->point : NULL,
+	                          .instant_ns = g->instant_ns,
+	                          .points = g->points,
+	                          .failures = g->failures,
+	                          .pause_ns = g->pause_ns,
+	                          .cycle_ns = g->cycle_ns,
+	                          .err = &g->err,
+	                          .durable_ns = g->durable_ns,
+	                          .refused = g->refused};
+}
+
+size_t
+protect_sites(const struct protect *x)
+{
+	return x->sites == NULL ? 0 : x->nsites;
+}
+
+void
+protect_site(const struct protect *x, size_t i, struct site_status *out)
+{
+	sites_status(x->sites, i, out);
 }
 
 static void
@@ -395,29 +479,29 @@ print_seconds(FILE *f, const char *key, int64_t ns)
 }
 
 static void
-print_vm(const struct guarded *g, int64_t wall, FILE *f)
+print_vm(const struct vm_status *v, FILE *f)
 {
 	char hex[33], when[40];
 
 	(void)fprintf(f, "{\"vm\": ");
-	cli_json_string(f, g->name);
-	(void)fprintf(f, ", \"state\": \"%s\"", state_of(g));
-	print_seconds(f, "goal_s", g->schedule.goal_ns);
-	print_seconds(f, "lag_s", schedule_lag(&g->schedule, wall));
-	print_seconds(f, "worst_lag_s", schedule_worst(&g->schedule, wall));
-	if (g->known)
-		(void)fprintf(f, ", \"point\": \"%s\", \"time\": \"%s\"", lc_hex(hex, g->point, 16),
-		              clock_format_utc(when, sizeof when, g->instant_ns));
+	cli_json_string(f, v->name);
+	(void)fprintf(f, ", \"state\": \"%s\"", v->state);
+	print_seconds(f, "goal_s", v->goal_ns);
+	print_seconds(f, "lag_s", v->lag_ns);
+	print_seconds(f, "worst_lag_s", v->worst_ns);
+	if (v->point != NULL)
+		(void)fprintf(f, ", \"point\": \"%s\", \"time\": \"%s\"", lc_hex(hex, v->point, 16),
+		              clock_format_utc(when, sizeof when, v->instant_ns));
 	(void)fprintf(f,
 	              ", \"points\": %" PRIu64 ", \"failures\": %" PRIu64
 	              ", \"pause_ms\": %.3f, \"cycle_s\": %.3f",
-	              g->points, g->failures, (double)g->pause_ns / 1e6, (double)g->cycle_ns / 1e9);
+	              v->points, v->failures, (double)v->pause_ns / 1e6, (double)v->cycle_ns / 1e9);
 	(void)fprintf(f, ", \"error\": ");
-	if (g->err.code == LC_OK)
+	if (v->err->code == LC_OK)
 		(void)fprintf(f, "null}");
 	else
-		cli_json_string(f, g->err.msg);
-	if (g->err.code != LC_OK)
+		cli_json_string(f, v->err->msg);
+	if (v->err->code != LC_OK)
 		(void)fprintf(f, "}");
 }
 
@@ -460,8 +544,11 @@ protect_status(const struct protect *x, FILE *f)
 	cli_json_string(f, store_dir(x->o.store));
 	(void)fprintf(f, ",\n \"vms\": [");
 	for (i = 0; i < x->n; i++) {
+		struct vm_status v;
+
+		protect_vm(x, i, &v);
 		(void)fprintf(f, "%s", i == 0 ? "" : ",\n  ");
-		print_vm(&x->vms[i], wall, f);
+		print_vm(&v, f);
 	}
 	(void)fprintf(f, "],\n \"replicas\": [");
 	for (k = 0; x->sites != NULL && k < x->nsites; k++) {

@@ -20,6 +20,7 @@
 #include "store/store.h"
 
 struct capture_pool;
+struct site_status;
 struct protect;
 struct settings;
 struct uv_loop_s;
@@ -33,6 +34,32 @@ struct protect_opts {
 
 /** protect_start(o, out, e): begin.  LC_ENOENT: the settings name no VM to protect. */
 int protect_start(const struct protect_opts *o, struct protect **out, struct lc_err *e);
+
+struct vm_status {
+	const char *name;
+	const char *state;                 /* one of protect_states */
+	int64_t goal_ns, lag_ns, worst_ns; /* lag < 0: nothing of it is safe */
+	int64_t age_ns;                    /* for how long it has been looked after */
+	int64_t left_ns; /* until its next state is safe, as the last ones went; INT64_MAX: it is
+	                    not on its way */
+	const uint8_t *point;       /* id of its newest one here; NULL: there is none ... */
+	int64_t instant_ns;         /* ... wall clock: the instant that it shows */
+	uint64_t points, failures;  /* since this process began */
+	int64_t pause_ns, cycle_ns; /* of the last cycle */
+	const struct lc_err *err;   /* of the last cycle; LC_OK: nothing is wrong */
+	/* [protect_sites()]: the instant of its newest point at a replica, 0: not known; why that
+	 * replica did not take one after it, LC_OK: it was not so. */
+	const int64_t *durable_ns;
+	const struct lc_err *refused;
+};
+/** Of a VM: how it is; "protected" is the good one. */
+#define PROTECT_STATES 4u
+extern const char *const protect_states[PROTECT_STATES];
+size_t protect_vms(const struct protect *p);
+/** protect_vm(p, i, out): what out points to is good until the loop goes on. */
+void protect_vm(const struct protect *p, size_t i, struct vm_status *out);
+size_t protect_sites(const struct protect *p);
+void protect_site(const struct protect *p, size_t i, struct site_status *out);
 /** protect_status(p, f): how all is, as JSON. */
 void protect_status(const struct protect *p, FILE *f);
 /** protect_summary(p, dst, n): one line for people. */

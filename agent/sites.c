@@ -87,9 +87,10 @@ on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 {
 	struct site *x = arg;
 
-	(void)vm;
 	x->err = *why;
 	log_error("replica %s: %s", x->peer.name, why->msg);
+	if (x->sites->ev.refused != NULL)
+		x->sites->ev.refused(x->sites->ev.arg, x->no, vm, why);
 	tell(x->sites);
 }
 

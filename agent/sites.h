@@ -22,6 +22,8 @@ struct sites_events {
 	void *arg;
 	/** durable(arg, site, p): a point is durable at a replica; p has no names.  May be NULL. */
 	void (*durable)(void *arg, size_t site, const struct point *p);
+	/** refused(arg, site, vm, why): a point could not be given to a replica.  May be NULL. */
+	void (*refused)(void *arg, size_t site, const uint8_t vm[16], const struct lc_err *why);
 	/** changed(arg): a connection came or went, or a replica has all there is (sites_done()).
 	 * May be NULL. */
 	void (*changed)(void *arg);
