@@ -9,10 +9,13 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "agent/alert.h"
 #include "agent/capture.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/protect.h"
+#include "agent/report.h"
 #include "agent/verbs.h"
+#include "replicator/metrics.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
@@ -29,7 +32,7 @@
 struct agent {
 	uv_loop_t loop;
 	uv_signal_t on_int, on_term, on_hup;
-	uv_timer_t status;
+	uv_timer_t status, watch;
 	const struct cli_args *args;
 	struct settings settings;
 	struct settings next; /* read anew, to take the place of the others */
@@ -37,6 +40,8 @@ struct agent {
 	struct store *store;
 	struct capture_pool *pool;
 	struct protect *protect; /* NULL while it is exchanged */
+	struct alert *alert;     /* NULL: no program */
+	struct metrics *metrics; /* NULL: not served */
 	char *status_path;
 };
 
@@ -71,8 +76,51 @@ on_status(uv_timer_t *t)
 }
 
 static void
+on_watch(uv_timer_t *t)
+{
+	struct agent *x = t->data;
+
+	if (x->protect != NULL && x->alert != NULL)
+		report_alerts(x->protect, x->alert);
+}
+
+static void
+render(void *arg, FILE *f)
+{
+	report_metrics(((struct agent *)arg)->protect, f);
+}
+
+/* As the settings say now.  VMs are protected also where this fails. */
+static void
+tell_others(struct agent *x)
+{
+	struct metrics_opts mo = {
+	    .loop = &x->loop, .address = x->settings.metrics, .render = render, .arg = x};
+	struct alert_opts ao = {.loop = &x->loop, .program = x->settings.alert};
+	struct lc_err e = LC_ERR_INIT;
+
+	metrics_stop(x->metrics);
+	x->metrics = NULL;
+	if (mo.address != NULL && metrics_start(&mo, &x->metrics, &e) != 0)
+		log_error("%s", e.msg);
+	lc_err_clear(&e);
+	if (ao.program == NULL) {
+		alert_close(x->alert);
+		x->alert = NULL;
+	} else if ((x->alert == NULL ? alert_new(&ao, &x->alert, &e)
+	                             : alert_program(x->alert, ao.program, &e)) != 0) {
+		log_error("alert: %s", e.msg);
+	}
+}
+
+static void
 close_handles(struct agent *x)
 {
+	metrics_stop(x->metrics);
+	alert_close(x->alert);
+	x->metrics = NULL;
+	x->alert = NULL;
+	uv_close((uv_handle_t *)&x->watch, NULL);
 	uv_close((uv_handle_t *)&x->on_int, NULL);
 	uv_close((uv_handle_t *)&x->on_term, NULL);
 	uv_close((uv_handle_t *)&x->on_hup, NULL);
@@ -144,8 +192,10 @@ begin(struct agent *x)
 	    .loop = &x->loop, .settings = &x->settings, .store = x->store, .pool = x->pool};
 	struct lc_err e = LC_ERR_INIT;
 
-	if (protect_start(&o, &x->protect, &e) == 0)
+	if (protect_start(&o, &x->protect, &e) == 0) {
+		tell_others(x);
 		return;
+	}
 	(void)cli_error(&e);
 	x->protect = NULL;
 	close_handles(x);
@@ -160,11 +210,13 @@ run_loop(struct agent *x)
 	(void)uv_signal_init(&x->loop, &x->on_term);
 	(void)uv_signal_init(&x->loop, &x->on_hup);
 	(void)uv_timer_init(&x->loop, &x->status);
-	x->on_int.data = x->on_term.data = x->on_hup.data = x->status.data = x;
+	(void)uv_timer_init(&x->loop, &x->watch);
+	x->on_int.data = x->on_term.data = x->on_hup.data = x->status.data = x->watch.data = x;
 	(void)uv_signal_start(&x->on_int, on_stop, SIGINT);
 	(void)uv_signal_start(&x->on_term, on_stop, SIGTERM);
 	(void)uv_signal_start(&x->on_hup, on_hup, SIGHUP);
 	(void)uv_timer_start(&x->status, on_status, STATUS_MS, STATUS_MS);
+	(void)uv_timer_start(&x->watch, on_watch, REPORT_TICK_MS, REPORT_TICK_MS);
 	begin(x);
 	began = x->protect != NULL;
 	if (began) {

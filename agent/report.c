@@ -1,0 +1,331 @@
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "agent/alert.h"
+#include "agent/protect.h"
+#include "agent/report.h"
+#include "agent/sites.h"
+#include "replicator/metrics.h"
+#include "store/base/clock.h"
+
+/* A replica that is started anew is no news. */
+#define LINK_NS (5 * LC_NS_PER_S)
+
+/* ---- metrics ---- */
+
+static double
+seconds(int64_t ns)
+{
+	return (double)ns / 1e9;
+}
+
+static double
+goal(const struct vm_status *v)
+{
+	return seconds(v->goal_ns);
+}
+
+/* Where nothing is safe, no goal is kept: a missing sample would trigger no rule. */
+static double
+lag(const struct vm_status *v)
+{
+	return v->lag_ns < 0 ? INFINITY : seconds(v->lag_ns);
+}
+
+static double
+worst(const struct vm_status *v)
+{
+	return seconds(v->worst_ns);
+}
+
+static double
+newest(const struct vm_status *v)
+{
+	return v->point == NULL ? 0 : seconds(v->instant_ns);
+}
+
+static double
+points(const struct vm_status *v)
+{
+	return (double)v->points;
+}
+
+static double
+failures(const struct vm_status *v)
+{
+	return (double)v->failures;
+}
+
+static double
+cycle(const struct vm_status *v)
+{
+	return seconds(v->cycle_ns);
+}
+
+static double
+pause_of(const struct vm_status *v)
+{
+	return seconds(v->pause_ns);
+}
+
+static const struct {
+	const char *name, *type, *help;
+	double (*value)(const struct vm_status *v);
+} of_vm[] = {
+    {"locum_vm_goal_seconds", "gauge", "How old the newest safe state may get (rpo).", goal},
+    {"locum_vm_lag_seconds", "gauge", "How old the newest safe state is; +Inf: there is none.",
+     lag},
+    {"locum_vm_worst_lag_seconds", "gauge", "The worst lag of the last 24 hours.", worst},
+    {"locum_vm_last_point_timestamp_seconds", "gauge",
+     "Instant of the newest restore point here; 0: there is none.", newest},
+    {"locum_vm_points_total", "counter", "Restore points made.", points},
+    {"locum_vm_failures_total", "counter", "Attempts that failed.", failures},
+    {"locum_vm_cycle_seconds", "gauge", "How long the last one took.", cycle},
+    {"locum_vm_pause_seconds", "gauge", "For how long it held the guest up.", pause_of},
+};
+
+static double
+up(const struct site_status *s)
+{
+	return s->up ? 1 : 0;
+}
+
+static double
+has_all(const struct site_status *s)
+{
+	return s->idle ? 1 : 0;
+}
+
+static double
+since(const struct site_status *s)
+{
+	return seconds(s->since_ns);
+}
+
+static double
+points_sent(const struct site_status *s)
+{
+	return (double)s->points;
+}
+
+static double
+bytes_sent(const struct site_status *s)
+{
+	return (double)s->sent;
+}
+
+static const struct {
+	const char *name, *type, *help;
+	double (*value)(const struct site_status *s);
+} of_replica[] = {
+    {"locum_replica_up", "gauge", "Whether it is connected.", up},
+    {"locum_replica_since_timestamp_seconds", "gauge", "Since when that is so; 0: not known yet.",
+     since},
+    {"locum_replica_has_all", "gauge", "Whether it has every point that is here.", has_all},
+    {"locum_replica_sent_points_total", "counter", "Points that it has acknowledged.", points_sent},
+    {"locum_replica_sent_bytes_total", "counter", "Bytes sent.", bytes_sent},
+};
+
+static void
+vm_states(const struct protect *p, FILE *f)
+{
+	struct vm_status v;
+	size_t i, k;
+
+	metrics_family(f, "locum_vm_state", "gauge", "1 for the state that it is in.");
+	for (i = 0; i < protect_vms(p); i++) {
+		protect_vm(p, i, &v);
+		for (k = 0; k < PROTECT_STATES; k++) {
+			const struct metrics_label l[] = {{"vm", v.name},
+			                                  {"state", protect_states[k]}};
+
+			metrics_sample(f, "locum_vm_state", l, 2,
+			               strcmp(v.state, protect_states[k]) == 0 ? 1 : 0);
+		}
+	}
+}
+
+static double
+replicated(const struct vm_status *v, size_t k)
+{
+	return seconds(v->durable_ns[k]);
+}
+
+static double
+refused(const struct vm_status *v, size_t k)
+{
+	return v->refused[k].code == LC_OK ? 0 : 1;
+}
+
+static const struct {
+	const char *name, *help;
+	double (*value)(const struct vm_status *v, size_t k);
+} of_both[] = {
+    {"locum_vm_replicated_timestamp_seconds",
+     "Instant of the newest restore point at the replica; 0: not known.", replicated},
+    {"locum_vm_refused", "Whether the replica did not take the last point.", refused},
+};
+
+static void
+at_replicas(const struct protect *p, FILE *f)
+{
+	struct site_status s;
+	struct vm_status v;
+	size_t i, k, m;
+
+	for (m = 0; m < sizeof of_both / sizeof of_both[0]; m++) {
+		metrics_family(f, of_both[m].name, "gauge", of_both[m].help);
+		for (i = 0; i < protect_vms(p) * protect_sites(p); i++) {
+			struct metrics_label l[2];
+
+			k = i % protect_sites(p);
+			protect_vm(p, i / protect_sites(p), &v);
+			protect_site(p, k, &s);
+			l[0] = (struct metrics_label){"vm", v.name};
+			l[1] = (struct metrics_label){"replica", s.name};
+			metrics_sample(f, of_both[m].name, l, 2, of_both[m].value(&v, k));
+		}
+	}
+}
+
+void
+report_metrics(const struct protect *p, FILE *f)
+{
+	const struct metrics_label version = {"version", LOCUM_VERSION};
+	struct site_status s;
+	struct vm_status v;
+	size_t i, k;
+
+	metrics_family(f, "locum_agent_info", "gauge", "What runs here.");
+	metrics_sample(f, "locum_agent_info", &version, 1, 1);
+	if (p == NULL)
+		return;
+	for (k = 0; k < sizeof of_vm / sizeof of_vm[0]; k++) {
+		metrics_family(f, of_vm[k].name, of_vm[k].type, of_vm[k].help);
+		for (i = 0; i < protect_vms(p); i++) {
+			protect_vm(p, i, &v);
+			metrics_sample(f, of_vm[k].name, &(struct metrics_label){"vm", v.name}, 1,
+			               of_vm[k].value(&v));
+		}
+	}
+	vm_states(p, f);
+	for (k = 0; k < sizeof of_replica / sizeof of_replica[0]; k++) {
+		metrics_family(f, of_replica[k].name, of_replica[k].type, of_replica[k].help);
+		for (i = 0; i < protect_sites(p); i++) {
+			protect_site(p, i, &s);
+			metrics_sample(f, of_replica[k].name,
+			               &(struct metrics_label){"replica", s.name}, 1,
+			               of_replica[k].value(&s));
+		}
+	}
+	at_replicas(p, f);
+}
+
+/* ---- alerts ---- */
+
+static void
+see_goal(struct alert *a, const struct vm_status *v, int64_t now)
+{
+	struct alarm_rpo in = {
+	    .goal_ns = v->goal_ns, .lag_ns = v->lag_ns, .age_ns = v->age_ns, .left_ns = v->left_ns};
+	struct alert_sight x = {.vm = v->name,
+	                        .condition = ALERT_RPO,
+	                        .level = alarm_rpo(&in),
+	                        .fall_ns = alarm_rpo_fall_ns(v->goal_ns)};
+	char text[256], is[32], to_be[32];
+
+	(void)clock_format_duration(to_be, sizeof to_be, v->goal_ns);
+	if (x.level == ALARM_OK)
+		(void)snprintf(text, sizeof text, "%s: within its goal of %s again", v->name,
+		               to_be);
+	else if (v->lag_ns < 0)
+		(void)snprintf(text, sizeof text, "%s: nothing of it is safe yet (goal: %s)",
+		               v->name, to_be);
+	else
+		(void)snprintf(text, sizeof text, "%s: its newest safe state is %s old (goal: %s)",
+		               v->name, clock_format_duration(is, sizeof is, v->lag_ns), to_be);
+	x.text = text;
+	alert_see(a, &x, now);
+}
+
+static void
+see_cycle(struct alert *a, const struct vm_status *v, int64_t now)
+{
+	struct alert_sight x = {.vm = v->name, .condition = ALERT_CYCLE};
+	bool bad = v->err->code != LC_OK;
+	char text[640];
+
+	(void)snprintf(text, sizeof text, "%s: %s", v->name, bad ? v->err->msg : "protected again");
+	x.level = bad ? ALARM_BAD : v->cycle_ns > 0 ? ALARM_OK : ALARM_UNKNOWN; /* not tried yet */
+	x.text = text;
+	alert_see(a, &x, now);
+}
+
+static void
+see_link(struct alert *a, const struct site_status *s, int64_t now)
+{
+	struct alert_sight x = {.replica = s->name,
+	                        .condition = ALERT_LINK,
+	                        .level = s->up              ? ALARM_OK
+	                                 : s->since_ns == 0 ? ALARM_UNKNOWN
+	                                                    : ALARM_BAD,
+	                        .rise_ns = LINK_NS,
+	                        .fall_ns = LINK_NS};
+	char text[640];
+
+	if (s->up)
+		(void)snprintf(text, sizeof text, "replica %s: connected again", s->name);
+	else
+		(void)snprintf(text, sizeof text, "replica %s: not connected: %s", s->name,
+		               s->err.msg);
+	x.text = text;
+	alert_see(a, &x, now);
+}
+
+static void
+see_refused(struct alert *a, const struct vm_status *v, const struct site_status *s, size_t k,
+            int64_t now)
+{
+	const struct lc_err *why = &v->refused[k];
+	struct alert_sight x = {.vm = v->name,
+	                        .replica = s->name,
+	                        .condition = ALERT_REFUSED,
+	                        .level = why->code != LC_OK      ? ALARM_BAD
+	                                 : v->durable_ns[k] != 0 ? ALARM_OK
+	                                                         : ALARM_UNKNOWN};
+	char text[800];
+
+	if (why->code == LC_OK)
+		(void)snprintf(text, sizeof text, "%s: replica %s takes its points again", v->name,
+		               s->name);
+	else
+		(void)snprintf(text, sizeof text, "%s: replica %s did not take a point: %s",
+		               v->name, s->name, why->msg);
+	x.text = text;
+	alert_see(a, &x, now);
+}
+
+void
+report_alerts(const struct protect *p, struct alert *a)
+{
+	int64_t now = clock_mono_ns();
+	struct site_status s;
+	struct vm_status v;
+	size_t i, k;
+
+	for (i = 0; i < protect_vms(p); i++) {
+		protect_vm(p, i, &v);
+		see_goal(a, &v, now);
+		see_cycle(a, &v, now);
+		for (k = 0; k < protect_sites(p); k++) {
+			protect_site(p, k, &s);
+			see_refused(a, &v, &s, k, now);
+		}
+	}
+	for (k = 0; k < protect_sites(p); k++) {
+		protect_site(p, k, &s);
+		see_link(a, &s, now);
+	}
+}
