@@ -94,8 +94,8 @@ test_nonsense(void **state)
 	                                    "\"",
 	                                    "\"\\",
 	                                    "{\"name\":\"n0\",\"type\":\"block-driver\",\"id\":0}",
-	                                    "{\"name\":\"n0\",\"type\":\"block-driver\","
-	                                    "\"id\":99999999999999999999999999}",
+	                                    ("{\"name\":\"n0\",\"type\":\"block-driver\","
+	                                     "\"id\":99999999999999999999999999}"),
 	                                    "{\"error\": {\"class\": \"CommandNotFound\"}}"};
 	size_t i;
 
