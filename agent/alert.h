@@ -43,8 +43,8 @@ struct alert_sight {              /* what is seen of a subject now */
 	int64_t rise_ns, fall_ns;
 	const char *text; /* for people; control characters are shown as '?' */
 };
-/** alert_see(a, s, now_ns): now_ns is monotonic. */
-void alert_see(struct alert *a, const struct alert_sight *s, int64_t now_ns);
+/** alert_see(a, x, now_ns): now_ns is monotonic. */
+void alert_see(struct alert *a, const struct alert_sight *x, int64_t now_ns);
 /** alert_running(a): programs that run now. */
 unsigned alert_running(const struct alert *a);
 /** alert_close(a): a program that runs gets SIGTERM.  a may be NULL; it is gone when the loop has

@@ -55,17 +55,17 @@ struct vm_status {
 /** Of a VM: how it is; "protected" is the good one. */
 #define PROTECT_STATES 4u
 extern const char *const protect_states[PROTECT_STATES];
-size_t protect_vms(const struct protect *p);
-/** protect_vm(p, i, out): what out points to is good until the loop goes on. */
-void protect_vm(const struct protect *p, size_t i, struct vm_status *out);
-size_t protect_sites(const struct protect *p);
-void protect_site(const struct protect *p, size_t i, struct site_status *out);
-/** protect_status(p, f): how all is, as JSON. */
-void protect_status(const struct protect *p, FILE *f);
-/** protect_summary(p, dst, n): one line for people. */
-void protect_summary(const struct protect *p, char *dst, size_t n);
-/** protect_stop(p, stopped, arg): give back snapshots, hang up; stopped() comes when all is gone.
+size_t protect_vms(const struct protect *x);
+/** protect_vm(x, i, out): what out points to is good until the loop goes on. */
+void protect_vm(const struct protect *x, size_t i, struct vm_status *out);
+size_t protect_sites(const struct protect *x);
+void protect_site(const struct protect *x, size_t i, struct site_status *out);
+/** protect_status(x, f): how all is, as JSON. */
+void protect_status(const struct protect *x, FILE *f);
+/** protect_summary(x, dst, n): one line for people. */
+void protect_summary(const struct protect *x, char *dst, size_t n);
+/** protect_stop(x, stopped, arg): give back snapshots, hang up; stopped() comes when all is gone.
  */
-void protect_stop(struct protect *p, void (*stopped)(void *arg), void *arg);
+void protect_stop(struct protect *x, void (*stopped)(void *arg), void *arg);
 
 #endif

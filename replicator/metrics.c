@@ -181,7 +181,9 @@ refuse(struct MHD_Connection *c, unsigned status, const char *why)
 /* Answered at once: what a client would send beside its head is not waited for. */
 static enum MHD_Result
 on_request(void *arg, struct MHD_Connection *c, const char *url, const char *method,
-           const char *version, const char *body, size_t *nbody, void **mark)
+           const char *version, const char *body,
+           size_t *nbody, /* NOLINT(readability-non-const-parameter) */
+           void **mark)
 {
 	struct metrics *m = arg;
 	struct MHD_Response *text;

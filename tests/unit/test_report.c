@@ -1,0 +1,273 @@
+/*
+ * report: what is rendered of a state of affairs, and what is seen of it, with a made-up protect
+ * and an alert that only notes.
+ */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/alert.h"
+#include "agent/protect.h"
+#include "agent/report.h"
+#include "agent/sites.h"
+#include "store/base/clock.h"
+#include "tests/lib/unit.h"
+
+#define S LC_NS_PER_S
+
+struct protect {
+	struct vm_status vms[2];
+	struct site_status sites[2];
+	size_t nvms, nsites;
+};
+
+struct alert {
+	unsigned seen;
+	struct {
+		char vm[32], replica[32], text[1024];
+		enum alert_condition condition;
+		enum alarm_level level;
+	} sights[16];
+};
+
+const char *const protect_states[PROTECT_STATES] = {"protected", "beginning", "late", "failing"};
+
+size_t
+protect_vms(const struct protect *x)
+{
+	return x->nvms;
+}
+
+void
+protect_vm(const struct protect *x, size_t i, struct vm_status *out)
+{
+	*out = x->vms[i];
+}
+
+size_t
+protect_sites(const struct protect *x)
+{
+	return x->nsites;
+}
+
+void
+protect_site(const struct protect *x, size_t i, struct site_status *out)
+{
+	*out = x->sites[i];
+}
+
+void
+alert_see(struct alert *a, const struct alert_sight *x, int64_t now_ns)
+{
+	(void)now_ns;
+	assert_in_range(a->seen, 0, 15);
+	(void)snprintf(a->sights[a->seen].vm, 32, "%s", x->vm == NULL ? "" : x->vm);
+	(void)snprintf(a->sights[a->seen].replica, 32, "%s", x->replica == NULL ? "" : x->replica);
+	(void)snprintf(a->sights[a->seen].text, 1024, "%s", x->text);
+	a->sights[a->seen].condition = x->condition;
+	a->sights[a->seen++].level = x->level;
+}
+
+static const uint8_t id[16] = {1};
+static const struct lc_err fine, broken = {.code = LC_EIO, .msg = "monitor: gone"};
+static const struct lc_err refusals[2] = {{.code = LC_OK},
+                                          {.code = LC_ENOSPC, .msg = "no space left"}};
+static const int64_t known[2] = {90 * S, 80 * S}, unknown[2];
+static const struct lc_err no_refusals[2];
+
+/* One VM that does well but is refused by one of the replicas, which is away; one of which nothing
+ * is known yet. */
+static void
+make(struct protect *x)
+{
+	*x = (struct protect){
+	    .nvms = 2,
+	    .nsites = 2,
+	    .vms = {{.name = "web01",
+	             .state = "protected",
+	             .goal_ns = 10 * S,
+	             .lag_ns = 2500 * LC_NS_PER_MS,
+	             .worst_ns = 4 * S,
+	             .age_ns = 100 * S,
+	             .point = id,
+	             .instant_ns = 90 * S,
+	             .points = 7,
+	             .failures = 1,
+	             .cycle_ns = 125 * LC_NS_PER_MS,
+	             .pause_ns = 2 * LC_NS_PER_MS,
+	             .err = &fine,
+	             .durable_ns = known,
+	             .refused = refusals},
+	            {.name = "db\"1",
+	             .state = "beginning",
+	             .goal_ns = 60 * S,
+	             .lag_ns = -1,
+	             .err = &fine,
+	             .durable_ns = unknown,
+	             .refused = no_refusals}},
+	    .sites = {{.name = "dr", .up = true, .since_ns = 5 * S, .points = 6, .sent = 1000},
+	              {.name = "far", .since_ns = 6 * S, .err = broken}},
+	};
+}
+
+static const char *
+rendered(const struct protect *x)
+{
+	static char text[16384];
+	FILE *f = fmemopen(text, sizeof text, "w");
+
+	assert_non_null(f);
+	report_metrics(x, f);
+	assert_int_equal(fputc('\0', f), '\0');
+	assert_int_equal(fclose(f), 0);
+	return text;
+}
+
+static void
+assert_line(const char *text, const char *line)
+{
+	const char *at = strstr(text, line);
+
+	if (at == NULL || (at != text && at[-1] != '\n') || at[strlen(line)] != '\n')
+		fail_msg("no line '%s' in:\n%s", line, text);
+}
+
+static void
+test_samples(void **state)
+{
+	struct protect x;
+	const char *text;
+
+	(void)state;
+	make(&x);
+	text = rendered(&x);
+	assert_line(text, "locum_agent_info{version=\"" LOCUM_VERSION "\"} 1");
+	assert_line(text, "locum_vm_goal_seconds{vm=\"web01\"} 10");
+	assert_line(text, "locum_vm_lag_seconds{vm=\"web01\"} 2.5");
+	assert_line(text, "locum_vm_lag_seconds{vm=\"db\\\"1\"} +Inf");
+	assert_line(text, "locum_vm_worst_lag_seconds{vm=\"web01\"} 4");
+	assert_line(text, "locum_vm_last_point_timestamp_seconds{vm=\"web01\"} 90");
+	assert_line(text, "locum_vm_last_point_timestamp_seconds{vm=\"db\\\"1\"} 0");
+	assert_line(text, "locum_vm_points_total{vm=\"web01\"} 7");
+	assert_line(text, "locum_vm_failures_total{vm=\"web01\"} 1");
+	assert_line(text, "locum_vm_cycle_seconds{vm=\"web01\"} 0.125");
+	assert_line(text, "locum_vm_pause_seconds{vm=\"web01\"} 0.002");
+	assert_line(text, "locum_vm_state{vm=\"web01\",state=\"protected\"} 1");
+	assert_line(text, "locum_vm_state{vm=\"web01\",state=\"late\"} 0");
+	assert_line(text, "locum_vm_state{vm=\"db\\\"1\",state=\"beginning\"} 1");
+	assert_line(text, "locum_vm_replicated_timestamp_seconds{vm=\"web01\",replica=\"far\"} 80");
+	assert_line(text, "locum_vm_refused{vm=\"web01\",replica=\"dr\"} 0");
+	assert_line(text, "locum_vm_refused{vm=\"web01\",replica=\"far\"} 1");
+	assert_line(text, "locum_replica_up{replica=\"dr\"} 1");
+	assert_line(text, "locum_replica_up{replica=\"far\"} 0");
+	assert_line(text, "locum_replica_has_all{replica=\"dr\"} 0");
+	assert_line(text, "locum_replica_since_timestamp_seconds{replica=\"dr\"} 5");
+	assert_line(text, "locum_replica_sent_points_total{replica=\"dr\"} 6");
+	assert_line(text, "locum_replica_sent_bytes_total{replica=\"dr\"} 1000");
+	/* Nothing to tell of, and nobody to ask. */
+	x.nvms = x.nsites = 0;
+	assert_line(rendered(&x), "locum_agent_info{version=\"" LOCUM_VERSION "\"} 1");
+	assert_line(rendered(NULL), "locum_agent_info{version=\"" LOCUM_VERSION "\"} 1");
+}
+
+/* Each family is announced once, and its samples follow it: readers insist. */
+static void
+test_families(void **state)
+{
+	char copy[16384], family[128] = "", seen[4096] = " ", *line, *save = NULL;
+	struct protect x;
+
+	(void)state;
+	make(&x);
+	(void)snprintf(copy, sizeof copy, "%s", rendered(&x));
+	for (line = strtok_r(copy, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
+		char name[130];
+
+		if (strncmp(line, "# HELP ", 7) == 0) {
+			(void)snprintf(family, sizeof family, "%.*s", (int)strcspn(line + 7, " "),
+			               line + 7);
+			(void)snprintf(name, sizeof name, " %s ", family);
+			assert_null(strstr(seen, name));
+			(void)strcat(seen, name);
+			assert_true(strlen(line) > 8 + strlen(family));
+			continue;
+		}
+		(void)snprintf(name, sizeof name, "%.*s",
+		               (int)strcspn(line[0] == '#' ? line + 7 : line, "{ "),
+		               line[0] == '#' ? line + 7 : line);
+		assert_string_equal(name, family);
+		if (line[0] == '#')
+			assert_true(strcmp(line + 8 + strlen(family), "gauge") == 0 ||
+			            strcmp(line + 8 + strlen(family), "counter") == 0);
+		if (line[0] == '#' && strstr(line, "counter") != NULL)
+			assert_string_equal(family + strlen(family) - 6, "_total");
+	}
+}
+
+static void
+assert_seen(const struct alert *a, const char *vm, const char *replica, enum alert_condition c,
+            enum alarm_level level, const char *text)
+{
+	unsigned i;
+
+	for (i = 0; i < a->seen; i++) {
+		if (strcmp(a->sights[i].vm, vm) != 0 ||
+		    strcmp(a->sights[i].replica, replica) != 0 || a->sights[i].condition != c)
+			continue;
+		assert_int_equal(a->sights[i].level, level);
+		if (text != NULL)
+			assert_string_equal(a->sights[i].text, text);
+		return;
+	}
+	fail_msg("%s/%s: condition %d was not looked at", vm, replica, (int)c);
+}
+
+static void
+test_sights(void **state)
+{
+	struct alert a = {.seen = 0};
+	struct protect x;
+
+	(void)state;
+	make(&x);
+	report_alerts(&x, &a);
+	assert_int_equal(a.seen, 2 * 2 + 2 * 2 + 2);
+	assert_seen(&a, "web01", "", ALERT_RPO, ALARM_OK, NULL);
+	assert_seen(&a, "web01", "", ALERT_CYCLE, ALARM_OK, NULL);
+	assert_seen(&a, "web01", "dr", ALERT_REFUSED, ALARM_OK, NULL);
+	assert_seen(&a, "web01", "far", ALERT_REFUSED, ALARM_BAD,
+	            "web01: replica far did not take a point: no space left");
+	assert_seen(&a, "", "dr", ALERT_LINK, ALARM_OK, NULL);
+	assert_seen(&a, "", "far", ALERT_LINK, ALARM_BAD,
+	            "replica far: not connected: monitor: gone");
+	/* Of the other one nothing can be said yet. */
+	assert_seen(&a, "db\"1", "", ALERT_RPO, ALARM_OK, NULL);
+	assert_seen(&a, "db\"1", "", ALERT_CYCLE, ALARM_UNKNOWN, NULL);
+	assert_seen(&a, "db\"1", "dr", ALERT_REFUSED, ALARM_UNKNOWN, NULL);
+
+	a.seen = 0;
+	x.vms[0].err = &broken;
+	x.vms[0].lag_ns = 11 * S;
+	x.vms[1].age_ns = 61 * S;
+	x.sites[1].since_ns = 0; /* has not been tried */
+	report_alerts(&x, &a);
+	assert_seen(&a, "web01", "", ALERT_CYCLE, ALARM_BAD, "web01: monitor: gone");
+	assert_seen(&a, "web01", "", ALERT_RPO, ALARM_BAD,
+	            "web01: its newest safe state is 11.0 s old (goal: 10.0 s)");
+	assert_seen(&a, "db\"1", "", ALERT_RPO, ALARM_BAD,
+	            "db\"1: nothing of it is safe yet (goal: 1 min 0 s)");
+	assert_seen(&a, "", "far", ALERT_LINK, ALARM_UNKNOWN, NULL);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_samples),
+	    cmocka_unit_test(test_families),
+	    cmocka_unit_test(test_sights),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
