@@ -103,6 +103,8 @@ tell_others(struct agent *x)
 	x->metrics = NULL;
 	if (mo.address != NULL && metrics_start(&mo, &x->metrics, &e) != 0)
 		log_error("%s", e.msg);
+	else if (mo.address != NULL)
+		log_info("agent: metrics on port %u", metrics_port(x->metrics));
 	lc_err_clear(&e);
 	if (ao.program == NULL) {
 		alert_close(x->alert);

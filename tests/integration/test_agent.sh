@@ -2,7 +2,8 @@
 # Continuous protection: locum agent here, locum replica there, a guest that writes, a goal of some seconds.
 #
 # The lag stays within the goal; every point at the replica is of one instant; a replica that is away for a while gets all
-# of the points that were made meanwhile; a killed agent leaves the guest alone and the next one goes on incrementally.
+# of the points that were made meanwhile; a killed agent leaves the guest alone and the next one goes on incrementally.  All of it
+# shows in the metrics, and is told to the alert program.
 set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
@@ -51,9 +52,40 @@ made() { # points that this agent has made
 	{ locum status --json 2>/dev/null || true; } | sed -nE 's/.*"points": ([0-9]+), "failures".*/\1/p' | head -n 1
 }
 
+# Until the metrics have a line that matches; at most 60 s.
+metric() { # REGEX
+	local i mport
+	for ((i = 0; i < 300; i++)); do
+		mport=$(sed -nE 's/.* metrics on port ([0-9]+)$/\1/p' "$t/agent.log" | tail -n 1)
+		if exec 3<>"/dev/tcp/127.0.0.1/$mport"; then
+			printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
+			cat <&3 >"$t/metrics"
+			exec 3>&-
+			! grep -qE "^$1\$" "$t/metrics" || return 0
+		fi
+		sleep 0.2
+	done
+	fail "no metric '$1': $(cat "$t/metrics") $(tail -n 5 "$t/agent.log")"
+}
+
+# Until the alert program was told; at most 60 s.
+told() { # LINE
+	local i
+	for ((i = 0; i < 300; i++)); do
+		! grep -qxE "$1" "$t/alerts" || return 0
+		sleep 0.2
+	done
+	fail "'$1' was not told: $(cat "$t/alerts") $(tail -n 5 "$t/agent.log")"
+}
+
 npoints() { at_replica points web01 --json | grep -c '"id"' || true; }
 
 mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img")
+printf 'metrics = 127.0.0.1:0\nalert = %s\n' "$t/alert" >>"$LOCUM_CONFIG"
+# shellcheck disable=SC2016 # for the program to expand
+printf '#!/bin/sh\necho "$1|$LOCUM_EVENT|$LOCUM_VM|$LOCUM_REPLICA" >>%s\n' "$t/alerts" >"$t/alert"
+chmod +x "$t/alert"
+: >"$t/alerts"
 scenario_vm web01 "qmp = $t/vm/qmp" 'rpo = 4s'
 guest_start "$t/vm" -s blockdev -a 'seq.load=400 seq.disks=vda,vdb' "${disks[@]}"
 guest_past "$t/vm" 0
@@ -66,6 +98,10 @@ status_has '"state": "protected"'
 refused 1 'in use by locum agent' locum backup web01
 status_has '"points": ([4-9]|[0-9]{2,}), "failures": 0'
 locum status | grep -q '^web01 *protected' || fail "status: $(locum status)"
+metric 'locum_replica_up\{replica="dr"\} 1'
+metric 'locum_vm_lag_seconds\{vm="web01"\} [0-3](\.[0-9]+)?'
+metric 'locum_vm_state\{vm="web01",state="protected"\} 1'
+! grep -v '^rpo-' "$t/alerts" || fail "alerts though all is well"
 
 # Away for a while: points wait here, and arrive as points.
 kill -9 $replica_pid
@@ -75,9 +111,16 @@ n=$(npoints)
 m=$(made)
 for ((i = 0; i < 600 && $(made) < m + 3; i++)); do sleep 0.1; done
 status_has '"state": "late"'
+metric 'locum_replica_up\{replica="dr"\} 0'
+told 'replica-down\|replica-down\|\|dr'
+told 'rpo-missed\|rpo-missed\|web01\|'
 replica_start
 status_has '"state": "protected"'
 status_has '"has_all": true'
+metric 'locum_replica_up\{replica="dr"\} 1'
+told 'replica-up\|replica-up\|\|dr'
+told 'rpo-ok\|rpo-ok\|web01\|'
+[ "$(grep -c '^replica-' "$t/alerts")" = 2 ] || fail "told more than once: $(cat "$t/alerts")"
 [ "$(npoints)" -ge $((n + 3)) ] || fail "points that were made while the replica was away did not arrive"
 
 # A killed agent: the guest goes on, the next agent too.
