@@ -310,12 +310,11 @@ work_disks(uv_work_t *req)
 	}
 }
 
-static void
-work_commit(uv_work_t *req)
+/* `covered` is for the caller to fill. */
+static struct commit_opts
+commit_opts_of(const struct backup *b, const uint64_t *covered)
 {
-	struct backup *b = req->data;
-	uint64_t covered[HV_DISKS_MAX];
-	struct commit_opts co = {
+	return (struct commit_opts){
 	    .source_ns = b->take.snapshot->instant_ns,
 	    .pause_ns = b->take.snapshot->pause_ns,
 	    .consistency = b->offline ? POINT_OFF : POINT_CRASH,
@@ -324,6 +323,25 @@ work_commit(uv_work_t *req)
 	    .definition = b->definition.n > 0 ? (const char *)b->definition.p : NULL,
 	    .left_out = b->left_out.n > 0 ? (const char *)b->left_out.p : NULL,
 	};
+}
+
+static void
+keep_base_as_result(struct backup *b)
+{
+	const struct point *base = writer_base(b->writer);
+
+	b->result.point = *base;
+	b->result.point.definition = NULL;
+	b->result.point.left_out = NULL;
+	b->result.outcome = BACKUP_UNCHANGED;
+}
+
+static void
+work_commit(uv_work_t *req)
+{
+	struct backup *b = req->data;
+	uint64_t covered[HV_DISKS_MAX];
+	struct commit_opts co = commit_opts_of(b, covered);
 	struct writer *w = b->writer;
 	struct writer_stats st;
 	size_t i;
@@ -340,6 +358,17 @@ work_commit(uv_work_t *req)
 	b->result.stats.known += st.known;
 	b->result.stats.fresh += st.fresh;
 	b->result.stats.stored += b->result.point.stored; /* with its map */
+}
+
+/* All that changed was written as it was before.  The changes go on being recorded since the base.
+ */
+static bool
+all_same(const struct backup *b)
+{
+	struct commit_opts co = commit_opts_of(b, NULL);
+
+	return b->o.skip_same && !b->partial && b->result.passes == 1 &&
+	       writer_nothing_new(b->writer, &co);
 }
 
 static void
@@ -543,7 +572,28 @@ looks_same(const struct point *base, const char *name, const char *path)
 	return false;
 }
 
-/* The VM is off, is what it was, and every image looks as it did when the newest point was made. */
+static bool
+same_text(const char *text, const struct lc_buf *b)
+{
+	return text == NULL ? b->n == 0 : b->n > 0 && strcmp(text, (const char *)b->p) == 0;
+}
+
+/* Whether the disk of that name was so large, and what it was. */
+static bool
+same_size(const struct point *base, const struct hv_disk *d)
+{
+	size_t i;
+
+	for (i = 0; i < base->ndisks; i++) {
+		if (strcmp(base->disks[i].name, d->name) == 0)
+			return base->disks[i].size == d->size &&
+			       base->disks[i].role == (uint8_t)d->role;
+	}
+	return false;
+}
+
+/* The VM is what it was, and nothing was written since the newest point was made: it is off and
+ * every image looks as it did then, or it runs and every record of changes is empty. */
 static bool
 unchanged(struct backup *b)
 {
@@ -552,18 +602,19 @@ unchanged(struct backup *b)
 	const struct definition *def = vm->def != NULL ? vm->def : b->target.def;
 	size_t i, n = 0;
 
-	if (!b->offline || base == NULL || (base->flags & POINT_SEED) != 0)
+	if (base == NULL || (base->flags & POINT_SEED) != 0 ||
+	    !same_text(base->definition, &b->definition))
 		return false;
-	if ((base->definition == NULL) != (b->definition.n == 0) ||
-	    (base->definition != NULL &&
-	     strcmp(base->definition, (const char *)b->definition.p) != 0))
+	if (!b->offline && (!b->o.skip_same || base->consistency != POINT_CRASH ||
+	                    !same_text(base->left_out, &b->left_out) || !hv_quiet(b->hv, base->id)))
 		return false;
 	for (i = 0; i < vm->ndisks; i++) {
 		const struct hv_disk *d = &vm->disks[i];
 
 		if (excluded(b, d->name))
 			continue;
-		if (!d->capturable || !looks_same(base, d->name, d->path))
+		if (!d->capturable ||
+		    !(b->offline ? looks_same(base, d->name, d->path) : same_size(base, d)))
 			return false;
 		n++;
 	}
@@ -577,17 +628,6 @@ unchanged(struct backup *b)
 		n++;
 	}
 	return n > 0 && n == base->ndisks;
-}
-
-static void
-keep_base_as_result(struct backup *b)
-{
-	const struct point *base = writer_base(b->writer);
-
-	b->result.point = *base;
-	b->result.point.definition = NULL;
-	b->result.point.left_out = NULL;
-	b->result.outcome = BACKUP_UNCHANGED;
 }
 
 static int
@@ -778,6 +818,42 @@ begin_again(struct backup *b)
 	hv_close(b->hv, wait_again, b);
 }
 
+static void
+begin_commit(struct backup *b)
+{
+	b->state = BACKUP_ST_COMMIT;
+	if (all_same(b))
+		keep_base_as_result(b);
+	run_work(b, b->result.outcome == BACKUP_UNCHANGED ? work_abort : work_commit);
+}
+
+/* The record of changes begins at the new point, or goes on. */
+static int
+settle_changes(struct backup *b, struct lc_err *e)
+{
+	if (!b->taken) { /* unchanged, without a look at the disks */
+		begin_close(b);
+		return 0;
+	}
+	b->how = b->result.outcome == BACKUP_UNCHANGED ? HV_ROLLBACK : HV_COMMIT;
+	b->taken = false;
+	b->state = BACKUP_ST_END;
+	return hv_end(b->hv, b->how, on_hv, b, e);
+}
+
+static void
+next_pass(struct backup *b)
+{
+	if (b->partial && b->result.outcome != BACKUP_UNCHANGED) {
+		b->state = BACKUP_ST_BEGIN;
+		run_work(b, work_begin);
+		return;
+	}
+	if (b->result.outcome != BACKUP_UNCHANGED)
+		b->result.outcome = BACKUP_DONE;
+	begin_close(b);
+}
+
 static int
 state_next(struct backup *b, struct lc_err *e)
 {
@@ -834,29 +910,15 @@ state_next(struct backup *b, struct lc_err *e)
 		return hv_release(b->hv, on_hv, b, e);
 	case BACKUP_ST_RELEASE:
 		(void)failpoint("backup.released");
-		b->state = BACKUP_ST_COMMIT;
-		run_work(b, work_commit);
+		begin_commit(b);
 		return 0;
 	case BACKUP_ST_COMMIT:
 		(void)failpoint("backup.committed");
-		if (b->result.outcome == BACKUP_UNCHANGED) {
-			begin_close(b);
-			return 0;
-		}
-		b->how = HV_COMMIT;
-		b->taken = false;
-		b->state = BACKUP_ST_END;
-		return hv_end(b->hv, HV_COMMIT, on_hv, b, e);
+		return settle_changes(b, e);
 	case BACKUP_ST_END:
 		(void)failpoint("backup.ended");
 		b->tries = 0;
-		if (b->partial) {
-			b->state = BACKUP_ST_BEGIN;
-			run_work(b, work_begin);
-			return 0;
-		}
-		b->result.outcome = BACKUP_DONE;
-		begin_close(b);
+		next_pass(b);
 		return 0;
 	case BACKUP_ST_CLOSE:
 		break;

@@ -23,12 +23,14 @@ struct backup_opts {
 	struct capture_pool *pool;
 	const struct settings *settings;
 	const char *vm;
+	bool skip_same; /* a running VM that says what its newest point says gets no new one */
 };
 
 enum backup_outcome {
 	BACKUP_FAILED = 0,
 	BACKUP_DONE, /* point is the new one */
-	/* the VM is off and nothing was written: point is the one that still holds */
+	/* Nothing was written (the VM is off, or skip_same): point is the one that still holds; it
+	 * shows the VM as it was when the backup began. */
 	BACKUP_UNCHANGED,
 };
 

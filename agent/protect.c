@@ -177,7 +177,8 @@ begin_cycle(struct guarded *g)
 	                        .store = g->p->o.store,
 	                        .pool = g->p->o.pool,
 	                        .settings = g->p->o.settings,
-	                        .vm = g->name};
+	                        .vm = g->name,
+	                        .skip_same = true};
 	struct backup_result failed = {.vm = g->name};
 	int64_t now = clock_mono_ns();
 

@@ -241,6 +241,12 @@ struct commit_opts {
  */
 int writer_commit(struct writer *w, const struct commit_opts *opts, struct point *out,
                   struct lc_err *e);
+/**
+ * writer_nothing_new(w, opts):
+ * Whether a commit with these options would say what the base says: no window differs, the disks
+ * are the same, and so is what goes with them (but times).  Nobody puts any more.
+ */
+bool writer_nothing_new(const struct writer *w, const struct commit_opts *opts);
 /** writer_abort(w): forget it; chunks already stored stay and are found again by the next one. */
 void writer_abort(struct writer *w);
 

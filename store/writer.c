@@ -697,6 +697,37 @@ check_opts(const struct writer *w, const struct commit_opts *o, struct lc_err *e
 	return 0;
 }
 
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static bool
+same_disk(const struct writer_disk_state *d, const struct point_disk *base, size_t i)
+{
+	return d->known && d->base_disk == i && d->d.size == base->size &&
+	       d->d.role == base->role && strcmp(d->d.name, base->name) == 0 &&
+	       strcmp(d->d.stamp, base->stamp) == 0;
+}
+
+bool
+writer_nothing_new(const struct writer *w, const struct commit_opts *o)
+{
+	const struct point *base = w->base;
+	size_t i;
+
+	if (base == NULL || w->fork || w->failed || w->rows > 0 || o->seed ||
+	    (base->flags & POINT_SEED) != 0 || w->ndisks != base->ndisks || w->ndisks == 0)
+		return false;
+	for (i = 0; i < w->ndisks; i++) {
+		if (!same_disk(&w->disks[i], &base->disks[i], i))
+			return false;
+	}
+	return o->consistency == base->consistency && same_text(o->definition, base->definition) &&
+	       same_text(o->left_out, base->left_out);
+}
+
 /* Whether the point stands by itself, whatever its base is. */
 static bool
 is_fresh(const struct writer *w)

@@ -233,6 +233,13 @@ hv_end(struct hv *hv, enum hv_end how, hv_done_cb *done, void *arg, struct lc_er
 	return started(hv, hv->driver->ops->end(hv->driver, how, on_call_done, hv, e), e);
 }
 
+bool
+hv_quiet(const struct hv *hv, const uint8_t since[HV_ID_SIZE])
+{
+	return hv->state == HV_ST_READY && hv->driver->ops->quiet != NULL &&
+	       hv->driver->ops->quiet(hv->driver, since);
+}
+
 uint64_t
 hv_scratch_used(const struct hv *hv)
 {

@@ -149,6 +149,12 @@ int hv_open(struct uv_loop_s *loop, const struct hv_target *target, hv_event_cb 
 int hv_prepare(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e);
 /** hv_vm(hv): borrowed, valid after hv_prepare until hv_close. */
 const struct hv_vm *hv_vm(const struct hv *hv);
+/**
+ * hv_quiet(hv, since):
+ * Whether nothing was written to any disk, but for excluded ones, since that point, as hv_prepare
+ * saw it: every record of changes since then is whole, and empty.  False where that is not known.
+ */
+bool hv_quiet(const struct hv *hv, const uint8_t since[HV_ID_SIZE]);
 /** hv_exclude(hv, disk): leave a disk out of the following hv_take.  LC_ENOENT for an unknown
  * name. */
 int hv_exclude(struct hv *hv, const char *disk, struct lc_err *e);

@@ -577,6 +577,7 @@ static const struct driver_ops qemu_ops = {
     .still_valid = qemu_still_valid,
     .release = qemu_release,
     .end = qemu_end,
+    .quiet = qemu_bitmap_quiet,
     .scratch_used = qemu_scratch_used,
     .close = qemu_close,
 };

@@ -202,6 +202,8 @@ void qemu_own_node(const struct qemu *q, char dst[QEMU_NODE_MAX], char kind, siz
 /** qemu_bitmap_recover(q, b, e): judge the old record, thaw it where it is frozen; sets
  * disks[].since. */
 int qemu_bitmap_recover(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+/** qemu_bitmap_quiet(d, since): as hv_quiet(), from the last look. */
+bool qemu_bitmap_quiet(const struct driver *d, const uint8_t since[HV_ID_SIZE]);
 /** qemu_bitmap_add(q, b, e): begin the new record. */
 int qemu_bitmap_add(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
 /** qemu_bitmap_freeze(q, b, e): end the old record, after the instant. */

@@ -50,6 +50,7 @@ struct bitmap {
 	uint64_t follows;
 	uint64_t disk; /* hash of its name: images may be exchanged between devices */
 	bool recording;
+	bool empty;
 	bool usable; /* in itself: consistent, not persistent, right granularity, in nobody's use */
 	const char *why_not;
 };
@@ -107,7 +108,7 @@ read_bitmap(const struct qemu *q, const char *node, const struct json_t *v, stru
 {
 	const char *name = qmp_str(v, "name"), *s;
 	char id[2 * HV_ID_SIZE + 1];
-	uint64_t granularity = 0;
+	uint64_t granularity = 0, count = 0;
 
 	*out = (struct bitmap){.node = node, .name = name};
 	if (!qemu_ours(q, name))
@@ -128,6 +129,7 @@ read_bitmap(const struct qemu *q, const char *node, const struct json_t *v, stru
 		return false;
 	out->recording = qmp_true(v, "recording");
 	(void)qmp_u64(v, "granularity", &granularity);
+	out->empty = qmp_u64(v, "count", &count) && count == 0;
 	if (qmp_true(v, "inconsistent"))
 		out->why_not = "was not closed cleanly";
 	else if (qmp_true(v, "persistent"))
@@ -274,6 +276,26 @@ unusable(struct qemu *q, struct search *s, uint64_t size, char *why, size_t n)
 		(void)snprintf(why, n, "the record of changes was stopped by somebody");
 	} else {
 		return false;
+	}
+	return true;
+}
+
+bool
+qemu_bitmap_quiet(const struct driver *d, const uint8_t since[HV_ID_SIZE])
+{
+	struct qemu *q = (struct qemu *)(uintptr_t)d; /* is only looked at */
+	size_t i;
+
+	for (i = 0; i < d->vm.ndisks; i++) {
+		const struct hv_disk *x = &d->vm.disks[i];
+		struct search s = {.x = &q->disks[i], .id = since, .disk = hash_of(x->name)};
+
+		if (d->excluded[i] || !x->capturable)
+			continue;
+		each_bitmap(q, search_one, &s);
+		if (s.found.name == NULL || !s.found.usable || !s.found.recording ||
+		    !s.found.empty || s.found.size != x->size)
+			return false;
 	}
 	return true;
 }

@@ -1658,6 +1658,83 @@ allocations_may_fail_while_writing(void **state)
 	free_pair(&x);
 }
 
+/* Whether a writer of that disk, all of it put, has nothing new to say. */
+static bool
+nothing_new(struct vault *v, const struct vault_disk *d, size_t n, const struct commit_opts *o)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct writer *w = vault_begin(v->s, "web01", d, n, &e);
+	bool nothing;
+	size_t i, k;
+
+	assert_non_null(w);
+	for (i = 0; i < n; i++) {
+		for (k = 0; k < point_windows(d[i].size); k++)
+			must(vault_put(w, i, &d[i], k, &e), &e);
+	}
+	nothing = writer_nothing_new(w, o);
+	writer_abort(w);
+	return nothing;
+}
+
+static void
+a_point_that_would_say_the_same_is_seen(void **state)
+{
+	struct commit_opts o = {.consistency = POINT_CRASH}, x;
+	struct vault_disk d[2] = {vault_disk("vda", 3), vault_disk("vdb", 2)};
+	struct lc_err e = LC_ERR_INIT;
+	uint64_t covered[2] = {3, 2};
+	struct writer *w;
+	struct point p;
+	struct vault v;
+
+	(void)state;
+	vault_make(&v, true);
+	vault_open(&v);
+	d[0].codes[1] = 4;
+	assert_false(nothing_new(&v, d, 2, &o)); /* no base */
+	w = vault_begin(v.s, "web01", d, 2, &e);
+	assert_non_null(w);
+	must(vault_put(w, 0, &d[0], 1, &e), &e);
+	o.definition = "machine = q35";
+	must(writer_commit(w, &o, &p, &e), &e);
+	point_done(&p);
+
+	assert_true(nothing_new(&v, d, 2, &o));
+	assert_false(nothing_new(&v, d, 1, &o)); /* a disk is gone */
+	d[1].codes[0] = 9;
+	assert_false(nothing_new(&v, d, 2, &o));
+	d[1].codes[0] = 0;
+	d[0].codes[1] = 0; /* zero where something was */
+	assert_false(nothing_new(&v, d, 2, &o));
+	d[0].codes[1] = 4;
+	vault_disk_resize(&d[1], 4 * (uint64_t)WINDOW_SIZE);
+	assert_false(nothing_new(&v, d, 2, &o));
+	vault_disk_resize(&d[1], 2 * (uint64_t)WINDOW_SIZE);
+	(void)snprintf(d[1].name, sizeof d[1].name, "vdc");
+	assert_false(nothing_new(&v, d, 2, &o)); /* another disk */
+	(void)snprintf(d[1].name, sizeof d[1].name, "vdb");
+	x = o;
+	x.definition = NULL;
+	assert_false(nothing_new(&v, d, 2, &x));
+	x.definition = "machine = pc";
+	assert_false(nothing_new(&v, d, 2, &x));
+	x = o;
+	x.left_out = "a disk";
+	assert_false(nothing_new(&v, d, 2, &x));
+	x = o;
+	x.consistency = POINT_OFF;
+	assert_false(nothing_new(&v, d, 2, &x));
+	x = o;
+	x.seed = true;
+	x.covered = covered;
+	assert_false(nothing_new(&v, d, 2, &x));
+	assert_true(nothing_new(&v, d, 2, &o)); /* and nothing of this stayed */
+	vault_disk_free(&d[0]);
+	vault_disk_free(&d[1]);
+	vault_free(&v);
+}
+
 int
 main(void)
 {
@@ -1695,6 +1772,7 @@ main(void)
 	    cmocka_unit_test(a_blind_owner_keeps_the_keys_in_every_segment),
 	    cmocka_unit_test(a_new_data_key_begins_a_new_segment),
 	    cmocka_unit_test(damaged_keys_of_the_newest_segment_do_not_lock_out),
+	    cmocka_unit_test(a_point_that_would_say_the_same_is_seen),
 	    cmocka_unit_test(allocations_may_fail_while_opening),
 	    cmocka_unit_test(allocations_may_fail_while_writing),
 	};
