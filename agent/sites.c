@@ -17,7 +17,7 @@ struct site {
 	bool up, over; /* over: it will not connect again */
 	int64_t since_ns;
 	struct lc_err err;
-	uint64_t points, sent; /* of connections that ended */
+	uint64_t points;
 };
 
 struct sites {
@@ -97,7 +97,13 @@ on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 static void
 on_idle(void *arg)
 {
-	tell(((struct site *)arg)->sites);
+	struct site *x = arg;
+	struct uplink_stats st;
+
+	uplink_stats(x->uplink, &st);
+	if (st.sender.failed == 0) /* what was refused has gone over since */
+		lc_err_clear(&x->err);
+	tell(x->sites);
 }
 
 static void
@@ -119,10 +125,13 @@ load_peers(const struct sites_opts *o, struct sites *s, struct lc_err *e)
 	s->n = o->n;
 	if (o->n == 0)
 		rc = peer_list(dir, &list, &s->n, e);
-	if (rc == 0 && s->n > 0)
-		s->sites = lc_alloc_array(s->n, sizeof *s->sites);
-	if (rc == 0 && s->n > 0 && s->sites == NULL)
-		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	if (rc != 0 || s->n == 0)
+		return rc;
+	s->sites = lc_alloc_array(s->n, sizeof *s->sites);
+	if (s->sites == NULL) {
+		lc_free(list);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
 	for (i = 0; rc == 0 && i < s->n; i++) {
 		s->sites[i].sites = s;
 		s->sites[i].no = i;
@@ -239,7 +248,7 @@ sites_status(const struct sites *s, size_t i, struct site_status *out)
 	                            .since_ns = x->since_ns,
 	                            .err = x->err,
 	                            .points = x->points,
-	                            .sent = x->sent + st.sent,
+	                            .sent = st.sent,
 	                            .idle = uplink_idle(x->uplink)};
 	(void)address_text(out->address, &x->peer.at);
 }
