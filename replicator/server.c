@@ -854,12 +854,10 @@ server_stop(struct server *s, void (*stopped)(void *arg), void *arg)
 
 /* ---- status ---- */
 
-static void
-print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
+/* Under the lock: bytes, with those of the connections that it has. */
+static uint64_t
+received_of(const struct host *h, const struct server *s)
 {
-	const struct host_vm *vms = (const struct host_vm *)(const void *)h->vms.p;
-	size_t i, n = h->vms.n / sizeof *vms;
-	char print[FINGERPRINT_MAX], hex[33], when[40];
 	uint64_t received = h->received;
 	const struct guest *g;
 	struct session_stats st;
@@ -870,6 +868,43 @@ print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
 		session_stats(g->session, &st);
 		received += st.received;
 	}
+	return received;
+}
+
+void
+server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host *h), void *arg)
+{
+	const struct host *h;
+
+	(void)pthread_mutex_lock(&s->lock);
+	TAILQ_FOREACH (h, &s->hosts, entry) {
+		const struct host_vm *vms = (const struct host_vm *)(const void *)h->vms.p;
+		struct server_host x = {.name = h->name,
+		                        .key = h->key,
+		                        .connected = h->connected > 0,
+		                        .since_ns = h->since_ns,
+		                        .received = received_of(h, s),
+		                        .points = h->points,
+		                        .refused = h->refused,
+		                        .kept = h->kept,
+		                        .room = h->room,
+		                        .vms = h->vms.n / sizeof *vms};
+		size_t i;
+
+		for (i = 0; i < x.vms; i++)
+			x.last_ns = vms[i].last_ns > x.last_ns ? vms[i].last_ns : x.last_ns;
+		visit(arg, &x);
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+static void
+print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
+{
+	const struct host_vm *vms = (const struct host_vm *)(const void *)h->vms.p;
+	size_t i, n = h->vms.n / sizeof *vms;
+	char print[FINGERPRINT_MAX], hex[33], when[40];
+
 	(void)fprintf(f, "{\"name\": ");
 	cli_json_string(f, h->name);
 	(void)fprintf(f, ", \"fingerprint\": \"%s\", \"connected\": %s, \"since\": ",
@@ -884,7 +919,7 @@ print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
 	              ", \"received_bytes\": %" PRIu64 ", \"points\": %" PRIu64
 	              ", \"refused\": %" PRIu64 ", \"stored_bytes\": %" PRIu64
 	              ", \"quota_bytes\": %" PRIu64 ", \"error\": ",
-	              received, h->points, h->refused, h->kept, h->room);
+	              received_of(h, s), h->points, h->refused, h->kept, h->room);
 	if (h->err.code == LC_OK)
 		(void)fprintf(f, "null");
 	else

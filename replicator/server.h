@@ -8,6 +8,8 @@
 #ifndef LOCUM_SERVER_H
 #define LOCUM_SERVER_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -37,6 +39,22 @@ unsigned server_port(const struct server *s);
 unsigned server_guests(const struct server *s);
 /** server_status(s, f): hosts that were here since it began, and how they do, as JSON. */
 void server_status(struct server *s, FILE *f);
+
+struct server_host { /* one that was here since it began */
+	const char *name;
+	const uint8_t *key; /* [CHANNEL_KEY_SIZE] */
+	bool connected;
+	int64_t since_ns;                   /* wall clock: connected, or not, since then */
+	uint64_t received, points, refused; /* bytes; points */
+	uint64_t kept, room; /* bytes of its store; and that it may have, 0: any number */
+	size_t vms;
+	int64_t last_ns; /* wall clock: its newest point, of any VM; 0: it has none */
+};
+/** server_hosts(s, visit, arg): visit() each of them, and what it points to is good in there. */
+void server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host *h),
+                  void *arg);
+/** server_metrics(s, f): likewise, as metrics (metrics.h); s may be NULL. */
+void server_metrics(struct server *s, FILE *f);
 /** server_stop(s, stopped, arg): end all sessions in order; stopped() comes when all is gone. */
 void server_stop(struct server *s, void (*stopped)(void *arg), void *arg);
 

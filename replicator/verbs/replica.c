@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "agent/hypervisor/settings.h"
+#include "replicator/metrics.h"
 #include "replicator/server.h"
 #include "replicator/verbs.h"
 #include "replicator/writers.h"
@@ -79,6 +80,7 @@ struct running {
 	uv_signal_t on_int, on_term;
 	uv_timer_t status;
 	struct server *server;
+	struct metrics *metrics; /* NULL: not served */
 	char *status_path;
 	bool stopping;
 };
@@ -103,8 +105,28 @@ on_status(uv_timer_t *t)
 }
 
 static void
+render(void *arg, FILE *f)
+{
+	server_metrics(((struct running *)arg)->server, f);
+}
+
+/* Points are taken also where this fails. */
+static void
+serve_metrics(struct running *r, const char *address)
+{
+	struct metrics_opts o = {.loop = &r->loop, .address = address, .render = render, .arg = r};
+	struct lc_err e = LC_ERR_INIT;
+
+	if (address != NULL && metrics_start(&o, &r->metrics, &e) != 0)
+		log_error("%s", e.msg);
+	else if (address != NULL)
+		log_info("replica: metrics on port %u", metrics_port(r->metrics));
+}
+
+static void
 close_handles(struct running *r)
 {
+	metrics_stop(r->metrics);
 	uv_close((uv_handle_t *)&r->on_int, NULL);
 	uv_close((uv_handle_t *)&r->on_term, NULL);
 	uv_close((uv_handle_t *)&r->status, NULL);
@@ -153,6 +175,7 @@ run_server(struct place *p, const struct server_opts *o, struct running *r, stru
 		(void)uv_timer_start(&r->status, on_status, 0, STATUS_MS);
 		log_info("replica %s listens on port %u; folder %s",
 		         fingerprint(print, p->identity.public), server_port(r->server), p->dir);
+		serve_metrics(r, p->settings.metrics);
 		notify_service("READY=1");
 	} else {
 		close_handles(r);

@@ -53,10 +53,10 @@ made() { # points that this agent has made
 }
 
 # Until the metrics have a line that matches; at most 60 s.
-metric() { # REGEX
+metric() { # REGEX [LOG]
 	local i mport
 	for ((i = 0; i < 300; i++)); do
-		mport=$(sed -nE 's/.* metrics on port ([0-9]+)$/\1/p' "$t/agent.log" | tail -n 1)
+		mport=$(sed -nE 's/.* metrics on port ([0-9]+)$/\1/p' "${2:-$t/agent.log}" | tail -n 1)
 		if exec 3<>"/dev/tcp/127.0.0.1/$mport"; then
 			printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
 			cat <&3 >"$t/metrics"
@@ -100,6 +100,8 @@ status_has '"points": ([4-9]|[0-9]{2,}), "failures": 0'
 locum status | grep -q '^web01 *protected' || fail "status: $(locum status)"
 metric 'locum_replica_up\{replica="dr"\} 1'
 metric 'locum_vm_lag_seconds\{vm="web01"\} [0-3](\.[0-9]+)?'
+metric 'locum_host_connected\{host="[^"]+",fingerprint="[0-9a-f-]+"\} 1' "$t/replica.log"
+metric 'locum_host_points_total\{.*\} [1-9][0-9]*' "$t/replica.log"
 metric 'locum_vm_state\{vm="web01",state="protected"\} 1'
 ! grep -v '^rpo-' "$t/alerts" || fail "alerts though all is well"
 

@@ -1,6 +1,6 @@
 /*
- * report: what is rendered of a state of affairs, and what is seen of it, with a made-up protect
- * and an alert that only notes.
+ * report, server_metrics: what is rendered of a state of affairs, and what is seen of it, with a
+ * made-up protect and server, and an alert that only notes.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -11,6 +11,7 @@
 #include "agent/protect.h"
 #include "agent/report.h"
 #include "agent/sites.h"
+#include "replicator/server.h"
 #include "store/base/clock.h"
 #include "tests/lib/unit.h"
 
@@ -67,6 +68,36 @@ alert_see(struct alert *a, const struct alert_sight *x, int64_t now_ns)
 	(void)snprintf(a->sights[a->seen].text, 1024, "%s", x->text);
 	a->sights[a->seen].condition = x->condition;
 	a->sights[a->seen++].level = x->level;
+}
+
+unsigned
+server_guests(const struct server *s)
+{
+	(void)s;
+	return 3;
+}
+
+/* Two hosts of one name. */
+void
+server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host *h), void *arg)
+{
+	static const uint8_t keys[2][CHANNEL_KEY_SIZE] = {{0xab, 0xcd}, {0x12}};
+	struct server_host h[2] = {{.name = "kvm1",
+	                            .key = keys[0],
+	                            .connected = true,
+	                            .since_ns = 5 * S,
+	                            .received = 1234567,
+	                            .points = 9,
+	                            .refused = 2,
+	                            .kept = 4096,
+	                            .room = 8192,
+	                            .vms = 3,
+	                            .last_ns = 90 * S},
+	                           {.name = "kvm1", .key = keys[1]}};
+
+	(void)s;
+	visit(arg, &h[0]);
+	visit(arg, &h[1]);
 }
 
 static const uint8_t id[16] = {1};
@@ -173,14 +204,11 @@ test_samples(void **state)
 
 /* Each family is announced once, and its samples follow it: readers insist. */
 static void
-test_families(void **state)
+check_families(const char *text)
 {
 	char copy[16384], family[128] = "", seen[4096] = " ", *line, *save = NULL;
-	struct protect x;
 
-	(void)state;
-	make(&x);
-	(void)snprintf(copy, sizeof copy, "%s", rendered(&x));
+	(void)snprintf(copy, sizeof copy, "%s", text);
 	for (line = strtok_r(copy, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
 		char name[130];
 
@@ -203,6 +231,45 @@ test_families(void **state)
 		if (line[0] == '#' && strstr(line, "counter") != NULL)
 			assert_string_equal(family + strlen(family) - 6, "_total");
 	}
+}
+
+static void
+test_families(void **state)
+{
+	struct protect x;
+
+	(void)state;
+	make(&x);
+	check_families(rendered(&x));
+}
+
+#define KVM1 "{host=\"kvm1\",fingerprint=\"abcd-0000-0000-0000-0000-0000-0000-0000\"} "
+
+static void
+test_hosts(void **state)
+{
+	static char text[16384];
+	FILE *f = fmemopen(text, sizeof text, "w");
+	int none = 0; /* of it only the address */
+
+	(void)state;
+	assert_non_null(f);
+	server_metrics((struct server *)(void *)&none, f);
+	assert_int_equal(fputc('\0', f), '\0');
+	assert_int_equal(fclose(f), 0);
+	check_families(text);
+	assert_line(text, "locum_connections 3");
+	assert_line(text, "locum_host_connected" KVM1 "1");
+	assert_line(text, "locum_host_since_timestamp_seconds" KVM1 "5");
+	assert_line(text, "locum_host_points_total" KVM1 "9");
+	assert_line(text, "locum_host_refused_total" KVM1 "2");
+	assert_line(text, "locum_host_received_bytes_total" KVM1 "1234567");
+	assert_line(text, "locum_host_stored_bytes" KVM1 "4096");
+	assert_line(text, "locum_host_quota_bytes" KVM1 "8192");
+	assert_line(text, "locum_host_vms" KVM1 "3");
+	assert_line(text, "locum_host_last_point_timestamp_seconds" KVM1 "90");
+	assert_line(text, "locum_host_connected{host=\"kvm1\",fingerprint="
+	                  "\"1200-0000-0000-0000-0000-0000-0000-0000\"} 0");
 }
 
 static void
@@ -266,6 +333,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_samples),
 	    cmocka_unit_test(test_families),
+	    cmocka_unit_test(test_hosts),
 	    cmocka_unit_test(test_sights),
 	};
 
