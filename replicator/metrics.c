@@ -5,6 +5,9 @@
  *
  * MHD gives up who says nothing for idle_s; who says a byte now and then, and who has to make room,
  * is hung up on (shutdown) by us, which MHD takes for the end of the connection.
+ *
+ * A connection that it cannot take, for want of descriptors, keeps its epoll readable; so after a
+ * burst of turns the loop looks away from it for a moment.
  */
 #include <arpa/inet.h>
 #include <assert.h>
@@ -30,6 +33,9 @@
 #define FRESH_NS (200 * LC_NS_PER_MS)
 #define TICK_MS 250 /* while somebody is connected */
 #define BACKLOG 16
+#define BURST 200u /* turns in BURST_MS, then a rest */
+#define BURST_MS 100u
+#define REST_MS 50u
 #define TYPE "text/plain; version=0.0.4; charset=utf-8"
 
 struct seat {
@@ -44,7 +50,9 @@ struct metrics {
 	struct MHD_Response *text; /* or NULL */
 	int64_t text_ns;           /* rendered then */
 	struct seat seats[SEATS];
-	unsigned port, handles;
+	unsigned port, handles, burst;
+	uint64_t burst_ms; /* loop time: it began */
+	bool resting;      /* poll is stopped */
 	uv_poll_t poll;
 	uv_timer_t timer;
 };
@@ -288,24 +296,44 @@ turn(struct metrics *m)
 	wait = MHD_get_timeout(m->daemon, &wait_ms) == MHD_YES;
 	if (any && (!wait || wait_ms > TICK_MS))
 		wait_ms = TICK_MS;
-	if (any || wait)
+	if (m->resting)
+		wait_ms = REST_MS;
+	if (any || wait || m->resting)
 		(void)uv_timer_start(&m->timer, on_timer, wait_ms, 0);
 	else
 		(void)uv_timer_stop(&m->timer);
 }
 
 static void
-on_timer(uv_timer_t *t)
+on_poll(uv_poll_t *p, int status, int events)
 {
-	turn(t->data);
+	struct metrics *m = p->data;
+	uint64_t now = uv_now(m->o.loop);
+
+	(void)status;
+	(void)events;
+	if (now - m->burst_ms >= BURST_MS) {
+		m->burst_ms = now;
+		m->burst = 0;
+	}
+	if (++m->burst >= BURST) {
+		(void)uv_poll_stop(p);
+		m->resting = true;
+	}
+	turn(m);
 }
 
 static void
-on_poll(uv_poll_t *p, int status, int events)
+on_timer(uv_timer_t *t)
 {
-	(void)status;
-	(void)events;
-	turn(p->data);
+	struct metrics *m = t->data;
+
+	if (m->resting) {
+		m->resting = false;
+		m->burst = 0;
+		(void)uv_poll_start(&m->poll, UV_READABLE, on_poll);
+	}
+	turn(m);
 }
 
 /* ---- begin and end ---- */

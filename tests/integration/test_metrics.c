@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
@@ -418,6 +419,46 @@ test_lazy(void **state)
 	free(b);
 }
 
+/* ---- no descriptor left ---- */
+
+static void
+starved_clients(struct bench *b)
+{
+	struct timeval patience = {.tv_sec = 20};
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)b->port)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), next = dup(fd);
+	struct timespec from, to;
+	struct rlimit was, now;
+
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	(void)close(next);
+	(void)getrlimit(RLIMIT_NOFILE, &was);
+	now = was;
+	now.rlim_cur = (rlim_t)next;
+	(void)setrlimit(RLIMIT_NOFILE, &now);
+	(void)connect(fd, (const struct sockaddr *)(const void *)&a, sizeof a);
+	say(fd, GET, sizeof GET - 1);
+	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+	(void)usleep(1000000);
+	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
+	(void)setrlimit(RLIMIT_NOFILE, &was);
+	b->took_ns[1] = (to.tv_sec - from.tv_sec) * LC_NS_PER_S + to.tv_nsec - from.tv_nsec;
+	hear(b, 0, fd);
+}
+
+/* A connection that can't be taken does not keep the loop busy, and is taken once it can be. */
+static void
+test_no_descriptors(void **state)
+{
+	struct bench *b = run(starved_clients, 0, 0, 0);
+
+	(void)state;
+	assert_in_range(b->took_ns[1], 0, LC_NS_PER_S / 4);
+	assert_begins(b->answer[0], "HTTP/1.1 200 ");
+	free(b);
+}
+
 /* ---- begin and end ---- */
 
 static void
@@ -493,6 +534,11 @@ test_addresses(void **state)
 	o.address = taken;
 	assert_int_equal(metrics_start(&o, &b.metrics, &e), LC_EBUSY);
 	assert_has(e.msg, taken);
+	/* As the agent does when it reads its settings anew. */
+	metrics_stop(b.metrics);
+	lc_err_clear(&e);
+	if (metrics_start(&o, &b.metrics, &e) != 0)
+		fail_msg("%s", e.msg);
 	metrics_stop(b.metrics);
 	assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
 	assert_int_equal(uv_loop_close(&loop), 0);
@@ -506,7 +552,7 @@ main(void)
 	    cmocka_unit_test(test_answers),   cmocka_unit_test(test_garbage),
 	    cmocka_unit_test(test_many),      cmocka_unit_test(test_slow),
 	    cmocka_unit_test(test_lazy),      cmocka_unit_test(test_stop_with_clients),
-	    cmocka_unit_test(test_addresses),
+	    cmocka_unit_test(test_addresses), cmocka_unit_test(test_no_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
