@@ -1,0 +1,229 @@
+/*
+ * message: whatever a peer says, in any order: a receiver and a sender with real stores take it or
+ * end the session; no point appears that was not sent whole, and what is encoded is decoded again.
+ *
+ * The first byte: whom it is for (0 receiver, 1 sender, 2 the codecs alone).  Then messages: type
+ * (1 byte), length (2 bytes, little-endian), body.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "replicator/message.h"
+#include "replicator/receiver.h"
+#include "replicator/sender.h"
+#include "store/base/files.h"
+#include "store/base/log.h"
+#include "store/store.h"
+#include "tests/fuzz/fuzz.h"
+#include "tests/unit/vectors_keys.h"
+
+#define EMITTED_MAX (8u << 20)
+
+#define RUNS 5000u /* with one store; then a new one, so that it does not grow for ever */
+
+static struct store *store;
+static unsigned runs;
+static char top[48], dir[64];
+static size_t emitted;
+
+static void
+clean_up(void)
+{
+	store_close(store);
+	store = NULL;
+	dir_remove(top);
+}
+
+static void
+begin(void)
+{
+	const struct lc_span keys = {vector_keys, sizeof vector_keys};
+	struct store_opts o = {.mode = STORE_WRITE, .no_key = true, .dir = dir};
+	struct lc_err e = LC_ERR_INIT;
+
+	log_set_level(LOG_LV_ERROR);
+	(void)snprintf(top, sizeof top, "%s/locum-fuzz-XXXXXX",
+	               access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+	fuzz_check(mkdtemp(top) != NULL);
+	(void)snprintf(dir, sizeof dir, "%s/store", top);
+	fuzz_check(transfer_make(dir, keys, &e) == 0);
+	fuzz_check(store_open(&o, &store, &e) == 0);
+}
+
+static int
+emit(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_err *e)
+{
+	(void)arg;
+	(void)type;
+	(void)e;
+	for (; n > 0; n--)
+		emitted += spans[n - 1].n;
+	return 0;
+}
+
+/* ---- codecs: what is taken can be written again ---- */
+
+static void
+same_again(struct lc_span body, struct lc_buf *again, int rc)
+{
+	fuzz_check(rc == 0);
+	fuzz_check(again->n == body.n);
+	lc_buf_free(again);
+}
+
+static void
+is_text(const char *s, size_t n)
+{
+	size_t i, len = strnlen(s, n);
+
+	fuzz_check(len < n);
+	for (i = 0; i < len; i++)
+		fuzz_check((unsigned char)s[i] >= 0x20 && s[i] != 0x7f);
+}
+
+static void
+decode(uint16_t type, struct lc_span body)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf b = {0};
+	struct transfer_point p;
+	struct committed done;
+	struct welcome welcome;
+	struct refused refused;
+	struct sent_chunk chunk;
+	struct sent_rows rows;
+	struct commit commit;
+	struct hello hello;
+	struct offer offer;
+	struct head head;
+	struct want want;
+	uint32_t stream;
+	uint64_t n;
+
+	if (type == MESSAGE_HELLO && message_get_hello(body, &hello, &e) == 0) {
+		is_text(hello.name, sizeof hello.name);
+		same_again(body, &b, message_put_hello(&b, &hello));
+	} else if (type == MESSAGE_WELCOME && message_get_welcome(body, &welcome, &e) == 0) {
+		fuzz_check(welcome.byte_window > 0);
+		same_again(body, &b, message_put_welcome(&b, &welcome));
+	} else if (type == MESSAGE_REFUSED && message_get_refused(body, &refused, &e) == 0) {
+		is_text(refused.text, sizeof refused.text);
+		fuzz_check(refused_error(&refused, &e) < 0);
+	} else if (type == MESSAGE_HEAD && message_get_head(body, &head, &e) == 0) {
+		same_again(body, &b, message_put_head(&b, &head));
+	} else if (type == MESSAGE_BEGIN && message_get_begin(body, &stream, &p, &e) == 0) {
+		same_again(body, &b, message_put_begin(&b, stream, &p));
+	} else if (type == MESSAGE_OFFER && message_get_offer(body, &offer, &e) == 0) {
+		same_again(body, &b, message_put_offer(&b, &offer));
+	} else if (type == MESSAGE_WANT && message_get_want(body, &want, &e) == 0) {
+		same_again(body, &b, message_put_want(&b, &want));
+	} else if (type == MESSAGE_CHUNK && message_get_chunk(body, &chunk, &e) == 0) {
+		fuzz_check(chunk.chunk.payload.n + 12 == body.n);
+	} else if (type == MESSAGE_ROWS && message_get_rows(body, &rows, &e) == 0) {
+		fuzz_check(rows.payload.n + 4 == body.n);
+	} else if (type == MESSAGE_COMMIT && message_get_commit(body, &commit, &e) == 0) {
+		same_again(body, &b, message_put_commit(&b, &commit));
+	} else if (type == MESSAGE_COMMITTED && message_get_committed(body, &done, &e) == 0) {
+		same_again(body, &b, message_put_committed(&b, &done));
+	} else if (type == MESSAGE_TAKEN && message_get_number(body, type, &n, &e) == 0) {
+		same_again(body, &b, message_put_number(&b, n));
+	}
+	fuzz_check(e.code == LC_OK || e.code < 0);
+}
+
+/* ---- the two halves ---- */
+
+static bool
+next_message(struct lc_span *all, uint16_t *type, struct lc_span *body)
+{
+	size_t n;
+
+	if (all->n < 3)
+		return false;
+	*type = all->p[0];
+	n = (size_t)all->p[1] | (size_t)all->p[2] << 8;
+	n = n < all->n - 3 ? n : all->n - 3;
+	*body = (struct lc_span){all->p + 3, n};
+	all->p += 3 + n;
+	all->n -= 3 + n;
+	return true;
+}
+
+static void
+to_receiver(struct lc_span all)
+{
+	struct receiver_events ev = {.emit = emit};
+	struct lc_err e = LC_ERR_INIT;
+	struct receiver *r;
+	struct lc_span body;
+	uint16_t type;
+	int rc;
+
+	fuzz_check(receiver_new(store, &ev, &r, &e) == 0);
+	receiver_room(r, 1u << 20);
+	while (next_message(&all, &type, &body)) {
+		rc = type == 255 ? receiver_settle(r, &e) : receiver_message(r, type, body, &e);
+		fuzz_check(rc == e.code);
+		if (rc != 0)
+			break;
+		fuzz_check(emitted < EMITTED_MAX);
+	}
+	receiver_free(r);
+}
+
+static void
+to_sender(struct lc_span all)
+{
+	struct sender_events ev = {.emit = emit};
+	struct lc_err e = LC_ERR_INIT;
+	struct sender_stats st;
+	struct sender *x;
+	struct lc_span body;
+	uint16_t type;
+	int rc;
+
+	fuzz_check(sender_new(store, 1u << 16, &ev, &x, &e) == 0);
+	fuzz_check(sender_start(x, &e) == 0);
+	while (next_message(&all, &type, &body)) {
+		if (type == 255)
+			sender_wake(x);
+		rc = type >= 254 ? sender_pump(x, &e) : sender_message(x, type, body, &e);
+		fuzz_check(rc == e.code);
+		if (rc != 0)
+			break;
+		sender_stats(x, &st);
+		fuzz_check(st.unacknowledged <= st.chunk_bytes);
+		fuzz_check(emitted < EMITTED_MAX);
+	}
+	sender_free(x);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+{
+	struct lc_span all = {p + 1, n - 1}, body;
+	uint16_t type;
+
+	static bool registered;
+
+	if (!registered)
+		registered = atexit(clean_up) == 0;
+	if (runs++ % RUNS == 0) {
+		if (store != NULL)
+			clean_up();
+		begin();
+	}
+	if (n == 0)
+		return 0;
+	emitted = 0;
+	if (p[0] % 3 == 0) {
+		to_receiver(all);
+	} else if (p[0] % 3 == 1) {
+		to_sender(all);
+	} else {
+		while (next_message(&all, &type, &body))
+			decode(type, body);
+	}
+	return 0;
+}
