@@ -157,8 +157,9 @@ on_backup(void *arg, struct backup_result *r)
 			log_info("%s: protected again", g->name);
 		take_point(g, r);
 		update_safe(g);
-		if (x->sites != NULL)
-			sites_wake(x->sites);
+		/* One that is late may have failed at a replica: it is tried again. */
+		if (x->sites != NULL && (r->outcome == BACKUP_DONE || g->schedule.late))
+			sites_wake(x->sites, r->point.line);
 	} else if (r->err.code != LC_ECANCELED) {
 		if (g->err.code == LC_OK || strcmp(g->err.msg, r->err.msg) != 0)
 			log_error("%s", r->err.msg);

@@ -216,12 +216,12 @@ sites_count(const struct sites *s)
 }
 
 void
-sites_wake(struct sites *s)
+sites_wake(struct sites *s, const uint8_t *line)
 {
 	size_t i;
 
 	for (i = 0; i < s->n; i++)
-		uplink_wake(s->sites[i].uplink);
+		uplink_wake(s->sites[i].uplink, line);
 }
 
 bool

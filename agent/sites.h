@@ -44,8 +44,8 @@ struct sites_opts {
 /** sites_start(o, out, e): connect.  LC_ENOENT: this host is not paired with one of that name. */
 int sites_start(const struct sites_opts *o, struct sites **out, struct lc_err *e);
 size_t sites_count(const struct sites *s);
-/** sites_wake(s): there are new points in the store. */
-void sites_wake(struct sites *s);
+/** sites_wake(s, line): there are new points of that line in the store; NULL: of any. */
+void sites_wake(struct sites *s, const uint8_t *line);
 /** sites_done(s): each replica has all there is, or can't be reached any more (once). */
 bool sites_done(const struct sites *s);
 

@@ -234,19 +234,31 @@ see_line(void *arg, const struct transfer_line *t, struct lc_err *e)
 	return 0;
 }
 
-void
-sender_wake(struct sender *x)
+static void
+wake_line(struct sender *x, struct line *l)
 {
-	struct line *l;
+	l->looked = l->gone;
+	if (l->state != LINE_FAILED)
+		return;
+	l->state = LINE_IDLE;
+	l->restarts = 0;
+	x->stats.failed--;
+}
 
+void
+sender_wake(struct sender *x, const uint8_t *line)
+{
+	struct line *l = line == NULL ? NULL : find_line(x, line);
+
+	if (l != NULL && !l->gone) {
+		wake_line(x, l);
+		return;
+	}
 	x->look = true;
+	if (line != NULL) /* a new one: the look finds it */
+		return;
 	TAILQ_FOREACH (l, &x->lines, entry) {
-		l->looked = l->gone;
-		if (l->state != LINE_FAILED)
-			continue;
-		l->state = LINE_IDLE;
-		l->restarts = 0;
-		x->stats.failed--;
+		wake_line(x, l);
 	}
 }
 

@@ -54,8 +54,12 @@ int sender_start(struct sender *x, struct lc_err *e);
 int sender_message(struct sender *x, uint16_t type, struct lc_span body, struct lc_err *e);
 /** sender_pump(x, e): send what can be sent now.  After sender_message() or sender_wake(). */
 int sender_pump(struct sender *x, struct lc_err *e);
-/** sender_wake(x): there may be new points in the store; lines that failed are tried again. */
-void sender_wake(struct sender *x);
+/**
+ * sender_wake(x, line):
+ * There may be new points on a line, or, where it is NULL, on any; what failed of that is tried
+ * again.
+ */
+void sender_wake(struct sender *x, const uint8_t *line);
 /** sender_idle(x): all that is here is there, or has failed. */
 bool sender_idle(const struct sender *x);
 struct sender_stats {

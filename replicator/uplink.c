@@ -19,6 +19,7 @@
 #define RETRY_MIN_MS 500u
 #define RETRY_MAX_MS 30000u
 #define BYTE_WINDOW_MAX (64u << 20)
+#define LINES_MAX 64u /* that are named when there are new points */
 
 enum uplink_state { UPLINK_WAITING = 0, UPLINK_RESOLVING, UPLINK_CONNECTED, UPLINK_STOPPED };
 
@@ -56,7 +57,9 @@ struct uplink {
 	pthread_mutex_t lock; /* what follows */
 	struct event_list events;
 	struct sender_stats stats;
-	bool welcome, told_up, idle, told_idle, wake;
+	bool welcome, told_up, idle, told_idle;
+	bool wake;           /* not yet passed on: ... */
+	struct lc_buf lines; /* ... of these lines, 16 bytes each; none: of all */
 };
 
 static void connect_later(struct uplink *u);
@@ -152,18 +155,25 @@ on_settle(void *arg, struct lc_err *e)
 {
 	struct uplink *u = arg;
 	struct sender_stats stats;
+	struct lc_buf lines;
 	bool wake;
+	size_t i;
 	int rc;
 
 	if (u->sender == NULL)
 		return 0;
 	(void)pthread_mutex_lock(&u->lock);
 	wake = u->wake;
+	lines = u->lines;
+	u->lines = (struct lc_buf){0};
 	u->wake = false;
 	u->idle = u->idle && !wake; /* not before what woke us was looked at */
 	(void)pthread_mutex_unlock(&u->lock);
-	if (wake)
-		sender_wake(u->sender);
+	if (wake && lines.n == 0)
+		sender_wake(u->sender, NULL);
+	for (i = 0; i < lines.n; i += 16)
+		sender_wake(u->sender, lines.p + i);
+	lc_buf_free(&lines);
 	rc = sender_pump(u->sender, e);
 	sender_stats(u->sender, &stats);
 	(void)pthread_mutex_lock(&u->lock);
@@ -269,6 +279,7 @@ free_if_over(struct uplink *u)
 	if (u->stopped != NULL)
 		u->stopped(u->arg);
 	(void)pthread_mutex_destroy(&u->lock);
+	lc_buf_free(&u->lines);
 	identity_forget(&u->identity);
 	explicit_bzero(u->secret, sizeof u->secret);
 	lc_free(u->only);
@@ -429,10 +440,22 @@ uplink_start(const struct uplink_opts *o, struct uplink **out, struct lc_err *e)
 	return 0;
 }
 
+/* Under the lock.  Many lines, or no memory for one: all. */
+static void
+note_line(struct uplink *u, const uint8_t *line)
+{
+	bool all = u->wake && u->lines.n == 0;
+
+	if (line == NULL || all || u->lines.n >= (size_t)16 * LINES_MAX ||
+	    lc_buf_append(&u->lines, line, 16) != 0)
+		lc_buf_free(&u->lines);
+}
+
 void
-uplink_wake(struct uplink *u)
+uplink_wake(struct uplink *u, const uint8_t *line)
 {
 	(void)pthread_mutex_lock(&u->lock);
+	note_line(u, line);
 	u->wake = true;
 	u->told_idle = false;
 	(void)pthread_mutex_unlock(&u->lock);

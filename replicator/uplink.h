@@ -54,8 +54,8 @@ struct uplink_opts {
 /** uplink_start(o, out, e): o is copied; what it points to is borrowed, but peer, identity, host,
  * secret and only are copied too. */
 int uplink_start(const struct uplink_opts *o, struct uplink **out, struct lc_err *e);
-/** uplink_wake(u): there are new points in the store. */
-void uplink_wake(struct uplink *u);
+/** uplink_wake(u, line): there are new points of that line in the store; NULL: of any. */
+void uplink_wake(struct uplink *u, const uint8_t *line);
 /** uplink_idle(u): as the event; false while there is no connection. */
 bool uplink_idle(const struct uplink *u);
 struct uplink_stats {

@@ -187,7 +187,7 @@ to_sender(struct lc_span all)
 	fuzz_check(sender_start(x, &e) == 0);
 	while (next_message(&all, &type, &body)) {
 		if (type == 255)
-			sender_wake(x);
+			sender_wake(x, body.n >= 16 ? body.p : NULL);
 		rc = type >= 254 ? sender_pump(x, &e) : sender_message(x, type, body, &e);
 		fuzz_check(rc == e.code);
 		if (rc != 0)

@@ -298,7 +298,7 @@ hostsite_backup(struct hostsite *h, const char *vm, const struct vault_disk *d)
 
 	must(vault_backup(h->v.s, vm, d, 1, &p, &e), &e);
 	if (h->uplink != NULL)
-		uplink_wake(h->uplink);
+		uplink_wake(h->uplink, p.line);
 	return p;
 }
 

@@ -298,7 +298,7 @@ several_vms_go_side_by_side(void **state)
 			run(&x, &seed);
 			assert_true(sender_idle(x.tx));
 		}
-		sender_wake(x.tx);
+		sender_wake(x.tx, NULL);
 	}
 	run(&x, &seed);
 	assert_true(sender_idle(x.tx));

@@ -682,7 +682,7 @@ a_host_keeps_within_its_quota(void **state)
 	assert_int_equal(t.h.why.code, LC_ENOSPC);
 	assert_non_null(strstr(t.h.why.msg, "used up"));
 	assert_int_equal(t.h.downs, 0); /* the connection stays */
-	uplink_wake(t.h.uplink);
+	uplink_wake(t.h.uplink, NULL);
 	run_for(&t.loop, 50);
 	assert_int_equal(t.h.committed, 0);
 	p = hostsite_backup(&other, "db", &small);
