@@ -79,6 +79,15 @@ refused 1 'no key' env LOCUM_CONFIG=/dev/null "$bin/locum" restore web01 --to "$
 mv "$t/dr/writers" "$t/writers"
 refused 3 "host $(sed -nE "s/^this host's +//p" "$t/pair") is not paired" locum backup web01 --to dr
 mv "$t/writers" "$t/dr/writers"
+for ((i = 0; i < 100; i++)); do # it is written every second
+	locum status --dir "$t/dr" --json >"$t/out" 2>/dev/null || [ $? = 3 ] || fail "status of the replica"
+	! grep -q '"age_s"' "$t/out" || break
+	sleep 0.1
+done
+grep -q '"name": "host-a"' "$t/out" || fail "the replica's status does not list the host: $(cat "$t/out")"
+grep -q web01 "$t/out" && fail "the replica's status names the VM"
+locum status --dir "$t/dr" | grep -q '^host-a ' || fail "the replica's status as a table"
+
 locum replica revoke host-a --dir "$t/dr" --quiet
 refused 3 'was revoked' locum backup web01 --to dr
 token=$(locum token --dir "$t/dr" --address "127.0.0.1:$port")
