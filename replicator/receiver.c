@@ -342,6 +342,20 @@ on_commit(struct receiver *r, struct lc_span body, struct lc_err *e)
 	return ++r->nready < READY_MAX ? 0 : receiver_settle(r, e);
 }
 
+/* The source can't go on with a point; what of it is here stays for the next try. */
+static int
+on_given_up(struct receiver *r, struct lc_span body, struct lc_err *e)
+{
+	struct stream *st = NULL;
+	struct refused m;
+	int rc = message_get_refused(body, &m, e);
+
+	rc = rc != 0 ? rc : find_stream(r, m.stream, &st, e);
+	if (rc == 0 && st != NULL)
+		end_stream(r, st);
+	return rc;
+}
+
 int
 receiver_message(struct receiver *r, uint16_t type, struct lc_span body, struct lc_err *e)
 {
@@ -358,6 +372,8 @@ receiver_message(struct receiver *r, uint16_t type, struct lc_span body, struct 
 		return on_rows(r, body, e);
 	case MESSAGE_COMMIT:
 		return on_commit(r, body, e);
+	case MESSAGE_REFUSED:
+		return on_given_up(r, body, e);
 	default:
 		return lc_fail(e, LC_EPEER, 0, "%s, which a replica does not get",
 		               message_name(type));

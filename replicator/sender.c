@@ -472,6 +472,22 @@ send_commit(struct sender *x, struct line *l, struct lc_err *e)
 	return rc;
 }
 
+/* A failure of this store.  The other side hears that the stream is over, not what lies where
+ * here. */
+static int
+give_up(struct sender *x, struct line *l, const struct lc_err *bad, struct lc_err *e)
+{
+	struct lc_err told = {.code = bad->code, .msg = "the host can't go on with it"};
+	struct lc_buf body = {0};
+	int rc = message_put_refused(&body, l->stream, &told) != 0
+	             ? no_memory(e)
+	             : emit(x, MESSAGE_REFUSED, &body, (struct lc_span){0}, e);
+
+	lc_buf_free(&body);
+	fail_line(x, l, bad);
+	return rc;
+}
+
 static int
 pump_line(struct sender *x, struct line *l, struct lc_err *e)
 {
@@ -497,9 +513,7 @@ pump_line(struct sender *x, struct line *l, struct lc_err *e)
 	}
 	if (rc == 0 && bad.code == LC_OK && l->rows_over && l->nbatches == 0)
 		rc = send_commit(x, l, e);
-	if (bad.code != LC_OK) /* the other side hears nothing more of this stream */
-		fail_line(x, l, &bad);
-	return rc;
+	return rc != 0 || bad.code == LC_OK ? rc : give_up(x, l, &bad, e);
 }
 
 int

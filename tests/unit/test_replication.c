@@ -404,6 +404,12 @@ damage_at_the_source_holds_up_one_vm(void **state)
 	assert_int_equal(x.why.code, LC_ECORRUPT);
 	assert_int_equal(x.committed, 1);
 	replica_has(&x, &p, &d);
+	/* Tried again it is the same failure: the replica was told that the first try is over. */
+	sender_wake(x.tx, NULL);
+	run(&x, &seed);
+	assert_int_equal(x.failed, 2);
+	assert_int_equal(x.why.code, LC_ECORRUPT);
+	assert_int_equal(x.refused, 0);
 	vault_disk_free(&d);
 	free_site(&x);
 }
