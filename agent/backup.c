@@ -340,7 +340,7 @@ static void
 work_commit(uv_work_t *req)
 {
 	struct backup *b = req->data;
-	uint64_t covered[HV_DISKS_MAX];
+	uint64_t covered[HV_DISKS_MAX] = {0};
 	struct commit_opts co = commit_opts_of(b, covered);
 	struct writer *w = b->writer;
 	struct writer_stats st;

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -410,6 +411,14 @@ verdict(const json_t *doc)
 	return CLI_DONE;
 }
 
+static bool
+alive(const json_t *doc)
+{
+	json_int_t pid = json_integer_value(json_object_get(doc, "pid"));
+
+	return pid <= 0 || kill((pid_t)pid, 0) == 0 || errno != ESRCH;
+}
+
 static int
 show(const struct cli_args *a, const struct lc_buf *text, const char *path)
 {
@@ -425,7 +434,8 @@ show(const struct cli_args *a, const struct lc_buf *text, const char *path)
 		return CLI_FAILED;
 	}
 	role = strcmp(text_of(doc, "role"), "replica") == 0 ? "replica" : "agent";
-	if (clock_wall_ns() - at > STALE_NS) {
+	/* One that was killed leaves its last words behind. */
+	if (clock_wall_ns() - at > STALE_NS || !alive(doc)) {
 		log_error("the %s (pid %lld) has said nothing since %s: was it killed, or does it "
 		          "hang?",
 		          role, (long long)json_integer_value(json_object_get(doc, "pid")),
