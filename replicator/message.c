@@ -212,8 +212,11 @@ get_text(struct lc_rd *r, char *dst, size_t max)
 		return;
 	}
 	p = lc_rd_bytes(r, n);
-	for (i = 0; p != NULL && i < n; i++)
-		dst[i] = p[i] < 0x20 || p[i] == 0x7f ? '?' : (char)p[i];
+	for (i = 0; p != NULL && i < n; i++) {
+		dst[i] = (char)p[i];
+		if (p[i] < 0x20 || p[i] == 0x7f)
+			dst[i] = '?';
+	}
 	if (p != NULL)
 		dst[n] = '\0';
 }
