@@ -25,12 +25,24 @@ newest_id(void *arg, const struct catalog_point *p, struct lc_err *e)
 	return 0;
 }
 
+int
+group_is_newest(struct store *s, const uint8_t line[16], const uint8_t point[POINT_ID_SIZE],
+                bool *is, struct lc_err *e)
+{
+	uint8_t newest[POINT_ID_SIZE] = {0};
+	int rc = catalog_newest(s->catalog, line, newest_id, newest, e);
+
+	*is = memcmp(newest, point, sizeof newest) == 0;
+	return rc == LC_ENOENT ? 0 : rc;
+}
+
 /* The rows of a point are relative to its base: that must still be the newest; or be there, where
  * it is of another line. */
 static int
 check_base(struct store *s, const struct group_entry *x, struct lc_err *e)
 {
 	uint8_t newest[POINT_ID_SIZE];
+	bool is;
 	int rc;
 
 	if (x->fork) {
@@ -40,14 +52,11 @@ check_base(struct store *s, const struct group_entry *x, struct lc_err *e)
 		                                 "the restore point that it goes on from was "
 		                                 "dropped meanwhile");
 	}
-	memset(newest, 0, sizeof newest);
-	rc = catalog_newest(s->catalog, x->line, newest_id, newest, e);
-	if (rc != 0 && rc != LC_ENOENT)
-		return rc;
-	if (memcmp(newest, x->base, POINT_ID_SIZE) != 0)
+	rc = group_is_newest(s, x->line, x->base, &is, e);
+	if (rc == 0 && !is)
 		return lc_fail(e, LC_ECONFLICT, 0,
 		               "its newest restore point changed meanwhile: run the backup again");
-	return 0;
+	return rc;
 }
 
 static int

@@ -40,4 +40,9 @@ struct group_entry {
  */
 void group_commit(struct store *s, struct group_entry *const *own, size_t n);
 
+/** group_is_newest(s, line, point, is, e): whether a point (zeros: none) is the newest point or
+ * seed of a line. */
+int group_is_newest(struct store *s, const uint8_t line[16], const uint8_t point[16], bool *is,
+                    struct lc_err *e);
+
 #endif

@@ -33,31 +33,21 @@ found(void *arg, const struct catalog_point *p, struct lc_err *e)
 	return 0;
 }
 
-static int
-newest_id(void *arg, const struct catalog_point *p, struct lc_err *e)
-{
-	(void)e;
-	memcpy(arg, p->id, POINT_ID_SIZE);
-	return 0;
-}
-
 /* What the commit would refuse is refused before anything is sent for it. */
 static int
 check_place(struct store *s, const struct transfer_point *p, struct lc_err *e)
 {
-	uint8_t newest[POINT_ID_SIZE] = {0};
+	bool is = false;
 	int rc = catalog_point(s->catalog, p->id, found, NULL, e);
 
 	if (rc == 0)
 		return lc_fail(e, LC_EEXIST, 0, "the restore point is here already");
 	if (rc == LC_ENOENT)
-		rc = catalog_newest(s->catalog, p->line, newest_id, newest, e);
-	if (rc != 0 && rc != LC_ENOENT)
-		return rc;
-	if (memcmp(newest, p->base, sizeof newest) != 0)
+		rc = group_is_newest(s, p->line, p->base, &is, e);
+	if (rc == 0 && !is)
 		return lc_fail(e, LC_ECONFLICT, 0,
 		               "its base is not the newest restore point of its line here");
-	return 0;
+	return rc;
 }
 
 static int
