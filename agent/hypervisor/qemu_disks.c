@@ -328,12 +328,18 @@ take_peripherals(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	q->base.vm.ndisks = 0;
 	for (i = 0; i < qmp_count(devices); i++) {
 		const struct json_t *props[PROP_N];
+		bool unplugged = false;
 
 		if (!is_candidate(qmp_at(devices, i)))
 			continue;
-		for (k = 0; k < PROP_N; k++)
+		for (k = 0; k < PROP_N; k++) {
+			unplugged = unplugged || qmp_reply_err(b, next)->code == LC_ENOENT;
 			props[k] = qmp_reply(b, next++);
-		add_device(q, qmp_at(devices, i), props);
+		}
+		/* query-block shows its medium until QEMU has freed it: the guest has it no
+		 * more. */
+		if (!unplugged)
+			add_device(q, qmp_at(devices, i), props);
 	}
 	add_outsiders(q, qmp_reply(b, 0));
 	add_outsiders(q, qmp_reply(b, 1));

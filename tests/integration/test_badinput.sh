@@ -103,12 +103,9 @@ echo "monitors: ok"
 
 # ---- two at once ----
 guest_cmd "$t/vm" write 0 6M 4M 7 >/dev/null
-LOCUM_FAILPOINT=backup.taken:1:stop "$bin/locum" backup web01 >"$t/slow" 2>&1 &
+LOCUM_FAILPOINT=backup.taken:1:stop "$bin/locum" backup web01 >"$t/slow" 2>"$t/err" &
 slow=$!
-for ((i = 0; i < 200; i++)); do
-	[ "$(_guest_proc "$slow" | cut -c 1)" != T ] || break
-	sleep 0.05
-done
+stopped "$slow"
 refused 1 "$t/store.*locum backup" locum backup web01
 cat "$t/refused"
 locum points web01 >/dev/null || fail "points while a backup runs"
@@ -117,7 +114,7 @@ locum backup web01 --wait 60s >"$t/two" 2>&1 &
 two=$!
 sleep 0.5
 kill -CONT "$slow"
-wait "$slow" || fail "the first of two: $(cat "$t/slow")"
+wait "$slow" || fail "the first of two: $(cat "$t/slow" "$t/err")"
 wait "$two" || fail "the one that waits: $(cat "$t/two")"
 echo "two at once: ok"
 

@@ -98,7 +98,15 @@ qmp device_add '"driver":"scsi-hd","id":"vd2","drive":"other","bus":"scsi0.0"'
 put vd2 0x42 3M 64k
 backup web01 incremental
 same_as web01 vd0="$a" vd1="$b" vd2="$t/img/other.raw"
+
+# ... and one that goes while we ask QEMU about it: it is in the list of disks, and its device is not there any more.
+LOCUM_FAILPOINT=hv.prepare.devices:1:stop "$bin/locum" backup web01 --json >"$t/out" 2>"$t/err" &
+asking=$!
+stopped "$asking"
 qmp device_del '"id":"vd2"'
+kill -CONT "$asking"
+wait "$asking" || fail "a disk was unplugged while QEMU was asked: $(cat "$t/out" "$t/err")"
+same_as web01 vd0="$a" vd1="$b"
 echo "added, removed, added again: incremental"
 
 # Somebody makes an external snapshot: what is written goes where our record is not.

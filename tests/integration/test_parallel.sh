@@ -97,10 +97,7 @@ for ((k = 0; k < 6; k++)); do
 	LOCUM_FAILPOINT=$rule "$bin/locum" backup web05 --json >"$t/out" 2>"$t/err" &
 	pid=$!
 	if [ -n "$rule" ]; then
-		for ((i = 0; i < 400; i++)); do
-			[ "$(_guest_proc "$pid" | cut -c 1)" != T ] || break
-			sleep 0.02
-		done
+		stopped "$pid"
 		guest_cmd "$t/vm5" write 0 64M 8M 7 >/dev/null
 		kill -CONT "$pid"
 	fi

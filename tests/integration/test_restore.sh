@@ -105,10 +105,7 @@ for at in export.write:20:enospc export.write:1:eio output.sync:1:eio; do
 done
 LOCUM_FAILPOINT=export.write:10:stop "$bin/locum" restore web01 --to "$t/half" 2>"$t/err" &
 pid=$!
-for ((i = 0; i < 200; i++)); do
-	grep -q '^State:.*T' "/proc/$pid/status" 2>/dev/null && break
-	sleep 0.05
-done
+stopped "$pid"
 kill -INT "$pid"
 kill -CONT "$pid"
 rc=0
@@ -120,10 +117,7 @@ nothing_in "Ctrl-C"
 # A closed descriptor's number is not given to a file: messages would be written into it.
 LOCUM_FAILPOINT=export.write:10:stop "$bin/locum" restore web01 --to "$t/half" <&- >&- 2>&- &
 pid=$!
-for ((i = 0; i < 200; i++)); do
-	grep -q '^State:.*T' "/proc/$pid/status" 2>/dev/null && break
-	sleep 0.05
-done
+stopped "$pid"
 for fd in 0 1 2; do
 	[ "$(readlink "/proc/$pid/fd/$fd")" = /dev/null ] || fail "closed descriptor $fd became $(readlink "/proc/$pid/fd/$fd")"
 done

@@ -76,6 +76,17 @@ moment() { # MAX_MS
 	sleep "$(awk -v r="$RANDOM" -v max="$1" 'BEGIN { printf "%.3f", r / 32768 * max / 1000 }')"
 }
 
+# Until a process stands still at the place that LOCUM_FAILPOINT=PLACE:N:stop names.
+stopped() { # PID
+	local i
+	for ((i = 0; i < 500; i++)); do
+		! grep -q '^State:.*T' "/proc/$1/status" 2>/dev/null || return 0
+		kill -0 "$1" 2>/dev/null || fail "it ended before the place where it should stop: $(cat "$t/err")"
+		sleep 0.02
+	done
+	fail "it did not come to the place where it should stop in 10 s"
+}
+
 # Until the guest has reported a number greater than that.
 guest_past() { # DIR NUMBER
 	local i n
