@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include "agent/report.h"
 #include "agent/verbs.h"
 #include "replicator/metrics.h"
+#include "replicator/session.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
@@ -305,6 +307,18 @@ duration_of(const json_t *o, const char *key, char *dst, size_t n)
 }
 
 static void
+print_clock(const json_t *x)
+{
+	double ahead = json_number_value(json_object_get(x, "clock_ahead_s"));
+	char text[32];
+
+	if (fabs(ahead) * 1e9 > (double)SESSION_SKEW_NS)
+		(void)printf("    its clock is %s %s this host's: one of the two is wrong\n",
+		             clock_format_duration(text, sizeof text, (int64_t)(fabs(ahead) * 1e9)),
+		             ahead > 0 ? "ahead of" : "behind");
+}
+
+static void
 print_table(const json_t *doc)
 {
 	char lag[32], worst[32], goal[32], sent[32];
@@ -338,6 +352,7 @@ print_table(const json_t *doc)
 		             size_format(sent, sizeof sent, (uint64_t)bytes));
 		if (json_is_string(json_object_get(x, "error")))
 			(void)printf("    %s\n", text_of(x, "error"));
+		print_clock(x);
 	}
 }
 

@@ -523,8 +523,9 @@ print_site(const struct site_status *st, FILE *f)
 		(void)fprintf(f, "\"%s\"", clock_format_utc(since, sizeof since, st->since_ns));
 	(void)fprintf(f,
 	              ", \"has_all\": %s, \"points\": %" PRIu64 ", \"sent_bytes\": %" PRIu64
-	              ", \"error\": ",
-	              st->idle ? "true" : "false", st->points, st->sent);
+	              ", \"clock_ahead_s\": %.3f, \"error\": ",
+	              st->idle ? "true" : "false", st->points, st->sent,
+	              (double)st->ahead_ns / 1e9);
 	if (st->err.code == LC_OK)
 		(void)fprintf(f, "null");
 	else

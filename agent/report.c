@@ -116,6 +116,12 @@ bytes_sent(const struct site_status *s)
 	return (double)s->sent;
 }
 
+static double
+ahead(const struct site_status *s)
+{
+	return seconds(s->ahead_ns);
+}
+
 static const struct {
 	const char *name, *type, *help;
 	double (*value)(const struct site_status *s);
@@ -126,6 +132,7 @@ static const struct {
     {"locum_replica_has_all", "gauge", "Whether it has every point that is here.", has_all},
     {"locum_replica_sent_points_total", "counter", "Points that it has acknowledged.", points_sent},
     {"locum_replica_sent_bytes_total", "counter", "Bytes sent.", bytes_sent},
+    {"locum_replica_clock_ahead_seconds", "gauge", "Its clock before this host's.", ahead},
 };
 
 static void

@@ -15,6 +15,7 @@ struct site {
 	struct peer peer;
 	struct uplink *uplink;
 	bool up, over; /* over: it will not connect again */
+	bool skewed;   /* its clock is another one than ours, and that was said */
 	int64_t since_ns;
 	struct lc_err err;
 	uint64_t points;
@@ -37,6 +38,27 @@ tell(struct sites *s)
 		s->ev.changed(s->ev.arg);
 }
 
+/* Points are ordered and expire by its clock, and their instants are by ours. */
+static void
+look_at_clock(struct site *x)
+{
+	struct uplink_stats st;
+	bool skewed;
+	char text[32];
+
+	uplink_stats(x->uplink, &st);
+	skewed = st.ahead_ns > SESSION_SKEW_NS || st.ahead_ns < -SESSION_SKEW_NS;
+	if (skewed && !x->skewed)
+		log_warn("replica %s: its clock is %s %s this host's: one of the two is wrong",
+		         x->peer.name,
+		         clock_format_duration(text, sizeof text,
+		                               st.ahead_ns > 0 ? st.ahead_ns : -st.ahead_ns),
+		         st.ahead_ns > 0 ? "ahead of" : "behind");
+	else if (!skewed && x->skewed)
+		log_info("replica %s: its clock and this host's agree again", x->peer.name);
+	x->skewed = skewed;
+}
+
 static void
 on_up(void *arg)
 {
@@ -46,6 +68,7 @@ on_up(void *arg)
 	x->up = true;
 	x->since_ns = clock_wall_ns();
 	lc_err_clear(&x->err);
+	look_at_clock(x);
 	tell(x->sites);
 }
 
@@ -74,6 +97,7 @@ on_committed(void *arg, const struct transfer_point *p, int64_t wall_ns)
 
 	(void)wall_ns;
 	x->points++;
+	look_at_clock(x);
 	if (point != NULL && point_decode(p->entry, point, &sealed, NULL) == 0 &&
 	    x->sites->ev.durable != NULL) {
 		memcpy(point->vm_id, p->vm, sizeof point->vm_id);
@@ -249,6 +273,7 @@ sites_status(const struct sites *s, size_t i, struct site_status *out)
 	                            .err = x->err,
 	                            .points = x->points,
 	                            .sent = st.sent,
+	                            .ahead_ns = st.ahead_ns,
 	                            .idle = uplink_idle(x->uplink)};
 	(void)address_text(out->address, &x->peer.at);
 }

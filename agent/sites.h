@@ -58,6 +58,7 @@ struct site_status {
 	uint64_t points;   /* sent since this process began */
 	uint64_t sent;     /* bytes, likewise */
 	bool idle;         /* it has all there is */
+	int64_t ahead_ns;  /* its clock before ours; 0: it has not said */
 };
 void sites_status(const struct sites *s, size_t i, struct site_status *out);
 /** sites_stop(s, stopped, arg): hang up; stopped() (may be NULL) comes when all is gone. */

@@ -710,6 +710,7 @@ sender_stats(const struct sender *x, struct sender_stats *out)
 {
 	*out = x->stats;
 	out->unacknowledged = on_the_way(x);
+	out->ready = x->heads_known;
 }
 
 void

@@ -66,6 +66,7 @@ struct sender_stats {
 	uint64_t points, chunks, chunk_bytes; /* sent; points: committed there */
 	uint64_t failed;                      /* lines */
 	uint64_t unacknowledged;              /* bytes of chunks on the way */
+	bool ready;                           /* the other side has told what it has */
 };
 void sender_stats(const struct sender *x, struct sender_stats *out);
 void sender_free(struct sender *x);

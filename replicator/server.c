@@ -42,7 +42,6 @@
 #define BACKLOG 64
 /* After that long, so that a ping was not answered. */
 #define SILENT_MS(s) (((s)->limits.ping_ms > 0 ? (s)->limits.ping_ms : SESSION_PING_MS) + 1000)
-#define CLOCK_SKEW_NS (300 * LC_NS_PER_S)
 #define STORE_WAIT_MS 2000
 #define TICK_MS 250
 #define REVOKED_NS (2 * LC_NS_PER_S) /* how often hosts that are here are looked up again */
@@ -398,7 +397,7 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	if (rc == 0)
 		log_info("%s: %s from %s", g->who.name, m->pairing ? "paired" : "connected",
 		         session_peer_name(g->session));
-	if (rc == 0 && (ahead > CLOCK_SKEW_NS || ahead < -CLOCK_SKEW_NS))
+	if (rc == 0 && (ahead > SESSION_SKEW_NS || ahead < -SESSION_SKEW_NS))
 		log_warn("%s: its clock is %s %s this one's: points are ordered by this one's",
 		         g->who.name,
 		         clock_format_duration(text, sizeof text, ahead > 0 ? ahead : -ahead),

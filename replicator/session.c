@@ -691,6 +691,7 @@ limits_of(const struct session_limits *l)
 	    .dead_ms = l->dead_ms > 0 ? l->dead_ms : SESSION_DEAD_MS,
 	    .stuck_ms = l->stuck_ms > 0 ? l->stuck_ms : SESSION_STUCK_MS,
 	    .linger_ms = l->linger_ms > 0 ? l->linger_ms : SESSION_LINGER_MS,
+	    .welcome_ms = l->welcome_ms > 0 ? l->welcome_ms : SESSION_WELCOME_MS,
 	};
 }
 

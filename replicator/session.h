@@ -31,15 +31,17 @@ struct uv_stream_s;
 struct workers;
 struct session;
 
-#define SESSION_CONNECT_MS 10000 /* until the channel is open */
-#define SESSION_PING_MS 5000     /* of silence, then a PING */
-#define SESSION_DEAD_MS 20000    /* of silence, then the session is given up */
-#define SESSION_STUCK_MS 60000   /* it took nothing of what we send: given up, too */
-#define SESSION_LINGER_MS 3000   /* for last words */
+#define SESSION_CONNECT_MS 10000  /* until the channel is open */
+#define SESSION_PING_MS 5000      /* of silence, then a PING */
+#define SESSION_DEAD_MS 20000     /* of silence, then the session is given up */
+#define SESSION_STUCK_MS 60000    /* it took nothing of what we send: given up, too */
+#define SESSION_LINGER_MS 3000    /* for last words */
+#define SESSION_WELCOME_MS 120000 /* at a source: without a word of what it has asked first */
+#define SESSION_SKEW_NS (300 * LC_NS_PER_S) /* clocks that differ by more are worth a word */
 
 /* A limit of 0 is the one above. */
 struct session_limits {
-	int64_t connect_ms, ping_ms, dead_ms, stuck_ms, linger_ms;
+	int64_t connect_ms, ping_ms, dead_ms, stuck_ms, linger_ms, welcome_ms;
 };
 
 /* What a session is for. */

@@ -48,6 +48,7 @@ struct uplink {
 	struct session *session;
 	unsigned tries;          /* in a row: another address of the replica each time */
 	uint64_t received, sent; /* bytes, of sessions that ended */
+	uint64_t heard;          /* messages that had come when the timer was set */
 	bool timer_closed, resolving;
 	void (*stopped)(void *arg);
 	void *arg;
@@ -57,6 +58,8 @@ struct uplink {
 	pthread_mutex_t lock; /* what follows */
 	struct event_list events;
 	struct sender_stats stats;
+	uint64_t messages; /* that came, of this connection */
+	int64_t ahead_ns;  /* the replica's clock before ours */
 	bool welcome, told_up, idle, told_idle;
 	bool wake;           /* not yet passed on: ... */
 	struct lc_buf lines; /* ... of these lines, 16 bytes each; none: of all */
@@ -83,10 +86,19 @@ push_event(struct uplink *u, struct event *ev)
 }
 
 static void
+note_clock(struct uplink *u, int64_t wall_ns)
+{
+	(void)pthread_mutex_lock(&u->lock);
+	u->ahead_ns = wall_ns - clock_wall_ns();
+	(void)pthread_mutex_unlock(&u->lock);
+}
+
+static void
 on_committed(void *arg, const struct transfer_point *p, int64_t wall_ns)
 {
 	struct event *ev = lc_alloc(sizeof *ev);
 
+	note_clock(arg, wall_ns);
 	if (ev == NULL)
 		return; /* the next HEADS tells again */
 	ev->committed = true;
@@ -123,6 +135,8 @@ begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
 		rc = lc_fail(e, LC_EVERSION, 0,
 		             "the replica speaks version %u of the protocol, this host version %u",
 		             w.version, MESSAGE_VERSION);
+	if (rc == 0)
+		note_clock(u, w.wall_ns);
 	if (rc == 0 && w.byte_window > BYTE_WINDOW_MAX)
 		w.byte_window = BYTE_WINDOW_MAX;
 	rc = rc != 0 ? rc : sender_new(u->o.store, w.byte_window, &events, &u->sender, e);
@@ -141,6 +155,9 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 	struct uplink *u = arg;
 	struct refused m;
 
+	(void)pthread_mutex_lock(&u->lock);
+	u->messages++;
+	(void)pthread_mutex_unlock(&u->lock);
 	if (u->sender != NULL)
 		return sender_message(u->sender, type, body, e);
 	if (type == MESSAGE_WELCOME)
@@ -200,6 +217,40 @@ first_pause(const struct uplink *u)
 	return u->o.retry_ms > 0 ? u->o.retry_ms : RETRY_MIN_MS;
 }
 
+static void on_wordless(uv_timer_t *t);
+
+/* That it answers PING shows that it lives, not that it gets on. */
+static void
+expect_word(struct uplink *u)
+{
+	int64_t ms = u->o.limits.welcome_ms > 0 ? u->o.limits.welcome_ms : SESSION_WELCOME_MS;
+
+	(void)uv_timer_start(&u->timer, on_wordless, (uint64_t)ms, 0);
+}
+
+static void
+on_wordless(uv_timer_t *t)
+{
+	struct uplink *u = t->data;
+	struct lc_err err = LC_ERR_INIT;
+	bool ready, spoke;
+
+	(void)pthread_mutex_lock(&u->lock);
+	ready = u->stats.ready;
+	spoke = u->messages != u->heard;
+	u->heard = u->messages;
+	(void)pthread_mutex_unlock(&u->lock);
+	if (ready || u->session == NULL)
+		return;
+	if (spoke) {
+		expect_word(u);
+		return;
+	}
+	(void)lc_fail(&err, LC_ETIMEDOUT, 0, "it is there, but does not say %s",
+	              u->told_up ? "what it has" : "that this host is welcome");
+	session_end(u->session, &err);
+}
+
 static int
 on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 {
@@ -210,6 +261,7 @@ on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 	int rc;
 
 	(void)peer; /* the handshake would have failed with another one */
+	expect_word(u);
 	memcpy(m.domain, transfer_domain(u->o.store), sizeof m.domain);
 	memcpy(m.secret, u->secret, sizeof m.secret);
 	(void)snprintf(m.name, sizeof m.name, "%s", u->host);
@@ -320,7 +372,10 @@ on_ended(void *arg, const struct lc_err *why)
 	(void)pthread_mutex_lock(&u->lock);
 	u->welcome = u->told_up = u->idle = u->told_idle = false;
 	u->stats = (struct sender_stats){0};
+	u->messages = u->heard = 0;
 	(void)pthread_mutex_unlock(&u->lock);
+	if (u->state != UPLINK_STOPPED)
+		(void)uv_timer_stop(&u->timer);
 	down(u, why);
 }
 
@@ -487,6 +542,7 @@ uplink_stats(const struct uplink *u, struct uplink_stats *out)
 	out->sender = u->stats;
 	out->received = u->received;
 	out->sent = u->sent;
+	out->ahead_ns = u->ahead_ns;
 	(void)pthread_mutex_unlock(lock);
 	if (u->session == NULL)
 		return;

@@ -62,6 +62,7 @@ struct uplink_stats {
 	bool up;
 	struct sender_stats sender; /* of the connection that there is */
 	uint64_t received, sent;    /* bytes, of all connections */
+	int64_t ahead_ns; /* the replica's clock before ours, when it said it last; 0: never */
 };
 void uplink_stats(const struct uplink *u, struct uplink_stats *out);
 /** uplink_stop(u, stopped, arg): hang up; stopped() (may be NULL) comes when all is gone. */

@@ -67,13 +67,14 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 	struct mole *m = arg;
 	struct refused r;
 
-	(void)e;
 	m->n++;
 	m->last = type;
 	m->of_type[type % 64]++;
 	m->body.n = 0;
 	if (lc_buf_append(&m->body, body.p, body.n) != 0)
 		abort();
+	if (type == MESSAGE_PING && m->serving)
+		return channel_send(m->channel, MESSAGE_PONG, &body, 1, e);
 	if (type == MESSAGE_REFUSED && message_get_refused(body, &r, NULL) == 0) {
 		(void)snprintf(m->refused, sizeof m->refused, "%s", r.text);
 		m->code = r.code;
@@ -107,10 +108,8 @@ on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 }
 
 static void
-on_connect(uv_connect_t *c, int status)
+begin(struct mole *m, int status)
 {
-	struct mole *m = c->data;
-
 	m->connected = status == 0;
 	m->over = status != 0;
 	if (status != 0)
@@ -118,6 +117,42 @@ on_connect(uv_connect_t *c, int status)
 	if (m->reading)
 		(void)uv_read_start((uv_stream_t *)&m->tcp, on_alloc, on_read);
 	pump(m);
+}
+
+static void
+on_connect(uv_connect_t *c, int status)
+{
+	begin(c->data, status);
+}
+
+static void
+on_connection(uv_stream_t *listener, int status)
+{
+	struct mole *m = listener->data;
+
+	if (m->connected)
+		return;
+	begin(m, status != 0 ? status : uv_accept(listener, (uv_stream_t *)&m->tcp));
+}
+
+unsigned
+mole_serve(struct mole *m, uv_loop_t *loop, const struct identity *id)
+{
+	struct sockaddr_in a;
+	int n = sizeof a;
+
+	memset(m, 0, sizeof *m);
+	if (channel_new(id->secret, NULL, &m->channel, NULL) != 0)
+		abort();
+	m->reading = m->serving = true;
+	m->tcp.data = m->listener.data = m;
+	if (uv_tcp_init(loop, &m->tcp) != 0 || uv_tcp_init(loop, &m->listener) != 0 ||
+	    uv_ip4_addr("127.0.0.1", 0, &a) != 0 ||
+	    uv_tcp_bind(&m->listener, (const struct sockaddr *)(const void *)&a, 0) != 0 ||
+	    uv_listen((uv_stream_t *)&m->listener, 1, on_connection) != 0 ||
+	    uv_tcp_getsockname(&m->listener, (struct sockaddr *)(void *)&a, &n) != 0)
+		abort();
+	return ntohs(a.sin_port);
 }
 
 void
@@ -176,10 +211,21 @@ on_closed(uv_handle_t *h)
 	m->closed = true;
 }
 
+static void
+on_listener_closed(uv_handle_t *h)
+{
+	struct mole *m = h->data;
+
+	uv_close((uv_handle_t *)&m->tcp, on_closed);
+}
+
 void
 mole_end(struct mole *m)
 {
-	if (!uv_is_closing((uv_handle_t *)&m->tcp))
+	if (m->serving) {
+		m->serving = false;
+		uv_close((uv_handle_t *)&m->listener, on_listener_closed);
+	} else if (!uv_is_closing((uv_handle_t *)&m->tcp))
 		uv_close((uv_handle_t *)&m->tcp, on_closed);
 }
 

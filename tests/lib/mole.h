@@ -1,6 +1,7 @@
 /**
- * mole: a host that was captured, or a stranger: has a key, speaks the channel, and says whatever
- * the test wants; it may also stop reading, or say no more than half of the handshake.
+ * mole: a host that was captured, a stranger, or a replica that is none: has a key, speaks the
+ * channel, and says whatever the test wants; it may also stop reading, or say no more than half of
+ * the handshake.
  */
 #ifndef LOCUM_TESTS_MOLE_H
 #define LOCUM_TESTS_MOLE_H
@@ -16,6 +17,8 @@
 struct mole {
 	uv_tcp_t tcp;
 	uv_connect_t connect;
+	uv_tcp_t listener; /* of mole_serve() */
+	bool serving;
 	struct channel *channel;            /* NULL: bare TCP */
 	bool connected, open, closed, over; /* over: the other side hung up */
 	bool reading;
@@ -30,6 +33,8 @@ struct mole {
 /** mole_start(m, loop, port, id, replica): connect; id NULL: bare TCP, says nothing. */
 void mole_start(struct mole *m, uv_loop_t *loop, unsigned port, const struct identity *id,
                 const uint8_t *replica);
+/** mole_serve(m, loop, id): wait for one to connect; returns the port.  PING is answered. */
+unsigned mole_serve(struct mole *m, uv_loop_t *loop, const struct identity *id);
 /** mole_say(m, type, body): send a message; before the channel is open it waits. */
 void mole_say(struct mole *m, uint16_t type, struct lc_span body);
 /** mole_raw(m, bytes): send bytes outside of any channel. */

@@ -137,7 +137,12 @@ make(struct protect *x)
 	             .err = &fine,
 	             .durable_ns = unknown,
 	             .refused = no_refusals}},
-	    .sites = {{.name = "dr", .up = true, .since_ns = 5 * S, .points = 6, .sent = 1000},
+	    .sites = {{.name = "dr",
+	               .up = true,
+	               .since_ns = 5 * S,
+	               .points = 6,
+	               .sent = 1000,
+	               .ahead_ns = 7200 * S},
 	              {.name = "far", .since_ns = 6 * S, .err = broken}},
 	};
 }
@@ -196,6 +201,7 @@ test_samples(void **state)
 	assert_line(text, "locum_replica_since_timestamp_seconds{replica=\"dr\"} 5");
 	assert_line(text, "locum_replica_sent_points_total{replica=\"dr\"} 6");
 	assert_line(text, "locum_replica_sent_bytes_total{replica=\"dr\"} 1000");
+	assert_line(text, "locum_replica_clock_ahead_seconds{replica=\"dr\"} 7200");
 	/* Nothing to tell of, and nobody to ask. */
 	x.nvms = x.nsites = 0;
 	assert_line(rendered(&x), "locum_agent_info{version=\"" LOCUM_VERSION "\"} 1");
