@@ -11,7 +11,6 @@
 #include "agent/hypervisor/launch.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/target.h"
-#include "agent/target.h"
 #include "agent/verbs.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"

@@ -22,6 +22,7 @@
 #include "agent/hypervisor/launch.h"
 #include "store/base/clock.h"
 #include "store/base/files.h"
+#include "store/base/log.h"
 #include "store/base/memory.h"
 #include "store/store.h"
 #include "store/verbs/opening.h"
@@ -330,6 +331,31 @@ tell_where(const struct boot *b)
 	(void)fflush(stdout);
 }
 
+/* What the guest writes is worth nothing without the point: from now on it is not dropped.  A store
+ * that can't take that down, being full, is no reason not to boot. */
+static void
+keep_point(const struct boot *b, const char *spec)
+{
+	struct lc_err err = LC_ERR_INIT;
+	char *path = NULL, *why = NULL;
+	int rc;
+
+	if (b->use == PLACE_TEST)
+		return;
+	path = path_join(b->place.images, PLACE_POINT_FILE);
+	why = lc_asprintf("what the VM '%s' wrote since it was booted from it lies in %s: locum "
+	                  "boot %s --resume goes on with that, removing the folder gives it up",
+	                  b->name, b->place.images, b->name);
+	rc = path == NULL || why == NULL
+	         ? lc_fail(&err, LC_ENOMEM, 0, "out of memory")
+	         : store_keep(b->opening.store, b->point.id, path, why, &err);
+	if (rc != 0)
+		log_warn("%s: not protected against locum drop while its writes are needed: %s",
+		         spec, err.msg);
+	lc_free(path);
+	lc_free(why);
+}
+
 static int
 launch(struct boot *b, struct lc_err *e)
 {
@@ -349,6 +375,8 @@ launch(struct boot *b, struct lc_err *e)
 	if (spec == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
 	rc = place_record(&b->place, spec, e);
+	if (rc == 0)
+		keep_point(b, spec);
 	lc_free(spec);
 	if (rc != 0)
 		return rc;

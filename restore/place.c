@@ -11,8 +11,6 @@
 #include "store/base/memory.h"
 #include "restore/place.h"
 
-#define POINT_FILE "point"
-
 static char *
 images_of(const struct settings *s, const char *name)
 {
@@ -23,7 +21,7 @@ int
 place_recorded(const struct settings *s, const char *name, char **out, struct lc_err *e)
 {
 	char *dir = images_of(s, name);
-	char *path = dir == NULL ? NULL : path_join(dir, POINT_FILE);
+	char *path = dir == NULL ? NULL : path_join(dir, PLACE_POINT_FILE);
 	struct lc_buf text = {0};
 	int rc;
 
@@ -98,7 +96,7 @@ check_running(const struct place *p, const char *name, struct lc_err *e)
 static int
 clear_images(const struct place *p, const char *name, struct lc_err *e)
 {
-	char *path = path_join(p->images, POINT_FILE);
+	char *path = path_join(p->images, PLACE_POINT_FILE);
 	bool written = path == NULL || access(path, F_OK) == 0 || errno != ENOENT;
 
 	lc_free(path);
@@ -146,7 +144,7 @@ place_record(const struct place *p, const char *spec, struct lc_err *e)
 
 	if (p->use == PLACE_TEST || p->use == PLACE_RESUME)
 		return 0;
-	path = path_join(p->images, POINT_FILE);
+	path = path_join(p->images, PLACE_POINT_FILE);
 	text = lc_asprintf("%s\n", spec);
 	if (path == NULL || text == NULL)
 		rc = lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");

@@ -15,6 +15,8 @@
 
 #include "store/base/errors.h"
 
+#define PLACE_POINT_FILE "point"
+
 struct settings;
 
 enum place_use {

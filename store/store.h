@@ -116,8 +116,22 @@ void point_list_free(struct point_list *l);
  */
 int store_find(struct store *s, const char *spec, struct point *out, struct lc_err *e);
 /** store_drop(s, point, e): fold it into the next one of its line; LC_EBUSY where a reader has
- * it. */
+ * it, or something is kept that stands on it. */
 int store_drop(struct store *s, const uint8_t point[POINT_ID_SIZE], struct lc_err *e);
+
+/**
+ * store_keep(s, point, path, why, e):
+ * The point is not dropped for as long as there is a file at path that has the id of the point in
+ * it (32 hex digits): until then something stands on it that no reader lives for.  why is what
+ * somebody who wants to drop it is told: what stands on it, and how to end that.  Again with the
+ * same path: the same.  The caller reads the point meanwhile (store_view()).
+ *
+ * Returns  0, also where the store can't be written (nobody drops points there); LC_EINVAL where
+ *          path or why has a newline.
+ * Durable: on return of 0.
+ */
+int store_keep(struct store *s, const uint8_t point[POINT_ID_SIZE], const char *path,
+               const char *why, struct lc_err *e);
 
 /* ---- reading ---- */
 

@@ -145,7 +145,8 @@ void store_vm_name(struct store *s, const struct catalog_vm *vm, char dst[POINT_
  * then it is read without.  LC_ENOENT: it is being dropped.  lease_give(path, fd) ends it. */
 int lease_take(struct store *s, const uint8_t point[16], char **path, int *fd, struct lc_err *e);
 void lease_give(char **path, int *fd);
-/** store_leased(s, point, e): LC_EBUSY if a reader has it. */
+/** store_leased(s, point, e): LC_EBUSY if a reader has it, or something that is kept stands on it.
+ */
 int store_leased(struct store *s, const uint8_t point[16], struct lc_err *e);
 /**
  * lease_bar(s, point, path, fd, e):

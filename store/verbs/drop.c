@@ -172,7 +172,8 @@ const struct cli_verb verb_drop = {
     .summary = "drop restore points for good",
     .details =
 	"Drops restore points; every other one stays whole.  A point that is being restored,\n"
-	"booted or verified is not dropped.  There is no way back.\n"
+	"booted or verified is not dropped, nor one that the writes of a booted VM stand on.\n"
+	"There is no way back.\n"
 	"\n"
 	"Examples:\n"
 	"  locum drop web01@2026-11-22T05:00 --dry-run\n"

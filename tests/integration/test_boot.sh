@@ -118,6 +118,7 @@ nothing_runs web01 "vm stop"
 before=$(last "$serial")
 refused 1 'holds what an earlier boot .*--resume' locum boot web01
 refused 2 'name the VM only' locum boot web01@latest --resume
+refused 1 "what the VM '(web01|twice)' wrote .*$t/scratch/boot/(web01|twice).*--resume" locum drop web01@latest
 refused 1 'nothing to go on with' locum boot other --resume
 locum boot web01 --resume >"$t/said" || fail "boot --resume: $(cat "$t/said")"
 runs "boot --resume"
@@ -139,6 +140,10 @@ grep -aq 'SEQ check empty' "$serial" || fail "not a fresh start: $(head -n 3 "$s
 locum vm stop again --force >/dev/null
 nothing_runs again "vm stop"
 rm -rf "$t/scratch/boot/again"
+locum backup web01 --quiet || fail "backup"
+refused 1 "the VM '(web01|twice)' wrote" locum drop "web01@$(point_ids web01 | head -n 1 | cut -c 1-8)"
+rm -rf "$t/scratch/boot/web01" "$t/scratch/boot/twice"
+locum drop "web01@$(point_ids web01 | head -n 1 | cut -c 1-8)" >/dev/null || fail "drop, with all that stood on the point gone"
 
 # ---- kill -9 of the command, at any time before the guest runs ----
 for ((i = 0; i < 6; i++)); do

@@ -617,7 +617,6 @@ a_dead_readers_lease_holds_nobody_up(void **state)
 	vault_free(&v);
 }
 
-/* Where nothing can be written the log is read: whatever the catalog beside it is. */
 /* Between the look at the leases and the drop nobody gets one. */
 static void
 a_point_that_is_being_dropped_is_not_read(void **state)
@@ -655,6 +654,48 @@ a_point_that_is_being_dropped_is_not_read(void **state)
 	vault_free(&v);
 }
 
+/* What a boot wrote outlives every reader: its point stays as long as that is there. */
+static void
+a_point_that_writes_stand_on_is_not_dropped(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	char hex[33], text[48], *path;
+	struct three t;
+	struct vault v;
+
+	(void)state;
+	vault_make(&v, true);
+	vault_open(&v);
+	make_three(&v, "web01", 100, &t);
+	path = path_join(v.dir, "stands");
+	assert_non_null(path);
+	(void)snprintf(text, sizeof text, "web01@%s\n", lc_hex(hex, t.p[1].id, 16));
+	must(file_write_atomic(path, text, strlen(text), 0600, &e), &e);
+	must(store_keep(v.s, t.p[1].id, path, "the VM 'again' goes on with it", &e), &e);
+	must(store_keep(v.s, t.p[1].id, path, "the VM 'again' goes on with it", &e), &e);
+	vault_close(&v);
+	vault_open(&v);
+	assert_int_equal(store_drop(v.s, t.p[1].id, &e), LC_EBUSY);
+	assert_non_null(strstr(e.msg, "the VM 'again' goes on with it"));
+	lc_err_clear(&e);
+	must(store_drop(v.s, t.p[0].id, &e), &e);
+	same(&v, &t.p[1], &t.d[1]);
+	/* Another boot took its place, from another point. */
+	(void)snprintf(text, sizeof text, "web01@%s\n", lc_hex(hex, t.p[2].id, 16));
+	must(file_write_atomic(path, text, strlen(text), 0600, &e), &e);
+	must(store_keep(v.s, t.p[2].id, path, "the VM 'again' goes on with it", &e), &e);
+	must(store_drop(v.s, t.p[1].id, &e), &e);
+	assert_int_equal(store_drop(v.s, t.p[2].id, &e), LC_EBUSY);
+	lc_err_clear(&e);
+	/* And is gone. */
+	assert_int_equal(unlink(path), 0);
+	must(store_drop(v.s, t.p[2].id, &e), &e);
+	lc_free(path);
+	free_three(&t);
+	vault_free(&v);
+}
+
+/* Where nothing can be written the log is read: whatever the catalog beside it is. */
 static void
 a_reader_without_rights_reads_the_log(void **state)
 {
@@ -1751,6 +1792,7 @@ main(void)
 	    cmocka_unit_test(a_second_owner_is_told_who_is_first),
 	    cmocka_unit_test(a_reader_beside_the_owner_sees_every_commit),
 	    cmocka_unit_test(a_dead_readers_lease_holds_nobody_up),
+	    cmocka_unit_test(a_point_that_writes_stand_on_is_not_dropped),
 	    cmocka_unit_test(a_point_that_is_being_dropped_is_not_read),
 	    cmocka_unit_test(a_reader_without_rights_reads_the_log),
 	    cmocka_unit_test(any_catalog_is_survived),
