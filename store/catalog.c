@@ -127,6 +127,8 @@ sql_blob(sqlite3_stmt *st, int i, const void *p, size_t n)
 void
 sql_done(sqlite3_stmt *st)
 {
+	if (st == NULL)
+		return;
 	(void)sqlite3_reset(st);
 	(void)sqlite3_clear_bindings(st);
 }
@@ -178,6 +180,31 @@ void
 sql_unlock(struct catalog *c)
 {
 	(void)pthread_mutex_unlock(&c->lock);
+}
+
+int
+sql_start(struct catalog *c, enum statement which, sqlite3_stmt **st, struct lc_err *e)
+{
+	sql_lock(c);
+	*st = sql_stmt(c, which, e);
+	return *st == NULL ? LC_EIO : 0;
+}
+
+void
+sql_finish(struct catalog *c, sqlite3_stmt *st)
+{
+	sql_done(st);
+	sql_unlock(c);
+}
+
+bool
+sql_next(struct catalog *c, sqlite3_stmt *st, int *rc, struct lc_err *e)
+{
+	int step = *rc == 0 ? sqlite3_step(st) : SQLITE_DONE;
+
+	if (step != SQLITE_ROW && step != SQLITE_DONE)
+		*rc = sql_fail(c, step, e);
+	return step == SQLITE_ROW;
 }
 
 uint64_t

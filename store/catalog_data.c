@@ -130,23 +130,13 @@ catalog_each_missing(struct catalog *c, int (*on)(void *arg, uint64_t no, const 
 {
 	sqlite3_stmt *st;
 	uint8_t id[32];
-	int rc = LC_EIO, step;
+	int rc = sql_start(c, ST_MISSING_EACH, &st, e);
 
-	sql_lock(c);
-	st = sql_stmt(c, ST_MISSING_EACH, e);
-	if (st != NULL) {
-		rc = 0;
-		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
-			if (step != SQLITE_ROW) {
-				rc = sql_fail(c, step, e);
-				break;
-			}
-			col_copy(st, 1, id, sizeof id);
-			rc = on(arg, col_int(st, 0), id);
-		}
-		sql_done(st);
+	while (sql_next(c, st, &rc, e)) {
+		col_copy(st, 1, id, sizeof id);
+		rc = on(arg, col_int(st, 0), id);
 	}
-	sql_unlock(c);
+	sql_finish(c, st);
 	return rc;
 }
 
@@ -183,11 +173,11 @@ collect_healable(struct catalog *c, struct lc_buf *found, struct lc_err *e)
 {
 	sqlite3_stmt *st = sql_stmt(c, ST_HEALABLE, e);
 	struct record r;
-	int rc = 0, step;
+	int rc = 0;
 
 	if (st == NULL)
 		return LC_EIO;
-	while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+	while (sql_next(c, st, &rc, e)) {
 		memset(&r, 0, sizeof r);
 		r.type = RECORD_CHUNK;
 		r.seq = col_int(st, 0);
@@ -197,9 +187,7 @@ collect_healable(struct catalog *c, struct lc_buf *found, struct lc_err *e)
 		r.n = (uint32_t)col_int(st, 4);
 		r.encoding = (uint8_t)col_int(st, 5);
 		r.key = (uint32_t)col_int(st, 6);
-		if (step != SQLITE_ROW)
-			rc = sql_fail(c, step, e);
-		else if (lc_buf_append(found, &r, sizeof r) != 0)
+		if (lc_buf_append(found, &r, sizeof r) != 0)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
 	sql_done(st);
@@ -259,27 +247,20 @@ catalog_last_chunks(struct catalog *c, unsigned n, void (*on)(void *arg, const s
 {
 	struct record r = {.type = RECORD_CHUNK};
 	sqlite3_stmt *st;
-	int rc = LC_EIO, step;
+	int rc = sql_start(c, ST_CHUNK_LAST, &st, e);
 
-	sql_lock(c);
-	st = sql_stmt(c, ST_CHUNK_LAST, e);
-	if (st != NULL) {
-		rc = 0;
+	if (rc == 0) {
 		sql_int(st, 1, (uint64_t)MISSING_FIRST);
 		sql_int(st, 2, n);
-		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
-			r.seq = col_int(st, 0);
-			r.segment = col_int(st, 1);
-			r.off = col_int(st, 2);
-			r.n = (uint32_t)col_int(st, 3);
-			if (step == SQLITE_ROW)
-				on(arg, &r);
-			else
-				rc = sql_fail(c, step, e);
-		}
-		sql_done(st);
 	}
-	sql_unlock(c);
+	while (sql_next(c, st, &rc, e)) {
+		r.seq = col_int(st, 0);
+		r.segment = col_int(st, 1);
+		r.off = col_int(st, 2);
+		r.n = (uint32_t)col_int(st, 3);
+		on(arg, &r);
+	}
+	sql_finish(c, st);
 	return rc;
 }
 
@@ -290,24 +271,15 @@ catalog_each_chunk(struct catalog *c, uint64_t above,
 {
 	sqlite3_stmt *st;
 	uint8_t id[32];
-	int rc = LC_EIO, step;
+	int rc = sql_start(c, ST_CHUNK_EACH, &st, e);
 
-	sql_lock(c);
-	st = sql_stmt(c, ST_CHUNK_EACH, e);
-	if (st != NULL) {
-		rc = 0;
+	if (rc == 0)
 		sql_int(st, 1, above);
-		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
-			if (step != SQLITE_ROW) {
-				rc = sql_fail(c, step, e);
-				break;
-			}
-			col_copy(st, 1, id, sizeof id);
-			rc = on(arg, col_int(st, 0), id);
-		}
-		sql_done(st);
+	while (sql_next(c, st, &rc, e)) {
+		col_copy(st, 1, id, sizeof id);
+		rc = on(arg, col_int(st, 0), id);
 	}
-	sql_unlock(c);
+	sql_finish(c, st);
 	return rc;
 }
 
@@ -363,26 +335,16 @@ catalog_each_vm(struct catalog *c,
 {
 	sqlite3_stmt *st;
 	struct catalog_vm vm;
-	int rc = LC_EIO, step;
+	int rc = sql_start(c, ST_VM_EACH, &st, e);
 
-	sql_lock(c);
-	st = sql_stmt(c, ST_VM_EACH, e);
-	if (st != NULL) {
-		rc = 0;
-		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
-			if (step != SQLITE_ROW) {
-				rc = sql_fail(c, step, e);
-				break;
-			}
-			col_copy(st, 0, vm.id, sizeof vm.id);
-			vm.sealed = (struct lc_span){sqlite3_column_blob(st, 1),
-			                             (size_t)sqlite3_column_bytes(st, 1)};
-			col_copy(st, 2, vm.line, sizeof vm.line);
-			rc = on(arg, &vm, e);
-		}
-		sql_done(st);
+	while (sql_next(c, st, &rc, e)) {
+		col_copy(st, 0, vm.id, sizeof vm.id);
+		vm.sealed = (struct lc_span){sqlite3_column_blob(st, 1),
+		                             (size_t)sqlite3_column_bytes(st, 1)};
+		col_copy(st, 2, vm.line, sizeof vm.line);
+		rc = on(arg, &vm, e);
 	}
-	sql_unlock(c);
+	sql_finish(c, st);
 	return rc;
 }
 
@@ -394,27 +356,17 @@ catalog_each_line_vm(struct catalog *c,
 {
 	uint8_t line[16], vm[16];
 	sqlite3_stmt *st;
-	int rc = LC_EIO, step;
+	int rc = sql_start(c, ST_LINE_VMS, &st, e);
 
-	sql_lock(c);
-	st = sql_stmt(c, ST_LINE_VMS, e);
-	if (st != NULL) {
-		rc = 0;
-		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
-			if (step != SQLITE_ROW) {
-				rc = sql_fail(c, step, e);
-				break;
-			}
-			col_copy(st, 0, line, sizeof line);
-			col_copy(st, 1, vm, sizeof vm);
-			rc = on(arg, line, vm,
-			        (struct lc_span){sqlite3_column_blob(st, 2),
-			                         (size_t)sqlite3_column_bytes(st, 2)},
-			        e);
-		}
-		sql_done(st);
+	while (sql_next(c, st, &rc, e)) {
+		col_copy(st, 0, line, sizeof line);
+		col_copy(st, 1, vm, sizeof vm);
+		rc = on(arg, line, vm,
+		        (struct lc_span){sqlite3_column_blob(st, 2),
+		                         (size_t)sqlite3_column_bytes(st, 2)},
+		        e);
 	}
-	sql_unlock(c);
+	sql_finish(c, st);
 	return rc;
 }
 
@@ -496,24 +448,16 @@ catalog_each_line(struct catalog *c, int (*on)(void *arg, const uint8_t id[16], 
 	struct lc_buf ids = {0};
 	sqlite3_stmt *st;
 	uint8_t id[16];
-	int rc = LC_EIO, step;
+	int rc = sql_start(c, ST_LINE_EACH, &st, e);
 	size_t i;
 
 	/* Copied first: what is done with a line may need the same tables. */
-	sql_lock(c);
-	st = sql_stmt(c, ST_LINE_EACH, e);
-	if (st != NULL) {
-		rc = 0;
-		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
-			col_copy(st, 0, id, sizeof id);
-			if (step != SQLITE_ROW)
-				rc = sql_fail(c, step, e);
-			else if (lc_buf_append(&ids, id, sizeof id) != 0)
-				rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-		}
-		sql_done(st);
+	while (sql_next(c, st, &rc, e)) {
+		col_copy(st, 0, id, sizeof id);
+		if (lc_buf_append(&ids, id, sizeof id) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
-	sql_unlock(c);
+	sql_finish(c, st);
 	for (i = 0; rc == 0 && i < ids.n; i += sizeof id)
 		rc = on(arg, ids.p + i, e);
 	lc_buf_free(&ids);
@@ -583,8 +527,9 @@ catalog_gen(struct catalog *c, const uint8_t point[16], bool create, uint64_t *g
 			/* Never reuse a number, also when its point was dropped. */
 			rc = meta_set_int(c, "max_gen", *gen, e);
 		}
-		st = sql_stmt(c, ST_GEN_PUT, e);
-		if (rc == 0 && st != NULL) {
+		st = rc != 0 ? NULL : sql_stmt(c, ST_GEN_PUT, e);
+		rc = rc == 0 && st == NULL ? LC_EIO : rc;
+		if (st != NULL) {
 			sql_int(st, 1, *gen);
 			sql_blob(st, 2, point, 16);
 			rc = sql_run(c, st, e);

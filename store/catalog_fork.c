@@ -28,7 +28,7 @@ next_row(struct catalog *c, const struct catalog_point *base, uint64_t disk, uin
          uint64_t *window, struct lc_err *e)
 {
 	sqlite3_stmt *st = sql_stmt(c, ST_NEXT_LONG, e), *recent;
-	int rc, step;
+	int rc;
 
 	*window = UINT64_MAX;
 	if (st == NULL)
@@ -41,10 +41,10 @@ next_row(struct catalog *c, const struct catalog_point *base, uint64_t disk, uin
 		return rc != 0 ? rc : LC_EIO;
 	sql_blob(st, 1, base->line, 16);
 	sql_int(st, 2, base->gen);
-	while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
-		recent = step == SQLITE_ROW ? sql_stmt(c, ST_NEXT_RECENT, e) : NULL;
+	while (sql_next(c, st, &rc, e)) {
+		recent = sql_stmt(c, ST_NEXT_RECENT, e);
 		if (recent == NULL) {
-			rc = step == SQLITE_ROW ? LC_EIO : sql_fail(c, step, e);
+			rc = LC_EIO;
 			break;
 		}
 		sql_int(recent, 1, col_int(st, 0));
@@ -152,27 +152,20 @@ catalog_each_fork(struct catalog *c, const uint8_t line[16],
 	struct lc_buf found = {0};
 	struct one_fork f;
 	sqlite3_stmt *st;
-	int rc = LC_EIO, step;
+	int rc = sql_start(c, ST_FORK_EACH, &st, e);
 	size_t i;
 
 	/* Copied first: a fork has forks. */
-	sql_lock(c);
-	st = sql_stmt(c, ST_FORK_EACH, e);
-	if (st != NULL) {
-		rc = 0;
+	if (rc == 0)
 		sql_blob(st, 1, line, 16);
-		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
-			memset(&f, 0, sizeof f);
-			col_copy(st, 0, f.line, sizeof f.line);
-			f.order = col_int(st, 1);
-			if (step != SQLITE_ROW)
-				rc = sql_fail(c, step, e);
-			else if (lc_buf_append(&found, &f, sizeof f) != 0)
-				rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-		}
-		sql_done(st);
+	while (sql_next(c, st, &rc, e)) {
+		memset(&f, 0, sizeof f);
+		col_copy(st, 0, f.line, sizeof f.line);
+		f.order = col_int(st, 1);
+		if (lc_buf_append(&found, &f, sizeof f) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
-	sql_unlock(c);
+	sql_finish(c, st);
 	for (i = 0; rc == 0 && i < found.n / sizeof f; i++) {
 		memcpy(&f, found.p + i * sizeof f, sizeof f);
 		rc = on(arg, f.line, f.order, e);

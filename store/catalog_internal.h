@@ -152,7 +152,7 @@ int sql_fail(struct catalog *c, int rc, struct lc_err *e);
 sqlite3_stmt *sql_stmt(struct catalog *c, enum statement which, struct lc_err *e);
 void sql_int(sqlite3_stmt *st, int i, uint64_t v);
 void sql_blob(sqlite3_stmt *st, int i, const void *p, size_t n);
-/** sql_done(st): ready for the next use. */
+/** sql_done(st): ready for the next use; NULL: nothing. */
 void sql_done(sqlite3_stmt *st);
 /** sql_run(c, st, e): run a statement that returns nothing; sql_run1(): one that has one number. */
 int sql_run(struct catalog *c, sqlite3_stmt *st, struct lc_err *e);
@@ -160,6 +160,20 @@ int sql_run1(struct catalog *c, enum statement which, uint64_t a, struct lc_err 
 /** sql_first(c, st, e): first row: 0; no row: LC_ENOENT, without a message.  The caller ends with
  * sql_done(). */
 int sql_first(struct catalog *c, sqlite3_stmt *st, struct lc_err *e);
+/**
+ * sql_start(c, which, st, e):
+ * Lock the catalog and get a statement ready for binding: 0, or a failure and *st NULL.  In every
+ * case sql_finish(c, st) ends it.
+ */
+int sql_start(struct catalog *c, enum statement which, sqlite3_stmt **st, struct lc_err *e);
+void sql_finish(struct catalog *c, sqlite3_stmt *st);
+/**
+ * sql_next(c, st, rc, e):
+ * Step to the next row, for as long as *rc is 0: true, and the columns are there; false at the end,
+ * with *rc set where the step failed.  The one loop over rows:
+ * while (sql_next(c, st, &rc, e)) rc = ...;
+ */
+bool sql_next(struct catalog *c, sqlite3_stmt *st, int *rc, struct lc_err *e);
 int sql_exec(struct catalog *c, const char *sql, struct lc_err *e);
 uint64_t col_int(sqlite3_stmt *st, int i);
 /** col_copy(st, i, dst, n): a blob of n bytes; zeros where it is none. */

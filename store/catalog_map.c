@@ -14,7 +14,7 @@ map_long(struct catalog *c, uint64_t gen, uint64_t disk, uint64_t first_window, 
          uint64_t *gens, uint64_t *chunks, struct lc_err *e)
 {
 	sqlite3_stmt *st = sql_stmt(c, ST_MAP_LONG, e);
-	int step;
+	int rc = 0;
 
 	if (st == NULL)
 		return LC_EIO;
@@ -22,14 +22,14 @@ map_long(struct catalog *c, uint64_t gen, uint64_t disk, uint64_t first_window, 
 	sql_int(st, 2, first_window);
 	sql_int(st, 3, first_window + n);
 	sql_int(st, 4, gen);
-	while ((step = sqlite3_step(st)) == SQLITE_ROW) {
+	while (sql_next(c, st, &rc, e)) {
 		uint64_t i = col_int(st, 0) - first_window;
 
 		gens[i] = col_int(st, 1);
 		chunks[i] = col_int(st, 2);
 	}
 	sql_done(st);
-	return step == SQLITE_DONE ? 0 : sql_fail(c, step, e);
+	return rc;
 }
 
 static int
@@ -37,7 +37,7 @@ map_recent(struct catalog *c, uint64_t gen, uint64_t disk, uint64_t first_window
            uint64_t *gens, uint64_t *chunks, struct lc_err *e)
 {
 	sqlite3_stmt *st = sql_stmt(c, ST_MAP_RECENT, e);
-	int step;
+	int rc = 0;
 
 	if (st == NULL)
 		return LC_EIO;
@@ -45,7 +45,7 @@ map_recent(struct catalog *c, uint64_t gen, uint64_t disk, uint64_t first_window
 	sql_int(st, 2, disk);
 	sql_int(st, 3, first_window);
 	sql_int(st, 4, first_window + n);
-	while ((step = sqlite3_step(st)) == SQLITE_ROW) {
+	while (sql_next(c, st, &rc, e)) {
 		uint64_t i = col_int(st, 0) - first_window;
 
 		if (gen >= gens[i]) {
@@ -54,7 +54,7 @@ map_recent(struct catalog *c, uint64_t gen, uint64_t disk, uint64_t first_window
 		}
 	}
 	sql_done(st);
-	return step == SQLITE_DONE ? 0 : sql_fail(c, step, e);
+	return rc;
 }
 
 int
@@ -63,7 +63,7 @@ map_at(struct catalog *c, const struct catalog_point *p, uint64_t disk, uint64_t
 {
 	uint64_t *gens = lc_alloc_array(n, sizeof *gens);
 	sqlite3_stmt *st;
-	int rc, step;
+	int rc;
 
 	if (gens == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "map: out of memory");
@@ -73,13 +73,8 @@ map_at(struct catalog *c, const struct catalog_point *p, uint64_t disk, uint64_t
 	if (st != NULL) {
 		sql_blob(st, 1, p->line, 16);
 		sql_int(st, 2, p->gen);
-		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
-			if (step != SQLITE_ROW)
-				rc = sql_fail(c, step, e);
-			else
-				rc = map_recent(c, col_int(st, 0), disk, first_window, n, gens,
-				                chunks, e);
-		}
+		while (sql_next(c, st, &rc, e))
+			rc = map_recent(c, col_int(st, 0), disk, first_window, n, gens, chunks, e);
 		sql_done(st);
 	} else if (rc == 0) {
 		rc = LC_EIO;
@@ -127,7 +122,7 @@ rows_behind(struct catalog *c, const struct catalog_point *p, uint64_t *disk, ui
             size_t n, struct map_record *out, struct lc_err *e)
 {
 	sqlite3_stmt *st = sql_stmt(c, p->recent ? ST_ROWS_RECENT : ST_ROWS_LONG, e);
-	int step = SQLITE_DONE;
+	int rc = 0;
 
 	if (st == NULL)
 		return LC_EIO;
@@ -135,7 +130,7 @@ rows_behind(struct catalog *c, const struct catalog_point *p, uint64_t *disk, ui
 	sql_int(st, 2, *disk);
 	sql_int(st, 3, *window);
 	sql_int(st, 4, n);
-	while (out->n < n && (step = sqlite3_step(st)) == SQLITE_ROW) {
+	while (out->n < n && sql_next(c, st, &rc, e)) {
 		struct map_row *row = &out->rows[out->n];
 
 		if (out->n > 0 && col_int(st, 0) != *disk)
@@ -147,7 +142,7 @@ rows_behind(struct catalog *c, const struct catalog_point *p, uint64_t *disk, ui
 		out->n++;
 	}
 	sql_done(st);
-	return step == SQLITE_DONE || step == SQLITE_ROW ? 0 : sql_fail(c, step, e);
+	return rc;
 }
 
 int
@@ -204,20 +199,16 @@ catalog_chunks_at(struct catalog *c, uint64_t segment, uint64_t off, uint64_t n,
                   int (*on)(void *arg, uint64_t no, struct lc_err *e), void *arg, struct lc_err *e)
 {
 	sqlite3_stmt *st;
-	int rc = LC_EIO, step;
+	int rc = sql_start(c, ST_CHUNK_AT, &st, e);
 
-	sql_lock(c);
-	st = sql_stmt(c, ST_CHUNK_AT, e);
-	if (st != NULL) {
-		rc = 0;
+	if (rc == 0) {
 		sql_int(st, 1, segment);
 		sql_int(st, 2, off);
 		sql_int(st, 3, off + n);
-		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE)
-			rc = step == SQLITE_ROW ? on(arg, col_int(st, 0), e) : sql_fail(c, step, e);
-		sql_done(st);
 	}
-	sql_unlock(c);
+	while (sql_next(c, st, &rc, e))
+		rc = on(arg, col_int(st, 0), e);
+	sql_finish(c, st);
 	return rc;
 }
 
@@ -230,17 +221,15 @@ static int
 collect_users(struct catalog *c, uint64_t chunk, struct lc_buf *out, struct lc_err *e)
 {
 	sqlite3_stmt *st = sql_stmt(c, ST_USERS, e);
-	int step, rc = 0;
+	int rc = 0;
 
 	if (st == NULL)
 		return LC_EIO;
 	sql_int(st, 1, chunk);
-	while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
+	while (sql_next(c, st, &rc, e)) {
 		struct user u = {col_int(st, 0), col_int(st, 1)};
 
-		if (step != SQLITE_ROW)
-			rc = sql_fail(c, step, e);
-		else if (lc_buf_append(out, &u, sizeof u) != 0)
+		if (lc_buf_append(out, &u, sizeof u) != 0)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
 	sql_done(st);

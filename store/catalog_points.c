@@ -62,27 +62,17 @@ each_point(struct catalog *c, enum statement which, const uint8_t *key,
 {
 	struct catalog_point p;
 	sqlite3_stmt *st;
-	int rc = LC_EIO, step;
+	int rc = sql_start(c, which, &st, e);
 
 	*found = 0;
-	sql_lock(c);
-	st = sql_stmt(c, which, e);
-	if (st != NULL) {
-		rc = 0;
-		if (key != NULL)
-			sql_blob(st, 1, key, 16);
-		while (rc == 0 && (step = sqlite3_step(st)) != SQLITE_DONE) {
-			if (step != SQLITE_ROW) {
-				rc = sql_fail(c, step, e);
-				break;
-			}
-			col_point(st, &p);
-			++*found;
-			rc = on(arg, &p, e);
-		}
-		sql_done(st);
+	if (rc == 0 && key != NULL)
+		sql_blob(st, 1, key, 16);
+	while (sql_next(c, st, &rc, e)) {
+		col_point(st, &p);
+		++*found;
+		rc = on(arg, &p, e);
 	}
-	sql_unlock(c);
+	sql_finish(c, st);
 	return rc;
 }
 
@@ -326,10 +316,11 @@ catalog_age(struct catalog *c, const uint8_t line[16], unsigned keep, struct lc_
 	if (rc != 0)
 		return rc;
 	st = sql_stmt(c, ST_AGE_EACH, e);
+	rc = st == NULL ? LC_EIO : 0;
 	if (st != NULL) {
 		sql_blob(st, 1, line, 16);
 		sql_int(st, 2, AGE_ROWS_MAX);
-		while (n < 512 && sqlite3_step(st) == SQLITE_ROW)
+		while (n < 512 && sql_next(c, st, &rc, e))
 			gens[n++] = col_int(st, 0);
 		sql_done(st);
 	}
