@@ -1,7 +1,9 @@
 /*
  * Tables (all of them a fold over the log):
  *
- *   chunk(no, id, seg, off, len, enc, key)   no = sequence of its record; seg 0: bytes missing
+ *   chunk(no, id, seg, off, len, enc, key)   no = sequence of its record; seg 0: bytes missing;
+ *                                            off 0: bytes dropped
+ *   thin(seg)                                segments of which that was taken up
  *   missing(id, no)                          ids whose bytes are not there
  *   vm, line, disk                           what exists; disk numbers are per line; a line that
  *                                            is a fork has its parent, and the ord of its base
@@ -28,7 +30,7 @@
 #include "store/base/files.h"
 #include "store/catalog_internal.h"
 
-#define LAYOUT "3"
+#define LAYOUT "4"
 
 static const char *const statement_sql[] = {
 #define X(name, sql) [ST_##name] = (sql),
@@ -45,6 +47,7 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS line(no INTEGER PRIMARY KEY,id BLOB UNIQUE,vm INT,ord INT "
     "DEFAULT 0,parent INT,fork INT,restart INT DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS restarted(seg INT,off INT,PRIMARY KEY(seg,off)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS thin(seg INTEGER PRIMARY KEY);"
     "CREATE TABLE IF NOT EXISTS disk(no INTEGER PRIMARY KEY,line INT,id BLOB,UNIQUE(line,id));"
     "CREATE TABLE IF NOT EXISTS point(gen INTEGER PRIMARY KEY,ord INT,id BLOB UNIQUE,line INT,"
     "flags INT,recent INT,rows INT,commit_ns INT,entry BLOB);"
@@ -305,8 +308,8 @@ open_db(struct catalog *c, const struct catalog_opts *o, struct lc_err *e)
 	return rc == SQLITE_OK ? 0 : sql_fail(c, rc, e);
 }
 
-static int
-meta_text(struct catalog *c, const char *key, char dst[64], struct lc_err *e)
+int
+meta_text(struct catalog *c, const char *key, char *dst, size_t n, struct lc_err *e)
 {
 	sqlite3_stmt *st = sql_stmt(c, ST_META_GET, e);
 	const char *v;
@@ -317,12 +320,12 @@ meta_text(struct catalog *c, const char *key, char dst[64], struct lc_err *e)
 	(void)sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
 	rc = sql_first(c, st, e);
 	v = rc == 0 ? (const char *)sqlite3_column_text(st, 0) : NULL;
-	(void)snprintf(dst, 64, "%s", v == NULL ? "" : v);
+	(void)snprintf(dst, n, "%s", v == NULL ? "" : v);
 	sql_done(st);
 	return rc;
 }
 
-static int
+int
 meta_set_text(struct catalog *c, const char *key, const char *value, struct lc_err *e)
 {
 	sqlite3_stmt *st = sql_stmt(c, ST_META_SET, e);
@@ -341,7 +344,7 @@ check_identity(struct catalog *c, const struct catalog_opts *o, struct lc_err *e
 	int rc;
 
 	(void)lc_hex(want, o->store_id, 16);
-	rc = meta_text(c, "store", have, e);
+	rc = meta_text(c, "store", have, sizeof have, e);
 	if (rc == LC_ENOENT && (o->writable || o->path == NULL)) {
 		rc = meta_set_text(c, "store", want, e);
 		return rc != 0 ? rc : meta_set_text(c, "layout", LAYOUT, e);
@@ -349,7 +352,7 @@ check_identity(struct catalog *c, const struct catalog_opts *o, struct lc_err *e
 	if (rc == 0 && strcmp(want, have) != 0)
 		return lc_fail(e, LC_ECORRUPT, 0, "catalog %s is of another store", c->path);
 	if (rc == 0)
-		rc = meta_text(c, "layout", have, e);
+		rc = meta_text(c, "layout", have, sizeof have, e);
 	if (rc == LC_ENOENT || (rc == 0 && strcmp(have, LAYOUT) != 0))
 		return lc_fail(e, LC_ECORRUPT, 0, "catalog %s has another layout", c->path);
 	return rc;
@@ -467,7 +470,7 @@ static int
 meta_int(struct catalog *c, const char *key, uint64_t *v, struct lc_err *e)
 {
 	char text[64], *end;
-	int rc = meta_text(c, key, text, e);
+	int rc = meta_text(c, key, text, sizeof text, e);
 
 	*v = 0;
 	if (rc == LC_ENOENT)

@@ -91,6 +91,19 @@ int catalog_each_chunk(struct catalog *c, uint64_t above,
                        int (*on)(void *arg, uint64_t no, const uint8_t id[32]), void *arg,
                        struct lc_err *e);
 
+/* ---- thin segments ---- */
+
+/** catalog_put_thin(c, segment, e): what that one dropped is taken up.  catalog_has_thin(): whether
+ * it was; segment 0: whether that of any was. */
+int catalog_put_thin(struct catalog *c, uint64_t segment, struct lc_err *e);
+int catalog_has_thin(struct catalog *c, uint64_t segment, bool *has, struct lc_err *e);
+/** catalog_set_peers(c, names, e): who has what was dropped; catalog_peers(): read it, "" for
+ * nobody. */
+int catalog_set_peers(struct catalog *c, struct lc_span names, struct lc_err *e);
+int catalog_peers(struct catalog *c, char *dst, size_t n, struct lc_err *e);
+/** catalog_damage_in(c, segment, any, e): whether damage of that segment is known. */
+int catalog_damage_in(struct catalog *c, uint64_t segment, bool *any, struct lc_err *e);
+
 /* ---- VMs, lines, disks ---- */
 
 int catalog_put_vm(struct catalog *c, const uint8_t id[16], struct lc_span sealed,
@@ -255,6 +268,7 @@ int catalog_users(struct catalog *c, uint64_t chunk,
 
 struct catalog_counts {
 	uint64_t chunks, points, vms, rows, damaged;
+	uint64_t dropped; /* of the chunks: their bytes */
 };
 /** catalog_counts(c, out, e): slow: reads all chunks. */
 int catalog_counts(struct catalog *c, struct catalog_counts *out, struct lc_err *e);

@@ -85,7 +85,11 @@
 	X(BAD_PUT, "INSERT OR REPLACE INTO temp.bad(seg,off) VALUES(?1,?2)")                       \
 	X(BAD_CONDEMN, "INSERT OR IGNORE INTO missing(id,no) SELECT chunk.id,chunk.no FROM chunk " \
 	               "JOIN temp.bad ON bad.seg=chunk.seg AND bad.off=chunk.off")                 \
-	X(CHUNK_LAST, "SELECT no,seg,off,len FROM chunk WHERE seg>0 AND no<?1 "                    \
+	X(THIN_PUT, "INSERT OR IGNORE INTO thin(seg) VALUES(?1)")                                  \
+	X(THIN_GET, "SELECT 1 FROM thin WHERE seg=?1")                                             \
+	X(THIN_ANY, "SELECT 1 FROM thin LIMIT 1")                                                  \
+	X(DAMAGE_IN, "SELECT 1 FROM damage WHERE seg=?1 LIMIT 1")                                  \
+	X(CHUNK_LAST, "SELECT no,seg,off,len FROM chunk WHERE seg>0 AND off>0 AND no<?1 "          \
 	              "ORDER BY no DESC LIMIT ?2")                                                 \
 	X(POINT_DEL, "DELETE FROM point WHERE gen=?1")                                             \
 	X(POINT_ROWS, "UPDATE point SET rows=?2 WHERE gen=?1")                                     \
@@ -120,7 +124,8 @@
 	X(COUNTS, "SELECT (SELECT count(*) FROM chunk WHERE seg>0),"                               \
 	          "(SELECT count(*) FROM point WHERE flags&1=0),(SELECT count(*) FROM vm),"        \
 	          "(SELECT coalesce(sum(rows),0) FROM point),"                                     \
-	          "(SELECT count(*) FROM damage)")
+	          "(SELECT count(*) FROM damage),"                                                 \
+	          "(SELECT count(*) FROM chunk WHERE seg>0 AND off=0)")
 
 #define POINT_COLUMNS                                                                            \
 	"SELECT point.gen,point.ord,point.id,line.id,vm.id,point.flags,point.recent,point.rows," \
@@ -179,6 +184,9 @@ uint64_t col_int(sqlite3_stmt *st, int i);
 /** col_copy(st, i, dst, n): a blob of n bytes; zeros where it is none. */
 void col_copy(sqlite3_stmt *st, int i, void *dst, size_t n);
 
+/** meta_text(c, key, dst, n, e): a text by name; "" and LC_ENOENT where it is not there. */
+int meta_text(struct catalog *c, const char *key, char *dst, size_t n, struct lc_err *e);
+int meta_set_text(struct catalog *c, const char *key, const char *value, struct lc_err *e);
 /** meta_set_int(c, key, v, e): a number by name. */
 int meta_set_int(struct catalog *c, const char *key, uint64_t v, struct lc_err *e);
 /** delete_rows(c, gen, e): all rows of a generation. */

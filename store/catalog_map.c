@@ -352,6 +352,7 @@ catalog_counts(struct catalog *c, struct catalog_counts *out, struct lc_err *e)
 			out->vms = col_int(st, 2);
 			out->rows = col_int(st, 3);
 			out->damaged = col_int(st, 4);
+			out->dropped = col_int(st, 5);
 		}
 		sql_done(st);
 	}

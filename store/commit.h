@@ -26,6 +26,7 @@ enum commit_type {
 	COMMIT_DAMAGE = 8,  /* chunk records are bad: their content is to be stored again */
 	COMMIT_RESTART = 9, /* state of these lines is bad: their next points stand by themselves */
 	COMMIT_FOLDED = 12, /* the rows of a point of this record count from another base */
+	COMMIT_THIN = 14,   /* contents may be missing here, and are at these replicas */
 			    /* 5 HOLD, 6 PIN, 7 EPOCH, 10 VERDICT, 11 POLICY are kept. */
 };
 

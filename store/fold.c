@@ -5,6 +5,8 @@
 #include "store/commit.h"
 #include "store/fold.h"
 #include "store/point.h"
+#include "store/stubs.h"
+#include "store/thin.h"
 
 int
 fold_resolve(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e)
@@ -31,6 +33,33 @@ fold_resolve(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *
 	return r.segment != 0 && memcmp(r.id, id, 32) == 0 ? 0 : LC_ENOENT;
 }
 
+/* Whether the bytes of a chunk were dropped.  One that is not in the catalog yet is new. */
+static int
+was_dropped(struct fold *f, uint64_t no, bool *dropped, struct lc_err *e)
+{
+	struct record r;
+	int rc;
+
+	*dropped = false;
+	if (!f->thin)
+		return 0;
+	rc = catalog_chunk(f->catalog, no, &r, NULL);
+	*dropped = rc == 0 && record_is_stub(&r);
+	return rc == 0 || rc == LC_ENOENT
+	           ? 0
+	           : lc_fail(e, (enum lc_code)rc, 0, "catalog: cannot look up a chunk");
+}
+
+int
+fold_whole(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+{
+	bool dropped = false;
+	int rc = fold_resolve(f, id, no, e);
+
+	rc = rc != 0 ? rc : was_dropped(f, *no, &dropped, e);
+	return rc == 0 && dropped ? LC_ENOENT : rc;
+}
+
 /* Under its own number in every case, also where the id is known: rows that were made while it was
  * thought to be new name that number. */
 int
@@ -38,14 +67,39 @@ fold_chunk(struct fold *f, const struct record *r, struct lc_err *e)
 {
 	uint64_t no;
 	int rc = fold_resolve(f, r->id, &no, e);
-	bool known = rc == 0 && no != r->seq;
+	bool known = rc == 0 && no != r->seq, dropped = false;
 
 	if (rc != 0 && rc != LC_ENOENT)
 		return rc;
-	rc = catalog_put_chunk(f->catalog, r->seq, r, e);
-	if (rc == 0 && !known)
+	if (known && !record_is_stub(r))
+		rc = was_dropped(f, no, &dropped, e);
+	else
+		rc = 0;
+	rc = rc != 0 ? rc : catalog_put_chunk(f->catalog, r->seq, r, e);
+	if (rc == 0 && dropped) /* the one with bytes counts */
+		idindex_forget(f->index, r->id);
+	if (rc == 0 && (!known || dropped))
 		idindex_add(f->index, r->id, r->seq);
 	return rc != 0 || !f->missing ? rc : catalog_heal(f->catalog, r, e);
+}
+
+int
+fold_stubs(struct fold *f, const struct record *r, struct lc_span payload, struct lc_err *e)
+{
+	struct record chunk = {.type = RECORD_CHUNK, .segment = r->segment};
+	struct stub x;
+	size_t i, n;
+	int rc = stubs_count(payload, &n, e);
+
+	rc = rc != 0 ? rc : catalog_put_thin(f->catalog, r->segment, e);
+	if (rc == 0)
+		f->thin = true;
+	for (i = 0; rc == 0 && stubs_decode(payload, r->seq, i, &x); i++) {
+		chunk.seq = x.seq;
+		memcpy(chunk.id, x.id, sizeof chunk.id);
+		rc = fold_chunk(f, &chunk, e);
+	}
+	return rc;
 }
 
 static int
@@ -310,6 +364,10 @@ fold_known(struct folding *fd, const struct commit_entry *x, struct lc_err *e)
 		return rc;
 	case COMMIT_RESTART:
 		return fold_restart(fd->f, x->body, e);
+	case COMMIT_THIN:
+		if (x->body.n > THIN_PEERS_MAX)
+			break;
+		return catalog_set_peers(c, x->body, e);
 	default:
 		if ((x->type & COMMIT_SKIPPABLE) != 0)
 			return 0;
@@ -368,6 +426,8 @@ fold_record(struct fold *f, const struct record *r, struct lc_span payload, stru
 		return rc != 0 ? rc : fold_map(f, &f->scratch, e);
 	case RECORD_COMMIT:
 		return fold_commit(f, r->seq, payload, e);
+	case RECORD_STUBS:
+		return fold_stubs(f, r, payload, e);
 	default:
 		return 0;
 	}

@@ -22,11 +22,16 @@ struct fold {
 	struct catalog *catalog;
 	struct idindex *index;
 	atomic_bool missing;       /* ids without bytes are known: look for them */
+	atomic_bool thin;          /* there are chunks whose bytes were dropped (thin.h) */
 	struct map_record scratch; /* one at a time */
 };
 
 /** fold_resolve(f, id, no, e): number of the chunk whose bytes are there; LC_ENOENT. */
 int fold_resolve(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e);
+/** fold_whole(f, id, no, e): as fold_resolve(), of one whose bytes were not dropped. */
+int fold_whole(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e);
+/** fold_stubs(f, r, payload, e): a STUBS record.  Idempotent. */
+int fold_stubs(struct fold *f, const struct record *r, struct lc_span payload, struct lc_err *e);
 /** fold_chunk(f, r, e): a CHUNK record with its id.  Idempotent. */
 int fold_chunk(struct fold *f, const struct record *r, struct lc_err *e);
 /** fold_map(f, m, e): a MAP record, decoded; rows whose chunk number is 0 are looked up.

@@ -164,7 +164,7 @@ incoming_has(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err
 {
 	uint64_t no = 0;
 
-	return fold_resolve(in->s->fold, id, &no, e);
+	return fold_whole(in->s->fold, id, &no, e);
 }
 
 int

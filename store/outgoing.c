@@ -406,23 +406,11 @@ int
 outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
                struct lc_err *e)
 {
-	char name[32], hex[17];
 	struct record r;
-	int rc = catalog_chunk(o->s->catalog, no, &r, e);
+	int rc = store_chunk_payload(o->s, no, buf, &r, e);
 
 	if (rc != 0)
 		return rc;
-	if (r.segment == 0)
-		return lc_fail(e, LC_ECORRUPT, 0, "store %s: the bytes of chunk %s are missing",
-		               o->s->dir, lc_hex(hex, r.id, 8));
-	rc = segment_read(o->s->segments, &r, buf, e);
-	if (rc == 0 && (r.n < CHUNK_ID_SIZE || memcmp(buf, r.id, CHUNK_ID_SIZE) != 0))
-		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk lies there");
-	if (rc != 0) {
-		(void)lc_wrap(e, "store %s: segments/%s, offset %" PRIu64 ", chunk %s", o->s->dir,
-		              segment_name(name, r.segment, true), r.off, lc_hex(hex, r.id, 8));
-		return rc;
-	}
 	out->encoding = r.encoding;
 	out->key = r.key;
 	out->payload = (struct lc_span){buf, r.n};

@@ -128,7 +128,8 @@ on_record(void *arg, const struct record *r, struct lc_span payload, struct lc_e
 	struct replay *x = arg;
 	int rc = 0;
 
-	if (x->collect && (r->type == RECORD_MAP || r->type == RECORD_COMMIT)) {
+	if (x->collect &&
+	    (r->type == RECORD_MAP || r->type == RECORD_COMMIT || r->type == RECORD_STUBS)) {
 		if (lc_buf_append(&x->state, r, sizeof *r) != 0)
 			return lc_fail(e, LC_ENOMEM, 0, "store %s: out of memory", x->s->dir);
 	} else {
@@ -422,6 +423,7 @@ replay_behind(struct store *s, bool *behind, struct lc_err *e)
 	rc = rc != 0 ? rc : segments_list(s->segments, &list, &n, e);
 	if (rc != 0)
 		return rc;
+	rc = thin_behind(s, list, n, behind, e);
 	for (i = 0; rc == 0 && i < n && !*behind; i++) {
 		if (list[i].no < pos.segment ||
 		    (list[i].no == pos.segment && list[i].bytes <= pos.off))

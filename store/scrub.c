@@ -257,6 +257,8 @@ kind_of(const struct record *r, uint64_t off)
 		return "commit";
 	case RECORD_INDEX:
 		return "index";
+	case RECORD_STUBS:
+		return "stubs";
 	default:
 		return off == 0 ? "segment header" : "unknown";
 	}
@@ -281,8 +283,7 @@ report(struct scrub *x, uint64_t off, uint64_t n, const struct record *r)
 		d.seq = r->seq;
 	}
 
-	(void)snprintf(d.file, sizeof d.file, "segments/%s",
-	               segment_name(name, x->seg->no, x->seg->sealed));
+	(void)snprintf(d.file, sizeof d.file, "segments/%s", segment_file(name, x->seg));
 	(void)snprintf(d.what, sizeof d.what, "%s", kind_of(r, off));
 	who_needs(x, r, &d);
 	tell(x, &d);
@@ -494,7 +495,7 @@ condemn_chunk(struct condemning *c, uint64_t no, struct lc_err *e)
 	struct record r;
 	int rc = catalog_chunk(c->s->catalog, no, &r, e);
 
-	if (rc != 0 || r.segment == 0)
+	if (rc != 0 || r.segment == 0 || record_is_stub(&r))
 		return rc;
 	c->explained += record_size(r.n);
 	rc = segment_read(c->s->segments, &r, c->payload, NULL);

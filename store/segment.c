@@ -165,17 +165,28 @@ segments_close(struct segments *s)
 
 /* ---- names ---- */
 
+const char *
+segment_file(char dst[32], const struct segment_info *seg)
+{
+	(void)snprintf(dst, 32, "%016" PRIx64 ".%s", seg->no,
+	               seg->thin     ? "thin"
+	               : seg->sealed ? "seg"
+	                             : "open");
+	return dst;
+}
+
 static bool
-parse_name(const char *name, uint64_t *no, bool *sealed)
+parse_name(const char *name, struct segment_info *out)
 {
 	static const char digits[] = "0123456789abcdef";
 	const char *end = name + strspn(name, digits);
 
 	if (end != name + 16)
 		return false;
-	*no = strtoull(name, NULL, 16);
-	*sealed = strcmp(end, ".seg") == 0;
-	return *no != 0 && (*sealed || strcmp(end, ".open") == 0);
+	out->no = strtoull(name, NULL, 16);
+	out->thin = strcmp(end, ".thin") == 0;
+	out->sealed = out->thin || strcmp(end, ".seg") == 0;
+	return out->no != 0 && (out->sealed || strcmp(end, ".open") == 0);
 }
 
 static int
@@ -185,10 +196,13 @@ by_number(const void *a, const void *b)
 
 	if (x->no != y->no)
 		return x->no < y->no ? -1 : 1;
+	if (x->thin != y->thin)
+		return (int)x->thin - (int)y->thin;
 	return (int)y->sealed - (int)x->sealed;
 }
 
-/* Two names for one number are the two names of one file that was just being sealed. */
+/* Two names for one number are the two names of one file that was just being sealed; or the one
+ * that has more comes first, and counts. */
 static size_t
 without_twins(struct segment_info *list, size_t n)
 {
@@ -197,6 +211,8 @@ without_twins(struct segment_info *list, size_t n)
 	for (i = 0; i < n; i++) {
 		if (i == 0 || list[i].no != list[to - 1].no)
 			list[to++] = list[i];
+		else if (list[i].thin && !list[to - 1].thin)
+			list[to - 1].twin = true;
 	}
 	return to;
 }
@@ -220,13 +236,14 @@ segments_list(struct segments *s, struct segment_info **out, size_t *n, struct l
 		char name[32];
 
 		memset(&si, 0, sizeof si);
-		if (!parse_name(ent->d_name, &si.no, &si.sealed))
+		if (!parse_name(ent->d_name, &si))
 			continue;
 		if (fstatat(dirfd(d), ent->d_name, &st, 0) != 0) {
-			/* An open one is renamed when it is sealed. */
+			/* An open one is renamed when it is sealed; that becomes thin. */
+			si.thin = si.sealed;
 			si.sealed = true;
 			if (errno != ENOENT ||
-			    fstatat(dirfd(d), segment_name(name, si.no, true), &st, 0) != 0) {
+			    fstatat(dirfd(d), segment_file(name, &si), &st, 0) != 0) {
 				rc = lc_fail_errno(e, "%s/%s", s->dir, ent->d_name);
 				continue;
 			}
@@ -255,15 +272,18 @@ int
 segment_open_fd(struct segments *s, uint64_t no, int flags, char name[32], struct lc_err *e)
 {
 	int dir = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct segment_info thin = {.no = no, .sealed = true, .thin = true};
 	int fd = -1, tries;
 
 	if (dir < 0)
 		return lc_fail_errno(e, "%s", s->dir);
-	/* Sealing renames it: look twice. */
+	/* Sealing and thinning change its name: look twice. */
 	for (tries = 0; tries < 2 && fd < 0; tries++) {
 		fd = openat(dir, segment_name(name, no, true), flags | O_CLOEXEC);
 		if (fd < 0 && errno == ENOENT)
 			fd = openat(dir, segment_name(name, no, false), flags | O_CLOEXEC);
+		if (fd < 0 && errno == ENOENT)
+			fd = openat(dir, segment_file(name, &thin), flags | O_CLOEXEC);
 	}
 	if (fd < 0)
 		fd = lc_fail_errno(e, "%s/%s", s->dir, segment_name(name, no, true));
@@ -319,6 +339,26 @@ put_fd(struct segments *s, struct open_fd *f)
 {
 	(void)pthread_mutex_lock(&s->fds_lock);
 	f->users--;
+	if (f->users == 0 && f->segment == 0)
+		fd_close(&f->fd);
+	(void)pthread_mutex_unlock(&s->fds_lock);
+}
+
+void
+segment_forget_fd(struct segments *s, uint64_t no)
+{
+	size_t i;
+
+	(void)pthread_mutex_lock(&s->fds_lock);
+	for (i = 0; i < FD_CACHE; i++) {
+		struct open_fd *f = &s->fds[i];
+
+		if (f->fd < 0 || f->segment != no)
+			continue;
+		f->segment = 0; /* whoever reads from it closes it */
+		if (f->users == 0)
+			fd_close(&f->fd);
+	}
 	(void)pthread_mutex_unlock(&s->fds_lock);
 }
 
@@ -347,10 +387,41 @@ check_record(struct segments *s, const struct record *want, const uint8_t *h,
 	return 0;
 }
 
+static int
+read_record(struct segments *s, int fd, const struct record *want, uint8_t *payload,
+            struct lc_err *e)
+{
+	uint8_t h[RECORD_HEADER_SIZE];
+	char name[32];
+	int rc;
+
+	(void)segment_name(name, want->segment, true);
+	rc = file_pread_full(fd, h, sizeof h, want->off, name, e);
+	if (rc == 0)
+		rc = file_pread_full(fd, payload, want->n, want->off + RECORD_HEADER_SIZE, name, e);
+	return rc != 0 ? rc : check_record(s, want, h, payload, e);
+}
+
+static int
+read_thin(struct segments *s, const struct record *want, uint8_t *payload)
+{
+	struct segment_info thin = {.no = want->segment, .sealed = true, .thin = true};
+	char name[32], *path = path_join(s->dir, segment_file(name, &thin));
+	int fd = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC), rc = LC_ENOENT;
+
+	lc_free(path);
+	if (fd < 0)
+		return rc;
+	rc = read_record(s, fd, want, payload, NULL);
+	fd_close(&fd);
+	if (rc == 0)
+		segment_forget_fd(s, want->segment);
+	return rc;
+}
+
 int
 segment_read(struct segments *s, const struct record *want, uint8_t *payload, struct lc_err *e)
 {
-	uint8_t h[RECORD_HEADER_SIZE];
 	struct lc_err err = LC_ERR_INIT;
 	struct open_fd *f = NULL;
 	char name[32];
@@ -363,17 +434,16 @@ segment_read(struct segments *s, const struct record *want, uint8_t *payload, st
 	rc = get_fd(s, want->segment, &f, &err);
 	if (rc == LC_ENOENT)
 		return lc_fail(e, LC_ECORRUPT, 0, "%s/%s is missing", s->dir, name);
-	if (rc != 0) {
-		if (e != NULL && e->code == LC_OK)
-			*e = err;
-		return rc;
+	if (rc == 0) {
+		rc = read_record(s, f->fd, want, payload, &err);
+		put_fd(s, f);
 	}
-	rc = file_pread_full(f->fd, h, sizeof h, want->off, name, e);
-	if (rc == 0)
-		rc = file_pread_full(f->fd, payload, want->n, want->off + RECORD_HEADER_SIZE, name,
-		                     e);
-	put_fd(s, f);
-	return rc != 0 ? rc : check_record(s, want, h, payload, e);
+	/* It may have become thin, under a descriptor that is still of the whole one. */
+	if (rc == LC_ECORRUPT && read_thin(s, want, payload) == 0)
+		return 0;
+	if (rc != 0 && e != NULL && e->code == LC_OK)
+		*e = err;
+	return rc;
 }
 
 enum record_look

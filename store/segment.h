@@ -2,8 +2,9 @@
  * segment: the log on disk, as files of records.
  *
  * <dir>/<16 hex digits>.open is being appended to; <n>.seg is sealed: it ends in a checksummed
- * index of its records and is never changed again.  FORMAT.md has the bytes.  A struct segments is
- * the folder of one store.
+ * index of its records and is never changed again; <n>.thin takes the place of a sealed one without
+ * (most of) its chunks (thin.h).  FORMAT.md has the bytes.  A struct segments is the folder of one
+ * store.
  *
  * Appending is buffered and safe from any thread; nothing is durable before segments_sync().  After
  * a failed write or flush nothing more is written: what reached the disk is not known, and only
@@ -30,6 +31,7 @@ enum record_type {
 	RECORD_MAP = 3,
 	RECORD_COMMIT = 4,
 	RECORD_INDEX = 5, /* of a sealed segment */
+	RECORD_STUBS = 6, /* chunks whose bytes were dropped, of a thin segment */
 };
 
 struct record {
@@ -43,6 +45,12 @@ struct record {
 	uint8_t id[32];   /* CHUNK: its id, else zeros */
 };
 
+/** record_is_stub(r): a chunk, as the catalog has it, whose bytes were dropped. */
+static inline bool
+record_is_stub(const struct record *r)
+{
+	return r->segment != 0 && r->off == 0;
+}
 /** record_size(n): bytes that a record with n bytes of payload takes in the file (padded to 8). */
 uint64_t record_size(uint32_t n);
 /** record_header_encode(r, sum, h): sum = xxh3 of the payload. */
@@ -79,11 +87,15 @@ void segments_limit(struct segments *s, uint64_t bytes);
 struct segment_info {
 	uint64_t no;
 	uint64_t bytes;
-	bool sealed;
+	bool sealed; /* thin ones, too */
+	bool thin;
+	bool twin; /* it is there whole and thin: this is the whole one */
 };
 /** segments_list(s, out, n, e): by number; read from the folder anew.  Free with lc_free(). */
 int segments_list(struct segments *s, struct segment_info **out, size_t *n, struct lc_err *e);
-/** segment_name(dst, no, sealed): "0000000000000001.seg". */
+/** segment_file(dst, seg): "0000000000000001.seg", ".thin" or ".open". */
+const char *segment_file(char dst[32], const struct segment_info *seg);
+/** segment_name(dst, no, sealed): the same where it is not known to be thin. */
 const char *segment_name(char dst[32], uint64_t no, bool sealed);
 
 /* ---- reading ---- */

@@ -151,17 +151,17 @@ begin_locked(struct segments *s, struct lc_err *e)
 	return rc == 0 ? 0 : failed_locked(s, rc);
 }
 
-static int
-index_payload(const struct segments *s, struct lc_buf *b)
+int
+segment_index_encode(const struct record *list, size_t n, struct lc_buf *b)
 {
 	size_t i;
 
-	if (lc_buf_reserve(b, INDEX_HEAD_SIZE + s->nrecords * INDEX_ENTRY_SIZE) != 0)
+	if (lc_buf_reserve(b, INDEX_HEAD_SIZE + n * INDEX_ENTRY_SIZE) != 0)
 		return LC_ENOMEM;
-	(void)lc_wr32(b, (uint32_t)s->nrecords);
+	(void)lc_wr32(b, (uint32_t)n);
 	(void)lc_wr32(b, 0);
-	for (i = 0; i < s->nrecords; i++) {
-		const struct record *x = &s->records[i];
+	for (i = 0; i < n; i++) {
+		const struct record *x = &list[i];
 
 		(void)lc_wr64(b, x->off);
 		(void)lc_wr64(b, x->seq);
@@ -176,15 +176,25 @@ index_payload(const struct segments *s, struct lc_buf *b)
 	return 0;
 }
 
+void
+segment_trailer_encode(uint64_t no, uint64_t index_off, uint64_t size,
+                       uint8_t t[SEGMENT_TRAILER_SIZE])
+{
+	memset(t, 0, SEGMENT_TRAILER_SIZE);
+	memcpy(t, TRAILER_MAGIC, 8); /* NOLINT(bugprone-not-null-terminated-result) */
+	lc_put64(t + 8, index_off);
+	lc_put64(t + 16, size);
+	lc_put64(t + 24, XXH3_64bits_withSeed(t, 24, no));
+}
+
 static int
 write_index_locked(struct segments *s, struct lc_err *e)
 {
 	struct record r = {.type = RECORD_INDEX};
 	struct lc_buf b = {0};
-	uint8_t *t;
 	int rc;
 
-	if (index_payload(s, &b) != 0)
+	if (segment_index_encode(s->records, s->nrecords, &b) != 0)
 		return failed_locked(s, lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", s->dir));
 	r.n = (uint32_t)b.n;
 	rc = append_locked(s, &r, b.p, e);
@@ -192,12 +202,7 @@ write_index_locked(struct segments *s, struct lc_err *e)
 	rc = rc != 0 ? rc : flush_locked(s, e);
 	if (rc != 0)
 		return failed_locked(s, rc);
-	t = s->buffer;
-	memset(t, 0, SEGMENT_TRAILER_SIZE);
-	memcpy(t, TRAILER_MAGIC, 8); /* NOLINT(bugprone-not-null-terminated-result) */
-	lc_put64(t + 8, r.off);
-	lc_put64(t + 16, s->size + SEGMENT_TRAILER_SIZE);
-	lc_put64(t + 24, XXH3_64bits_withSeed(t, 24, s->no));
+	segment_trailer_encode(s->no, r.off, s->size + SEGMENT_TRAILER_SIZE, s->buffer);
 	s->buffered = SEGMENT_TRAILER_SIZE;
 	s->size += SEGMENT_TRAILER_SIZE;
 	return flush_locked(s, e);

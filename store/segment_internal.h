@@ -22,7 +22,7 @@
 #define FD_CACHE 64u
 
 struct open_fd {
-	uint64_t segment;
+	uint64_t segment; /* 0: of one that is not to be read from any more */
 	int fd;
 	unsigned users;
 	uint64_t used_at; /* tick of the last use */
@@ -63,8 +63,15 @@ bool segment_header_newer(const struct segment_header *h);
 /** segment_open_fd(s, no, flags, name, e): a descriptor, under whichever name it has; or the
  * failure. */
 int segment_open_fd(struct segments *s, uint64_t no, int flags, char name[32], struct lc_err *e);
+/** segment_forget_fd(s, no): the next reader opens its file anew. */
+void segment_forget_fd(struct segments *s, uint64_t no);
 /** segment_remember(s, r): for the index of the open segment.  The lock is held. */
 int segment_remember(struct segments *s, const struct record *r);
+/** segment_index_encode(list, n, b): payload of an INDEX record; LC_ENOMEM. */
+int segment_index_encode(const struct record *list, size_t n, struct lc_buf *b);
+/** segment_trailer_encode(no, index_off, size, t): size: of the whole file. */
+void segment_trailer_encode(uint64_t no, uint64_t index_off, uint64_t size,
+                            uint8_t t[SEGMENT_TRAILER_SIZE]);
 /** segment_seal(s, e): index, trailer, flush, rename.  The lock is held and nobody is syncing. */
 int segment_seal(struct segments *s, struct lc_err *e);
 /** segment_rename(s, no, e): from .open to .seg, durable. */

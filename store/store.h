@@ -290,6 +290,7 @@ int store_condemn(struct store *s, const struct damage *list, size_t n, uint64_t
 
 struct store_stats {
 	uint64_t segments, bytes, chunks, points, vms, map_rows, damaged;
+	uint64_t dropped; /* of the chunks: contents that are at a replica (thin.h) */
 	uint64_t logical; /* bytes of all disks of the newest points */
 };
 int store_stats(struct store *s, struct store_stats *out, struct lc_err *e);

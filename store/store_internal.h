@@ -17,6 +17,7 @@
 #include "store/keyring.h"
 #include "store/segment.h"
 #include "store/store.h"
+#include "store/thin.h"
 
 #define STORE_IDENTITY_FILE "store"
 #define STORE_PASSPHRASE_FILE "keys/passphrase"
@@ -64,6 +65,9 @@ struct store {
 	pthread_cond_t commit_cond;
 	struct group_entry *waiting, **waiting_tail;
 	bool committing;
+
+	thin_fetch_cb *fetch; /* contents that are not here; NULL: nobody is asked */
+	void *fetch_arg;
 
 	pthread_mutex_t writers_lock;
 	struct writer *writers;     /* one per VM at most */
@@ -124,6 +128,23 @@ int store_open_keys(struct store *s, const struct store_opts *o, struct lc_err *
 int store_read_passphrase(const char *path, struct lc_buf *out, struct lc_err *e);
 /** store_key_path(key_dir, domain): path of the host's key file, or NULL; free with lc_free(). */
 char *store_key_path(const char *key_dir, const uint8_t domain[16]);
+
+/**
+ * store_chunk_payload(s, no, buf, r, e):
+ * The CHUNK payload of a chunk into buf[RECORD_PAYLOAD_MAX], from here or (thin.h) elsewhere; *r
+ * says its id, encoding, key and length, and where it lies.  The payload's own id is r's; nothing
+ * else of it was looked at.
+ *
+ * Returns  0; LC_ENOENT: no such chunk, or it is elsewhere and nobody can be asked; LC_ECORRUPT;
+ *          what fetching failed with.
+ */
+int store_chunk_payload(struct store *s, uint64_t no, uint8_t *buf, struct record *r,
+                        struct lc_err *e);
+/** thin_settle(s, e): finish what a dead owner was making thin. */
+int thin_settle(struct store *s, struct lc_err *e);
+/** thin_behind(s, list, n, behind, e): set it where the catalog does not know of a thin segment. */
+int thin_behind(struct store *s, const struct segment_info *list, size_t n, bool *behind,
+                struct lc_err *e);
 
 /** replay_tail(s, e): take up the log beyond the catalog's position and get ready to append. */
 int replay_tail(struct store *s, struct lc_err *e);

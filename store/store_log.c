@@ -101,10 +101,13 @@ store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, ui
 
 	(void)pthread_mutex_lock(&s->log_lock);
 	/* Another worker may have met the same content a moment ago. */
-	if (s->fold->missing || idindex_find(s->index, r->id, no) != IDINDEX_FOUND) {
+	if (s->fold->missing || idindex_find(s->index, r->id, no) != IDINDEX_FOUND ||
+	    (s->fold->thin && fold_whole(s->fold, r->id, no, NULL) != 0)) {
 		rc = append_locked(s, r, payload, NULL, e);
 		if (rc == 0) {
 			*no = r->seq;
+			if (s->fold->thin) /* instead of one whose bytes were dropped */
+				idindex_forget(s->index, r->id);
 			idindex_add(s->index, r->id, r->seq);
 		}
 	}

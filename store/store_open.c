@@ -216,15 +216,17 @@ close_catalog(struct store *s)
 static int
 ready_fold(struct store *s, bool fresh, struct lc_err *e)
 {
-	bool missing;
+	bool missing, thin;
 	int rc = open_index(s, fresh, e);
 
 	rc = rc != 0 ? rc : catalog_any_missing(s->catalog, &missing, e);
+	rc = rc != 0 ? rc : catalog_has_thin(s->catalog, 0, &thin, e);
 	if (rc != 0)
 		return rc;
 	s->fold->catalog = s->catalog;
 	s->fold->index = s->index;
 	s->fold->missing = missing;
+	s->fold->thin = thin;
 	return 0;
 }
 
@@ -369,7 +371,7 @@ open_for_writing(struct store *s, const char *path, const struct store_opts *o, 
 		return rc;
 	}
 	if (!again)
-		return 0;
+		return thin_settle(s, e);
 	if (err.code != LC_OK)
 		log_warn("store %s: making the catalog again: %s", s->dir, err.msg);
 	close_catalog(s);
@@ -377,7 +379,8 @@ open_for_writing(struct store *s, const char *path, const struct store_opts *o, 
 	segments_close(s->segments);
 	s->segments = NULL;
 	rc = store_open_segments(s, o, e);
-	return rc != 0 ? rc : remake(s, path, &pos, o, e);
+	rc = rc != 0 ? rc : remake(s, path, &pos, o, e);
+	return rc != 0 ? rc : thin_settle(s, e);
 }
 
 /* ---- a reader's way ---- */

@@ -381,6 +381,7 @@ store_stats(struct store *s, struct store_stats *out, struct lc_err *e)
 	out->vms = counts.vms;
 	out->map_rows = counts.rows;
 	out->damaged = counts.damaged;
+	out->dropped = counts.dropped;
 	out->logical = sum.logical;
 	return 0;
 }

@@ -89,6 +89,14 @@ int outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfe
                    struct lc_err *e);
 void outgoing_free(struct outgoing *o);
 
+/* ---- giving back (thin.h) ---- */
+
+/** transfer_has(s, id, e): 0: that content is here and durable; LC_ENOENT; or a failure. */
+int transfer_has(struct store *s, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
+/** transfer_read(s, id, buf, out, e): it as it lies here; as outgoing_chunk().  LC_ENOENT. */
+int transfer_read(struct store *s, const uint8_t id[CHUNK_ID_SIZE], uint8_t *buf,
+                  struct transfer_chunk *out, struct lc_err *e);
+
 /* ---- taking ---- */
 
 struct incoming;

@@ -129,21 +129,16 @@ chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t *id,
 	struct record rec;
 	int rc;
 
-	rc = catalog_chunk(r->s->catalog, chunk, &rec, &err);
-	if (rc == LC_ENOENT)
+	rc = store_chunk_payload(r->s, chunk, r->payload, &rec, &err);
+	if (rc == LC_ENOENT && rec.segment == 0)
 		return lc_fail(e, LC_ECORRUPT, 0,
 		               "store %s: the catalog has no chunk %" PRIu64
 		               " (make it again: locum store rebuild)",
 		               r->s->dir, chunk);
 	if (rc != 0)
 		return lc_fail(e, (enum lc_code)rc, 0, "%s", err.msg);
-	if (rec.segment == 0)
-		return lc_fail(e, LC_ECORRUPT, 0, "store %s: the bytes of chunk %s are missing",
-		               r->s->dir, lc_hex(hex, rec.id, 8));
-	rc = segment_read(r->s->segments, &rec, r->payload, e);
-	rc = rc != 0 ? rc
-	             : open_chunk(r->sealer, (struct lc_span){r->payload, rec.n}, rec.encoding,
-	                          rec.key, window, got, e);
+	rc = open_chunk(r->sealer, (struct lc_span){r->payload, rec.n}, rec.encoding, rec.key,
+	                window, got, e);
 	if (rc == 0 && memcmp(got, rec.id, CHUNK_ID_SIZE) != 0)
 		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk lies there");
 	if (rc != 0) {
@@ -266,6 +261,25 @@ next_batch(struct verify *x, size_t *disk, uint64_t *first, uint32_t *n)
 	return more;
 }
 
+/* How many windows in a row have a content. */
+static uint32_t
+run_of(const uint64_t *chunks, uint32_t n)
+{
+	uint32_t i;
+
+	for (i = 1; i < n && chunks[i] != 0; i++)
+		;
+	return i;
+}
+
+/* Contents are elsewhere, and can't be had: those around are mostly so, too. */
+static void
+not_readable(const struct verify *x, size_t disk, uint64_t window, uint32_t n, struct lc_err *e)
+{
+	(void)lc_wrap(e, "%s/%s, bytes %" PRIu64 " to %" PRIu64, x->v->p.vm,
+	              x->v->p.disks[disk].name, window * WINDOW_SIZE, (window + n) * WINDOW_SIZE);
+}
+
 static void
 verify_batch(struct verify *x, struct chunk_reader *r, uint8_t *window, uint64_t *chunks,
              size_t disk, uint64_t first, uint32_t n)
@@ -295,6 +309,7 @@ verify_batch(struct verify *x, struct chunk_reader *r, uint8_t *window, uint64_t
 		}
 		if (rc != 0) {
 			err = chunk_err;
+			not_readable(x, disk, first + i, run_of(chunks + i, n - i), &err);
 			break;
 		}
 		view_add(x->v, disk, first + i, id, &sum);

@@ -608,6 +608,26 @@ count(struct writer *w, enum put_result r, uint64_t stored)
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
+/* The base's own chunk counts where its content is the same, also if its bytes are elsewhere; any
+ * other one only where they are here (thin.h). */
+static int
+find_known(struct writer *w, const uint8_t id[CHUNK_ID_SIZE], uint64_t old, uint64_t *no,
+           struct lc_err *e)
+{
+	struct fold *f = w->s->fold;
+	struct record r;
+	int rc = fold_resolve(f, id, no, e);
+
+	if (rc != 0 || !f->thin || *no == old)
+		return rc;
+	if (old != 0 && catalog_chunk(w->s->catalog, old, &r, NULL) == 0 && r.segment != 0 &&
+	    memcmp(r.id, id, sizeof r.id) == 0) {
+		*no = old;
+		return 0;
+	}
+	return fold_whole(f, id, no, e);
+}
+
 int
 writer_put(struct writer *w, unsigned worker, size_t disk, uint64_t window, const uint8_t *data,
            enum put_result *result, struct lc_err *e)
@@ -633,7 +653,7 @@ writer_put(struct writer *w, unsigned worker, size_t disk, uint64_t window, cons
 			rc = put_row(w, d, window, old, zero_id, 0, e);
 	} else {
 		seal_id(w->s->keyring, data, id);
-		rc = fold_resolve(w->s->fold, id, &no, e);
+		rc = find_known(w, id, old, &no, e);
 		if (rc == 0) {
 			what = no == old ? PUT_SAME : PUT_KNOWN;
 		} else if (rc == LC_ENOENT) {

@@ -4,6 +4,7 @@
 #include "store/base/config.h"
 #include "store/base/log.h"
 #include "store/base/memory.h"
+#include "store/thin.h"
 #include "store/verbs.h"
 #include "store/verbs/opening.h"
 
@@ -19,15 +20,16 @@ stats_json(const char *dir, struct store *s, const struct store_stats *st)
 	(void)printf(",\n  \"id\": \"%s\",\n  \"vms\": %" PRIu64 ",\n  \"points\": %" PRIu64
 	             ",\n  \"logical\": %" PRIu64 ",\n  \"bytes\": %" PRIu64
 	             ",\n  \"segments\": %" PRIu64 ",\n  \"chunks\": %" PRIu64
-	             ",\n  \"map_rows\": %" PRIu64 ",\n  \"damaged\": %" PRIu64 "\n}\n",
+	             ",\n  \"dropped\": %" PRIu64 ",\n  \"map_rows\": %" PRIu64
+	             ",\n  \"damaged\": %" PRIu64 "\n}\n",
 	             store_tag(s), st->vms, st->points, st->logical, st->bytes, st->segments,
-	             st->chunks, st->map_rows, st->damaged);
+	             st->chunks, st->dropped, st->map_rows, st->damaged);
 }
 
 static void
 stats_text(const char *dir, struct store *s, const struct store_stats *st)
 {
-	char logical[32], bytes[32];
+	char logical[32], bytes[32], peers[THIN_PEERS_MAX + 1];
 
 	(void)printf("store           %s (%s)\n"
 	             "VMs             %" PRIu64 "\n"
@@ -40,6 +42,11 @@ stats_text(const char *dir, struct store *s, const struct store_stats *st)
 	             size_format(logical, sizeof logical, st->logical),
 	             size_format(bytes, sizeof bytes, st->bytes), st->segments,
 	             st->segments == 1 ? "" : "s", st->chunks, st->map_rows);
+	if (st->dropped > 0) {
+		thin_peers(s, peers);
+		(void)printf("dropped         %" PRIu64 " of the chunks: they are at replica %s\n",
+		             st->dropped, peers);
+	}
 	if (st->damaged > 0)
 		(void)printf("damaged         %" PRIu64 " places (see: locum scrub)\n",
 		             st->damaged);

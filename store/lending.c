@@ -1,0 +1,44 @@
+/*
+ * What a replica gives back to the store that it has it from (transfer.h).
+ */
+#include <string.h>
+
+#include "store/store_internal.h"
+#include "store/transfer.h"
+
+/* In the catalog is what was durable before. */
+static int
+find_durable(struct store *s, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no, struct lc_err *e)
+{
+	struct record r;
+	int rc = fold_whole(s->fold, id, no, e);
+
+	if (rc == 0)
+		rc = catalog_chunk(s->catalog, *no, &r, NULL);
+	return rc == 0 && r.segment == 0 ? LC_ENOENT : rc;
+}
+
+int
+transfer_has(struct store *s, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e)
+{
+	uint64_t no;
+
+	return find_durable(s, id, &no, e);
+}
+
+int
+transfer_read(struct store *s, const uint8_t id[CHUNK_ID_SIZE], uint8_t *buf,
+              struct transfer_chunk *out, struct lc_err *e)
+{
+	struct record r;
+	uint64_t no;
+	int rc = find_durable(s, id, &no, e);
+
+	rc = rc != 0 ? rc : store_chunk_payload(s, no, buf, &r, e);
+	if (rc != 0)
+		return rc;
+	out->encoding = r.encoding;
+	out->key = r.key;
+	out->payload = (struct lc_span){buf, r.n};
+	return 0;
+}

@@ -1,0 +1,506 @@
+/*
+ * Thin stores: what a replica has is dropped here and fetched when it is read; nothing else is.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/base/files.h"
+#include "store/base/log.h"
+#include "store/segment_thin.h"
+#include "store/store_internal.h"
+#include "store/thin.h"
+#include "store/transfer.h"
+#include "tests/lib/unit.h"
+#include "tests/lib/vault.h"
+
+#define WINDOWS 200u
+
+struct site { /* a store, and a copy of it that stands for the replica */
+	struct vault v;
+	char dir[300];
+	struct store *peer;
+	struct vault_disk d;
+	unsigned asked, fetched;
+	bool lies; /* it gives another chunk than it was asked for */
+	struct point first, second;
+};
+
+static void
+must(int rc, const struct lc_err *e)
+{
+	if (rc != 0)
+		fail_msg("%d: %s", rc, e->msg);
+}
+
+static int
+have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
+{
+	struct site *x = arg;
+	size_t i;
+
+	assert_true(n > 0 && n <= THIN_ASK_MAX);
+	x->asked++;
+	for (i = 0; i < n; i++) {
+		if (transfer_has(x->peer, ids + i * CHUNK_ID_SIZE, e) == 0)
+			bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << (i % 8));
+	}
+	return 0;
+}
+
+static int
+fetch(void *arg, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload, struct fetched *out,
+      struct lc_err *e)
+{
+	static uint8_t kept[RECORD_PAYLOAD_MAX];
+	static struct fetched of_kept;
+	struct site *x = arg;
+	struct transfer_chunk c;
+	int rc = transfer_read(x->peer, id, payload, &c, e);
+
+	x->fetched++;
+	*out = (struct fetched){c.encoding, c.key, c.payload.n};
+	if (rc != 0 || !x->lies)
+		return rc;
+	if (of_kept.n > 0) { /* what was asked for before, under the id of this one */
+		memcpy(payload + CHUNK_ID_SIZE, kept + CHUNK_ID_SIZE, of_kept.n - CHUNK_ID_SIZE);
+		*out = of_kept;
+	} else {
+		memcpy(kept, payload, c.payload.n);
+		of_kept = *out;
+	}
+	return 0;
+}
+
+static void
+open_peer(struct site *x)
+{
+	struct store_opts o = {.dir = x->dir, .mode = STORE_WRITE, .no_key = true};
+	struct lc_err e = LC_ERR_INIT;
+
+	must(store_open(&o, &x->peer, &e), &e);
+}
+
+/* Its log becomes that of the replica. */
+static void
+replicate(struct site *x)
+{
+	vault_close(&x->v);
+	store_close(x->peer);
+	dir_remove(x->dir);
+	vault_copy(x->v.dir, x->dir);
+	open_peer(x);
+	vault_open(&x->v);
+}
+
+/* Two points of one disk in small segments. */
+static void
+make_site(struct site *x)
+{
+	struct lc_err e = LC_ERR_INIT;
+	uint64_t i;
+
+	memset(x, 0, sizeof *x);
+	vault_make(&x->v, true);
+	x->v.segment_bytes = 512u << 10;
+	vault_open(&x->v);
+	(void)snprintf(x->dir, sizeof x->dir, "%s/replica", x->v.top);
+	x->d = vault_disk("vda", WINDOWS);
+	for (i = 0; i < WINDOWS; i++)
+		x->d.codes[i] = i % 7 == 0 ? 0 : 1000 + i;
+	must(vault_backup(x->v.s, "web01", &x->d, 1, &x->first, &e), &e);
+	for (i = 0; i < WINDOWS; i += 5)
+		x->d.codes[i] = 5000 + i;
+	must(vault_backup(x->v.s, "web01", &x->d, 1, &x->second, &e), &e);
+	replicate(x);
+}
+
+static void
+free_site(struct site *x)
+{
+	point_done(&x->first);
+	point_done(&x->second);
+	vault_disk_free(&x->d);
+	store_close(x->peer);
+	vault_free(&x->v);
+}
+
+static int
+run_thin(struct site *x, uint64_t bytes, struct thin_stats *st, struct lc_err *e)
+{
+	struct thin_opts o = {.have = have, .arg = x, .peers = "dr1", .bytes = bytes};
+
+	return thin_run(x->v.s, &o, st, e);
+}
+
+static void
+make_thin(struct site *x)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct thin_stats st;
+
+	must(run_thin(x, UINT64_MAX, &st, &e), &e);
+	assert_true(st.segments > 2 && st.chunks > 50 && st.freed > (1u << 20));
+}
+
+static uint64_t
+bytes_of(struct site *x)
+{
+	struct lc_err e = LC_ERR_INIT;
+	uint64_t all, droppable;
+
+	must(thin_bytes(x->v.s, &all, &droppable, &e), &e);
+	return all;
+}
+
+/* Both points read true, from wherever. */
+static void
+check(struct site *x)
+{
+	struct vault_disk old = vault_disk_copy(&x->d);
+	struct lc_err e = LC_ERR_INIT;
+	uint64_t i;
+
+	for (i = 0; i < WINDOWS; i += 5)
+		old.codes[i] = i % 7 == 0 ? 0 : 1000 + i;
+	must(vault_compare(x->v.s, x->second.id, &x->d, 1, &e), &e);
+	must(vault_compare(x->v.s, x->first.id, &old, 1, &e), &e);
+	must(vault_verify(x->v.s, x->first.id, &e), &e);
+	must(vault_verify(x->v.s, x->second.id, &e), &e);
+	must(store_scrub(x->v.s, NULL, NULL, NULL, NULL, &e), &e);
+	vault_disk_free(&old);
+}
+
+static void
+drops_and_fetches(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct store_stats st;
+	uint64_t before;
+	struct site x;
+
+	(void)state;
+	make_site(&x);
+	before = bytes_of(&x);
+	make_thin(&x);
+	assert_true(bytes_of(&x) < before / 4);
+	must(store_stats(x.v.s, &st, &e), &e);
+	assert_true(st.dropped > 50 && st.damaged == 0);
+	thin_fetch(x.v.s, fetch, &x);
+	check(&x);
+	assert_true(x.fetched > 50);
+	free_site(&x);
+}
+
+static void
+says_where_it_is(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct site x;
+
+	(void)state;
+	make_site(&x);
+	make_thin(&x);
+	assert_int_equal(vault_verify(x.v.s, x.first.id, &e), LC_ENOENT);
+	assert_non_null(strstr(e.msg, "web01/vda"));
+	assert_non_null(strstr(e.msg, "bytes "));
+	assert_non_null(strstr(e.msg, "replica dr1"));
+	assert_non_null(strstr(e.msg, x.v.dir));
+	must(store_scrub(x.v.s, NULL, NULL, NULL, NULL, &e) == 0 ? 0 : -1, &e);
+	free_site(&x);
+}
+
+static void
+believes_nothing_that_is_fetched(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct site x;
+
+	(void)state;
+	make_site(&x);
+	make_thin(&x);
+	x.lies = true;
+	thin_fetch(x.v.s, fetch, &x);
+	assert_int_equal(vault_verify(x.v.s, x.second.id, &e), LC_ECORRUPT);
+	free_site(&x);
+}
+
+/* Also where the catalog is made again, by an owner or a reader. */
+static void
+rebuilds(void **state)
+{
+	struct point_list a = {0}, b = {0};
+	struct lc_err e = LC_ERR_INIT;
+	struct store *s;
+	struct site x;
+	size_t i;
+
+	(void)state;
+	make_site(&x);
+	make_thin(&x);
+	must(store_points(x.v.s, NULL, &a, &e), &e);
+	vault_close(&x.v);
+	must(store_rebuild(&(struct store_opts){.dir = x.v.dir, .key_dir = x.v.keys}, &e), &e);
+	vault_open(&x.v);
+	must(store_points(x.v.s, NULL, &b, &e), &e);
+	assert_int_equal(a.n, b.n);
+	for (i = 0; i < a.n; i++) {
+		assert_memory_equal(a.points[i].id, b.points[i].id, POINT_ID_SIZE);
+		assert_memory_equal(&a.points[i].set, &b.points[i].set, sizeof a.points[i].set);
+	}
+	thin_fetch(x.v.s, fetch, &x);
+	check(&x);
+	vault_close(&x.v);
+	(void)unlink(vault_path(&x.v, "catalog.sqlite"));
+	must(chmod(x.v.dir, 0500), &e);
+	must(vault_try(&x.v, STORE_READ, &s, &e), &e);
+	thin_fetch(s, fetch, &x);
+	must(vault_verify(s, x.second.id, &e), &e);
+	store_close(s);
+	must(chmod(x.v.dir, 0700), &e);
+	vault_open(&x.v);
+	point_list_free(&a);
+	point_list_free(&b);
+	free_site(&x);
+}
+
+/* Every window is put again: all is known without a look at any content; nothing is stored. */
+static void
+compares_by_id(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct writer_stats ws;
+	struct writer *w;
+	struct site x;
+	uint64_t i;
+
+	(void)state;
+	make_site(&x);
+	make_thin(&x);
+	w = vault_begin(x.v.s, "web01", &x.d, 1, &e);
+	assert_non_null(w);
+	for (i = 0; i < WINDOWS; i++)
+		must(vault_put(w, 0, &x.d, i, &e), &e);
+	writer_stats(w, &ws);
+	assert_int_equal(ws.fresh, 0);
+	assert_int_equal(ws.known, 0);
+	assert_int_equal(ws.zero + ws.same, WINDOWS);
+	assert_int_equal(ws.stored, 0);
+	assert_int_equal(x.fetched, 0);
+	writer_abort(w);
+	free_site(&x);
+}
+
+/* A content that was dropped comes into another window: its bytes are kept again, and serve both;
+ * an equal rewrite of the old window stays one. */
+static void
+keeps_what_a_new_row_needs(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct writer_stats ws;
+	struct writer *w;
+	struct site x;
+	struct point p;
+	uint64_t i;
+
+	(void)state;
+	make_site(&x);
+	make_thin(&x);
+	x.d.codes[0] = x.d.codes[1];
+	w = vault_begin(x.v.s, "web01", &x.d, 1, &e);
+	assert_non_null(w);
+	for (i = 0; i < WINDOWS; i++)
+		must(vault_put(w, 0, &x.d, i, &e), &e);
+	writer_stats(w, &ws);
+	assert_int_equal(ws.fresh, 1);
+	assert_int_equal(ws.known, 0);
+	must(writer_commit(w, &(struct commit_opts){.source_ns = 77}, &p, &e), &e);
+	w = vault_begin(x.v.s, "web01", &x.d, 1, &e);
+	for (i = 0; i < WINDOWS; i++)
+		must(vault_put(w, 0, &x.d, i, &e), &e);
+	writer_stats(w, &ws);
+	assert_int_equal(ws.fresh + ws.known, 0);
+	writer_abort(w);
+	thin_fetch(x.v.s, fetch, &x);
+	must(vault_compare(x.v.s, p.id, &x.d, 1, &e), &e);
+	vault_close(&x.v);
+	must(store_rebuild(&(struct store_opts){.dir = x.v.dir, .key_dir = x.v.keys}, &e), &e);
+	vault_open(&x.v);
+	thin_fetch(x.v.s, fetch, &x);
+	must(vault_compare(x.v.s, p.id, &x.d, 1, &e), &e);
+	point_done(&p);
+	free_site(&x);
+}
+
+/* What the replica has not (a point that was given up, one that waits) stays. */
+static void
+keeps_what_is_not_there(void **state)
+{
+	struct vault_disk d = vault_disk("vdb", WINDOWS);
+	struct lc_err e = LC_ERR_INIT;
+	struct thin_stats st;
+	struct site x;
+	struct point p;
+	uint64_t i;
+
+	(void)state;
+	make_site(&x);
+	for (i = 0; i < WINDOWS; i++)
+		d.codes[i] = 90000 + i;
+	must(vault_backup(x.v.s, "db01", &d, 1, &p, &e), &e);
+	must(run_thin(&x, UINT64_MAX, &st, &e), &e);
+	assert_true(st.segments > 2);
+	must(vault_compare(x.v.s, p.id, &d, 1, &e), &e);
+	assert_int_equal(x.fetched, 0);
+	thin_fetch(x.v.s, fetch, &x);
+	check(&x);
+	vault_close(&x.v);
+	must(store_rebuild(&(struct store_opts){.dir = x.v.dir, .key_dir = x.v.keys}, &e), &e);
+	vault_open(&x.v);
+	must(vault_compare(x.v.s, p.id, &d, 1, &e), &e);
+	point_done(&p);
+	vault_disk_free(&d);
+	free_site(&x);
+}
+
+/* Chunks of one segment that the replica has, and some that it has not. */
+static void
+keeps_a_part(void **state)
+{
+	struct vault_disk d = vault_disk("vdb", 4);
+	struct lc_err e = LC_ERR_INIT;
+	struct segment_info *list;
+	struct thin_stats st;
+	struct point p;
+	struct site x;
+	size_t n, i, thin = 0;
+
+	(void)state;
+	make_site(&x);
+	vault_close(&x.v);
+	x.v.segment_bytes = 64u << 20; /* what follows goes into the last one */
+	vault_open(&x.v);
+	x.d.codes[3] = 31337;
+	must(vault_backup(x.v.s, "web01", &x.d, 1, &p, &e), &e);
+	point_done(&p);
+	replicate(&x);
+	for (i = 0; i < 4; i++)
+		d.codes[i] = 70000 + i;
+	must(vault_backup(x.v.s, "db01", &d, 1, &p, &e), &e);
+	vault_close(&x.v);
+	x.v.segment_bytes = 1;
+	vault_open(&x.v); /* a segment of its own for what comes now, and that one is sealed */
+	d.codes[0] = 70100;
+	must(vault_backup(x.v.s, "db01", &d, 1, NULL, &e), &e);
+	must(run_thin(&x, UINT64_MAX, &st, &e), &e);
+	must(segments_list(x.v.s->segments, &list, &n, &e), &e);
+	for (i = 0; i < n; i++)
+		thin += list[i].thin;
+	assert_int_equal(thin, st.segments);
+	lc_free(list);
+	d.codes[0] = 70000;
+	must(vault_compare(x.v.s, p.id, &d, 1, &e), &e);
+	assert_int_equal(x.fetched, 0);
+	vault_close(&x.v);
+	must(store_rebuild(&(struct store_opts){.dir = x.v.dir, .key_dir = x.v.keys}, &e), &e);
+	vault_open(&x.v);
+	must(vault_compare(x.v.s, p.id, &d, 1, &e), &e);
+	point_done(&p);
+	vault_disk_free(&d);
+	free_site(&x);
+}
+
+static void
+frees_no_more_than_asked(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct thin_stats st;
+	struct site x;
+
+	(void)state;
+	make_site(&x);
+	must(run_thin(&x, 1, &st, &e), &e);
+	assert_int_equal(st.segments, 1);
+	must(run_thin(&x, 1, &st, &e), &e);
+	assert_int_equal(st.segments, 1);
+	thin_fetch(x.v.s, fetch, &x);
+	check(&x);
+	free_site(&x);
+}
+
+/* Damage is for scrub; a segment that has it stays as it is. */
+static void
+leaves_damage_alone(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct vault_piece piece;
+	struct thin_stats st;
+	struct site x;
+
+	(void)state;
+	make_site(&x);
+	vault_close(&x.v);
+	assert_true(vault_piece_of(x.v.dir, RECORD_MAP, 0, &piece));
+	vault_flip(x.v.dir, &piece, 60, 1);
+	vault_open(&x.v);
+	must(run_thin(&x, UINT64_MAX, &st, &e), &e);
+	assert_true(st.segments > 0);
+	assert_int_equal(store_scrub(x.v.s, NULL, NULL, NULL, NULL, NULL), LC_ECORRUPT);
+	assert_int_equal(access(vault_path(&x.v, "segments/0000000000000001.thin"), F_OK) == 0,
+	                 piece.r.segment != 1);
+	free_site(&x);
+}
+
+/* As after a power loss: the file has become thin, and the catalog is from before. */
+static void
+catalog_from_before(void **state)
+{
+	char keep[400];
+	struct site x;
+
+	(void)state;
+	make_site(&x);
+	vault_close(&x.v);
+	(void)snprintf(keep, sizeof keep, "%s/catalog.before", x.v.top);
+	{
+		struct lc_buf b = {0};
+		struct lc_err e = LC_ERR_INIT;
+
+		must(file_read_all(vault_path(&x.v, "catalog.sqlite"), 1u << 28, &b, &e), &e);
+		must(file_write_new(keep, b.p, b.n, 0600, &e), &e);
+		lc_buf_free(&b);
+	}
+	vault_open(&x.v);
+	make_thin(&x);
+	vault_close(&x.v);
+	assert_int_equal(
+	    rename(tmpdir_path(x.v.top, "catalog.before"), vault_path(&x.v, "catalog.sqlite")), 0);
+	vault_open(&x.v);
+	thin_fetch(x.v.s, fetch, &x);
+	check(&x);
+	free_site(&x);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(drops_and_fetches),
+	    cmocka_unit_test(says_where_it_is),
+	    cmocka_unit_test(believes_nothing_that_is_fetched),
+	    cmocka_unit_test(rebuilds),
+	    cmocka_unit_test(compares_by_id),
+	    cmocka_unit_test(keeps_what_a_new_row_needs),
+	    cmocka_unit_test(keeps_what_is_not_there),
+	    cmocka_unit_test(keeps_a_part),
+	    cmocka_unit_test(frees_no_more_than_asked),
+	    cmocka_unit_test(leaves_damage_alone),
+	    cmocka_unit_test(catalog_from_before),
+	};
+
+	log_set_level(LOG_LV_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
