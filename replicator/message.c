@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "replicator/message.h"
+#include "store/segment.h"
 #include "store/base/bytes.h"
 
 const char *
@@ -40,6 +41,20 @@ message_name(uint16_t type)
 		return "COMMITTED";
 	case MESSAGE_TAKEN:
 		return "TAKEN";
+	case MESSAGE_READ:
+		return "READ";
+	case MESSAGE_BODY:
+		return "BODY";
+	case MESSAGE_NONE:
+		return "NONE";
+	case MESSAGE_ASK:
+		return "ASK";
+	case MESSAGE_HAVE:
+		return "HAVE";
+	case MESSAGE_RECALL:
+		return "RECALL";
+	case MESSAGE_MORE:
+		return "MORE";
 	}
 	return "a message of an unknown type";
 }
@@ -68,7 +83,8 @@ message_put_hello(struct lc_buf *out, const struct hello *m)
 {
 	int rc = lc_wr16(out, m->version);
 
-	rc = rc != 0 ? rc : lc_wr16(out, m->pairing ? 1 : 0);
+	rc = rc != 0 ? rc
+	             : lc_wr16(out, (uint16_t)((m->pairing ? 1u : 0u) | (m->reading ? 2u : 0u)));
 	rc = rc != 0 ? rc : lc_wr32(out, 0);
 	rc = rc != 0 ? rc : lc_buf_append(out, m->domain, sizeof m->domain);
 	rc = rc != 0 ? rc : lc_buf_append(out, m->secret, sizeof m->secret);
@@ -237,7 +253,8 @@ message_get_hello(struct lc_span body, struct hello *m, struct lc_err *e)
 	get_text(&r, m->name, sizeof m->name - 1);
 	m->keys = get_span(&r, MESSAGE_KEYS_MAX);
 	m->pairing = (flags & 1u) != 0;
-	return verdict(&r, flags <= 1, MESSAGE_HELLO, e);
+	m->reading = (flags & 2u) != 0;
+	return verdict(&r, flags <= 2, MESSAGE_HELLO, e);
 }
 
 int
@@ -380,4 +397,123 @@ refused_error(const struct refused *m, struct lc_err *e)
 	enum lc_code code = m->code >= LC_ENOTSUP && m->code < 0 ? (enum lc_code)m->code : LC_EPEER;
 
 	return lc_fail(e, code, 0, "the replica refused it: %s", m->text);
+}
+
+/* ---- sessions that read ---- */
+
+int
+message_put_ids(struct lc_buf *out, const struct ids *m)
+{
+	int rc = lc_wr32(out, m->n);
+
+	return rc != 0 ? rc : lc_buf_append(out, m->ids, (size_t)m->n * CHUNK_ID_SIZE);
+}
+
+int
+message_put_body_head(struct lc_buf *out, const struct transfer_chunk *c)
+{
+	int rc = lc_wr32(out, c->key);
+
+	return rc != 0 ? rc : lc_wr32(out, c->encoding);
+}
+
+int
+message_put_none(struct lc_buf *out, const struct none *m)
+{
+	int rc = lc_buf_append(out, m->id, sizeof m->id);
+
+	return rc != 0 ? rc : lc_wr32(out, (uint32_t)m->code);
+}
+
+int
+message_put_have(struct lc_buf *out, const struct have *m)
+{
+	int rc = lc_wr32(out, m->n);
+
+	return rc != 0 ? rc : lc_buf_append(out, m->bits, (m->n + 7) / 8);
+}
+
+int
+message_put_recall(struct lc_buf *out, const struct recall *m)
+{
+	int rc = lc_wr32(out, m->stream);
+
+	return rc != 0 ? rc : lc_buf_append(out, m->line, sizeof m->line);
+}
+
+int
+message_put_more(struct lc_buf *out, uint32_t stream)
+{
+	return lc_wr32(out, stream);
+}
+
+int
+message_get_ids(struct lc_span body, uint16_t type, struct ids *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+	uint32_t max = type == MESSAGE_READ ? READ_IDS_MAX : OFFER_IDS_MAX;
+
+	m->n = lc_rd32(&r);
+	if (m->n > max)
+		r.bad = true;
+	m->ids = r.bad ? NULL : lc_rd_bytes(&r, (size_t)m->n * CHUNK_ID_SIZE);
+	return verdict(&r, m->n > 0, type, e);
+}
+
+int
+message_get_body(struct lc_span body, struct transfer_chunk *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+	uint32_t encoding;
+
+	m->key = lc_rd32(&r);
+	encoding = lc_rd32(&r);
+	m->encoding = (uint8_t)encoding;
+	m->payload = (struct lc_span){r.p, r.n};
+	(void)lc_rd_bytes(&r, r.n);
+	return verdict(&r,
+	               encoding <= UINT8_MAX && m->payload.n >= CHUNK_ID_SIZE &&
+	                   m->payload.n <= RECORD_PAYLOAD_MAX,
+	               MESSAGE_BODY, e);
+}
+
+int
+message_get_none(struct lc_span body, struct none *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	lc_rd_copy(&r, m->id, sizeof m->id);
+	m->code = (int32_t)lc_rd32(&r);
+	return verdict(&r, m->code < 0, MESSAGE_NONE, e);
+}
+
+int
+message_get_have(struct lc_span body, struct have *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	m->n = lc_rd32(&r);
+	if (m->n > OFFER_IDS_MAX)
+		r.bad = true;
+	m->bits = r.bad ? NULL : lc_rd_bytes(&r, (m->n + 7) / 8);
+	return verdict(&r, m->n > 0, MESSAGE_HAVE, e);
+}
+
+int
+message_get_recall(struct lc_span body, struct recall *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	m->stream = lc_rd32(&r);
+	lc_rd_copy(&r, m->line, sizeof m->line);
+	return verdict(&r, m->stream != SESSION_STREAM, MESSAGE_RECALL, e);
+}
+
+int
+message_get_more(struct lc_span body, uint32_t *stream, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	*stream = lc_rd32(&r);
+	return verdict(&r, true, MESSAGE_MORE, e);
 }

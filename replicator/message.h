@@ -16,6 +16,7 @@
 
 #define MESSAGE_VERSION 1u
 #define OFFER_IDS_MAX 4096u
+#define READ_IDS_MAX 64u
 #define TOKEN_SECRET_SIZE 32u
 #define MESSAGE_TEXT_MAX 480u
 #define MESSAGE_KEYS_MAX (256u << 10)
@@ -40,6 +41,14 @@ enum message_type { /* numbers are never used again; 0 is the channel's CLOSE */
 	            MESSAGE_COMMIT = 25,    /* source: that was all of it */
 	            MESSAGE_COMMITTED = 26, /* replica: it is durable */
 	            MESSAGE_TAKEN = 27, /* replica: bytes of chunks taken so far in this session */
+	            /* a session that reads */
+	            MESSAGE_READ = 30,   /* source: give me these chunks */
+	            MESSAGE_BODY = 31,   /* replica: one of them */
+	            MESSAGE_NONE = 32,   /* replica: one that can't be had */
+	            MESSAGE_ASK = 33,    /* source: which of these are there? */
+	            MESSAGE_HAVE = 34,   /* replica: those */
+	            MESSAGE_RECALL = 35, /* source: the newest point of a line, without contents */
+	            MESSAGE_MORE = 36,   /* source: further rows of it */
 };
 
 /** message_name(type): static text for messages to people. */
@@ -51,6 +60,7 @@ struct hello {
 	uint16_t version;
 	uint8_t domain[16];
 	bool pairing;                      /* secret is a one-time token's */
+	bool reading;                      /* it only reads what it has sent before */
 	uint8_t secret[TOKEN_SECRET_SIZE]; /* zeros unless pairing */
 	char name[64];                     /* of the source, for people */
 	int64_t wall_ns;                   /* the source's clock */
@@ -99,6 +109,23 @@ struct committed {
 	int64_t wall_ns; /* the replica's clock */
 };
 
+struct ids {
+	uint32_t n;
+	const uint8_t *ids; /* n of CHUNK_ID_SIZE bytes */
+};
+struct have {
+	uint32_t n;          /* as in the ASK that it answers: the oldest open one */
+	const uint8_t *bits; /* (n + 7) / 8 bytes; bit i: the i-th is there, and durable */
+};
+struct none {
+	uint8_t id[CHUNK_ID_SIZE];
+	int32_t code; /* enum lc_code */
+};
+struct recall {
+	uint32_t stream; /* in what answers it */
+	uint8_t line[16];
+};
+
 /* Encoders append to an empty *out; 0 or LC_ENOMEM. */
 int message_put_hello(struct lc_buf *out, const struct hello *m);
 int message_put_welcome(struct lc_buf *out, const struct welcome *m);
@@ -114,6 +141,22 @@ int message_put_commit(struct lc_buf *out, const struct commit *m);
 int message_put_committed(struct lc_buf *out, const struct committed *m);
 /** PING, PONG, TAKEN: one number. */
 int message_put_number(struct lc_buf *out, uint64_t n);
+
+/** READ, ASK. */
+int message_put_ids(struct lc_buf *out, const struct ids *m);
+/** The head of a BODY; its payload is sent as a second span. */
+int message_put_body_head(struct lc_buf *out, const struct transfer_chunk *c);
+int message_put_none(struct lc_buf *out, const struct none *m);
+int message_put_have(struct lc_buf *out, const struct have *m);
+int message_put_recall(struct lc_buf *out, const struct recall *m);
+int message_put_more(struct lc_buf *out, uint32_t stream);
+
+int message_get_ids(struct lc_span body, uint16_t type, struct ids *m, struct lc_err *e);
+int message_get_body(struct lc_span body, struct transfer_chunk *m, struct lc_err *e);
+int message_get_none(struct lc_span body, struct none *m, struct lc_err *e);
+int message_get_have(struct lc_span body, struct have *m, struct lc_err *e);
+int message_get_recall(struct lc_span body, struct recall *m, struct lc_err *e);
+int message_get_more(struct lc_span body, uint32_t *stream, struct lc_err *e);
 
 int message_get_hello(struct lc_span body, struct hello *m, struct lc_err *e);
 int message_get_welcome(struct lc_span body, struct welcome *m, struct lc_err *e);

@@ -6,6 +6,7 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "replicator/lender.h"
 #include "replicator/message.h"
 #include "replicator/receiver.h"
 #include "store/base/bytes.h"
@@ -15,8 +16,7 @@
 #define ASKED_MAX (4u * OFFER_IDS_MAX) /* ids that were asked for and did not come, of a stream */
 #define ASKED_ALL_MAX (32u * OFFER_IDS_MAX) /* of all streams */
 #define READY_MAX 64u
-#define POINT_COST 512u       /* bytes that a point takes beside its entry, about */
-#define HEADS_MAX (32u << 20) /* bytes of one answer to HEADS */
+#define POINT_COST 512u /* bytes that a point takes beside its entry, about */
 
 struct asked { /* a chunk that was asked for and has not come */
 	uint8_t id[CHUNK_ID_SIZE];
@@ -45,7 +45,6 @@ struct receiver {
 	uint64_t taken, told; /* bytes of chunks */
 	uint64_t room;        /* bytes that may still be taken */
 	bool full;
-	size_t heads; /* bytes of the answer to HEADS */
 };
 
 int
@@ -148,32 +147,6 @@ find_stream(struct receiver *r, uint32_t no, struct stream **out, struct lc_err 
 }
 
 /* ---- messages ---- */
-
-static int
-tell_head(void *arg, const struct transfer_line *l, struct lc_err *e)
-{
-	struct receiver *r = arg;
-	struct lc_buf body = {0};
-	struct head m = {.entry = l->head};
-
-	memcpy(m.line, l->line, 16);
-	memcpy(m.vm, l->vm, 16);
-	r->heads += l->head.n + 64;
-	if (r->heads > HEADS_MAX)
-		return lc_fail(e, LC_ENOSPC, 0, "too many lines of VMs to tell about");
-	return emit(r, MESSAGE_HEAD, &body, message_put_head(&body, &m), e);
-}
-
-static int
-on_heads(struct receiver *r, struct lc_err *e)
-{
-	struct lc_buf body = {0};
-	int rc;
-
-	r->heads = 0;
-	rc = transfer_lines(r->s, tell_head, r, e);
-	return rc != 0 ? rc : emit(r, MESSAGE_HEADS_END, &body, 0, e);
-}
 
 /* Whether n bytes may be taken. */
 static int
@@ -361,7 +334,7 @@ receiver_message(struct receiver *r, uint16_t type, struct lc_span body, struct 
 {
 	switch (type) {
 	case MESSAGE_HEADS:
-		return on_heads(r, e);
+		return lender_heads(r->s, r->ev.emit, r->ev.arg, e);
 	case MESSAGE_BEGIN:
 		return on_begin(r, body, e);
 	case MESSAGE_OFFER:

@@ -22,10 +22,12 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "replicator/lender.h"
 #include "replicator/message.h"
 #include "replicator/receiver.h"
 #include "replicator/server.h"
 #include "replicator/session.h"
+#include "replicator/stores.h"
 #include "replicator/writers.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
@@ -36,7 +38,8 @@
 
 #define GUESTS_MAX 256u
 #define STRANGERS_MAX 16u /* connections whose host is not known yet */
-#define SAME_MAX 2u       /* connections of one host: one that goes, one that comes */
+#define SAME_MAX 6u       /* connections of one host: one that goes, one that comes, ... */
+#define READERS_MAX 4u    /* ... and some that read */
 #define BYTE_WINDOW (8u << 20)
 #define OUTPUT_MAX (4u << 20)
 #define BACKLOG 64
@@ -58,7 +61,7 @@ struct host { /* what became of a paired host since this process began */
 	TAILQ_ENTRY(host) entry;
 	uint8_t key[CHANNEL_KEY_SIZE];
 	char name[64];
-	unsigned connected;
+	unsigned connected, readers;
 	int64_t since_ns; /* wall clock: connected, or not, since then */
 	char at[64];
 	uint64_t received;        /* bytes, of connections that ended */
@@ -75,6 +78,7 @@ struct guest {
 	const char *dir; /* of the replica */
 	uint8_t key[CHANNEL_KEY_SIZE];
 	atomic_bool greeted;         /* HELLO came */
+	atomic_bool reading;         /* and said that it only reads */
 	struct lc_err unwelcome;     /* told in answer to HELLO; set before it can come */
 	_Atomic(struct host *) host; /* NULL: not welcome yet */
 
@@ -86,9 +90,11 @@ struct guest {
 
 	/* The worker's. */
 	struct writer_entry who;
-	struct store *store;
+	struct shared *shared;
+	struct store *store; /* that one's */
 	struct receiver *receiver;
-	struct lc_err broken; /* the store can't go on */
+	struct lender *lender; /* instead, where it reads */
+	struct lc_err broken;  /* the store can't go on */
 	int64_t room_ns;
 };
 
@@ -111,6 +117,7 @@ struct server {
 	void (*stopped)(void *arg);
 	void *arg;
 
+	struct stores *stores;
 	pthread_mutex_t pairing; /* one host at a time uses a token */
 	pthread_mutex_t lock;    /* the hosts */
 	TAILQ_HEAD(, host) hosts;
@@ -264,17 +271,13 @@ static int
 open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 {
 	char *dir = path_join(g->dir, g->who.store);
-	struct store_opts o = {.mode = STORE_WRITE,
-	                       .who = "locum replica",
-	                       .no_key = true,
-	                       .wait_ms = STORE_WAIT_MS,
-	                       .dir = dir};
+	struct stores *all = g->server->stores;
 	int rc;
 
 	if (dir == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	rc = store_open(&o, &g->store, e);
-	if (rc == LC_ENOENT) {
+	rc = stores_take(all, dir, !g->reading, STORE_WAIT_MS, &g->shared, e);
+	if (rc == LC_ENOENT && !g->reading) {
 		uint8_t domain[16];
 
 		lc_err_clear(e);
@@ -282,11 +285,13 @@ open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 		if (rc == 0 && memcmp(domain, g->who.domain, sizeof domain) != 0)
 			rc = lc_fail(e, LC_EKEY, 0, "the host's keys are of another key domain");
 		rc = rc != 0 ? rc : transfer_make(dir, keys, e);
-		rc = rc != 0 ? rc : store_open(&o, &g->store, e);
+		rc = rc != 0 ? rc : stores_take(all, dir, true, STORE_WAIT_MS, &g->shared, e);
 	}
-	rc = rc != 0 ? rc : check_keys(g, keys, e);
 	lc_free(dir);
-	return rc;
+	if (rc != 0)
+		return rc;
+	g->store = shared_store(g->shared);
+	return check_keys(g, keys, e);
 }
 
 /* Bytes of the store's log; what else lies there is small or can be made again. */
@@ -349,6 +354,29 @@ note_line(void *arg, const struct transfer_line *l, struct lc_err *e)
 	return 0;
 }
 
+/* One that reads is not what is shown as a host that is connected. */
+static int
+enter_reader(struct guest *g, struct lc_err *e)
+{
+	struct server *s = g->server;
+	struct host *h;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&s->lock);
+	h = find_host(s, g->key);
+	if (h == NULL) {
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	} else if (h->readers >= READERS_MAX) {
+		rc = lc_fail(e, LC_EBUSY, 0, "this host has %u connections that read", h->readers);
+	} else {
+		(void)snprintf(h->name, sizeof h->name, "%s", g->who.name);
+		h->readers++;
+		g->host = h;
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
 /* From now on it is in the status. */
 static int
 enter(struct guest *g, struct lc_err *e)
@@ -385,8 +413,13 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	char text[32];
 	int rc;
 
-	rc = receiver_new(g->store, &events, &g->receiver, e);
-	rc = rc != 0 ? rc : enter(g, e);
+	if (g->reading) {
+		rc = lender_new(g->store, emit, g, &g->lender, e);
+		rc = rc != 0 ? rc : enter_reader(g, e);
+	} else {
+		rc = receiver_new(g->store, &events, &g->receiver, e);
+		rc = rc != 0 ? rc : enter(g, e);
+	}
 	memcpy(w.store, store_id(g->store), sizeof w.store);
 	if (rc == 0 && message_put_welcome(&body, &w) != 0)
 		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
@@ -394,9 +427,13 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	             : session_emit(g->session, MESSAGE_WELCOME, &(struct lc_span){body.p, body.n},
 	                            1, e);
 	lc_buf_free(&body);
-	if (rc == 0)
-		log_info("%s: %s from %s", g->who.name, m->pairing ? "paired" : "connected",
+	if (rc == 0) {
+		log_info("%s: %s from %s", g->who.name,
+		         m->pairing   ? "paired"
+		         : m->reading ? "connected to read"
+		                      : "connected",
 		         session_peer_name(g->session));
+	}
 	if (rc == 0 && (ahead > SESSION_SKEW_NS || ahead < -SESSION_SKEW_NS))
 		log_warn("%s: its clock is %s %s this one's: points are ordered by this one's",
 		         g->who.name,
@@ -411,12 +448,13 @@ on_hello(struct guest *g, uint16_t type, struct lc_span body, struct lc_err *e)
 	struct hello m;
 	int rc;
 
-	g->greeted = true;
 	if (type != MESSAGE_HELLO)
 		return lc_fail(e, LC_EPEER, 0, "%s before HELLO", message_name(type));
 	rc = message_get_hello(body, &m, e);
+	g->reading = rc == 0 && m.reading;
+	g->greeted = true; /* in this order */
 	rc = rc != 0 || m.pairing ? rc : let_in(g, &m, e);
-	if (rc == 0 && g->unwelcome.code != LC_OK) {
+	if (rc == 0 && g->unwelcome.code != LC_OK && !m.reading) {
 		rc = g->unwelcome.code;
 		*e = g->unwelcome;
 	}
@@ -447,8 +485,15 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 	struct guest *g = arg;
 	int rc;
 
-	rc = g->receiver == NULL ? on_hello(g, type, body, e)
-	                         : receiver_message(g->receiver, type, body, e);
+	if (g->lender != NULL && shared_spoilt(g->shared))
+		(void)lc_fail(&g->broken, LC_EIO, 0, "the store failed; connect again");
+	if (g->broken.code != LC_OK)
+		rc = 0; /* see below */
+	else if (g->lender != NULL)
+		rc = lender_message(g->lender, type, body, e);
+	else
+		rc = g->receiver == NULL ? on_hello(g, type, body, e)
+		                         : receiver_message(g->receiver, type, body, e);
 	if (rc == 0 && g->broken.code != LC_OK) {
 		rc = g->broken.code;
 		*e = g->broken;
@@ -477,8 +522,13 @@ on_leave(void *arg)
 	struct guest *g = arg;
 
 	receiver_free(g->receiver);
-	store_close(g->store);
+	lender_free(g->lender);
+	if (g->broken.code != LC_OK && g->shared != NULL)
+		stores_spoil(g->server->stores, g->shared);
+	stores_give(g->server->stores, g->shared, !g->reading);
 	g->receiver = NULL;
+	g->lender = NULL;
+	g->shared = NULL;
 	g->store = NULL;
 }
 
@@ -499,6 +549,7 @@ free_if_over(struct server *s)
 	}
 	(void)pthread_mutex_destroy(&s->lock);
 	(void)pthread_mutex_destroy(&s->pairing);
+	stores_free(s->stores);
 	identity_forget(&s->identity);
 	lc_free(s->dir);
 	lc_free(s);
@@ -534,7 +585,10 @@ on_ended(void *arg, const struct lc_err *why)
 		log_info("%s: left", name_of(g, name));
 	session_stats(g->session, &st);
 	(void)pthread_mutex_lock(&s->lock);
-	if (h != NULL) {
+	if (h != NULL && g->reading) {
+		h->readers--;
+		h->received += st.received;
+	} else if (h != NULL) {
 		h->connected--;
 		h->since_ns = clock_wall_ns();
 		h->received += st.received;
@@ -559,7 +613,8 @@ send_away(struct guest *g, const struct lc_err *why)
 	session_end(g->session, why);
 }
 
-/* One connection of a host at a time: a new one takes the place of one that went silent. */
+/* One connection of a host that writes at a time: a new one takes the place of one that went
+ * silent.  Which kind it is the host has yet to say. */
 static int
 on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 {
@@ -581,6 +636,8 @@ on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 			continue;
 		if (++same >= SAME_MAX)
 			return lc_fail(e, LC_EBUSY, 0, "the host has %u connections already", same);
+		if (!x->greeted || x->reading)
+			continue;
 		if (session_silence_ms(x->session) < SILENT_MS(s)) {
 			(void)lc_fail(&g->unwelcome, LC_EBUSY, 0, "this host is connected already");
 			continue;
@@ -810,7 +867,8 @@ server_start(const struct server_opts *o, struct server **out, struct lc_err *e)
 	s->handles = 2;
 	s->tcp.data = s->timer.data = s;
 	(void)uv_timer_start(&s->timer, on_tick, TICK_MS, TICK_MS);
-	rc = know_hosts(s, e);
+	rc = stores_new(&s->stores, e);
+	rc = rc != 0 ? rc : know_hosts(s, e);
 	rc = rc != 0 ? rc : listen_on(s, o->listen, e);
 	if (rc != 0) {
 		server_stop(s, ignore_stopped, NULL);

@@ -22,7 +22,7 @@ struct outgoing {
 	int lease_fd;
 	uint64_t disk, window; /* rows up to here were given; whole: disk is an index */
 	/* Whole: every window is given, for it is not known what the taker has there. */
-	bool whole;
+	bool whole, no_zeros;
 	struct whole_disk disks[POINT_DISKS_MAX];
 	size_t ndisks;
 	uint64_t *chunks; /* [MAP_ROWS_MAX] */
@@ -308,6 +308,26 @@ find_next(struct finding *f, struct lc_err *e)
 	return rc != 0 ? rc : catalog_each_vm(f->s->catalog, take_name, &name, e);
 }
 
+/* Takes f->o, which was found with rc. */
+static int
+finish(struct finding *f, int rc, struct outgoing **out, struct lc_err *e)
+{
+	struct outgoing *o = f->o;
+
+	if (rc == 0 && o->whole) {
+		o->chunks = lc_alloc_array(MAP_ROWS_MAX, sizeof *o->chunks);
+		rc = o->chunks == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+	}
+	if (rc != 0) {
+		outgoing_free(o);
+		return rc;
+	}
+	o->p.name = (struct lc_span){o->name.p, o->name.n};
+	o->p.entry = (struct lc_span){o->entry.p, o->entry.n};
+	*out = o;
+	return 0;
+}
+
 int
 outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head, struct outgoing **out,
               struct lc_err *e)
@@ -324,18 +344,63 @@ outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head, stru
 	if (f.old != NULL)
 		point_done(f.old);
 	lc_free(f.old);
-	if (rc == 0 && o->whole) {
-		o->chunks = lc_alloc_array(MAP_ROWS_MAX, sizeof *o->chunks);
-		rc = o->chunks == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+	return finish(&f, rc, out, e);
+}
+
+static int
+take_newest(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct finding *f = arg;
+	struct outgoing *o = f->o;
+
+	if ((cp->flags & (POINT_SEED | POINT_MAP_DAMAGED)) != 0)
+		return 0;
+	f->found = true;
+	memcpy(o->p.id, cp->id, 16);
+	memcpy(o->p.vm, cp->vm, 16);
+	memcpy(o->p.line, cp->line, 16);
+	o->entry.n = 0;
+	return lc_buf_append(&o->entry, cp->entry.p, cp->entry.n) == 0
+	           ? 0
+	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+static int
+find_newest(struct finding *f, struct lc_err *e)
+{
+	struct find_name name = {.vm = f->o->p.vm, .out = &f->o->name};
+	struct point *p = lc_alloc(sizeof *p);
+	struct lc_span sealed;
+	size_t i;
+	int rc = p == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                   : catalog_each_point(f->s->catalog, f->line, take_newest, f, e);
+
+	if (rc == 0 && !f->found)
+		rc = LC_ENOENT;
+	rc = rc != 0 ? rc
+	             : point_decode((struct lc_span){f->o->entry.p, f->o->entry.n}, p, &sealed, e);
+	for (i = 0; rc == 0 && i < p->ndisks; i++) {
+		memcpy(f->o->disks[i].id, p->disks[i].id, 16);
+		f->o->disks[i].windows = point_windows(p->disks[i].size);
+		f->o->ndisks = i + 1;
 	}
-	if (rc != 0) {
-		outgoing_free(o);
-		return rc;
-	}
-	o->p.name = (struct lc_span){o->name.p, o->name.n};
-	o->p.entry = (struct lc_span){o->entry.p, o->entry.n};
-	*out = o;
-	return 0;
+	f->o->whole = f->o->no_zeros = true;
+	lc_free(p);
+	rc = rc != 0 ? rc : hold(f->o, e);
+	return rc != 0 ? rc : catalog_each_vm(f->s->catalog, take_name, &name, e);
+}
+
+int
+outgoing_newest(struct store *s, const uint8_t line[16], struct outgoing **out, struct lc_err *e)
+{
+	struct outgoing *o = lc_alloc(sizeof *o);
+	struct finding f = {.s = s, .line = line, .o = o};
+
+	if (o == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	o->s = s;
+	o->lease_fd = -1;
+	return finish(&f, find_newest(&f, e), out, e);
 }
 
 const struct transfer_point *
@@ -362,18 +427,20 @@ name_chunk(struct outgoing *o, struct map_row *row, struct lc_err *e)
 }
 
 static int
-whole_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *e)
+some_rows(struct outgoing *o, struct map_record *m, size_t max, bool *over, struct lc_err *e)
 {
 	const struct whole_disk *d;
 	size_t i;
 	int rc;
 
 	m->n = 0;
+	*over = false;
 	while (o->disk < o->ndisks && o->window >= o->disks[o->disk].windows) {
 		o->disk++;
 		o->window = 0;
 	}
-	if (o->disk == o->ndisks)
+	*over = o->disk == o->ndisks;
+	if (*over)
 		return 0;
 	d = &o->disks[o->disk];
 	max = max < MAP_ROWS_MAX ? max : MAP_ROWS_MAX;
@@ -382,12 +449,25 @@ whole_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *
 	memcpy(m->disk, d->id, sizeof m->disk);
 	rc = catalog_map(o->s->catalog, o->p.id, d->id, o->window, (uint32_t)max, o->chunks, e);
 	for (i = 0; rc == 0 && i < max; i++) {
-		m->rows[i].window = o->window + i;
-		m->rows[i].chunk = o->chunks[i];
-		rc = name_chunk(o, &m->rows[i], e);
+		if (o->no_zeros && o->chunks[i] == 0)
+			continue;
+		m->rows[m->n].window = o->window + i;
+		m->rows[m->n].chunk = o->chunks[i];
+		rc = name_chunk(o, &m->rows[m->n++], e);
 	}
-	m->n = max;
 	o->window += max;
+	return rc;
+}
+
+static int
+whole_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *e)
+{
+	bool over = false;
+	int rc = 0;
+
+	do
+		rc = some_rows(o, m, max, &over, e);
+	while (rc == 0 && m->n == 0 && !over);
 	return rc;
 }
 

@@ -176,9 +176,11 @@ int
 segment_remove(struct segments *s, const struct segment_info *seg, struct lc_err *e)
 {
 	char name[32], *path = path_join(s->dir, segment_file(name, seg));
-	int rc = path == NULL ? no_memory(e) : 0;
+	int rc = 0;
 
-	if (rc == 0 && unlink(path) != 0 && errno != ENOENT)
+	if (path == NULL)
+		return no_memory(e);
+	if (unlink(path) != 0 && errno != ENOENT)
 		rc = lc_fail_errno(e, "%s", path);
 	lc_free(path);
 	segment_forget_fd(s, seg->no);

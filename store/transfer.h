@@ -71,6 +71,13 @@ struct outgoing;
  */
 int outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head,
                   struct outgoing **out, struct lc_err *e);
+/**
+ * outgoing_newest(s, line, out, e):
+ * The newest point of a line that can be trusted, with the whole of its map, zeros left out; as if
+ * the taker had none.  LC_ENOENT: there is none.
+ */
+int outgoing_newest(struct store *s, const uint8_t line[16], struct outgoing **out,
+                    struct lc_err *e);
 const struct transfer_point *outgoing_point(const struct outgoing *o);
 /**
  * outgoing_rows(o, m, max, e):

@@ -2,13 +2,14 @@
  * message: whatever a peer says, in any order: a receiver and a sender with real stores take it or
  * end the session; no point appears that was not sent whole, and what is encoded is decoded again.
  *
- * The first byte: whom it is for (0 receiver, 1 sender, 2 the codecs alone).  Then messages: type
- * (1 byte), length (2 bytes, little-endian), body.
+ * The first byte: whom it is for (0 receiver, 1 sender, 2 the codecs alone, 3 lender).  Then
+ * messages: type (1 byte), length (2 bytes, little-endian), body.
  */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "replicator/lender.h"
 #include "replicator/message.h"
 #include "replicator/receiver.h"
 #include "replicator/sender.h"
@@ -132,6 +133,34 @@ decode(uint16_t type, struct lc_span body)
 	fuzz_check(e.code == LC_OK || e.code < 0);
 }
 
+static void
+decode_reading(uint16_t type, struct lc_span body)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf b = {0};
+	struct transfer_chunk c;
+	struct recall recall;
+	struct have have;
+	struct none none;
+	struct ids ids;
+	uint32_t stream;
+
+	if ((type == MESSAGE_READ || type == MESSAGE_ASK) &&
+	    message_get_ids(body, type, &ids, &e) == 0)
+		same_again(body, &b, message_put_ids(&b, &ids));
+	else if (type == MESSAGE_BODY && message_get_body(body, &c, &e) == 0)
+		fuzz_check(c.payload.n + 8 == body.n);
+	else if (type == MESSAGE_NONE && message_get_none(body, &none, &e) == 0)
+		same_again(body, &b, message_put_none(&b, &none));
+	else if (type == MESSAGE_HAVE && message_get_have(body, &have, &e) == 0)
+		same_again(body, &b, message_put_have(&b, &have));
+	else if (type == MESSAGE_RECALL && message_get_recall(body, &recall, &e) == 0)
+		same_again(body, &b, message_put_recall(&b, &recall));
+	else if (type == MESSAGE_MORE && message_get_more(body, &stream, &e) == 0)
+		same_again(body, &b, message_put_more(&b, stream));
+	fuzz_check(e.code == LC_OK || e.code < 0);
+}
+
 /* ---- the two halves ---- */
 
 static bool
@@ -199,6 +228,26 @@ to_sender(struct lc_span all)
 	sender_free(x);
 }
 
+static void
+to_lender(struct lc_span all)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct lender *x;
+	struct lc_span body;
+	uint16_t type;
+	int rc;
+
+	fuzz_check(lender_new(store, emit, NULL, &x, &e) == 0);
+	while (next_message(&all, &type, &body)) {
+		rc = lender_message(x, type, body, &e);
+		fuzz_check(rc == e.code);
+		if (rc != 0)
+			break;
+		fuzz_check(emitted < EMITTED_MAX);
+	}
+	lender_free(x);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
@@ -217,13 +266,17 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	if (n == 0)
 		return 0;
 	emitted = 0;
-	if (p[0] % 3 == 0) {
+	if (p[0] % 4 == 0) {
 		to_receiver(all);
-	} else if (p[0] % 3 == 1) {
+	} else if (p[0] % 4 == 1) {
 		to_sender(all);
+	} else if (p[0] % 4 == 3) {
+		to_lender(all);
 	} else {
-		while (next_message(&all, &type, &body))
+		while (next_message(&all, &type, &body)) {
 			decode(type, body);
+			decode_reading(type, body);
+		}
 	}
 	return 0;
 }

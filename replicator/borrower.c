@@ -1,0 +1,600 @@
+/*
+ *   RESOLVING ─► CONNECTING (each address in its turn) ─► OPEN ─► OVER
+ *
+ * A call puts a request into the queue and waits.  The session's worker sends what is queued, and
+ * gives answers to the requests in the order in which they were sent.
+ */
+#include <assert.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+#include "replicator/borrower.h"
+#include "replicator/message.h"
+#include "store/base/clock.h"
+#include "store/base/workers.h"
+#include "store/segment.h"
+
+struct request {
+	TAILQ_ENTRY(request) entry;
+	uint16_t type;
+	struct lc_buf body;
+	/* Called on the worker with each answer; *done once it was the last one. */
+	int (*answer)(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e);
+	void *arg; /* of that */
+	bool done; /* under the lock */
+	int rc;
+	struct lc_err err;
+};
+TAILQ_HEAD(request_list, request);
+
+struct borrower {
+	struct peer peer;
+	struct identity identity;
+	char host[64];
+	struct session_limits limits;
+	uint8_t domain[16];
+	struct lc_buf keys;
+
+	pthread_t thread;
+	uv_loop_t loop;
+	uv_async_t wake;
+	struct workers *workers;
+	struct session *session;
+	struct addrinfo *addresses, *next; /* next: to be tried */
+
+	pthread_mutex_t lock; /* what follows */
+	pthread_cond_t cond;
+	struct request_list queued, sent;
+	bool welcome, over, stopping;
+	struct lc_err err; /* why it is over */
+	uint64_t received, sent_bytes;
+};
+
+/* ---- requests ---- */
+
+/* Under the lock. */
+static void
+finish(struct borrower *b, struct request *r, int rc, const struct lc_err *err)
+{
+	r->rc = rc;
+	if (rc != 0 && err != NULL)
+		r->err = *err;
+	r->done = true;
+	(void)pthread_cond_broadcast(&b->cond);
+}
+
+static void
+fail_all(struct borrower *b, const struct lc_err *why)
+{
+	struct request *r;
+
+	(void)pthread_mutex_lock(&b->lock);
+	TAILQ_CONCAT(&b->sent, &b->queued, entry);
+	while ((r = TAILQ_FIRST(&b->sent)) != NULL) {
+		TAILQ_REMOVE(&b->sent, r, entry);
+		finish(b, r, why->code, why);
+	}
+	b->over = true;
+	b->err = *why;
+	(void)pthread_cond_broadcast(&b->cond);
+	(void)pthread_mutex_unlock(&b->lock);
+}
+
+static int
+ask(struct borrower *b, struct request *r, struct lc_err *e)
+{
+	int rc;
+
+	(void)pthread_mutex_lock(&b->lock);
+	if (b->over) {
+		finish(b, r, b->err.code, &b->err);
+	} else {
+		TAILQ_INSERT_TAIL(&b->queued, r, entry);
+		(void)uv_async_send(&b->wake);
+	}
+	while (!r->done)
+		(void)pthread_cond_wait(&b->cond, &b->lock);
+	rc = r->rc;
+	(void)pthread_mutex_unlock(&b->lock);
+	if (rc != 0 && e != NULL && e->code == LC_OK)
+		*e = r->err;
+	lc_buf_free(&r->body);
+	return rc;
+}
+
+/* ---- on the worker ---- */
+
+static int
+on_welcome(struct borrower *b, struct lc_span body, struct lc_err *e)
+{
+	struct welcome w;
+	int rc = message_get_welcome(body, &w, e);
+
+	if (rc == 0 && w.version != MESSAGE_VERSION)
+		rc = lc_fail(e, LC_EVERSION, 0, "the replica speaks version %u of the protocol",
+		             w.version);
+	if (rc != 0)
+		return rc;
+	(void)pthread_mutex_lock(&b->lock);
+	b->welcome = true;
+	(void)pthread_cond_broadcast(&b->cond);
+	(void)pthread_mutex_unlock(&b->lock);
+	return 0;
+}
+
+static int
+on_answer(struct borrower *b, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	struct lc_err err = LC_ERR_INIT;
+	struct request *r;
+	bool over = false;
+	int rc;
+
+	(void)pthread_mutex_lock(&b->lock);
+	r = TAILQ_FIRST(&b->sent);
+	(void)pthread_mutex_unlock(&b->lock);
+	if (r == NULL)
+		return lc_fail(e, LC_EPEER, 0, "%s, which nobody asked for", message_name(type));
+	/* 0: it wants more; LC_EPEER: not an answer to that; else it is over. */
+	rc = r->answer(r, type, body, &err);
+	if (rc == LC_EPEER) {
+		*e = err;
+		return rc;
+	}
+	(void)pthread_mutex_lock(&b->lock);
+	over = rc != 0;
+	if (over) {
+		TAILQ_REMOVE(&b->sent, r, entry);
+		finish(b, r, rc > 0 ? 0 : rc, &err);
+	}
+	(void)pthread_mutex_unlock(&b->lock);
+	return 0;
+}
+
+static int
+on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	struct borrower *b = arg;
+	struct refused m;
+	bool welcome;
+
+	if (type == MESSAGE_REFUSED) {
+		int rc = message_get_refused(body, &m, e);
+
+		if (rc != 0 || m.stream == SESSION_STREAM)
+			return rc != 0 ? rc : refused_error(&m, e);
+	}
+	(void)pthread_mutex_lock(&b->lock);
+	welcome = b->welcome;
+	(void)pthread_mutex_unlock(&b->lock);
+	if (welcome)
+		return on_answer(b, type, body, e);
+	if (type == MESSAGE_WELCOME)
+		return on_welcome(b, body, e);
+	return lc_fail(e, LC_EPEER, 0, "%s before WELCOME", message_name(type));
+}
+
+static int
+on_settle(void *arg, struct lc_err *e)
+{
+	struct borrower *b = arg;
+	struct request *r;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&b->lock);
+	while (b->welcome && rc == 0 && (r = TAILQ_FIRST(&b->queued)) != NULL) {
+		TAILQ_REMOVE(&b->queued, r, entry);
+		TAILQ_INSERT_TAIL(&b->sent, r, entry);
+		rc = session_emit(b->session, r->type, &(struct lc_span){r->body.p, r->body.n}, 1,
+		                  e);
+	}
+	(void)pthread_mutex_unlock(&b->lock);
+	return rc;
+}
+
+/* ---- on its loop ---- */
+
+static int
+on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
+{
+	struct borrower *b = arg;
+	struct hello m = {.version = MESSAGE_VERSION, .reading = true, .wall_ns = clock_wall_ns()};
+	struct lc_buf body = {0};
+	int rc;
+
+	(void)peer;
+	memcpy(m.domain, b->domain, sizeof m.domain);
+	(void)snprintf(m.name, sizeof m.name, "%s", b->host);
+	m.keys = (struct lc_span){b->keys.p, b->keys.n};
+	rc = message_put_hello(&body, &m) != 0
+	         ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	         : session_emit(b->session, MESSAGE_HELLO, &(struct lc_span){body.p, body.n}, 1, e);
+	lc_buf_free(&body);
+	return rc;
+}
+
+static void connect_next(struct borrower *b, const struct lc_err *why);
+
+static void
+on_ended(void *arg, const struct lc_err *why)
+{
+	struct borrower *b = arg;
+	struct lc_err err = *why;
+	struct session_stats st;
+	bool again;
+
+	session_stats(b->session, &st);
+	b->session = NULL;
+	(void)pthread_mutex_lock(&b->lock);
+	b->received += st.received;
+	b->sent_bytes += st.sent;
+	again = !b->welcome && !b->stopping;
+	(void)pthread_mutex_unlock(&b->lock);
+	if (err.code == LC_OK)
+		(void)lc_fail(&err, LC_EPEER, 0, "it hung up");
+	if (!again) {
+		char at[ADDRESS_MAX];
+
+		(void)lc_wrap(&err, "replica %s at %s", b->peer.name,
+		              address_text(at, &b->peer.at));
+		fail_all(b, &err);
+	}
+	connect_next(b, again ? &err : NULL);
+}
+
+static const struct session_role role = {
+    .opened = on_opened, .message = on_message, .settle = on_settle, .ended = on_ended};
+
+/* why: of the one before; NULL: there is to be no other. */
+static void
+connect_next(struct borrower *b, const struct lc_err *why)
+{
+	struct session_opts o = {.loop = &b->loop,
+	                         .workers = b->workers,
+	                         .secret = b->identity.secret,
+	                         .remote = b->peer.key,
+	                         .role = &role,
+	                         .arg = b,
+	                         .limits = b->limits};
+	struct lc_err err = why == NULL ? (struct lc_err)LC_ERR_INIT : *why;
+	struct addrinfo *a = why == NULL ? NULL : b->next;
+	char at[ADDRESS_MAX];
+
+	if (a != NULL) {
+		b->next = a->ai_next;
+		lc_err_clear(&err);
+		if (session_new(&o, &b->session, &err) == 0) {
+			session_connect(b->session, a->ai_addr);
+			return;
+		}
+	}
+	if (why != NULL) {
+		(void)lc_wrap(&err, "replica %s at %s", b->peer.name,
+		              address_text(at, &b->peer.at));
+		fail_all(b, &err);
+	}
+	uv_close((uv_handle_t *)&b->wake, NULL); /* the loop ends */
+}
+
+static void
+on_wake(uv_async_t *a)
+{
+	struct borrower *b = a->data;
+	bool stopping;
+
+	(void)pthread_mutex_lock(&b->lock);
+	stopping = b->stopping;
+	(void)pthread_mutex_unlock(&b->lock);
+	if (b->session == NULL)
+		return;
+	if (stopping)
+		session_end(b->session, NULL);
+	else
+		session_poke(b->session);
+}
+
+static void *
+run(void *arg)
+{
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+	struct borrower *b = arg;
+	struct lc_err err = LC_ERR_INIT;
+	int rc = getaddrinfo(b->peer.at.host, b->peer.at.port, &hints, &b->addresses);
+
+	(void)lc_fail(&err, LC_EPEER, 0, "looking up %s: %s", b->peer.at.host,
+	              rc != 0 ? gai_strerror(rc) : "no address");
+	b->next = rc != 0 ? NULL : b->addresses;
+	connect_next(b, &err);
+	(void)uv_run(&b->loop, UV_RUN_DEFAULT);
+	return NULL;
+}
+
+/* ---- begin and end ---- */
+
+static void
+borrower_free(struct borrower *b)
+{
+	if (b->addresses != NULL)
+		freeaddrinfo(b->addresses);
+	workers_free(b->workers);
+	(void)uv_loop_close(&b->loop);
+	(void)pthread_mutex_destroy(&b->lock);
+	(void)pthread_cond_destroy(&b->cond);
+	identity_forget(&b->identity);
+	lc_buf_free(&b->keys);
+	lc_free(b);
+}
+
+int
+borrower_open(const struct borrower_opts *o, struct borrower **out, struct lc_err *e)
+{
+	struct borrower *b = lc_alloc(sizeof *b);
+	int rc;
+
+	if (b == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	b->peer = *o->peer;
+	b->identity = *o->identity;
+	b->limits = o->limits;
+	(void)snprintf(b->host, sizeof b->host, "%s", o->host);
+	memcpy(b->domain, transfer_domain(o->store), sizeof b->domain);
+	TAILQ_INIT(&b->queued);
+	TAILQ_INIT(&b->sent);
+	(void)pthread_mutex_init(&b->lock, NULL);
+	(void)pthread_cond_init(&b->cond, NULL);
+	rc = transfer_keys(o->store, &b->keys, e);
+	rc = rc != 0 ? rc : workers_new(1, &b->workers, e);
+	if (uv_loop_init(&b->loop) != 0 || rc != 0) {
+		rc = rc != 0 ? rc : lc_fail(e, LC_ENOMEM, 0, "out of descriptors");
+		borrower_free(b);
+		return rc;
+	}
+	(void)uv_async_init(&b->loop, &b->wake, on_wake);
+	b->wake.data = b;
+	if (pthread_create(&b->thread, NULL, run, b) != 0) {
+		uv_close((uv_handle_t *)&b->wake, NULL);
+		(void)uv_run(&b->loop, UV_RUN_DEFAULT);
+		borrower_free(b);
+		return lc_fail(e, LC_ENOMEM, 0, "no thread");
+	}
+	(void)pthread_mutex_lock(&b->lock);
+	while (!b->welcome && !b->over)
+		(void)pthread_cond_wait(&b->cond, &b->lock);
+	rc = b->over ? b->err.code : 0;
+	if (rc != 0 && e != NULL)
+		*e = b->err;
+	(void)pthread_mutex_unlock(&b->lock);
+	if (rc != 0)
+		borrower_close(b);
+	else
+		*out = b;
+	return rc;
+}
+
+void
+borrower_close(struct borrower *b)
+{
+	if (b == NULL)
+		return;
+	(void)pthread_mutex_lock(&b->lock);
+	b->stopping = true;
+	if (!b->over)
+		(void)uv_async_send(&b->wake);
+	(void)pthread_mutex_unlock(&b->lock);
+	(void)pthread_join(b->thread, NULL);
+	borrower_free(b);
+}
+
+void
+borrower_bytes(struct borrower *b, uint64_t *received, uint64_t *sent)
+{
+	(void)pthread_mutex_lock(&b->lock);
+	*received = b->received;
+	*sent = b->sent_bytes;
+	(void)pthread_mutex_unlock(&b->lock);
+}
+
+static int
+unexpected(uint16_t type, struct lc_err *e)
+{
+	return lc_fail(e, LC_EPEER, 0, "%s is no answer to that", message_name(type));
+}
+
+/* ---- which are there ---- */
+
+struct having {
+	size_t n;
+	uint8_t *bits;
+};
+
+static int
+take_have(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	const struct having *h = r->arg;
+	struct have m;
+
+	if (type != MESSAGE_HAVE)
+		return unexpected(type, e);
+	if (message_get_have(body, &m, e) != 0)
+		return LC_EPEER;
+	if (m.n != h->n)
+		return unexpected(type, e);
+	memcpy(h->bits, m.bits, (m.n + 7) / 8);
+	return 1;
+}
+
+/* NOLINTBEGIN(readability-non-const-parameter): the worker fills them */
+int
+borrower_have(struct borrower *b, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
+{
+	struct having h = {.n = n, .bits = bits};
+	struct request r = {.type = MESSAGE_ASK, .answer = take_have, .arg = &h};
+
+	if (message_put_ids(&r.body, &(struct ids){(uint32_t)n, ids}) != 0)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	return ask(b, &r, e);
+}
+
+/* ---- contents ---- */
+
+struct reading {
+	const uint8_t *id;
+	uint8_t *payload;
+	struct fetched *out;
+};
+
+static int
+take_body(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	const struct reading *x = r->arg;
+	struct transfer_chunk c;
+	struct none none;
+
+	if (type == MESSAGE_NONE) {
+		if (message_get_none(body, &none, e) != 0 ||
+		    memcmp(none.id, x->id, CHUNK_ID_SIZE) != 0)
+			return LC_EPEER;
+		if (none.code == LC_ENOENT)
+			return lc_fail(e, LC_ENOENT, 0, "it is not there (any more)");
+		return lc_fail(e, LC_ECORRUPT, 0, "it can't be read there: %s",
+		               lc_code_text((enum lc_code)none.code));
+	}
+	if (type != MESSAGE_BODY)
+		return unexpected(type, e);
+	if (message_get_body(body, &c, e) != 0)
+		return LC_EPEER;
+	memcpy(x->payload, c.payload.p, c.payload.n);
+	*x->out = (struct fetched){.encoding = c.encoding, .key = c.key, .n = c.payload.n};
+	return 1;
+}
+
+int
+borrower_read(struct borrower *b, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload,
+              struct fetched *out, struct lc_err *e)
+{
+	struct reading x = {.id = id, .payload = payload, .out = out};
+	struct request r = {.type = MESSAGE_READ, .answer = take_body, .arg = &x};
+
+	if (message_put_ids(&r.body, &(struct ids){1, id}) != 0)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	return ask(b, &r, e);
+}
+
+/* NOLINTEND(readability-non-const-parameter) */
+
+/* ---- lines ---- */
+
+struct lining {
+	int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e);
+	void *arg;
+	int rc;
+	struct lc_err err;
+};
+
+static int
+take_head(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	struct transfer_line l = {.name = {0}};
+	struct lining *x = r->arg;
+	struct head m;
+
+	if (type == MESSAGE_HEADS_END)
+		return 1;
+	if (type != MESSAGE_HEAD)
+		return unexpected(type, e);
+	if (message_get_head(body, &m, e) != 0)
+		return LC_EPEER;
+	memcpy(l.line, m.line, 16);
+	memcpy(l.vm, m.vm, 16);
+	l.head = m.entry;
+	if (x->rc == 0)
+		x->rc = x->on(x->arg, &l, &x->err);
+	return 0;
+}
+
+int
+borrower_lines(struct borrower *b,
+               int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
+               struct lc_err *e)
+{
+	struct lining x = {.on = on, .arg = arg, .err = LC_ERR_INIT};
+	struct request r = {.type = MESSAGE_HEADS, .answer = take_head, .arg = &x};
+	int rc = ask(b, &r, e);
+
+	if (rc == 0 && x.rc != 0 && e != NULL)
+		*e = x.err;
+	return rc != 0 ? rc : x.rc;
+}
+
+/* ---- a point ---- */
+
+struct recalling {
+	const struct recall_events *ev;
+	struct commit end;
+	bool over;
+};
+
+/* BEGIN, ROWS and COMMIT; or REFUSED. */
+static int
+take_point(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	struct recalling *x = r->arg;
+	struct transfer_point p;
+	struct sent_rows rows;
+	struct refused no;
+	uint32_t stream;
+	int rc;
+
+	switch (type) {
+	case MESSAGE_BEGIN:
+		if (message_get_begin(body, &stream, &p, e) != 0)
+			return LC_EPEER;
+		rc = x->ev->begin(x->ev->arg, &p, e);
+		return rc != 0 ? rc : 1;
+	case MESSAGE_ROWS:
+		if (message_get_rows(body, &rows, e) != 0)
+			return LC_EPEER;
+		rc = x->ev->rows(x->ev->arg, rows.payload, e);
+		return rc != 0 ? rc : 1;
+	case MESSAGE_COMMIT:
+		if (message_get_commit(body, &x->end, e) != 0)
+			return LC_EPEER;
+		x->over = true;
+		return 1;
+	case MESSAGE_REFUSED:
+		if (message_get_refused(body, &no, e) != 0)
+			return LC_EPEER;
+		rc = refused_error(&no, e);
+		return rc == LC_EPEER ? LC_ECORRUPT : rc;
+	default:
+		return unexpected(type, e);
+	}
+}
+
+int
+borrower_recall(struct borrower *b, const uint8_t line[16], const struct recall_events *ev,
+                uint64_t *rows, struct set_sum *sum, struct lc_err *e)
+{
+	struct recalling x = {.ev = ev};
+	struct request r = {.type = MESSAGE_RECALL, .answer = take_point, .arg = &x};
+	struct recall m = {.stream = 1};
+	int rc;
+
+	memcpy(m.line, line, sizeof m.line);
+	rc = message_put_recall(&r.body, &m) != 0 ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                                          : ask(b, &r, e);
+	while (rc == 0 && !x.over) {
+		r = (struct request){.type = MESSAGE_MORE, .answer = take_point, .arg = &x};
+		rc = message_put_more(&r.body, m.stream) != 0
+		         ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+		         : ask(b, &r, e);
+	}
+	*rows = x.end.rows;
+	*sum = x.end.sum;
+	return rc;
+}

@@ -1,0 +1,183 @@
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <time.h>
+
+#include "replicator/stores.h"
+#include "store/base/clock.h"
+#include "store/base/memory.h"
+#include "store/store.h"
+
+#define PAUSE_MS 20
+
+struct shared {
+	LIST_ENTRY(shared) entry;
+	char *dir;
+	pthread_mutex_t opening;
+	struct store *store; /* under it; NULL: not yet */
+	atomic_bool spoilt;
+	/* Under the lock of all. */
+	unsigned users;
+	bool listed, written;
+};
+
+struct stores {
+	pthread_mutex_t lock;
+	LIST_HEAD(, shared) list;
+};
+
+int
+stores_new(struct stores **out, struct lc_err *e)
+{
+	struct stores *x = lc_alloc(sizeof *x);
+
+	if (x == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	(void)pthread_mutex_init(&x->lock, NULL);
+	LIST_INIT(&x->list);
+	*out = x;
+	return 0;
+}
+
+void
+stores_free(struct stores *x)
+{
+	if (x == NULL)
+		return;
+	assert(LIST_EMPTY(&x->list));
+	(void)pthread_mutex_destroy(&x->lock);
+	lc_free(x);
+}
+
+static struct shared *
+add(struct stores *x, const char *dir)
+{
+	struct shared *s = lc_alloc(sizeof *s);
+
+	if (s == NULL || (s->dir = lc_strdup(dir)) == NULL) {
+		lc_free(s);
+		return NULL;
+	}
+	(void)pthread_mutex_init(&s->opening, NULL);
+	s->listed = true;
+	LIST_INSERT_HEAD(&x->list, s, entry);
+	return s;
+}
+
+/* A place in it, open or not; *busy: another one writes. */
+static struct shared *
+enter(struct stores *x, const char *dir, bool writing, bool *busy)
+{
+	struct shared *s;
+
+	(void)pthread_mutex_lock(&x->lock);
+	LIST_FOREACH(s, &x->list, entry)
+	{
+		if (strcmp(s->dir, dir) == 0)
+			break;
+	}
+	if (s == NULL)
+		s = add(x, dir);
+	*busy = s != NULL && writing && s->written;
+	if (s != NULL && !*busy) {
+		s->users++;
+		s->written = s->written || writing;
+	}
+	(void)pthread_mutex_unlock(&x->lock);
+	return s;
+}
+
+static int
+open_once(struct shared *s, int64_t wait_ms, struct lc_err *e)
+{
+	struct store_opts o = {.mode = STORE_WRITE,
+	                       .who = "locum replica",
+	                       .no_key = true,
+	                       .wait_ms = wait_ms,
+	                       .dir = s->dir};
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&s->opening);
+	if (s->store == NULL)
+		rc = store_open(&o, &s->store, e);
+	(void)pthread_mutex_unlock(&s->opening);
+	return rc;
+}
+
+int
+stores_take(struct stores *x, const char *dir, bool writing, int64_t wait_ms, struct shared **out,
+            struct lc_err *e)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE_MS * LC_NS_PER_MS};
+	int64_t until = clock_mono_ns() + wait_ms * LC_NS_PER_MS;
+	struct shared *s;
+	bool busy;
+	int rc;
+
+	while ((s = enter(x, dir, writing, &busy)) != NULL && busy) {
+		if (clock_mono_ns() >= until)
+			return lc_fail(e, LC_EBUSY, 0, "this host is connected already");
+		(void)nanosleep(&pause, NULL);
+	}
+	if (s == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = open_once(s, wait_ms, e);
+	if (rc != 0)
+		stores_give(x, s, writing);
+	else
+		*out = s;
+	return rc;
+}
+
+struct store *
+shared_store(struct shared *s)
+{
+	return s->store;
+}
+
+static void
+unlist(struct shared *s)
+{
+	if (s->listed)
+		LIST_REMOVE(s, entry);
+	s->listed = false;
+}
+
+void
+stores_spoil(struct stores *x, struct shared *s)
+{
+	(void)pthread_mutex_lock(&x->lock);
+	s->spoilt = true;
+	unlist(s);
+	(void)pthread_mutex_unlock(&x->lock);
+}
+
+bool
+shared_spoilt(const struct shared *s)
+{
+	return s->spoilt;
+}
+
+void
+stores_give(struct stores *x, struct shared *s, bool writing)
+{
+	bool last;
+
+	if (s == NULL)
+		return;
+	(void)pthread_mutex_lock(&x->lock);
+	if (writing)
+		s->written = false;
+	last = --s->users == 0;
+	if (last)
+		unlist(s);
+	(void)pthread_mutex_unlock(&x->lock);
+	if (!last)
+		return;
+	store_close(s->store);
+	(void)pthread_mutex_destroy(&s->opening);
+	lc_free(s->dir);
+	lc_free(s);
+}
