@@ -20,13 +20,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <uv.h>
 
 #include "agent/backup.h"
 #include "agent/capture.h"
-#include "agent/hypervisor/image.h"
+#include "agent/subject.h"
 #include "agent/target.h"
 #include "store/base/clock.h"
 #include "store/base/failpoint.h"
@@ -62,14 +61,8 @@ static const char *const state_notes[] = {
 #define TRIES_SCRATCH_MAX 6u /* a pass that got no further: how far one gets is luck */
 #define AGAIN_NS (2 * LC_NS_PER_S)
 
-struct backup_disk {
+struct reading { /* of one of the subject's disks */
 	struct backup *b;
-	const struct hv_source *source; /* NULL: a plain file */
-	char file[512];
-	char name[POINT_NAME_MAX];
-	uint64_t size;
-	uint8_t role;
-	char stamp[POINT_STAMP_MAX];
 	struct capture *capture; /* while it runs */
 	uint64_t covered;        /* windows */
 };
@@ -80,17 +73,16 @@ struct backup {
 	void *arg;
 	enum backup_state state;
 	struct target target;
-	bool offline;
 	char off_why[256]; /* what its monitor said, where it should have one */
 	struct hv *hv;
 	struct writer *writer;
 	struct hv_take take;
 	bool taken; /* a snapshot may be there */
 	enum hv_end how;
-	struct backup_disk *disks; /* [ndisks] */
-	size_t ndisks;
-	unsigned reading;        /* captures that run */
-	bool partial;            /* this pass ended early */
+	struct subject subject;
+	struct reading readings[HV_DISKS_MAX]; /* [subject.ndisks] */
+	unsigned reading;                      /* captures that run */
+	bool partial;                          /* this pass ended early */
 	uint64_t covered_before; /* sum of the seed's windows, to see that passes get on */
 	uint64_t budget;         /* bytes of scratch after which a pass ends, 0: none */
 	bool gone;               /* the VM ended */
@@ -98,7 +90,6 @@ struct backup {
 	bool may_pass;           /* what failed may not be there a moment later */
 	unsigned tries;          /* cycles begun since the last one that was committed */
 	int64_t again_ns;        /* when AGAIN is over */
-	struct lc_buf definition, left_out;
 	uv_work_t work;
 	uv_timer_t watch;
 	unsigned closing;
@@ -111,126 +102,15 @@ struct backup {
 
 static void step(struct backup *b);
 
-/* ---- what goes into the point besides data ---- */
-
-static const char *
-origin(const struct backup *b)
-{
-	return b->o.settings->origin == NULL ? "locum.conf" : b->o.settings->origin;
-}
-
-static bool
-excluded(const struct backup *b, const char *disk)
-{
-	const struct settings_vm *sv = settings_vm(b->o.settings, b->o.vm);
-	size_t i;
-
-	for (i = 0; sv != NULL && i < sv->nexcludes; i++) {
-		if (strcmp(sv->excludes[i], disk) == 0)
-			return true;
-	}
-	return false;
-}
-
-static int
-describe(struct backup *b, struct lc_err *e)
-{
-	const struct hv_vm *vm = hv_vm(b->hv);
-	const struct definition *def = vm->def != NULL ? vm->def : b->target.def;
-	size_t i;
-	int rc = 0;
-
-	b->definition.n = b->left_out.n = 0;
-	if (def != NULL) {
-		rc = definition_encode(def, &b->definition, e);
-		rc = rc != 0 ? rc : lc_buf_append(&b->definition, "", 1);
-	}
-	for (i = 0; rc == 0 && def != NULL && i < def->nleft_out; i++)
-		rc = lc_buf_printf(&b->left_out, "%s: %s\n", def->left_out[i].what,
-		                   def->left_out[i].why);
-	for (i = 0; rc == 0 && i < vm->ndisks; i++) {
-		/* Else it has to be excluded, or the take will fail. */
-		if (!vm->disks[i].capturable && !excluded(b, vm->disks[i].name))
-			rc = lc_buf_printf(&b->left_out, "disk %s: %s\n", vm->disks[i].name,
-			                   vm->disks[i].reason);
-	}
-	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", b->o.vm);
-}
-
-static int
-exclude(struct backup *b, struct lc_err *e)
-{
-	const struct settings_vm *sv = settings_vm(b->o.settings, b->o.vm);
-	size_t i;
-	int rc = 0;
-
-	for (i = 0; rc == 0 && sv != NULL && i < sv->nexcludes; i++) {
-		/* It may have been unplugged; if it is a slip of the pen, the disk that was meant
-		 * is backed up. */
-		if (hv_exclude(b->hv, sv->excludes[i], NULL) != 0)
-			log_warn("%s: %s excludes disk %s, but it has none of that name", b->o.vm,
-			         origin(b), sv->excludes[i]);
-		else
-			rc = lc_buf_printf(&b->left_out, "disk %s: excluded in %s\n",
-			                   sv->excludes[i], origin(b));
-	}
-	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", b->o.vm);
-}
-
-/* ---- the disks of the point: those of the snapshot, and the files of a direct boot ---- */
-
-static int
-add_files(struct backup *b, struct lc_err *e)
-{
-	const struct hv_vm *vm = hv_vm(b->hv);
-	const struct definition *def = vm->def != NULL ? vm->def : b->target.def;
-	struct stat st;
-	size_t i;
-
-	for (i = 0; def != NULL && i < def->ndisks; i++) {
-		const struct def_disk *d = &def->disks[i];
-		struct backup_disk *bd = &b->disks[b->ndisks];
-
-		if (d->role != HV_ROLE_KERNEL && d->role != HV_ROLE_INITRD)
-			continue;
-		if (b->ndisks == HV_DISKS_MAX)
-			return lc_fail(e, LC_ENOTSUP, 0, "%s: too many disks", b->o.vm);
-		if (stat(d->path, &st) != 0)
-			return lc_fail_errno(e, "%s: %s %s", b->o.vm, d->name, d->path);
-		*bd = (struct backup_disk){
-		    .b = b, .size = (uint64_t)st.st_size, .role = (uint8_t)d->role};
-		(void)snprintf(bd->file, sizeof bd->file, "%s", d->path);
-		(void)snprintf(bd->name, sizeof bd->name, "%s", d->name);
-		(void)image_stamp(d->path, bd->stamp, sizeof bd->stamp, NULL);
-		b->ndisks++;
-	}
-	return 0;
-}
-
 static int
 list_disks(struct backup *b, struct lc_err *e)
 {
-	const struct hv_snapshot *snap = b->take.snapshot;
 	size_t i;
+	int rc = subject_list(&b->subject, b->take.snapshot, b->hv, b->target.def, e);
 
-	if (b->disks == NULL)
-		b->disks = lc_alloc_array(HV_DISKS_MAX, sizeof *b->disks);
-	if (b->disks == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", b->o.vm);
-	b->ndisks = 0;
-	for (i = 0; i < snap->nsources; i++) {
-		const struct hv_disk *hd = snap->sources[i].disk;
-		struct backup_disk *bd = &b->disks[b->ndisks++];
-
-		*bd = (struct backup_disk){.b = b,
-		                           .source = &snap->sources[i],
-		                           .size = hd->size,
-		                           .role = (uint8_t)hd->role};
-		(void)snprintf(bd->name, sizeof bd->name, "%s", hd->name);
-		if (b->offline && image_stamp(hd->path, bd->stamp, sizeof bd->stamp, NULL) != 0)
-			bd->stamp[0] = '\0';
-	}
-	return add_files(b, e);
+	for (i = 0; i < b->subject.ndisks; i++)
+		b->readings[i] = (struct reading){.b = b};
+	return rc;
 }
 
 /* ---- work on the pool ---- */
@@ -259,54 +139,33 @@ work_begin(uv_work_t *req)
 	                         .workers = capture_pool_threads(b->o.pool),
 	                         .level = (int)b->o.settings->level};
 
-	b->budget = b->offline ? 0 : scratch_budget(b->o.settings);
+	b->budget = b->subject.offline ? 0 : scratch_budget(b->o.settings);
 	(void)writer_begin(b->o.store, &wo, &b->writer, &b->step_err);
-}
-
-static const struct point_disk *
-base_disk(const struct backup *b, const struct backup_disk *d)
-{
-	const struct point *base = writer_base(b->writer);
-	size_t i;
-
-	for (i = 0; base != NULL && i < base->ndisks; i++) {
-		if (strcmp(base->disks[i].name, d->name) == 0 && base->disks[i].role == d->role)
-			return &base->disks[i];
-	}
-	return NULL;
-}
-
-/* A kernel is read only where it is not the file that the base has. */
-static bool
-same_file(const struct backup *b, const struct backup_disk *d)
-{
-	const struct point_disk *base = base_disk(b, d);
-
-	return base != NULL && base->size == d->size && d->stamp[0] != '\0' &&
-	       strcmp(base->stamp, d->stamp) == 0;
 }
 
 static void
 work_disks(uv_work_t *req)
 {
 	struct backup *b = req->data;
+	const struct subject *x = &b->subject;
 	struct writer_disk disks[HV_DISKS_MAX];
 	size_t i;
 	int rc;
 
-	for (i = 0; i < b->ndisks; i++)
-		disks[i] = (struct writer_disk){.name = b->disks[i].name,
-		                                .size = b->disks[i].size,
-		                                .role = b->disks[i].role,
-		                                .stamp = b->disks[i].stamp};
-	rc = writer_disks(b->writer, disks, b->ndisks, &b->step_err);
-	for (i = 0; rc == 0 && i < b->ndisks; i++) {
-		if (b->disks[i].source != NULL)
+	for (i = 0; i < x->ndisks; i++)
+		disks[i] = (struct writer_disk){.name = x->disks[i].name,
+		                                .size = x->disks[i].size,
+		                                .role = x->disks[i].role,
+		                                .stamp = x->disks[i].stamp};
+	rc = writer_disks(b->writer, disks, x->ndisks, &b->step_err);
+	for (i = 0; rc == 0 && i < x->ndisks; i++) {
+		const struct subject_disk *d = &x->disks[i];
+
+		if (d->source != NULL)
 			continue;
-		b->disks[i].covered = point_windows(b->disks[i].size);
-		if (!same_file(b, &b->disks[i]))
-			rc = capture_file(b->writer, 0, i, b->disks[i].file, b->disks[i].size,
-			                  &b->step_err);
+		b->readings[i].covered = point_windows(d->size);
+		if (!subject_same_file(writer_base(b->writer), d))
+			rc = capture_file(b->writer, 0, i, d->file, d->size, &b->step_err);
 	}
 }
 
@@ -317,11 +176,12 @@ commit_opts_of(const struct backup *b, const uint64_t *covered)
 	return (struct commit_opts){
 	    .source_ns = b->take.snapshot->instant_ns,
 	    .pause_ns = b->take.snapshot->pause_ns,
-	    .consistency = b->offline ? POINT_OFF : POINT_CRASH,
+	    .consistency = b->subject.offline ? POINT_OFF : POINT_CRASH,
 	    .seed = b->partial,
 	    .covered = covered,
-	    .definition = b->definition.n > 0 ? (const char *)b->definition.p : NULL,
-	    .left_out = b->left_out.n > 0 ? (const char *)b->left_out.p : NULL,
+	    .definition = b->subject.definition.n > 0 ? (const char *)b->subject.definition.p
+	                                              : NULL,
+	    .left_out = b->subject.left_out.n > 0 ? (const char *)b->subject.left_out.p : NULL,
 	};
 }
 
@@ -346,8 +206,8 @@ work_commit(uv_work_t *req)
 	struct writer_stats st;
 	size_t i;
 
-	for (i = 0; i < b->ndisks; i++)
-		covered[i] = b->disks[i].covered;
+	for (i = 0; i < b->subject.ndisks; i++)
+		covered[i] = b->readings[i].covered;
 	writer_stats(w, &st);
 	b->writer = NULL;
 	point_done(&b->result.point);
@@ -439,13 +299,13 @@ stop_reading(struct backup *b, const struct lc_err *why)
 
 	if (why != NULL)
 		fail(b, why);
-	for (i = 0; i < b->ndisks; i++) {
-		if (b->disks[i].capture == NULL)
+	for (i = 0; i < b->subject.ndisks; i++) {
+		if (b->readings[i].capture == NULL)
 			continue;
 		if (why != NULL)
-			capture_cancel(b->disks[i].capture, why);
+			capture_cancel(b->readings[i].capture, why);
 		else
-			capture_stop(b->disks[i].capture);
+			capture_stop(b->readings[i].capture);
 	}
 }
 
@@ -488,16 +348,16 @@ on_watch(uv_timer_t *t)
 static void
 on_captured(void *arg, uint64_t covered, const struct lc_err *err)
 {
-	struct backup_disk *d = arg;
-	struct backup *b = d->b;
+	struct reading *r = arg;
+	struct backup *b = r->b;
 	struct lc_err e = *err;
 
-	d->capture = NULL;
-	d->covered = covered;
+	r->capture = NULL;
+	r->covered = covered;
 	b->reading--;
 	if (err->code != LC_OK && b->err.code == LC_OK) {
 		b->may_pass = err->code == LC_ECONFLICT;
-		if (b->may_pass && !b->offline) {
+		if (b->may_pass && !b->subject.offline) {
 			lc_err_clear(&e);
 			(void)lc_fail(&e, LC_ECONFLICT, 0,
 			              "%s (is the scratch folder %s full, slow or failing?)",
@@ -514,8 +374,8 @@ on_captured(void *arg, uint64_t covered, const struct lc_err *err)
 static int
 start_capture(struct backup *b, size_t i, struct lc_err *e)
 {
-	struct backup_disk *d = &b->disks[i];
-	const struct point_disk *base = base_disk(b, d);
+	const struct subject_disk *d = &b->subject.disks[i];
+	const struct point_disk *base = subject_base(writer_base(b->writer), d);
 	char name[HV_NAME_MAX + POINT_NAME_MAX + 2];
 	bool known = d->source->changes == HV_CHANGES_SUPERSET && base != NULL;
 	struct capture_opts o = {.loop = b->o.loop,
@@ -538,7 +398,7 @@ start_capture(struct backup *b, size_t i, struct lc_err *e)
 	if (base != NULL && !known && b->result.scanned++ == 0)
 		(void)snprintf(b->result.why_scanned, sizeof b->result.why_scanned, "%s: %s",
 		               d->name, d->source->why_unknown);
-	return capture_start(&o, on_captured, d, &d->capture, e);
+	return capture_start(&o, on_captured, &b->readings[i], &b->readings[i].capture, e);
 }
 
 static void
@@ -547,8 +407,8 @@ start_reading(struct backup *b)
 	struct lc_err e = LC_ERR_INIT;
 	size_t i;
 
-	for (i = 0; i < b->ndisks && b->err.code == LC_OK; i++) {
-		if (b->disks[i].source == NULL)
+	for (i = 0; i < b->subject.ndisks && b->err.code == LC_OK; i++) {
+		if (b->subject.disks[i].source == NULL)
 			continue;
 		if (start_capture(b, i, &e) != 0)
 			stop_reading(b, &e);
@@ -557,77 +417,19 @@ start_reading(struct backup *b)
 	}
 }
 
-static bool
-looks_same(const struct point *base, const char *name, const char *path)
-{
-	char stamp[POINT_STAMP_MAX];
-	size_t i;
-
-	if (image_stamp(path, stamp, sizeof stamp, NULL) != 0)
-		return false;
-	for (i = 0; i < base->ndisks; i++) {
-		if (strcmp(base->disks[i].name, name) == 0)
-			return strcmp(base->disks[i].stamp, stamp) == 0;
-	}
-	return false;
-}
-
-static bool
-same_text(const char *text, const struct lc_buf *b)
-{
-	return text == NULL ? b->n == 0 : b->n > 0 && strcmp(text, (const char *)b->p) == 0;
-}
-
-/* Whether the disk of that name was so large, and what it was. */
-static bool
-same_size(const struct point *base, const struct hv_disk *d)
-{
-	size_t i;
-
-	for (i = 0; i < base->ndisks; i++) {
-		if (strcmp(base->disks[i].name, d->name) == 0)
-			return base->disks[i].size == d->size &&
-			       base->disks[i].role == (uint8_t)d->role;
-	}
-	return false;
-}
-
 /* The VM is what it was, and nothing was written since the newest point was made: it is off and
  * every image looks as it did then, or it runs and every record of changes is empty. */
 static bool
 unchanged(struct backup *b)
 {
 	const struct point *base = writer_base(b->writer);
-	const struct hv_vm *vm = hv_vm(b->hv);
-	const struct definition *def = vm->def != NULL ? vm->def : b->target.def;
-	size_t i, n = 0;
 
-	if (base == NULL || (base->flags & POINT_SEED) != 0 ||
-	    !same_text(base->definition, &b->definition))
+	if (base == NULL || (base->flags & POINT_SEED) != 0)
 		return false;
-	if (!b->offline && (!b->o.skip_same || base->consistency != POINT_CRASH ||
-	                    !same_text(base->left_out, &b->left_out) || !hv_quiet(b->hv, base->id)))
+	if (!b->subject.offline &&
+	    (!b->o.skip_same || base->consistency != POINT_CRASH || !hv_quiet(b->hv, base->id)))
 		return false;
-	for (i = 0; i < vm->ndisks; i++) {
-		const struct hv_disk *d = &vm->disks[i];
-
-		if (excluded(b, d->name))
-			continue;
-		if (!d->capturable ||
-		    !(b->offline ? looks_same(base, d->name, d->path) : same_size(base, d)))
-			return false;
-		n++;
-	}
-	for (i = 0; def != NULL && i < def->ndisks; i++) {
-		const struct def_disk *d = &def->disks[i];
-
-		if (d->role != HV_ROLE_KERNEL && d->role != HV_ROLE_INITRD)
-			continue;
-		if (!looks_same(base, d->name, d->path))
-			return false;
-		n++;
-	}
-	return n > 0 && n == base->ndisks;
+	return subject_is(&b->subject, base, b->hv, b->target.def);
 }
 
 static int
@@ -668,17 +470,15 @@ on_closed(void *arg)
 	b->result.took_ns = clock_mono_ns() - b->started_ns;
 	if (b->err.code != LC_OK)
 		b->result.outcome = BACKUP_FAILED;
-	if (b->err.code == LC_EBUSY && b->offline && b->off_why[0] != '\0') {
+	if (b->err.code == LC_EBUSY && b->subject.offline && b->off_why[0] != '\0') {
 		lc_err_clear(&b->result.err);
 		(void)lc_fail(&b->result.err, LC_EBUSY, 0, "%s, but %s", b->err.msg, b->off_why);
 	}
 	if (b->err.code != LC_OK && strncmp(b->err.msg, b->o.vm, strlen(b->o.vm)) != 0)
 		(void)lc_wrap(&b->result.err, "%s", b->o.vm);
 	target_done(&b->target);
-	lc_buf_free(&b->definition);
-	lc_buf_free(&b->left_out);
+	subject_done(&b->subject);
 	b->done(b->arg, &b->result);
-	lc_free(b->disks);
 	lc_free(b);
 }
 
@@ -707,7 +507,7 @@ begin_prepare(struct backup *b, struct lc_err *e)
 	int rc = 0;
 
 	if (b->hv == NULL) {
-		b->offline = b->target.hv.qmp == NULL;
+		b->subject.offline = b->target.hv.qmp == NULL;
 		rc = hv_open(b->o.loop, &b->target.hv, on_event, b, &b->hv, e);
 	}
 	return rc != 0 ? rc : hv_prepare(b->hv, on_hv, b, e);
@@ -748,8 +548,8 @@ reopen_offline(void *arg)
 static bool
 monitor_gone(const struct backup *b)
 {
-	return b->state == BACKUP_ST_PREPARE && b->hv != NULL && !b->offline && !b->canceled &&
-	       (b->err.code == LC_ENOENT || b->err.code == LC_EPEER);
+	return b->state == BACKUP_ST_PREPARE && b->hv != NULL && !b->subject.offline &&
+	       !b->canceled && (b->err.code == LC_ENOENT || b->err.code == LC_EPEER);
 }
 
 static uint64_t
@@ -758,8 +558,8 @@ covered_now(const struct backup *b)
 	uint64_t sum = 0;
 	size_t i;
 
-	for (i = 0; i < b->ndisks; i++)
-		sum += b->disks[i].covered;
+	for (i = 0; i < b->subject.ndisks; i++)
+		sum += b->readings[i].covered;
 	return sum;
 }
 
@@ -770,8 +570,8 @@ read_over(struct backup *b, struct lc_err *e)
 	uint64_t all = 0;
 	size_t i;
 
-	for (i = 0; i < b->ndisks; i++)
-		all += point_windows(b->disks[i].size);
+	for (i = 0; i < b->subject.ndisks; i++)
+		all += point_windows(b->subject.disks[i].size);
 	if (covered_now(b) == all)
 		b->partial = false;
 	if (!b->partial)
@@ -782,7 +582,7 @@ read_over(struct backup *b, struct lc_err *e)
 	return lc_fail(e, LC_ENOSPC, 0,
 	               "%s: reading does not get on within the scratch budget: raise scratch_max "
 	               "in %s (or make room in %s), or run it when the guest writes less",
-	               b->o.vm, origin(b), b->o.settings->scratch_dir);
+	               b->o.vm, subject_origin(&b->subject), b->o.settings->scratch_dir);
 }
 
 /* Given up for a reason that may pass: once more, from the beginning. */
@@ -869,7 +669,7 @@ state_next(struct backup *b, struct lc_err *e)
 		return begin_prepare(b, e);
 	case BACKUP_ST_PREPARE:
 		(void)failpoint("backup.prepared");
-		if (describe(b, e) != 0 || exclude(b, e) != 0)
+		if (subject_describe(&b->subject, b->hv, b->target.def, e) != 0)
 			return (int)e->code;
 		b->state = BACKUP_ST_BEGIN;
 		run_work(b, work_begin);
@@ -990,6 +790,8 @@ backup_start(const struct backup_opts *o, void (*done)(void *arg, struct backup_
 	b->o = *o;
 	b->done = done;
 	b->arg = arg;
+	b->subject.settings = o->settings;
+	b->subject.vm = b->o.vm;
 	b->started_ns = clock_mono_ns();
 	rc = target_find(o->settings, o->store, o->vm, &b->target, e);
 	if (rc != 0) {
@@ -1029,11 +831,11 @@ backup_progress(const struct backup *b, struct backup_progress *out)
 	size_t i;
 
 	*out = (struct backup_progress){.note = state_notes[b->state]};
-	for (i = 0; b->state == BACKUP_ST_READ && i < b->ndisks; i++) {
-		if (b->disks[i].capture != NULL) {
-			capture_progress(b->disks[i].capture, &looked, &total);
+	for (i = 0; b->state == BACKUP_ST_READ && i < b->subject.ndisks; i++) {
+		if (b->readings[i].capture != NULL) {
+			capture_progress(b->readings[i].capture, &looked, &total);
 		} else {
-			looked = total = b->disks[i].size;
+			looked = total = b->subject.disks[i].size;
 		}
 		out->looked += looked;
 		out->total += total;
