@@ -241,6 +241,7 @@ struct making {
 	uint8_t id[16];
 	struct keyring *k;
 	bool kit_written, key_written;
+	bool was_there; /* the folder */
 };
 
 static int
@@ -293,6 +294,7 @@ make_files(struct making *m, struct lc_err *e)
 	return rc != 0 ? rc : store_identity_write(m->o->dir, m->id, domain, e);
 }
 
+/* The lock is held until its file is gone. */
 static void
 take_back(struct making *m)
 {
@@ -303,6 +305,9 @@ take_back(struct making *m)
 		(void)unlink(m->key_path);
 	if (m->kit_written)
 		(void)unlink(m->kit);
+	remove_in(m->o->dir, "lock");
+	if (!m->was_there)
+		(void)rmdir(m->o->dir);
 }
 
 static void
@@ -371,6 +376,7 @@ store_init(const struct store_init_opts *o, struct lc_err *e)
 	if (m == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	m->o = o;
+	m->was_there = access(o->dir, F_OK) == 0;
 	rc = claim_folder(o->dir, "locum store init", &lock_fd, e);
 	if (rc == 0) {
 		rc = make_keys(m, e);

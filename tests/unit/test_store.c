@@ -143,11 +143,13 @@ init_takes_back_what_it_made(void **state)
 	o.kit = inside;
 	assert_int_equal(store_init(&o, &e), LC_EINVAL);
 	assert_non_null(strstr(e.msg, "must not lie in the store"));
+	assert_int_not_equal(access(dir, F_OK), 0);
 	/* A passphrase file that is not there is found out after kit and key were written. */
 	o.kit = kit;
 	o.passphrase_file = pass;
 	assert_int_equal(store_init(&o, NULL), LC_ENOENT);
 	assert_int_not_equal(access(kit, F_OK), 0);
+	assert_int_not_equal(access(dir, F_OK), 0);
 	o.passphrase_file = NULL;
 	lc_err_clear(&e);
 	must(store_init(&o, &e), &e);
@@ -162,6 +164,11 @@ init_takes_back_what_it_made(void **state)
 	/* The kit is never written over. */
 	o.dir = tmpdir_path(top, "other");
 	assert_int_equal(store_init(&o, NULL), LC_EEXIST);
+	assert_int_not_equal(access(o.dir, F_OK), 0);
+	/* A folder that was there stays, as empty as it was. */
+	assert_int_equal(mkdir(o.dir, 0700), 0);
+	assert_int_equal(store_init(&o, NULL), LC_EEXIST);
+	assert_int_equal(rmdir(o.dir), 0);
 	lc_free(dir);
 	lc_free(keys);
 	lc_free(kit);
