@@ -2,6 +2,7 @@
  * locum backup: restore points of some VMs, a few at a time.
  */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,7 +25,7 @@
 
 struct command {
 	uv_loop_t loop;
-	uv_signal_t on_int, on_term;
+	uv_signal_t on_int, on_term, on_hup;
 	uv_timer_t redraw;
 	struct settings settings;
 	struct store *store;
@@ -145,6 +146,7 @@ stop_handles(struct command *c)
 {
 	uv_close((uv_handle_t *)&c->on_int, NULL);
 	uv_close((uv_handle_t *)&c->on_term, NULL);
+	uv_close((uv_handle_t *)&c->on_hup, NULL);
 	uv_close((uv_handle_t *)&c->redraw, NULL);
 	capture_pool_close(c->pool);
 	c->pool = NULL;
@@ -330,8 +332,10 @@ choose_vms(struct command *c, const struct cli_args *a)
 		return CLI_FAILED;
 	}
 	c->vms = lc_alloc_array(n, sizeof *c->vms);
-	if (c->vms == NULL)
+	if (c->vms == NULL) {
+		log_error("out of memory");
 		return CLI_FAILED;
+	}
 	for (i = 0; i < n; i++) {
 		const char *vm = all ? c->settings.vms[i].name : cli_operand(a, i);
 
@@ -381,15 +385,31 @@ open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 	return capture_pool_new(&c->loop, (unsigned)c->settings.workers, BUFFER_BYTES, &c->pool, e);
 }
 
+/* Whatever ends it: the snapshots are given back first. */
+static void
+listen_to_signals(struct command *c)
+{
+	struct sigaction hup;
+
+	(void)uv_signal_init(&c->loop, &c->on_int);
+	(void)uv_signal_init(&c->loop, &c->on_term);
+	(void)uv_signal_init(&c->loop, &c->on_hup);
+	c->on_int.data = c->on_term.data = c->on_hup.data = c;
+	(void)uv_signal_start(&c->on_int, on_signal, SIGINT);
+	(void)uv_signal_start(&c->on_term, on_signal, SIGTERM);
+	/* Under nohup it goes on. */
+	if (sigaction(SIGHUP, NULL, &hup) == 0 && hup.sa_handler != SIG_IGN)
+		(void)uv_signal_start(&c->on_hup, on_signal, SIGHUP);
+	/* That nobody reads what it says is no reason to end. */
+	(void)signal(SIGPIPE, SIG_IGN); /* NOLINT(cert-err33-c) */
+}
+
 static int
 run_loop(struct command *c)
 {
-	(void)uv_signal_init(&c->loop, &c->on_int);
-	(void)uv_signal_init(&c->loop, &c->on_term);
 	(void)uv_timer_init(&c->loop, &c->redraw);
-	c->on_int.data = c->on_term.data = c->redraw.data = c;
-	(void)uv_signal_start(&c->on_int, on_signal, SIGINT);
-	(void)uv_signal_start(&c->on_term, on_signal, SIGTERM);
+	c->redraw.data = c;
+	listen_to_signals(c);
 	(void)uv_timer_start(&c->redraw, on_redraw, REDRAW_MS, REDRAW_MS);
 	start_more(c);
 	(void)uv_run(&c->loop, UV_RUN_DEFAULT);
@@ -410,8 +430,10 @@ run_backup(const struct cli_args *a)
 	c.json = cli_has(a, "json");
 	c.quiet = cli_has(a, "quiet");
 	c.talk = !c.quiet && (isatty(STDOUT_FILENO) != 0 || cli_has(a, "verbose"));
-	if (uv_loop_init(&c.loop) != 0)
+	if (uv_loop_init(&c.loop) != 0) {
+		log_error("no event loop: too many open files, or out of memory");
 		return CLI_FAILED;
+	}
 	rc = settings_load(a, &c.settings, &e);
 	rc = rc != 0 ? rc : settings_need_store(&c.settings, &e);
 	status = rc != 0 ? cli_error(&e) : choose_vms(&c, a);

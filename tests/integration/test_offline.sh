@@ -58,6 +58,30 @@ backup web01 compared
 grep -o '"scanned_why": .*' "$t/out"
 guest_past "$t/vm" "$(guest_last "$t/vm")"
 backup web01 incremental
+
+# Its terminal goes away: the snapshot is given back, as at Ctrl-C; under nohup it goes on.
+hang_up() { # STATUS
+	local pid rc=0
+	LOCUM_FAILPOINT=backup.taken:1:stop "$bin/locum" backup web01 2>"$t/err" &
+	pid=$!
+	stopped $pid
+	kill -HUP $pid
+	kill -CONT $pid
+	wait $pid || rc=$?
+	[ "$rc" = "$1" ] || fail "SIGHUP: exit status $rc and not $1: $(cat "$t/err")"
+}
+hang_up 1
+grep -q 'web01: interrupted' "$t/err" || fail "SIGHUP: $(cat "$t/err")"
+unharmed "$t/vm"
+trap '' HUP
+hang_up 0
+trap - HUP
+# Nobody reads what it says any more: no reason to leave snapshots behind.
+# shellcheck disable=SC2216
+{ locum backup web01 --verbose || echo $? >"$t/rc"; } | true
+[ "$(cat "$t/rc" 2>/dev/null || echo 0)" -le 1 ] || fail "a closed pipe: exit status $(cat "$t/rc")"
+unharmed "$t/vm"
+
 locum restore web01 --to "$t/r" --quiet
 "$GUEST_OUT/seqcheck" --no-load "$t"/r/web01-vd0.raw "$t"/r/web01-vd1.raw || fail "the last point is not of one instant"
 unharmed "$t/vm"
