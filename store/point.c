@@ -119,6 +119,24 @@ point_seal_header(const struct keyring *k, const struct point *p, struct lc_buf 
 }
 
 static bool
+is_control(char c)
+{
+	return (unsigned char)c < 0x20 || c == 0x7f;
+}
+
+bool
+point_name_ok(const char *name)
+{
+	const char *p;
+
+	for (p = name; *p != '\0'; p++) {
+		if (*p == '/' || is_control(*p))
+			return false;
+	}
+	return p != name;
+}
+
+static bool
 get_text(struct lc_span f, char *dst, size_t max)
 {
 	if (f.n >= max || memchr(f.p, 0, f.n) != NULL)
@@ -128,10 +146,12 @@ get_text(struct lc_span f, char *dst, size_t max)
 	return true;
 }
 
+/* Lines for people, of whom a writer may say what it likes. */
 static bool
 get_owned(struct lc_span f, size_t max, char **dst)
 {
 	char *copy;
+	size_t i;
 
 	if (f.n > max || memchr(f.p, 0, f.n) != NULL || *dst != NULL)
 		return false;
@@ -139,6 +159,10 @@ get_owned(struct lc_span f, size_t max, char **dst)
 	if (copy == NULL)
 		return false;
 	memcpy(copy, f.p, f.n);
+	for (i = 0; i < f.n; i++) {
+		if (is_control(copy[i]) && copy[i] != '\n' && copy[i] != '\t')
+			copy[i] = '?';
+	}
 	*dst = copy;
 	return true;
 }
@@ -153,6 +177,7 @@ get_disk(struct lc_span f, struct point_disk *d)
 		return false;
 	n = (size_t)(nul - f.p);
 	return get_text((struct lc_span){f.p, n}, d->name, sizeof d->name) &&
+	       point_name_ok(d->name) &&
 	       get_text((struct lc_span){nul + 1, f.n - n - 1}, d->stamp, sizeof d->stamp);
 }
 
@@ -161,7 +186,7 @@ get_field(uint16_t tag, struct lc_span f, struct point *p, size_t *disk)
 {
 	switch (tag) {
 	case TAG_VM:
-		return get_text(f, p->vm, sizeof p->vm);
+		return get_text(f, p->vm, sizeof p->vm) && point_name_ok(p->vm);
 	case TAG_CONSISTENCY:
 		p->consistency = f.n == 1 ? f.p[0] : 0;
 		return f.n == 1;

@@ -28,6 +28,10 @@ enum point_flags {
 	POINT_FORK = 8u,  /* the first one of its line: its base is a point of another one */
 };
 
+/** point_name_ok(name): whether it can be the name of a VM or disk: no '/', no control character,
+ * and not empty; so that it is neither a path nor an order to a terminal. */
+bool point_name_ok(const char *name);
+
 struct point_disk {
 	uint8_t id[16];              /* of the disk on its line; a re-added disk is a new one */
 	char name[POINT_NAME_MAX];   /* "" without the key */

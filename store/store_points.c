@@ -17,13 +17,15 @@ store_vm_name(struct store *s, const struct catalog_vm *vm, char dst[POINT_NAME_
 {
 	struct lc_buf name = {0};
 
-	(void)lc_hex(dst, vm->id, 16);
+	dst[0] = '\0';
 	if (s->keyring != NULL &&
 	    open_blob(s->keyring, (struct lc_span){vm->id, 16}, vm->sealed, &name, NULL) == 0 &&
-	    name.n < POINT_NAME_MAX) {
+	    name.n > 0 && name.n < POINT_NAME_MAX) {
 		memcpy(dst, name.p, name.n);
 		dst[name.n] = '\0';
 	}
+	if (!point_name_ok(dst))
+		(void)lc_hex(dst, vm->id, 16);
 	lc_buf_free(&name);
 }
 

@@ -120,6 +120,52 @@ a_point_comes_back_whole(void **state)
 	}
 }
 
+static int
+open_with(const char *vm, const char *disk, const char *left_out, struct point *q)
+{
+	struct point p = sample(1);
+	struct lc_buf entry;
+	struct lc_span sealed;
+	int rc;
+
+	(void)snprintf(p.vm, sizeof p.vm, "%s", vm);
+	(void)snprintf(p.disks[0].name, sizeof p.disks[0].name, "%s", disk);
+	lc_free(p.left_out);
+	p.left_out = lc_strdup(left_out);
+	entry = encode(&p);
+	assert_int_equal(point_decode((struct lc_span){entry.p, entry.n}, q, &sealed, NULL), 0);
+	rc = point_open_header(keys, sealed, q, NULL);
+	point_done(&p);
+	lc_buf_free(&entry);
+	return rc;
+}
+
+/* Who has the keys of a host can call things as he likes: never a path, nothing for a terminal. */
+static void
+names_are_no_paths_and_no_orders(void **state)
+{
+	static const char *const bad[] = {
+	    "../../etc/cron.d/x", "/x", "a/b", "a\nb", "\033[2J", "\x7f"};
+	struct point q;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		assert_int_equal(open_with(bad[i], "vda", "x", &q), LC_ECORRUPT);
+		point_done(&q);
+		assert_int_equal(open_with("web01", bad[i], "x", &q), LC_ECORRUPT);
+		point_done(&q);
+	}
+	assert_int_equal(open_with("w\xc3\xa9"
+	                           "b 01",
+	                           "vd..a", "sr0: a\033[2J\nb\n", &q),
+	                 0);
+	assert_string_equal(q.vm, "w\xc3\xa9"
+	                          "b 01");
+	assert_string_equal(q.left_out, "sr0: a?[2J\nb\n");
+	point_done(&q);
+}
+
 /* Every byte of the entry that says which point, line, base, disks and sizes is bound. */
 static void
 a_header_can_not_be_moved(void **state)
@@ -203,6 +249,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_point_comes_back_whole),
+	    cmocka_unit_test(names_are_no_paths_and_no_orders),
 	    cmocka_unit_test(a_header_can_not_be_moved),
 	    cmocka_unit_test(nonsense_is_refused),
 	    cmocka_unit_test(windows_are_counted),
