@@ -66,6 +66,7 @@ alert_event(enum alert_condition condition, enum alarm_level level)
 	    [ALERT_RPO] = {"rpo-ok", "rpo-near", "rpo-missed"},
 	    [ALERT_CYCLE] = {"vm-ok", "vm-failing", "vm-failing"},
 	    [ALERT_LINK] = {"replica-up", "replica-down", "replica-down"},
+	    [ALERT_SPOOL] = {"spool-ok", "spool-near", "spool-spent"},
 	    [ALERT_REFUSED] = {"point-taken", "point-refused", "point-refused"},
 	};
 

@@ -22,8 +22,8 @@ struct uv_loop_s;
 #define ALERT_KILL_MS 60000 /* a program that runs for longer is killed, with all it began */
 #define ALERT_RUNNING_MAX 4u
 
-enum alert_condition { ALERT_RPO, ALERT_CYCLE, ALERT_LINK, ALERT_REFUSED };
-#define ALERT_CONDITIONS 4u
+enum alert_condition { ALERT_RPO, ALERT_CYCLE, ALERT_LINK, ALERT_REFUSED, ALERT_SPOOL };
+#define ALERT_CONDITIONS 5u
 
 struct alert_opts {
 	struct uv_loop_s *loop;

@@ -17,6 +17,7 @@
 #include "agent/protect.h"
 #include "agent/report.h"
 #include "agent/verbs.h"
+#include "agent/spool.h"
 #include "replicator/metrics.h"
 #include "replicator/session.h"
 #include "store/base/cli.h"
@@ -246,6 +247,7 @@ run_agent(const struct cli_args *a)
 	rc = rc != 0 ? rc : settings_need_store(&x.settings, &e);
 	so.dir = x.settings.store;
 	so.key_dir = x.settings.key_dir;
+	so.segment_bytes = spool_segment(x.settings.spool_max);
 	rc = rc != 0 ? rc : store_open(&so, &x.store, &e);
 	rc = rc != 0 ? rc : dir_make(x.settings.run_dir, 0700, &e);
 	if (rc == 0 && (x.status_path = path_join(x.settings.run_dir, STATUS_FILE)) == NULL)
@@ -274,7 +276,8 @@ const struct cli_verb verb_agent = {
 	"and sends them to every replica that this host is paired with.  Safe means\n"
 	"durable at all of them, or here where there is none.\n"
 	"\n"
-	"While a replica cannot be reached its points wait in the store.  SIGHUP reads the\n"
+	"While a replica cannot be reached its points wait in the store (as long as its\n"
+	"spool_max lets them).  SIGHUP reads the\n"
 	"configuration anew.  The store is the agent's as long as it runs.\n"
 	"\n"
 	"Examples:\n"
@@ -319,6 +322,25 @@ print_clock(const json_t *x)
 }
 
 static void
+print_spool(const json_t *x)
+{
+	char bytes[32], max[32];
+
+	if (x == NULL)
+		return;
+	(void)printf("\nspool: %s of %s%s\n",
+	             size_format(bytes, sizeof bytes,
+	                         (uint64_t)json_integer_value(json_object_get(x, "bytes"))),
+	             size_format(max, sizeof max,
+	                         (uint64_t)json_integer_value(json_object_get(x, "max_bytes"))),
+	             json_is_true(json_object_get(x, "spent"))
+	                 ? ": SPENT; no points are made until the replicas have what waits"
+	                 : "");
+	if (json_is_string(json_object_get(x, "error")))
+		(void)printf("    %s\n", text_of(x, "error"));
+}
+
+static void
 print_table(const json_t *doc)
 {
 	char lag[32], worst[32], goal[32], sent[32];
@@ -336,6 +358,7 @@ print_table(const json_t *doc)
 		if (json_is_string(json_object_get(x, "error")))
 			(void)printf("    %s\n", text_of(x, "error"));
 	}
+	print_spool(json_object_get(doc, "spool"));
 	if (json_array_size(json_object_get(doc, "replicas")) == 0)
 		(void)printf("\nno replica (locum pair)\n");
 	else

@@ -9,6 +9,7 @@
 #include "agent/protect.h"
 #include "agent/schedule.h"
 #include "agent/sites.h"
+#include "agent/spool.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
@@ -41,8 +42,9 @@ struct protect {
 	unsigned n, running, next; /* next: with whom the search for a VM that is due begins */
 	struct sites *sites;
 	size_t nsites;
+	struct spool *spool;
 	uv_timer_t timer;
-	bool stopping, sites_gone, timer_gone;
+	bool stopping, sites_gone, timer_gone, spool_gone;
 	int64_t began_ns;
 	void (*stopped)(void *arg);
 	void *arg;
@@ -206,6 +208,15 @@ most_due(struct protect *x, int64_t now)
 	return best;
 }
 
+/* Changes collect in the VMs until there is room. */
+static bool
+spent(const struct protect *x)
+{
+	struct spool_status st = {.spent = false};
+
+	return protect_spool(x, &st) && st.spent;
+}
+
 static void
 watch(struct guarded *g)
 {
@@ -235,7 +246,8 @@ on_timer(uv_timer_t *t)
 	uint64_t jobs = x->o.settings->jobs == 0 ? 1 : x->o.settings->jobs;
 	unsigned i;
 
-	while (!x->stopping && x->running < jobs && (g = most_due(x, clock_mono_ns())) != NULL)
+	while (!x->stopping && !spent(x) && x->running < jobs &&
+	       (g = most_due(x, clock_mono_ns())) != NULL)
 		begin_cycle(g);
 	for (i = 0; i < x->n; i++)
 		watch(&x->vms[i]);
@@ -324,6 +336,10 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 	    .store = o->store,
 	    .events = {
 		.arg = x, .durable = on_durable, .refused = on_refused, .changed = on_sites}};
+	struct spool_opts po = {.loop = o->loop,
+	                        .store = o->store,
+	                        .key_dir = o->settings->key_dir,
+	                        .max = o->settings->spool_max};
 	int rc;
 
 	if (x == NULL)
@@ -334,6 +350,7 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 	if (rc == 0) {
 		x->nsites = sites_count(x->sites);
 		rc = make_vms(x, e);
+		rc = rc != 0 ? rc : spool_start(&po, &x->spool, e);
 		if (rc != 0)
 			sites_stop(x->sites, NULL, NULL);
 	}
@@ -351,7 +368,7 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 static void
 end_if_over(struct protect *x)
 {
-	if (!x->stopping || x->running > 0 || !x->sites_gone || !x->timer_gone)
+	if (!x->stopping || x->running > 0 || !x->sites_gone || !x->timer_gone || !x->spool_gone)
 		return;
 	x->stopped(x->arg);
 	free_protect(x);
@@ -363,6 +380,15 @@ on_sites_gone(void *arg)
 	struct protect *x = arg;
 
 	x->sites_gone = true;
+	end_if_over(x);
+}
+
+static void
+on_spool_gone(void *arg)
+{
+	struct protect *x = arg;
+
+	x->spool_gone = true;
 	end_if_over(x);
 }
 
@@ -379,6 +405,7 @@ void
 protect_stop(struct protect *x, void (*stopped)(void *arg), void *arg)
 {
 	struct sites *s = x->sites;
+	struct spool *spool = x->spool;
 	unsigned i;
 
 	assert(!x->stopping);
@@ -391,18 +418,23 @@ protect_stop(struct protect *x, void (*stopped)(void *arg), void *arg)
 			backup_cancel(x->vms[i].backup);
 	}
 	x->sites = NULL;
+	x->spool = NULL;
+	spool_stop(spool, on_spool_gone, x);
 	sites_stop(s, on_sites_gone, x);
 }
 
 /* ---- status ---- */
 
-const char *const protect_states[PROTECT_STATES] = {"protected", "beginning", "late", "failing"};
+const char *const protect_states[PROTECT_STATES] = {"protected", "beginning", "late", "failing",
+                                                    "waiting"};
 
 static const char *
 state_of(const struct guarded *g)
 {
 	if (g->err.code != LC_OK)
 		return protect_states[3];
+	if (spent(g->p))
+		return protect_states[4];
 	if (g->schedule.safe_ns == 0)
 		return protect_states[1];
 	return protect_states[g->schedule.late ? 2 : 0];
@@ -419,7 +451,7 @@ left(const struct guarded *g, int64_t now)
 	struct site_status st;
 	size_t k;
 
-	if (g->err.code != LC_OK)
+	if (g->err.code != LC_OK || spent(g->p))
 		return INT64_MAX;
 	for (k = 0; g->p->sites != NULL && k < g->p->nsites; k++) {
 		sites_status(g->p->sites, k, &st);
@@ -469,6 +501,30 @@ void
 protect_site(const struct protect *x, size_t i, struct site_status *out)
 {
 	sites_status(x->sites, i, out);
+}
+
+bool
+protect_spool(const struct protect *x, struct spool_status *out)
+{
+	if (x->spool == NULL || x->o.settings->spool_max == 0)
+		return false;
+	spool_status(x->spool, out);
+	return true;
+}
+
+static void
+print_spool(const struct spool_status *st, FILE *f)
+{
+	(void)fprintf(f,
+	              ",\n \"spool\": {\"bytes\": %" PRIu64 ", \"max_bytes\": %" PRIu64
+	              ", \"spent\": %s, \"dropped_bytes\": %" PRIu64 ", \"error\": ",
+	              st->bytes, st->max, st->spent ? "true" : "false", st->dropped);
+	if (st->err.code == LC_OK)
+		(void)fprintf(f, "null}");
+	else
+		cli_json_string(f, st->err.msg);
+	if (st->err.code != LC_OK)
+		(void)fprintf(f, "}");
 }
 
 static void
@@ -537,6 +593,7 @@ void
 protect_status(const struct protect *x, FILE *f)
 {
 	int64_t wall = clock_wall_ns();
+	struct spool_status spool;
 	struct site_status st;
 	char when[40];
 	unsigned i;
@@ -545,6 +602,8 @@ protect_status(const struct protect *x, FILE *f)
 	(void)fprintf(f, "{\"role\": \"agent\", \"pid\": %ld, \"time\": \"%s\", \"store\": ",
 	              (long)getpid(), clock_format_utc(when, sizeof when, wall));
 	cli_json_string(f, store_dir(x->o.store));
+	if (protect_spool(x, &spool))
+		print_spool(&spool, f);
 	(void)fprintf(f, ",\n \"vms\": [");
 	for (i = 0; i < x->n; i++) {
 		struct vm_status v;

@@ -21,6 +21,7 @@
 
 struct capture_pool;
 struct site_status;
+struct spool_status;
 struct protect;
 struct settings;
 struct uv_loop_s;
@@ -53,13 +54,15 @@ struct vm_status {
 	const struct lc_err *refused;
 };
 /** Of a VM: how it is; "protected" is the good one. */
-#define PROTECT_STATES 4u
+#define PROTECT_STATES 5u
 extern const char *const protect_states[PROTECT_STATES];
 size_t protect_vms(const struct protect *x);
 /** protect_vm(x, i, out): what out points to is good until the loop goes on. */
 void protect_vm(const struct protect *x, size_t i, struct vm_status *out);
 size_t protect_sites(const struct protect *x);
 void protect_site(const struct protect *x, size_t i, struct site_status *out);
+/** protect_spool(x, out): false: the store has no limit. */
+bool protect_spool(const struct protect *x, struct spool_status *out);
 /** protect_status(x, f): how all is, as JSON. */
 void protect_status(const struct protect *x, FILE *f);
 /** protect_summary(x, dst, n): one line for people. */

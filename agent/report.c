@@ -7,8 +7,10 @@
 #include "agent/protect.h"
 #include "agent/report.h"
 #include "agent/sites.h"
+#include "agent/spool.h"
 #include "replicator/metrics.h"
 #include "store/base/clock.h"
+#include "store/base/config.h"
 
 /* A replica that is started anew is no news. */
 #define LINK_NS (5 * LC_NS_PER_S)
@@ -154,6 +156,24 @@ vm_states(const struct protect *p, FILE *f)
 	}
 }
 
+static void
+spool_metrics(const struct protect *p, FILE *f)
+{
+	struct spool_status st;
+
+	if (!protect_spool(p, &st))
+		return;
+	metrics_family(f, "locum_spool_bytes", "gauge", "What the store holds here.");
+	metrics_sample(f, "locum_spool_bytes", NULL, 0, (double)st.bytes);
+	metrics_family(f, "locum_spool_max_bytes", "gauge", "What it may hold (spool_max).");
+	metrics_sample(f, "locum_spool_max_bytes", NULL, 0, (double)st.max);
+	metrics_family(f, "locum_spool_spent", "gauge", "Whether no points are made for that.");
+	metrics_sample(f, "locum_spool_spent", NULL, 0, st.spent ? 1 : 0);
+	metrics_family(f, "locum_spool_dropped_bytes_total", "counter",
+	               "Bytes that were dropped, as all replicas have them.");
+	metrics_sample(f, "locum_spool_dropped_bytes_total", NULL, 0, (double)st.dropped);
+}
+
 static double
 replicated(const struct vm_status *v, size_t k)
 {
@@ -228,6 +248,7 @@ report_metrics(const struct protect *p, FILE *f)
 		}
 	}
 	at_replicas(p, f);
+	spool_metrics(p, f);
 }
 
 /* ---- alerts ---- */
@@ -314,14 +335,36 @@ see_refused(struct alert *a, const struct vm_status *v, const struct site_status
 	alert_see(a, &x, now);
 }
 
+static void
+see_spool(struct alert *a, const struct spool_status *st, int64_t now)
+{
+	struct alert_sight x = {.condition = ALERT_SPOOL,
+	                        .level = st->spent                     ? ALARM_BAD
+	                                 : st->bytes > st->max / 8 * 7 ? ALARM_NEAR
+	                                 : st->bytes == 0              ? ALARM_UNKNOWN
+	                                                               : ALARM_OK};
+	char text[800], bytes[32], max[32];
+
+	(void)snprintf(
+	    text, sizeof text, "the store holds %s of %s (spool_max)%s%s%s",
+	    size_format(bytes, sizeof bytes, st->bytes), size_format(max, sizeof max, st->max),
+	    st->spent ? "; no restore points are made until the replicas have what waits" : "",
+	    st->err.code == LC_OK ? "" : ": ", st->err.msg);
+	x.text = text;
+	alert_see(a, &x, now);
+}
+
 void
 report_alerts(const struct protect *p, struct alert *a)
 {
 	int64_t now = clock_mono_ns();
+	struct spool_status spool;
 	struct site_status s;
 	struct vm_status v;
 	size_t i, k;
 
+	if (protect_spool(p, &spool))
+		see_spool(a, &spool, now);
 	for (i = 0; i < protect_vms(p); i++) {
 		protect_vm(p, i, &v);
 		see_goal(a, &v, now);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/hypervisor/definition.h"
+#include "replicator/remote.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/base/files.h"
@@ -24,6 +25,7 @@
 struct restore {
 	const struct cli_args *args;
 	struct opening opening;
+	struct remote *remote; /* of a thin store */
 	struct point point;
 	struct view *view;
 	enum export_format format;
@@ -299,6 +301,8 @@ restore(struct restore *r, struct lc_err *e)
 	if (rc == 0)
 		rc = opening_read(r->args, &r->opening, "locum restore", e);
 	if (rc == 0)
+		rc = remote_attach(r->opening.store, r->opening.settings.key_dir, &r->remote, e);
+	if (rc == 0)
 		rc = store_find(r->opening.store, cli_operand(r->args, 0), &r->point, e);
 	if (rc == 0 && (r->point.flags & POINT_MAP_DAMAGED) != 0)
 		rc = lc_fail(e, LC_ECORRUPT, 0,
@@ -347,6 +351,7 @@ run(const struct cli_args *a)
 		(void)rmdir(r->dir); /* only if it is empty */
 	if (r->view != NULL)
 		view_close(r->view);
+	remote_free(r->remote);
 	point_done(&r->point);
 	opening_done(&r->opening);
 	for (i = 0; i < r->nfiles; i++)

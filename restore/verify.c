@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "replicator/remote.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/base/progress.h"
@@ -17,6 +18,7 @@
 struct verify {
 	const struct cli_args *args;
 	struct opening opening;
+	struct remote *remote;     /* of a thin store */
 	struct progress *progress; /* of the point at hand */
 	unsigned looked_at, bad;
 };
@@ -143,6 +145,8 @@ run(const struct cli_args *a)
 	if (all == (cli_operands(a) > 0))
 		return cli_usage(a, "give either points to verify or --all");
 	rc = opening_read(a, &v.opening, "locum verify", &e);
+	rc = rc != 0 ? rc
+	             : remote_attach(v.opening.store, v.opening.settings.key_dir, &v.remote, &e);
 	if (rc == 0 && all)
 		rc = verify_all(&v, &e);
 	for (i = 0; rc == 0 && i < cli_operands(a); i++)
@@ -155,6 +159,7 @@ run(const struct cli_args *a)
 	if (rc == 0 && v.looked_at == 0)
 		rc = lc_fail(&e, LC_ENOENT, 0, "%s has no restore points to verify",
 		             v.opening.settings.store);
+	remote_free(v.remote);
 	opening_done(&v.opening);
 	if (rc != 0)
 		return cli_error(&e);

@@ -56,6 +56,7 @@ struct settings {     /* all pointers owned; free with settings_done() */
 	int64_t command_timeout_ms;
 	int64_t copy_timeout_ms;
 	int64_t rpo_ms;          /* how old the newest restore point may get */
+	uint64_t spool_max;      /* bytes of the store of a host with replicas, 0: any number */
 	char *replica_dir;       /* what `locum replica` keeps */
 	char *listen;            /* where it listens */
 	char *metrics;           /* where agent and replica serve them, or NULL */

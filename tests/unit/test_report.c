@@ -11,6 +11,7 @@
 #include "agent/protect.h"
 #include "agent/report.h"
 #include "agent/sites.h"
+#include "agent/spool.h"
 #include "replicator/server.h"
 #include "store/base/clock.h"
 #include "tests/lib/unit.h"
@@ -21,6 +22,7 @@ struct protect {
 	struct vm_status vms[2];
 	struct site_status sites[2];
 	size_t nvms, nsites;
+	struct spool_status spool;
 };
 
 struct alert {
@@ -32,7 +34,8 @@ struct alert {
 	} sights[16];
 };
 
-const char *const protect_states[PROTECT_STATES] = {"protected", "beginning", "late", "failing"};
+const char *const protect_states[PROTECT_STATES] = {"protected", "beginning", "late", "failing",
+                                                    "waiting"};
 
 size_t
 protect_vms(const struct protect *x)
@@ -44,6 +47,13 @@ void
 protect_vm(const struct protect *x, size_t i, struct vm_status *out)
 {
 	*out = x->vms[i];
+}
+
+bool
+protect_spool(const struct protect *x, struct spool_status *out)
+{
+	*out = x->spool;
+	return x->spool.max > 0;
 }
 
 size_t
@@ -331,6 +341,18 @@ test_sights(void **state)
 	assert_seen(&a, "db\"1", "", ALERT_RPO, ALARM_BAD,
 	            "db\"1: nothing of it is safe yet (goal: 1 min 0 s)");
 	assert_seen(&a, "", "far", ALERT_LINK, ALARM_UNKNOWN, NULL);
+
+	a.seen = 0;
+	x.spool = (struct spool_status){.bytes = 90, .max = 100};
+	report_alerts(&x, &a);
+	assert_seen(&a, "", "", ALERT_SPOOL, ALARM_NEAR, NULL);
+	a.seen = 0;
+	x.spool.bytes = x.spool.max = 1u << 30;
+	x.spool.spent = true;
+	report_alerts(&x, &a);
+	assert_seen(&a, "", "", ALERT_SPOOL, ALARM_BAD,
+	            "the store holds 1.0 GiB of 1.0 GiB (spool_max); no restore points are made "
+	            "until the replicas have what waits");
 }
 
 int

@@ -1,0 +1,231 @@
+#include <inttypes.h>
+#include <pthread.h>
+#include <time.h>
+#include <uv.h>
+
+#include "agent/spool.h"
+#include "replicator/remote.h"
+#include "store/base/clock.h"
+#include "store/base/config.h"
+#include "store/base/log.h"
+#include "store/base/memory.h"
+#include "store/thin.h"
+
+#define LOOK_NS (LC_NS_PER_S / 2)
+#define AGAIN_NS (10 * LC_NS_PER_S) /* after a try that freed nothing */
+
+struct spool {
+	struct spool_opts o;
+	struct remote *remote; /* NULL: without limit */
+	pthread_t thread;
+	uv_async_t over;
+	void (*gone)(void *arg);
+	void *arg;
+	int64_t again_ns;
+
+	pthread_mutex_t lock; /* what follows */
+	pthread_cond_t cond;
+	bool stopping;
+	struct spool_status st;
+};
+
+static bool
+stop(void *arg)
+{
+	struct spool *s = arg;
+	bool stopping;
+
+	(void)pthread_mutex_lock(&s->lock);
+	stopping = s->stopping;
+	(void)pthread_mutex_unlock(&s->lock);
+	return stopping;
+}
+
+static int
+have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
+{
+	return remote_have(((struct spool *)arg)->remote, ids, n, bits, e);
+}
+
+/* ---- on its thread ---- */
+
+static void
+drop(struct spool *s, uint64_t bytes, struct lc_err *e)
+{
+	struct thin_opts o = {.have = have,
+	                      .stop = stop,
+	                      .arg = s,
+	                      .peers = remote_names(s->remote),
+	                      .bytes = bytes - spool_low(s->o.max)};
+	struct thin_stats st;
+	char size[32];
+
+	(void)thin_run(s->o.store, &o, &st, e);
+	if (st.freed == 0) {
+		s->again_ns = clock_mono_ns() + AGAIN_NS;
+		return;
+	}
+	log_debug("spool: dropped %s that the replicas have",
+	          size_format(size, sizeof size, st.freed));
+	(void)pthread_mutex_lock(&s->lock);
+	s->st.dropped += st.freed;
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+static void
+note(struct spool *s, uint64_t bytes, const struct lc_err *why)
+{
+	char size[32], max[32];
+	bool was, spent = bytes >= s->o.max;
+
+	(void)pthread_mutex_lock(&s->lock);
+	was = s->st.spent;
+	s->st.bytes = bytes;
+	s->st.spent = spent;
+	s->st.err = *why;
+	(void)pthread_mutex_unlock(&s->lock);
+	(void)size_format(size, sizeof size, bytes);
+	(void)size_format(max, sizeof max, s->o.max);
+	if (spent && !was)
+		log_warn("the store holds %s, and may hold %s (spool_max): no restore points are "
+		         "made until the replicas have what waits%s%s",
+		         size, max, why->code == LC_OK ? "" : ": ", why->msg);
+	else if (was && !spent)
+		log_info("the store holds %s of %s: restore points are made again", size, max);
+}
+
+static void
+look(struct spool *s)
+{
+	struct lc_err err = LC_ERR_INIT;
+	uint64_t bytes, droppable;
+	bool tried = false;
+
+	if (thin_bytes(s->o.store, &bytes, &droppable, &err) != 0)
+		return;
+	if (bytes > spool_low(s->o.max) && droppable > 0 && clock_mono_ns() >= s->again_ns) {
+		tried = true;
+		drop(s, bytes, &err);
+		(void)thin_bytes(s->o.store, &bytes, &droppable, NULL);
+	}
+	if (!tried) {
+		(void)pthread_mutex_lock(&s->lock);
+		err = s->st.err;
+		(void)pthread_mutex_unlock(&s->lock);
+	}
+	if (bytes <= spool_low(s->o.max))
+		lc_err_clear(&err);
+	note(s, bytes, &err);
+}
+
+static void *
+run(void *arg)
+{
+	struct spool *s = arg;
+	struct timespec until;
+
+	while (!stop(s)) {
+		if (s->remote != NULL)
+			look(s);
+		(void)clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += LOOK_NS;
+		until.tv_sec += until.tv_nsec / LC_NS_PER_S;
+		until.tv_nsec %= LC_NS_PER_S;
+		(void)pthread_mutex_lock(&s->lock);
+		if (!s->stopping && s->remote == NULL)
+			(void)pthread_cond_wait(&s->cond, &s->lock);
+		else if (!s->stopping)
+			(void)pthread_cond_timedwait(&s->cond, &s->lock, &until);
+		(void)pthread_mutex_unlock(&s->lock);
+	}
+	remote_free(s->remote);
+	s->remote = NULL;
+	(void)uv_async_send(&s->over);
+	return NULL;
+}
+
+/* ---- on the loop ---- */
+
+static void
+on_closed(uv_handle_t *h)
+{
+	struct spool *s = h->data;
+
+	if (s->gone != NULL)
+		s->gone(s->arg);
+	(void)pthread_mutex_destroy(&s->lock);
+	(void)pthread_cond_destroy(&s->cond);
+	lc_free(s);
+}
+
+static void
+on_over(uv_async_t *a)
+{
+	struct spool *s = a->data;
+
+	(void)pthread_join(s->thread, NULL);
+	uv_close((uv_handle_t *)a, on_closed);
+}
+
+static int
+find_replicas(struct spool *s, struct lc_err *e)
+{
+	int rc = s->o.max == 0 ? 0 : remote_new(s->o.store, s->o.key_dir, &s->remote, e);
+
+	if (rc == 0 && s->remote != NULL && remote_count(s->remote) == 0)
+		rc = lc_fail(e, LC_EINVAL, 0,
+		             "spool_max is for hosts with a replica, and this one is paired with "
+		             "none (locum pair)");
+	return rc;
+}
+
+int
+spool_start(const struct spool_opts *o, struct spool **out, struct lc_err *e)
+{
+	struct spool *s = lc_alloc(sizeof *s);
+	int rc;
+
+	if (s == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	s->o = *o;
+	s->st.max = o->max;
+	rc = o->max == 0 || o->max >= SPOOL_MIN
+	         ? find_replicas(s, e)
+	         : lc_fail(e, LC_EINVAL, 0, "spool_max must be at least 64 MiB, or 0");
+	if (rc == 0 && uv_async_init(o->loop, &s->over, on_over) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of descriptors");
+	if (rc != 0) {
+		remote_free(s->remote);
+		lc_free(s);
+		return rc;
+	}
+	s->over.data = s;
+	(void)pthread_mutex_init(&s->lock, NULL);
+	(void)pthread_cond_init(&s->cond, NULL);
+	if (pthread_create(&s->thread, NULL, run, s) != 0) {
+		remote_free(s->remote);
+		uv_close((uv_handle_t *)&s->over, on_closed);
+		return lc_fail(e, LC_ENOMEM, 0, "no thread");
+	}
+	*out = s;
+	return 0;
+}
+
+void
+spool_status(struct spool *s, struct spool_status *out)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	*out = s->st;
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+void
+spool_stop(struct spool *s, void (*gone)(void *arg), void *arg)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	s->gone = gone;
+	s->arg = arg;
+	s->stopping = true;
+	(void)pthread_cond_broadcast(&s->cond);
+	(void)pthread_mutex_unlock(&s->lock);
+}

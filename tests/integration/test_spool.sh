@@ -1,0 +1,162 @@
+#!/bin/bash
+# A host with little disk: its store stays within spool_max while a replica takes what is in it; where the replica is away
+# for long no points are made, and it goes on by itself; what was dropped is read back from the replica, or the error
+# says where it is.  The agent is killed in between.  The host's store is lost, and comes back as a map.
+#
+# The VM is off, so its image is written to by hand.
+set -euo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+scenario_begin spool
+port='' starts=0 replica_pid='' agent_pid=''
+at_end() { kill -9 $replica_pid $agent_pid 2>/dev/null; }
+mib=$((1024 * 1024))
+
+replica_start() {
+	local i
+	"$bin/locum" replica --dir "$t/dr" --listen "127.0.0.1:${port:-0}" >>"$t/replica.log" 2>&1 &
+	replica_pid=$!
+	starts=$((starts + 1))
+	for ((i = 0; i < 200; i++)); do
+		if [ "$(grep -c 'listens on port' "$t/replica.log")" -ge $starts ]; then
+			port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/replica.log" | tail -n 1 || true)
+			return 0
+		fi
+		sleep 0.05
+	done
+	fail "the replica does not listen: $(cat "$t/replica.log")"
+}
+
+replica_kill() {
+	kill -9 $replica_pid
+	wait $replica_pid 2>/dev/null || true
+}
+
+agent_start() {
+	"$bin/locum" agent >>"$t/agent.log" 2>&1 &
+	agent_pid=$!
+}
+
+status_has() { # REGEX
+	local i
+	for ((i = 0; i < 600; i++)); do
+		locum status --json >"$t/status" 2>/dev/null || true
+		! grep -qE "$1" "$t/status" || return 0
+		kill -0 $agent_pid 2>/dev/null || fail "the agent died: $(tail -n 5 "$t/agent.log")"
+		sleep 0.1
+	done
+	fail "'$1' did not come: $(cat "$t/status") $(tail -n 5 "$t/agent.log")"
+}
+
+spool() { # KEY: a number of the spool
+	{ locum status --json 2>/dev/null || true; } | sed -nE "s/.*\"spool\": .*\"$1\": ([0-9]+).*/\1/p"
+}
+
+kept() { # bytes of the log here
+	cat "$t"/store/segments/* | wc -c
+}
+
+at_replica() {
+	LOCUM_CONFIG=/dev/null locum "$@" --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit"
+}
+
+write() { # MIB OFFSET: random bytes into the image
+	dd if=/dev/urandom of="$t/img" bs=1M count="$1" seek="$2" conv=notrunc status=none
+}
+
+# Until a point here shows the image as it is; then it is in "newest".
+newest=''
+captured() {
+	local i before=$newest
+	for ((i = 0; i < 600; i++)); do
+		newest=$({ locum points web01 --json 2>/dev/null || true; } | grep -o '"id":"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}' | tail -n 1 || true)
+		[ "$newest" = "$before" ] || return 0
+		sleep 0.1
+	done
+	fail "no point came: $(tail -n 5 "$t/agent.log")"
+}
+
+# The newest point becomes what the image is now.
+restores() {
+	local i
+	for ((i = 0; i < 20; i++)); do
+		locum restore web01 --to "$t/r.raw" --quiet --force || fail "restore"
+		! cmp -s "$t/img" "$t/r.raw" || break
+		sleep 0.5
+	done
+	cmp "$t/img" "$t/r.raw" || fail "another image was restored"
+	rm "$t/r.raw"
+}
+
+truncate -s 96M "$t/img"
+write 24 0
+printf '%s\n' 'spool_max = 64 MiB' 'rpo = 1s' "key_dir = $t/keys" >>"$LOCUM_CONFIG"
+rm -rf "$t/store" "$t/kit"
+locum store init --kit "$t/kit" >/dev/null || fail "store init"
+scenario_vm web01 'memory = 64 MiB' "disk = vda raw $t/img"
+replica_start
+
+refused 1 'spool_max is for hosts with a replica' locum agent
+token=$(locum token --dir "$t/dr" --address "127.0.0.1:$port")
+locum pair --name dr --as host-a --quiet "$token"
+agent_start
+captured
+status_has '"state": "protected"'
+
+# Five times the budget goes through it.
+for ((round = 1; round <= 6; round++)); do
+	write 24 $((round * 11 % 72))
+	captured
+	status_has '"has_all": true'
+done
+status_has '"spent": false'
+[ "$(spool dropped_bytes)" -gt $((48 * mib)) ] || fail "little was dropped: $(cat "$t/status")"
+for ((i = 0; i < 300 && $(kept) > 48 * mib; i++)); do sleep 0.1; done
+[ "$(kept)" -le $((48 * mib)) ] || fail "the store holds $(kept) bytes"
+locum store stats | grep -q 'they are at replica dr' || fail "stats: $(locum store stats)"
+echo "180 MiB went through 64: $(kept) bytes are here, $(spool dropped_bytes) were dropped"
+
+# What is not here is read from there, also while the agent sends.
+locum verify --all --quiet || fail "verify with the replica there"
+restores
+
+# The replica is away: the budget is spent, and points are made no more; changes wait in the VM.
+replica_kill
+for ((round = 1; round <= 20; round++)); do
+	locum status --json >"$t/status" 2>/dev/null || true
+	! grep -q '"spent": true' "$t/status" || break
+	write 12 $((round * 13 % 84))
+	sleep 1.5
+done
+status_has '"spent": true'
+status_has '"state": "waiting"'
+captured
+points=$(locum points web01 --json | grep -c '"id":')
+write 8 40
+sleep 3
+[ "$(locum points web01 --json | grep -c '"id":')" = "$points" ] || fail "a point was made beyond the budget"
+locum status >"$t/out" 2>&1 && fail "status says that all is well"
+grep -q 'SPENT' "$t/out" || fail "status does not say why: $(cat "$t/out")"
+refused 1 "web01/vda.*(byte|bytes) .*replica dr" locum restore "web01@$newest" --to "$t/r.raw"
+cat "$t/refused"
+
+# Killed meanwhile; nothing is lost, and it stays as it was.
+kill -9 $agent_pid
+wait $agent_pid 2>/dev/null || true
+agent_start
+status_has '"spent": true'
+
+# It goes on by itself, and all points that waited arrive as points.
+replica_start
+status_has '"spent": false'
+captured
+status_has '"has_all": true'
+status_has '"state": "protected"'
+here=$(locum points web01 --json | grep -o '"id":"[0-9a-f]*"' | sort -u | tr '\n' ' ')
+there=$(at_replica points web01 --json | grep -o '"id":"[0-9a-f]*"' | sort -u | tr '\n' ' ')
+[ "$here" = "$there" ] || fail "points here: $here; there: $there"
+at_replica verify web01 --quiet || fail "verify at the replica"
+locum verify --all --quiet || fail "verify here"
+restores
+echo "the replica was away until the budget was spent; all $(wc -w <<<"$here") points are there"
