@@ -20,6 +20,7 @@
 #include "agent/spool.h"
 #include "replicator/metrics.h"
 #include "replicator/session.h"
+#include "replicator/throttle.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
@@ -43,6 +44,7 @@ struct agent {
 	bool reload, stopping;
 	struct store *store;
 	struct capture_pool *pool;
+	struct throttle *throttle;
 	struct protect *protect; /* NULL while it is exchanged */
 	struct alert *alert;     /* NULL: no program */
 	struct metrics *metrics; /* NULL: not served */
@@ -124,6 +126,8 @@ close_handles(struct agent *x)
 {
 	metrics_stop(x->metrics);
 	alert_close(x->alert);
+	throttle_close(x->throttle);
+	x->throttle = NULL;
 	x->metrics = NULL;
 	x->alert = NULL;
 	uv_close((uv_handle_t *)&x->watch, NULL);
@@ -146,6 +150,7 @@ on_stopped(void *arg)
 		settings_done(&x->settings);
 		x->settings = x->next;
 		x->next = (struct settings){0};
+		throttle_set(x->throttle, x->settings.bandwidth);
 		begin(x);
 	} else {
 		close_handles(x);
@@ -167,6 +172,21 @@ on_stop(uv_signal_t *h, int signum)
 		protect_stop(x->protect, on_stopped, x);
 }
 
+/* All goes on as it is. */
+static void
+set_bandwidth(struct agent *x, uint64_t bytes_ps)
+{
+	char text[32];
+
+	x->settings.bandwidth = bytes_ps;
+	throttle_set(x->throttle, bytes_ps);
+	if (bytes_ps == 0)
+		log_info("agent: the settings are as they were; no limit of bandwidth");
+	else
+		log_info("agent: the settings are as they were; at most %s/s go to replicas",
+		         size_format(text, sizeof text, bytes_ps));
+}
+
 static void
 on_hup(uv_signal_t *h, int signum)
 {
@@ -186,6 +206,11 @@ on_hup(uv_signal_t *h, int signum)
 		settings_done(&x->next);
 		return;
 	}
+	if (settings_same(&x->next, &x->settings) && protect_current(x->protect)) {
+		set_bandwidth(x, x->next.bandwidth);
+		settings_done(&x->next);
+		return;
+	}
 	log_info("agent: reading the settings anew");
 	x->reload = true;
 	protect_stop(x->protect, on_stopped, x);
@@ -194,8 +219,11 @@ on_hup(uv_signal_t *h, int signum)
 static void
 begin(struct agent *x)
 {
-	struct protect_opts o = {
-	    .loop = &x->loop, .settings = &x->settings, .store = x->store, .pool = x->pool};
+	struct protect_opts o = {.loop = &x->loop,
+	                         .settings = &x->settings,
+	                         .store = x->store,
+	                         .pool = x->pool,
+	                         .throttle = x->throttle};
 	struct lc_err e = LC_ERR_INIT;
 
 	if (protect_start(&o, &x->protect, &e) == 0) {
@@ -255,6 +283,7 @@ run_agent(const struct cli_args *a)
 	rc = rc != 0 ? rc
 	             : capture_pool_new(&x.loop, (unsigned)x.settings.workers, BUFFER_BYTES,
 	                                &x.pool, &e);
+	rc = rc != 0 ? rc : throttle_new(&x.loop, x.settings.bandwidth, &x.throttle, &e);
 	status = rc != 0 ? cli_error(&e) : run_loop(&x);
 	if (x.status_path != NULL)
 		(void)unlink(x.status_path);
@@ -276,9 +305,9 @@ const struct cli_verb verb_agent = {
 	"and sends them to every replica that this host is paired with.  Safe means\n"
 	"durable at all of them, or here where there is none.\n"
 	"\n"
-	"While a replica cannot be reached its points wait in the store (as long as its\n"
-	"spool_max lets them).  SIGHUP reads the\n"
-	"configuration anew.  The store is the agent's as long as it runs.\n"
+	"While a replica cannot be reached its points wait in the store, as long as its\n"
+	"spool_max lets them.  SIGHUP reads the configuration anew; where only the limit of\n"
+	"bandwidth is another one, all goes on.  The store is the agent's as long as it runs.\n"
 	"\n"
 	"Examples:\n"
 	"  locum agent\n"
@@ -344,6 +373,7 @@ static void
 print_table(const json_t *doc)
 {
 	char lag[32], worst[32], goal[32], sent[32];
+	json_int_t bytes;
 	const json_t *x;
 	size_t i;
 
@@ -366,8 +396,7 @@ print_table(const json_t *doc)
 		             "HAS ALL", "SENT");
 	json_array_foreach(json_object_get(doc, "replicas"), i, x)
 	{
-		json_int_t bytes = json_integer_value(json_object_get(x, "sent_bytes"));
-
+		bytes = json_integer_value(json_object_get(x, "sent_bytes"));
 		(void)printf("%-20s %-28s %-10s %-9s %s\n", text_of(x, "name"),
 		             text_of(x, "address"),
 		             json_is_true(json_object_get(x, "up")) ? "up" : "DOWN",
@@ -377,6 +406,10 @@ print_table(const json_t *doc)
 			(void)printf("    %s\n", text_of(x, "error"));
 		print_clock(x);
 	}
+	bytes = json_integer_value(json_object_get(doc, "bandwidth_bytes"));
+	if (bytes > 0)
+		(void)printf("\nat most %s/s go to replicas (bandwidth)\n",
+		             size_format(sent, sizeof sent, (uint64_t)bytes));
 }
 
 static void

@@ -13,6 +13,7 @@
 #include "agent/hypervisor/settings.h"
 #include "agent/sites.h"
 #include "agent/verbs.h"
+#include "replicator/throttle.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
@@ -35,6 +36,7 @@ struct command {
 	unsigned failed, good;
 	const char **to; /* [nto], borrowed: replicas */
 	size_t nto;
+	struct throttle *throttle;
 	struct sites *sites;
 	uint64_t sent_points;
 	struct slot *slots; /* [nslots] */
@@ -148,6 +150,8 @@ stop_handles(struct command *c)
 	uv_close((uv_handle_t *)&c->on_term, NULL);
 	uv_close((uv_handle_t *)&c->on_hup, NULL);
 	uv_close((uv_handle_t *)&c->redraw, NULL);
+	throttle_close(c->throttle);
+	c->throttle = NULL;
 	capture_pool_close(c->pool);
 	c->pool = NULL;
 }
@@ -199,6 +203,7 @@ send_points(struct command *c, struct lc_err *e)
 	struct sites_opts o = {.loop = &c->loop,
 	                       .settings = &c->settings,
 	                       .store = c->store,
+	                       .throttle = c->throttle,
 	                       .names = c->to,
 	                       .n = c->nto,
 	                       .once = true,
@@ -382,7 +387,8 @@ open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 	c->slots = lc_alloc_array(c->nslots, sizeof *c->slots);
 	if (c->slots == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	return capture_pool_new(&c->loop, (unsigned)c->settings.workers, BUFFER_BYTES, &c->pool, e);
+	rc = capture_pool_new(&c->loop, (unsigned)c->settings.workers, BUFFER_BYTES, &c->pool, e);
+	return rc != 0 ? rc : throttle_new(&c->loop, c->settings.bandwidth, &c->throttle, e);
 }
 
 /* Whatever ends it: the snapshots are given back first. */

@@ -10,6 +10,7 @@
 #include "agent/schedule.h"
 #include "agent/sites.h"
 #include "agent/spool.h"
+#include "replicator/throttle.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
@@ -334,6 +335,7 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 	    .loop = o->loop,
 	    .settings = o->settings,
 	    .store = o->store,
+	    .throttle = o->throttle,
 	    .events = {
 		.arg = x, .durable = on_durable, .refused = on_refused, .changed = on_sites}};
 	struct spool_opts po = {.loop = o->loop,
@@ -491,6 +493,12 @@ protect_vm(const struct protect *x, size_t i, struct vm_status *out)
 	                          .refused = g->refused};
 }
 
+bool
+protect_current(const struct protect *x)
+{
+	return x->sites != NULL && sites_current(x->sites, x->o.settings->key_dir);
+}
+
 size_t
 protect_sites(const struct protect *x)
 {
@@ -602,6 +610,7 @@ protect_status(const struct protect *x, FILE *f)
 	(void)fprintf(f, "{\"role\": \"agent\", \"pid\": %ld, \"time\": \"%s\", \"store\": ",
 	              (long)getpid(), clock_format_utc(when, sizeof when, wall));
 	cli_json_string(f, store_dir(x->o.store));
+	(void)fprintf(f, ", \"bandwidth_bytes\": %" PRIu64, throttle_rate(x->o.throttle));
 	if (protect_spool(x, &spool))
 		print_spool(&spool, f);
 	(void)fprintf(f, ",\n \"vms\": [");

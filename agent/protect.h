@@ -24,6 +24,7 @@ struct site_status;
 struct spool_status;
 struct protect;
 struct settings;
+struct throttle;
 struct uv_loop_s;
 
 struct protect_opts {
@@ -31,6 +32,7 @@ struct protect_opts {
 	const struct settings *settings; /* borrowed until protect_stop() is done */
 	struct store *store;
 	struct capture_pool *pool;
+	struct throttle *throttle; /* of what goes to replicas; NULL: none */
 };
 
 /** protect_start(o, out, e): begin.  LC_ENOENT: the settings name no VM to protect. */
@@ -59,6 +61,8 @@ extern const char *const protect_states[PROTECT_STATES];
 size_t protect_vms(const struct protect *x);
 /** protect_vm(x, i, out): what out points to is good until the loop goes on. */
 void protect_vm(const struct protect *x, size_t i, struct vm_status *out);
+/** protect_current(x): whether the replicas are those that this host is paired with now. */
+bool protect_current(const struct protect *x);
 size_t protect_sites(const struct protect *x);
 void protect_site(const struct protect *x, size_t i, struct site_status *out);
 /** protect_spool(x, out): false: the store has no limit. */

@@ -185,6 +185,7 @@ start_all(const struct sites_opts *o, struct sites *s, const struct identity *id
 		                         .identity = id,
 		                         .host = host,
 		                         .once = o->once,
+		                         .throttle = o->throttle,
 		                         .only = o->only,
 		                         .nonly = o->nonly,
 		                         .events = {.arg = x,
@@ -237,6 +238,25 @@ size_t
 sites_count(const struct sites *s)
 {
 	return s->n;
+}
+
+bool
+sites_current(const struct sites *s, const char *key_dir)
+{
+	struct peer *list = NULL;
+	size_t i, n = 0;
+	bool same = peer_list(key_dir, &list, &n, NULL) == 0 && n == s->n;
+
+	for (i = 0; same && i < n; i++) {
+		const struct peer *p = &s->sites[i].peer;
+
+		same = strcmp(p->name, list[i].name) == 0 &&
+		       strcmp(p->at.host, list[i].at.host) == 0 &&
+		       strcmp(p->at.port, list[i].at.port) == 0 &&
+		       memcmp(p->key, list[i].key, sizeof p->key) == 0;
+	}
+	lc_free(list);
+	return same;
 }
 
 void

@@ -33,7 +33,8 @@ struct sites_opts {
 	struct uv_loop_s *loop;
 	const struct settings *settings;
 	struct store *store;
-	const char *const *names; /* of replicas; n = 0: every one that this host is paired with */
+	struct throttle *throttle; /* of what goes out; NULL: none */
+	const char *const *names;  /* of replicas; n = 0: every one that this host is paired with */
 	size_t n;
 	bool once;                 /* do not connect again */
 	const uint8_t (*only)[16]; /* ids of VMs to send; nonly = 0: all */
@@ -44,6 +45,8 @@ struct sites_opts {
 /** sites_start(o, out, e): connect.  LC_ENOENT: this host is not paired with one of that name. */
 int sites_start(const struct sites_opts *o, struct sites **out, struct lc_err *e);
 size_t sites_count(const struct sites *s);
+/** sites_current(s, key_dir): whether they are those that this host is paired with now. */
+bool sites_current(const struct sites *s, const char *key_dir);
 /** sites_wake(s, line): there are new points of that line in the store; NULL: of any. */
 void sites_wake(struct sites *s, const uint8_t *line);
 /** sites_done(s): each replica has all there is, or can't be reached any more (once). */

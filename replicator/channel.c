@@ -58,8 +58,9 @@ struct channel { /* in sodium_malloc memory */
 	size_t nhello, hello_off;
 	struct frame_list frames, spare;
 	unsigned nspare;
-	size_t queued; /* bytes that the frames have to give */
-	bool closed;   /* we have queued our CLOSE */
+	size_t queued;    /* bytes that the frames have to give */
+	size_t frame_max; /* bytes of a new frame */
+	bool closed;      /* we have queued our CLOSE */
 };
 
 _Static_assert(sizeof(struct channel) < 2048, "what a stranger may cost");
@@ -187,6 +188,7 @@ channel_new(const uint8_t secret[CHANNEL_KEY_SIZE], const uint8_t *remote, struc
 	ch->in = ch->small;
 	ch->state = remote == NULL ? PREFACE : HANDSHAKE;
 	ch->want = remote == NULL ? PREFACE_SIZE : LENGTH_SIZE;
+	ch->frame_max = FRAME_PLAIN_MAX;
 	rc = noise_begin(&ch->hs, remote == NULL ? NOISE_RESPONDER : NOISE_INITIATOR, secret,
 	                 remote, prologue, e);
 	if (rc == 0 && remote != NULL) {
@@ -507,7 +509,7 @@ frame_with_room(struct channel *ch)
 {
 	struct frame *f = TAILQ_LAST(&ch->frames, frame_list);
 
-	if (f != NULL && !f->sealed && f->n < FRAME_PLAIN_MAX)
+	if (f != NULL && !f->sealed && f->n < ch->frame_max)
 		return f;
 	f = frame_get(ch);
 	if (f == NULL)
@@ -530,7 +532,7 @@ append(struct channel *ch, struct lc_span s)
 
 		if (f == NULL)
 			return LC_ENOMEM;
-		k = s.n < FRAME_PLAIN_MAX - f->n ? s.n : FRAME_PLAIN_MAX - f->n;
+		k = s.n < ch->frame_max - f->n ? s.n : ch->frame_max - f->n;
 		memcpy(f->wire + LENGTH_SIZE + f->n, s.p, k);
 		f->n += k;
 		ch->queued += k;
@@ -647,6 +649,12 @@ channel_pull(struct channel *ch, uint8_t *out, size_t cap, size_t *n, struct lc_
 			frame_drop(ch, f);
 	}
 	return 0;
+}
+
+void
+channel_frame_max(struct channel *ch, size_t n)
+{
+	ch->frame_max = n;
 }
 
 size_t

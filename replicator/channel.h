@@ -117,6 +117,12 @@ int channel_close(struct channel *ch, struct lc_err *e);
  * Returns  0, or LC_EKEY (2^64 frames were sent; final).
  */
 int channel_pull(struct channel *ch, uint8_t *out, size_t cap, size_t *n, struct lc_err *e);
+/**
+ * channel_frame_max(ch, n):
+ * From now on new frames carry n bytes at most (1 to 65,519, which it is by default).  What waits
+ * in a frame cannot be read before all of it is there: on a slow wire small ones are better.
+ */
+void channel_frame_max(struct channel *ch, size_t n);
 /** channel_queued(ch): bytes that channel_pull() has to give, also those that wait for the
  * handshake. */
 size_t channel_queued(const struct channel *ch);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "replicator/identity.h"
 #include "replicator/noise.h"
@@ -223,6 +224,26 @@ token_parse(const char *text, struct token *out, struct lc_err *e)
 }
 
 /* ---- replicas that this host knows ---- */
+
+void
+peer_text(const struct uv_tcp_s *tcp, char *dst, size_t n)
+{
+	struct sockaddr_storage a;
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)&a;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)&a;
+	int size = sizeof a;
+	char ip[48] = "?";
+
+	dst[0] = '\0';
+	if (uv_tcp_getpeername(tcp, (struct sockaddr *)&a, &size) != 0)
+		return;
+	if (a.ss_family == AF_INET6)
+		(void)uv_ip6_name(v6, ip, sizeof ip);
+	else
+		(void)uv_ip4_name(v4, ip, sizeof ip);
+	(void)snprintf(dst, n, a.ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", ip,
+	               ntohs(a.ss_family == AF_INET6 ? v6->sin6_port : v4->sin_port));
+}
 
 bool
 peer_name_ok(const char *name)

@@ -10,6 +10,8 @@
 #include "replicator/channel.h"
 #include "store/base/errors.h"
 
+struct uv_tcp_s;
+
 struct identity {
 	uint8_t secret[CHANNEL_KEY_SIZE]; /* wipe with identity_forget() */
 	uint8_t public[CHANNEL_KEY_SIZE];
@@ -60,6 +62,9 @@ struct peer {
 	struct address at;
 	uint8_t key[CHANNEL_KEY_SIZE];
 };
+/** peer_text(tcp, dst, n): who is at the other end, "192.0.2.7:4711"; "" where that is not known.
+ */
+void peer_text(const struct uv_tcp_s *tcp, char *dst, size_t n);
 /** peer_name_ok(name): letters, digits, '-', '_' and '.', not first a '.'. */
 bool peer_name_ok(const char *name);
 int peer_save(const char *key_dir, const struct peer *p, struct lc_err *e);

@@ -22,12 +22,14 @@
 /* What is on the way fills the wire and waits for a moment, not more: a small point of another line
  * goes behind it. */
 #define FLIGHT_MIN (UINT64_C(1) << 20)
+#define FLIGHT_LEAST (UINT64_C(128) << 10) /* the minimum where there is a limit of ours */
 #define WAIT_NS (250 * LC_NS_PER_MS)
 #define PERIOD_NS (100 * LC_NS_PER_MS) /* of one look at the rate */
 #define RATES 8u                       /* the best of so many counts */
 
 struct flight { /* how many bytes of chunks may be on the way */
 	uint64_t limit;
+	uint64_t rate;         /* a limit of ours, bytes a second; 0: there is none */
 	bool limited;          /* it held us up in this period */
 	int64_t since_ns;      /* of this period */
 	uint64_t at;           /* bytes taken when it began */
@@ -85,6 +87,33 @@ struct sender {
 	uint8_t *buf; /* [RECORD_PAYLOAD_MAX] */
 };
 
+static void
+set_flight(struct sender *x, double flight)
+{
+	struct flight *f = &x->flight;
+	double least = (double)FLIGHT_MIN, most = (double)x->byte_window;
+
+	if (f->rate > 0) {
+		double moment = (double)f->rate * (double)(f->trip_ns + WAIT_NS) / 1e9;
+
+		least = moment > least ? least : moment;
+		least = least < (double)FLIGHT_LEAST ? (double)FLIGHT_LEAST : least;
+		moment = moment < least ? least : moment;
+		most = moment < most ? moment : most;
+	}
+	flight = flight < least ? least : flight;
+	f->limit = (uint64_t)(flight > most ? most : flight);
+}
+
+void
+sender_rate(struct sender *x, uint64_t bytes_ps)
+{
+	if (x->flight.rate == bytes_ps)
+		return;
+	x->flight.rate = bytes_ps;
+	set_flight(x, (double)x->flight.limit);
+}
+
 int
 sender_new(struct store *s, uint64_t byte_window, const struct sender_events *events,
            struct sender **out, struct lc_err *e)
@@ -95,7 +124,7 @@ sender_new(struct store *s, uint64_t byte_window, const struct sender_events *ev
 		x->s = s;
 		x->ev = *events;
 		x->byte_window = byte_window;
-		x->flight.limit = byte_window < FLIGHT_MIN ? byte_window : FLIGHT_MIN;
+		set_flight(x, FLIGHT_MIN);
 		TAILQ_INIT(&x->lines);
 		x->rows = lc_alloc(sizeof *x->rows);
 		x->buf = lc_alloc(RECORD_PAYLOAD_MAX);
@@ -403,11 +432,7 @@ note_taken(struct sender *x)
 		for (i = 0; i < RATES; i++)
 			best = f->rates[i] > best ? f->rates[i] : best;
 		flight = (double)best * (double)(f->trip_ns + WAIT_NS) / 1e9;
-		f->limit = flight < (double)FLIGHT_MIN       ? FLIGHT_MIN
-		           : flight > (double)x->byte_window ? x->byte_window
-		                                             : (uint64_t)flight;
-		if (f->limit > x->byte_window)
-			f->limit = x->byte_window;
+		set_flight(x, flight);
 	}
 	f->limited = false;
 }

@@ -48,6 +48,8 @@ int sender_new(struct store *s, uint64_t byte_window, const struct sender_events
  * Send this VM (its id), and others that are named so; without such a call, all of them.
  */
 int sender_only(struct sender *x, const uint8_t vm[16], struct lc_err *e);
+/** sender_rate(x, bytes_ps): what goes out is limited to that, as far as is known; 0: it is not. */
+void sender_rate(struct sender *x, uint64_t bytes_ps);
 /** sender_start(x, e): ask what the other side has. */
 int sender_start(struct sender *x, struct lc_err *e);
 /** sender_message(x, type, body, e): take a message.  A failure is final: end the session. */

@@ -28,6 +28,7 @@
 #include "replicator/server.h"
 #include "replicator/session.h"
 #include "replicator/stores.h"
+#include "replicator/throttle.h"
 #include "replicator/writers.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
@@ -41,6 +42,7 @@
 #define SAME_MAX 6u       /* connections of one host: one that goes, one that comes, ... */
 #define READERS_MAX 4u    /* ... and some that read */
 #define BYTE_WINDOW (8u << 20)
+#define BYTE_WINDOW_MIN (256u << 10)
 #define OUTPUT_MAX (4u << 20)
 #define BACKLOG 64
 /* After that long, so that a ping was not answered. */
@@ -83,8 +85,9 @@ struct guest {
 	_Atomic(struct host *) host; /* NULL: not welcome yet */
 
 	/* The loop's. */
-	bool open, known; /* it has proved its key; which is that of a paired host */
-	char name[64];    /* "" unless known */
+	struct throttle *throttle; /* NULL: it may send as fast as it can */
+	bool open, known;          /* it has proved its key; which is that of a paired host */
+	char name[64];             /* "" unless known */
 	int64_t since_ns, looked_ns;
 	bool sent_away;
 
@@ -104,7 +107,7 @@ struct server {
 	char *dir;
 	struct identity identity;
 	struct session_limits limits;
-	uint64_t host_max;
+	uint64_t host_max, host_rate;
 	uv_tcp_t tcp;
 	uv_timer_t timer;
 	unsigned handles;
@@ -401,13 +404,23 @@ enter(struct guest *g, struct lc_err *e)
 	return transfer_lines(g->store, note_line, g, e);
 }
 
+/* What a host with a limit has on the way is over in a second. */
+static uint32_t
+byte_window(const struct server *s)
+{
+	if (s->host_rate == 0 || s->host_rate > BYTE_WINDOW)
+		return BYTE_WINDOW;
+	return s->host_rate < BYTE_WINDOW_MIN ? BYTE_WINDOW_MIN : (uint32_t)s->host_rate;
+}
+
 static int
 welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 {
 	struct receiver_events events = {
 	    .arg = g, .emit = emit, .committed = on_committed, .refused = on_refused};
-	struct welcome w = {
-	    .version = MESSAGE_VERSION, .byte_window = BYTE_WINDOW, .wall_ns = clock_wall_ns()};
+	struct welcome w = {.version = MESSAGE_VERSION,
+	                    .byte_window = byte_window(g->server),
+	                    .wall_ns = clock_wall_ns()};
 	int64_t ahead = m->wall_ns - w.wall_ns;
 	struct lc_buf body = {0};
 	char text[32];
@@ -598,6 +611,7 @@ on_ended(void *arg, const struct lc_err *why)
 	(void)pthread_mutex_unlock(&s->lock);
 	TAILQ_REMOVE(&s->guests, g, entry);
 	s->nguests--;
+	throttle_close(g->throttle);
 	lc_free(g);
 	free_if_over(s);
 }
@@ -726,6 +740,7 @@ on_connection(uv_stream_t *stream, int status)
 	                         .output_max = OUTPUT_MAX};
 	struct lc_err err = LC_ERR_INIT;
 	struct guest *g;
+	int rc = 0;
 
 	if (status != 0) {
 		log_warn("accepting a connection: %s", uv_strerror(status));
@@ -740,7 +755,12 @@ on_connection(uv_stream_t *stream, int status)
 	g->dir = s->dir;
 	g->since_ns = clock_mono_ns();
 	o.arg = g;
-	if (session_new(&o, &g->session, &err) != 0) {
+	if (s->host_rate > 0)
+		rc = throttle_new(s->loop, s->host_rate, &g->throttle, &err);
+	o.receiving = g->throttle;
+	rc = rc != 0 ? rc : session_new(&o, &g->session, &err);
+	if (rc != 0) {
+		throttle_close(g->throttle);
 		lc_free(g);
 		turn_away(s, err.msg);
 		return;
@@ -858,6 +878,7 @@ server_start(const struct server_opts *o, struct server **out, struct lc_err *e)
 	s->identity = *o->identity;
 	s->limits = o->limits;
 	s->host_max = o->host_max;
+	s->host_rate = o->host_rate;
 	TAILQ_INIT(&s->guests);
 	TAILQ_INIT(&s->hosts);
 	(void)pthread_mutex_init(&s->lock, NULL);

@@ -28,7 +28,8 @@ struct server_opts {
 	const struct address *listen; /* host: a number, or "*" for every address */
 	const struct identity *identity;
 	struct session_limits limits;
-	uint64_t host_max; /* bytes that the store of one host may take; 0: any number */
+	uint64_t host_max;  /* bytes that the store of one host may take; 0: any number */
+	uint64_t host_rate; /* bytes a second that are read of one host; 0: no limit */
 };
 
 /** server_start(o, out, e): listen.  LC_EBUSY where the address is taken. */

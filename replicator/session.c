@@ -6,8 +6,11 @@
 #include <sys/queue.h>
 #include <uv.h>
 
+#include "replicator/identity.h"
 #include "replicator/message.h"
+#include "replicator/packet.h"
 #include "replicator/session.h"
+#include "replicator/throttle.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/workers.h"
@@ -15,7 +18,6 @@
 #define READ_BYTES 65536u
 #define WRITE_BYTES (256u << 10)
 #define INPUT_MAX (4u << 20) /* bytes of messages that wait for the role; then we stop reading */
-#define PACKET_COST 64u      /* what a message counts beside its body */
 #define PONG_MAX (64u << 10) /* bytes that wait to be sent: they are a sign of life, too */
 #define TICK_MS INT64_C(500)
 #define KEEPALIVE_S 20
@@ -27,13 +29,6 @@ enum session_state {
 	SESSION_LINGERING,
 	SESSION_CLOSED,
 };
-
-struct packet {
-	STAILQ_ENTRY(packet) entry;
-	uint16_t type;
-	struct lc_buf body;
-};
-STAILQ_HEAD(packet_list, packet);
 
 struct session {
 	struct work work; /* first: the worker gets this */
@@ -53,6 +48,7 @@ struct session {
 	bool reading, writing;
 	int64_t since_ns, heard_ns; /* state began; the last byte came */
 	bool pinged;
+	size_t ping_left; /* bytes that go out until our PING has */
 	struct session_limits limits;
 	size_t output_max;
 	size_t unwritten; /* bytes that the other side had not taken at the last tick ... */
@@ -63,6 +59,10 @@ struct session {
 	struct session_stats stats;
 	struct lc_err err; /* why it ends */
 	uint8_t *read_buf, *write_buf;
+	struct throttle *sending, *receiving; /* NULL: no limit */
+	struct throttle_place send_place, read_place;
+	struct packet_list held; /* the role's messages that the channel did not get yet */
+	size_t held_bytes;
 
 	bool peer_closed; /* in order: what it said before is worked on, then it is over */
 	bool busy;        /* a worker has the session, or is about to; loop thread's */
@@ -78,46 +78,6 @@ struct session {
 static void fail(struct session *s, const struct lc_err *why, bool linger);
 static void pump(struct session *s);
 static void set_reading(struct session *s);
-static int send_emitted(struct session *s, struct lc_err *e);
-
-/* ---- packets ---- */
-
-static struct packet *
-packet_new(uint16_t type, const struct lc_span *spans, size_t n)
-{
-	struct packet *p = lc_alloc(sizeof *p);
-	size_t i;
-
-	if (p == NULL)
-		return NULL;
-	p->type = type;
-	for (i = 0; i < n; i++) {
-		if (lc_buf_append(&p->body, spans[i].p, spans[i].n) != 0) {
-			lc_buf_free(&p->body);
-			lc_free(p);
-			return NULL;
-		}
-	}
-	return p;
-}
-
-static void
-packet_free(struct packet *p)
-{
-	lc_buf_free(&p->body);
-	lc_free(p);
-}
-
-static void
-free_packets(struct packet_list *list)
-{
-	struct packet *p;
-
-	while ((p = STAILQ_FIRST(list)) != NULL) {
-		STAILQ_REMOVE_HEAD(list, entry);
-		packet_free(p);
-	}
-}
 
 /* ---- the worker's part ---- */
 
@@ -127,11 +87,9 @@ next_input(struct session *s)
 	struct packet *p;
 
 	(void)pthread_mutex_lock(&s->lock);
-	p = STAILQ_FIRST(&s->in);
-	if (p != NULL) {
-		STAILQ_REMOVE_HEAD(&s->in, entry);
+	p = packet_take(&s->in);
+	if (p != NULL)
 		s->in_bytes -= p->body.n + PACKET_COST;
-	}
 	(void)pthread_mutex_unlock(&s->lock);
 	return p;
 }
@@ -215,8 +173,9 @@ on_closed(uv_handle_t *h)
 		return;
 	channel_free(s->channel);
 	s->channel = NULL;
-	free_packets(&s->in);
-	free_packets(&s->out);
+	packet_free_all(&s->in);
+	packet_free_all(&s->out);
+	packet_free_all(&s->held);
 	(void)pthread_mutex_destroy(&s->lock);
 	s->role->ended(s->arg, &s->err);
 	lc_free(s->read_buf);
@@ -237,6 +196,10 @@ close_now(struct session *s)
 		return;
 	}
 	s->state = SESSION_CLOSED;
+	if (s->sending != NULL)
+		throttle_leave(s->sending, &s->send_place);
+	if (s->receiving != NULL)
+		throttle_leave(s->receiving, &s->read_place);
 	uv_close((uv_handle_t *)&s->tcp, on_closed);
 	uv_close((uv_handle_t *)&s->timer, on_closed);
 	uv_close((uv_handle_t *)&s->wake, on_closed);
@@ -249,10 +212,58 @@ set_state(struct session *s, enum session_state state)
 	s->since_ns = clock_mono_ns();
 }
 
+/* What the role emitted waits here, so that PING and PONG need not wait behind all of it. */
+static void
+take_emitted(struct session *s)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	STAILQ_CONCAT(&s->held, &s->out);
+	s->held_bytes += s->out_bytes;
+	s->out_bytes = 0;
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+/* Give the channel enough for n bytes. */
+static int
+fill_channel(struct session *s, size_t n, struct lc_err *e)
+{
+	struct packet *p;
+	int rc = 0;
+
+	while (rc == 0 && channel_queued(s->channel) < n && (p = packet_take(&s->held)) != NULL) {
+		struct lc_span span = {p->body.p, p->body.n};
+
+		s->held_bytes -= p->body.n + PACKET_COST;
+		rc = channel_send(s->channel, p->type, &span, 1, e);
+		packet_free(p);
+	}
+	return rc;
+}
+
+static size_t
+queued(const struct session *s)
+{
+	return s->channel == NULL ? 0 : channel_queued(s->channel) + s->held_bytes;
+}
+
+/* The end of what we say.  At a limit that would take long, and what is left over is sent in the
+ * next session. */
+static bool
+say_last_words(struct session *s)
+{
+	struct lc_err ignored = LC_ERR_INIT;
+
+	take_emitted(s);
+	if (throttle_rate(s->sending) > 0) {
+		packet_free_all(&s->held);
+		s->held_bytes = 0;
+	}
+	return fill_channel(s, SIZE_MAX, &ignored) == 0 && channel_close(s->channel, &ignored) == 0;
+}
+
 static void
 fail(struct session *s, const struct lc_err *why, bool linger)
 {
-	struct lc_err ignored = LC_ERR_INIT;
 	bool open = s->state == SESSION_OPEN;
 
 	if (s->state == SESSION_CLOSED)
@@ -261,8 +272,7 @@ fail(struct session *s, const struct lc_err *why, bool linger)
 		if (why != NULL)
 			s->err = *why;
 		set_state(s, SESSION_LINGERING);
-		s->last_words = linger && open && send_emitted(s, &ignored) == 0 &&
-		                channel_close(s->channel, &ignored) == 0;
+		s->last_words = linger && open && say_last_words(s);
 	}
 	if (!linger)
 		close_now(s);
@@ -292,7 +302,7 @@ kick(struct session *s)
 	(void)pthread_mutex_unlock(&s->lock);
 	if (s->busy || s->state != SESSION_OPEN || (!waits && !s->poked))
 		return;
-	if (s->output_max > 0 && channel_queued(s->channel) > s->output_max)
+	if (s->output_max > 0 && queued(s) > s->output_max)
 		return;
 	s->busy = true;
 	s->poked = false;
@@ -341,6 +351,44 @@ hang_up(struct session *s)
 	}
 }
 
+/* Its time to answer begins when our PING has gone, where a limit of ours held that up. */
+static void
+note_ping(struct session *s, size_t sent)
+{
+	if (s->ping_left == 0)
+		return;
+	s->ping_left -= sent < s->ping_left ? sent : s->ping_left;
+	if (s->ping_left == 0 && throttle_rate(s->sending) > 0)
+		s->heard_ns = clock_mono_ns() - s->limits.ping_ms * LC_NS_PER_MS;
+}
+
+/* The next bytes into write_buf, as many as may go now. */
+static int
+next_bytes(struct session *s, size_t *n, struct lc_err *e)
+{
+	bool limited = throttle_rate(s->sending) > 0 && s->state != SESSION_LINGERING;
+	size_t want;
+	int rc;
+
+	*n = 0;
+	channel_frame_max(s->channel, throttle_frame(s->sending));
+	rc = fill_channel(s, limited ? throttle_piece(s->sending) : WRITE_BYTES, e);
+	want = channel_queued(s->channel);
+	if (rc != 0 || want == 0)
+		return rc;
+	if (want > WRITE_BYTES)
+		want = WRITE_BYTES;
+	if (limited)
+		want = throttle_take(s->sending, &s->send_place, want);
+	if (want == 0)
+		return 0;
+	if (channel_pull(s->channel, s->write_buf, want, n, NULL) != 0)
+		*n = 0;
+	if (limited)
+		throttle_give_back(s->sending, want - *n);
+	return 0;
+}
+
 /* Write what the channel has to give. */
 static void
 pump(struct session *s)
@@ -352,8 +400,10 @@ pump(struct session *s)
 
 	if (s->writing || s->shut || s->state == SESSION_CLOSED || s->state == SESSION_CONNECTING)
 		return;
-	if (channel_pull(s->channel, s->write_buf, WRITE_BYTES, &n, &err) != 0)
-		n = 0;
+	if (next_bytes(s, &n, &err) != 0) {
+		fail(s, &err, true);
+		return;
+	}
 	if (n == 0) {
 		if (s->state == SESSION_LINGERING && !s->busy)
 			hang_up(s);
@@ -362,6 +412,7 @@ pump(struct session *s)
 	buf = uv_buf_init((char *)s->write_buf, (unsigned)n);
 	s->write.data = s;
 	s->stats.sent += n;
+	note_ping(s, n);
 	urc = uv_write(&s->write, (uv_stream_t *)&s->tcp, &buf, 1, on_written);
 	if (urc != 0)
 		fail_uv(s, urc, "sending");
@@ -391,7 +442,7 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 	if (type == MESSAGE_PING) {
 		int rc = message_get_number(body, type, &number, e);
 
-		if (rc != 0 || channel_queued(s->channel) > PONG_MAX)
+		if (rc != 0 || queued(s) > PONG_MAX)
 			return rc;
 		return send_number(s, MESSAGE_PONG, number);
 	}
@@ -405,29 +456,6 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 	return 0;
 }
 
-/* Move what the role emitted to the channel. */
-static int
-send_emitted(struct session *s, struct lc_err *e)
-{
-	struct packet_list list = STAILQ_HEAD_INITIALIZER(list);
-	struct packet *p;
-	int rc = 0;
-
-	(void)pthread_mutex_lock(&s->lock);
-	STAILQ_CONCAT(&list, &s->out);
-	s->out_bytes = 0;
-	(void)pthread_mutex_unlock(&s->lock);
-	while (rc == 0 && (p = STAILQ_FIRST(&list)) != NULL) {
-		struct lc_span span = {p->body.p, p->body.n};
-
-		STAILQ_REMOVE_HEAD(&list, entry);
-		rc = channel_send(s->channel, p->type, &span, 1, e);
-		packet_free(p);
-	}
-	free_packets(&list);
-	return rc;
-}
-
 static int
 on_opened(void *arg, const uint8_t *peer, struct lc_err *e)
 {
@@ -437,7 +465,8 @@ on_opened(void *arg, const uint8_t *peer, struct lc_err *e)
 	if (rc != 0)
 		return rc;
 	set_state(s, SESSION_OPEN);
-	return send_emitted(s, e);
+	take_emitted(s);
+	return 0;
 }
 
 static void
@@ -446,7 +475,9 @@ on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 	struct session *s = h->data;
 
 	(void)suggested;
-	*buf = uv_buf_init((char *)s->read_buf, READ_BYTES);
+	*buf = uv_buf_init((char *)s->read_buf, throttle_rate(s->receiving) == 0
+	                                            ? READ_BYTES
+	                                            : (unsigned)throttle_piece(s->receiving));
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
@@ -458,7 +489,7 @@ set_reading(struct session *s)
 	bool want = s->state == SESSION_HANDSHAKE || s->state == SESSION_OPEN;
 
 	(void)pthread_mutex_lock(&s->lock);
-	want = want && !s->peer_closed && s->in_bytes < INPUT_MAX;
+	want = want && !s->peer_closed && s->in_bytes < INPUT_MAX && !s->read_place.waits;
 	(void)pthread_mutex_unlock(&s->lock);
 	want = want || (s->state == SESSION_LINGERING && s->last_words && !s->peer_closed);
 	if (want == s->reading || s->state == SESSION_CLOSED)
@@ -502,8 +533,11 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		return;
 	}
 	s->stats.received += (uint64_t)n;
+	if (s->receiving != NULL)
+		throttle_spend(s->receiving, &s->read_place, (size_t)n);
 	s->heard_ns = clock_mono_ns();
 	s->pinged = false;
+	s->ping_left = 0;
 	rc = channel_feed(s->channel, (const uint8_t *)buf->base, (size_t)n, &events, &err);
 	kick(s);
 	if (rc != 0) {
@@ -520,9 +554,8 @@ static void
 on_wake(uv_async_t *a)
 {
 	struct session *s = a->data;
-	struct lc_err err = LC_ERR_INIT, work_err;
+	struct lc_err work_err;
 	bool done;
-	int rc;
 
 	(void)pthread_mutex_lock(&s->lock);
 	done = s->done;
@@ -539,13 +572,9 @@ on_wake(uv_async_t *a)
 			pump(s);
 		return;
 	}
-	rc = send_emitted(s, &err);
-	if (rc == 0 && work_err.code != LC_OK) {
-		rc = work_err.code;
-		err = work_err;
-	}
-	if (rc != 0) {
-		fail(s, &err, true);
+	take_emitted(s);
+	if (work_err.code != LC_OK) {
+		fail(s, &work_err, true);
 		return;
 	}
 	pump(s);
@@ -574,7 +603,8 @@ check_life(struct session *s, int64_t now)
 	int64_t silence = (now - s->heard_ns) / LC_NS_PER_MS;
 	struct lc_err err = LC_ERR_INIT;
 
-	if (s->reading && silence >= s->limits.dead_ms)
+	if (s->reading && silence >= s->limits.dead_ms &&
+	    (s->ping_left == 0 || throttle_rate(s->sending) == 0))
 		(void)lc_fail(&err, LC_ETIMEDOUT, 0, "no sign of life for %d s",
 		              (int)(s->limits.dead_ms / 1000));
 	else if (is_stuck(s, now))
@@ -584,6 +614,7 @@ check_life(struct session *s, int64_t now)
 		fail(s, &err, false);
 	} else if (s->reading && silence >= s->limits.ping_ms && !s->pinged) {
 		s->pinged = send_number(s, MESSAGE_PING, (uint64_t)now) == 0;
+		s->ping_left = channel_queued(s->channel);
 		pump(s);
 	}
 }
@@ -617,24 +648,21 @@ on_tick(uv_timer_t *t)
 }
 
 static void
+on_may_send(void *arg)
+{
+	pump(arg);
+}
+
+static void
+on_may_read(void *arg)
+{
+	set_reading(arg);
+}
+
+static void
 connected(struct session *s)
 {
-	struct sockaddr_storage a;
-	int n = sizeof a;
-	char ip[48] = "?";
-
-	if (uv_tcp_getpeername(&s->tcp, (struct sockaddr *)&a, &n) == 0) {
-		const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)&a;
-		const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)&a;
-
-		if (a.ss_family == AF_INET6)
-			(void)uv_ip6_name(v6, ip, sizeof ip);
-		else
-			(void)uv_ip4_name(v4, ip, sizeof ip);
-		(void)snprintf(s->peer, sizeof s->peer,
-		               a.ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", ip,
-		               ntohs(a.ss_family == AF_INET6 ? v6->sin6_port : v4->sin_port));
-	}
+	peer_text(&s->tcp, s->peer, sizeof s->peer);
 	(void)uv_tcp_nodelay(&s->tcp, 1);
 	(void)uv_tcp_keepalive(&s->tcp, 1, KEEPALIVE_S);
 	set_state(s, SESSION_HANDSHAKE);
@@ -727,10 +755,15 @@ session_new(const struct session_opts *o, struct session **out, struct lc_err *e
 	s->arg = o->arg;
 	s->limits = limits_of(&o->limits);
 	s->output_max = o->output_max;
+	s->sending = o->sending;
+	s->receiving = o->receiving;
+	s->send_place = (struct throttle_place){.ready = on_may_send, .arg = s};
+	s->read_place = (struct throttle_place){.ready = on_may_read, .arg = s};
 	if (s->limits.ping_ms < TICK_MS * 4)
 		tick = s->limits.ping_ms / 4 + 1;
 	STAILQ_INIT(&s->in);
 	STAILQ_INIT(&s->out);
+	STAILQ_INIT(&s->held);
 	(void)pthread_mutex_init(&s->lock, NULL);
 	(void)uv_tcp_init(o->loop, &s->tcp);
 	(void)uv_timer_init(o->loop, &s->timer);
@@ -771,5 +804,5 @@ void
 session_stats(const struct session *s, struct session_stats *out)
 {
 	*out = s->stats;
-	out->queued = s->channel == NULL ? 0 : channel_queued(s->channel);
+	out->queued = queued(s);
 }

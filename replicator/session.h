@@ -27,6 +27,7 @@
 
 struct sockaddr;
 struct uv_loop_s;
+struct throttle;
 struct uv_stream_s;
 struct workers;
 struct session;
@@ -79,6 +80,8 @@ struct session_opts {
 	/* While more bytes than that wait to be sent, no message is worked on and then none is
 	 * read; 0: without a limit, for a role that has one of its own. */
 	size_t output_max;
+	/* Limits of what goes out and of what is read; NULL: none.  Borrowed until ended(). */
+	struct throttle *sending, *receiving;
 };
 
 /** session_new(o, out, e): then session_connect() or session_accept(); if that fails, ended() comes

@@ -12,6 +12,7 @@
 
 #include "replicator/message.h"
 #include "replicator/session.h"
+#include "replicator/throttle.h"
 #include "replicator/uplink.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
@@ -191,6 +192,7 @@ on_settle(void *arg, struct lc_err *e)
 	for (i = 0; i < lines.n; i += 16)
 		sender_wake(u->sender, lines.p + i);
 	lc_buf_free(&lines);
+	sender_rate(u->sender, throttle_rate(u->o.throttle));
 	rc = sender_pump(u->sender, e);
 	sender_stats(u->sender, &stats);
 	(void)pthread_mutex_lock(&u->lock);
@@ -411,7 +413,8 @@ on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
 	                         .remote = u->peer.key,
 	                         .role = &uplink_role,
 	                         .arg = u,
-	                         .limits = u->o.limits};
+	                         .limits = u->o.limits,
+	                         .sending = u->o.throttle};
 	struct lc_err err = LC_ERR_INIT;
 
 	u->resolving = false;

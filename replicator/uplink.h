@@ -48,6 +48,7 @@ struct uplink_opts {
 	const uint8_t (*only)[16]; /* ids of VMs to send; with nonly 0: all */
 	size_t nonly;
 	struct session_limits limits;
+	struct throttle *throttle; /* of what goes out; NULL: none.  Borrowed until stopped(). */
 	struct uplink_events events;
 };
 

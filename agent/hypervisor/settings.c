@@ -15,6 +15,7 @@
 #define MIB (UINT64_C(1) << 20)
 #define TIB (UINT64_C(1) << 40)
 #define PLUGIN_FILE "nbdkit-locum-plugin.so"
+#define RATE_MIN (UINT64_C(16) << 10) /* bytes a second */
 #define RPO_MAX_MS (UINT64_C(7) * 24 * 3600 * 1000)
 #define FIELDS_MAX 16 /* words in a `disk` or `nic` line */
 
@@ -28,6 +29,7 @@ enum kind {
 	KIND_SIZE,
 	KIND_COUNT,
 	KIND_LEVEL,
+	KIND_RATE,
 	KIND_MS
 };
 
@@ -54,6 +56,7 @@ static const struct settings_key host_keys[] = {
     {"spool_max", "0"},
     {"replica_dir", "/var/lib/locum/replica"},
     {"listen", "*:7227"},
+    {"bandwidth", "0"},
     {"metrics", ""},
     {"alert", ""},
 };
@@ -84,6 +87,7 @@ static const struct {
     {KIND_SIZE, offsetof(struct settings, spool_max), 0, UINT64_MAX},
     {KIND_PATH, offsetof(struct settings, replica_dir), 0, 0},
     {KIND_ADDRESS, offsetof(struct settings, listen), 0, 0},
+    {KIND_RATE, offsetof(struct settings, bandwidth), RATE_MIN, 0},
     {KIND_ADDRESS, offsetof(struct settings, metrics), 0, 0},
     {KIND_PATH, offsetof(struct settings, alert), 0, 0},
 };
@@ -164,6 +168,21 @@ set_level(int64_t *field, const char *value, struct lc_err *e)
 }
 
 static int
+set_rate(size_t i, uint64_t *field, const char *value, struct lc_err *e)
+{
+	char low[32];
+
+	if (!config_rate(value, field))
+		return lc_fail(e, LC_EINVAL, 0,
+		               "%s: '%s' is no rate such as 50 MiB/s or 400 Mbit/s (0: no limit)",
+		               host_keys[i].name, value);
+	if (*field > 0 && *field < host_rules[i].min)
+		return lc_fail(e, LC_EINVAL, 0, "%s: must be 0 or at least %s/s", host_keys[i].name,
+		               size_format(low, sizeof low, host_rules[i].min));
+	return 0;
+}
+
+static int
 set_host(struct settings *s, size_t i, const char *value, struct lc_err *e)
 {
 	uint8_t *field = (uint8_t *)s + host_rules[i].offset;
@@ -193,6 +212,8 @@ set_host(struct settings *s, size_t i, const char *value, struct lc_err *e)
 		return set_text((char **)(void *)field, value, e);
 	case KIND_LEVEL:
 		return set_level((int64_t *)(void *)field, value, e);
+	case KIND_RATE:
+		return set_rate(i, (uint64_t *)(void *)field, value, e);
 	case KIND_SIZE:
 	case KIND_COUNT:
 	case KIND_MS:
@@ -661,6 +682,65 @@ settings_keys(const char *section, size_t *n)
 	return host_keys;
 }
 
+static bool
+is_text(enum kind kind)
+{
+	return kind == KIND_PATH || kind == KIND_PROGRAM || kind == KIND_ACCEL ||
+	       kind == KIND_ADDRESS;
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static bool
+same_host(const struct settings *a, const struct settings *b, size_t i)
+{
+	const uint8_t *x = (const uint8_t *)a + host_rules[i].offset;
+	const uint8_t *y = (const uint8_t *)b + host_rules[i].offset;
+
+	if (is_text(host_rules[i].kind))
+		return same_text(*(char *const *)(const void *)x, *(char *const *)(const void *)y);
+	return host_rules[i].kind == KIND_RATE || memcmp(x, y, sizeof(uint64_t)) == 0;
+}
+
+static bool
+same_vm(const struct settings_vm *a, const struct settings_vm *b)
+{
+	size_t i;
+
+	if (strcmp(a->name, b->name) != 0 || !same_text(a->qmp, b->qmp) ||
+	    a->nexcludes != b->nexcludes || a->rpo_set != b->rpo_set || a->rpo_ms != b->rpo_ms ||
+	    (a->def == NULL) != (b->def == NULL))
+		return false;
+	for (i = 0; i < a->nexcludes; i++) {
+		if (strcmp(a->excludes[i], b->excludes[i]) != 0)
+			return false;
+	}
+	/* Bytes that say the same may differ; then they count as other ones. */
+	return a->def == NULL || memcmp(a->def, b->def, sizeof *a->def) == 0;
+}
+
+bool
+settings_same(const struct settings *a, const struct settings *b)
+{
+	size_t i;
+
+	if (a->nvms != b->nvms)
+		return false;
+	for (i = 0; i < NHOST; i++) {
+		if (!same_host(a, b, i))
+			return false;
+	}
+	for (i = 0; i < a->nvms; i++) {
+		if (!same_vm(&a->vms[i], &b->vms[i]))
+			return false;
+	}
+	return true;
+}
+
 void
 settings_done(struct settings *s)
 {
@@ -669,8 +749,7 @@ settings_done(struct settings *s)
 	for (i = 0; i < NHOST; i++) {
 		char **field = (char **)(void *)((uint8_t *)s + host_rules[i].offset);
 
-		if (host_rules[i].kind == KIND_PATH || host_rules[i].kind == KIND_PROGRAM ||
-		    host_rules[i].kind == KIND_ACCEL || host_rules[i].kind == KIND_ADDRESS)
+		if (is_text(host_rules[i].kind))
 			lc_free(*field);
 	}
 	for (i = 0; i < s->nvms; i++) {

@@ -59,6 +59,7 @@ struct settings {     /* all pointers owned; free with settings_done() */
 	uint64_t spool_max;      /* bytes of the store of a host with replicas, 0: any number */
 	char *replica_dir;       /* what `locum replica` keeps */
 	char *listen;            /* where it listens */
+	uint64_t bandwidth;      /* bytes a second to replicas; 0: no limit */
 	char *metrics;           /* where agent and replica serve them, or NULL */
 	char *alert;             /* program that is told what goes wrong, or NULL */
 	struct settings_vm *vms; /* in file order */
@@ -79,6 +80,9 @@ int settings_from(const struct config *config, struct settings *out, struct lc_e
 /** settings_done(s): free everything in s. */
 void settings_done(struct settings *s);
 
+/** settings_same(a, b): whether they differ in the bandwidth at most, which can change at any time.
+ */
+bool settings_same(const struct settings *a, const struct settings *b);
 /** settings_need_store(s, e): LC_EINVAL, saying where to put it, when no store is known. */
 int settings_need_store(const struct settings *s, struct lc_err *e);
 /** settings_vm(s, name): section of that VM, or NULL. */

@@ -5,9 +5,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <unistd.h>
 
+#include "replicator/packet.h"
 #include "replicator/receiver.h"
 #include "replicator/sender.h"
 #include "replicator/verbs.h"
@@ -22,38 +22,22 @@
 
 #define BYTE_WINDOW (8u << 20)
 
-struct packet {
-	STAILQ_ENTRY(packet) entry;
-	uint16_t type;
-	struct lc_buf body;
-};
-STAILQ_HEAD(packets, packet);
-
 struct copy {
 	struct opening o;
 	struct store *to;
-	struct packets up, down;
+	struct packet_list up, down;
 	struct sender *sender;
 	struct receiver *receiver;
 	unsigned failed;
 };
 
 static int
-put(struct packets *q, uint16_t type, const struct lc_span *spans, size_t n, struct lc_err *e)
+put(struct packet_list *q, uint16_t type, const struct lc_span *spans, size_t n, struct lc_err *e)
 {
-	struct packet *p = lc_alloc(sizeof *p);
-	size_t i;
-	int rc = p == NULL ? LC_ENOMEM : 0;
+	struct packet *p = packet_new(type, spans, n);
 
-	for (i = 0; rc == 0 && i < n; i++)
-		rc = lc_buf_append(&p->body, spans[i].p, spans[i].n);
-	if (rc != 0) {
-		if (p != NULL)
-			lc_buf_free(&p->body);
-		lc_free(p);
+	if (p == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	}
-	p->type = type;
 	STAILQ_INSERT_TAIL(q, p, entry);
 	return 0;
 }
@@ -82,20 +66,18 @@ on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 
 /* Carry all that waits in a queue; *moved: something did. */
 static int
-carry(struct copy *c, struct packets *q, bool *moved, struct lc_err *e)
+carry(struct copy *c, struct packet_list *q, bool *moved, struct lc_err *e)
 {
 	struct packet *p;
 	int rc = 0;
 
-	while (rc == 0 && (p = STAILQ_FIRST(q)) != NULL) {
+	while (rc == 0 && (p = packet_take(q)) != NULL) {
 		struct lc_span body = {p->body.p, p->body.n};
 
-		STAILQ_REMOVE_HEAD(q, entry);
 		*moved = true;
 		rc = q == &c->up ? receiver_message(c->receiver, p->type, body, e)
 		                 : sender_message(c->sender, p->type, body, e);
-		lc_buf_free(&p->body);
-		lc_free(p);
+		packet_free(p);
 	}
 	return rc;
 }
@@ -211,7 +193,6 @@ run_copy(const struct cli_args *a)
 {
 	struct lc_err e = LC_ERR_INIT;
 	struct copy c = {.failed = 0};
-	struct packet *p;
 	int rc;
 
 	STAILQ_INIT(&c.up);
@@ -221,11 +202,8 @@ run_copy(const struct cli_args *a)
 	rc = rc != 0 ? rc : copy(a, &c, &e);
 	sender_free(c.sender);
 	receiver_free(c.receiver);
-	while ((p = STAILQ_FIRST(&c.up)) != NULL || (p = STAILQ_FIRST(&c.down)) != NULL) {
-		STAILQ_REMOVE_HEAD(STAILQ_FIRST(&c.up) == p ? &c.up : &c.down, entry);
-		lc_buf_free(&p->body);
-		lc_free(p);
-	}
+	packet_free_all(&c.up);
+	packet_free_all(&c.down);
 	store_close(c.to);
 	opening_done(&c.o);
 	if (rc != 0)

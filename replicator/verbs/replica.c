@@ -11,6 +11,7 @@
 #include "agent/hypervisor/settings.h"
 #include "replicator/metrics.h"
 #include "replicator/server.h"
+#include "replicator/throttle.h"
 #include "replicator/verbs.h"
 #include "replicator/writers.h"
 #include "store/base/bytes.h"
@@ -187,14 +188,18 @@ run_server(struct place *p, const struct server_opts *o, struct running *r, stru
 }
 
 static int
-serve(struct place *p, const struct address *at, uint64_t host_max, struct lc_err *e)
+serve(struct place *p, const struct address *at, uint64_t host_max, uint64_t host_rate,
+      struct lc_err *e)
 {
 	struct running r = {.status_path = path_join(p->dir, STATUS_FILE)};
 	struct workers *workers = NULL;
 	char *lock_path = path_join(p->dir, "lock");
 	int lock_fd = -1, rc;
-	struct server_opts so = {
-	    .dir = p->dir, .listen = at, .identity = &p->identity, .host_max = host_max};
+	struct server_opts so = {.dir = p->dir,
+	                         .listen = at,
+	                         .identity = &p->identity,
+	                         .host_max = host_max,
+	                         .host_rate = host_rate};
 
 	rc = lock_path == NULL || r.status_path == NULL
 	         ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
@@ -213,14 +218,18 @@ static int
 run_replica(const struct cli_args *a)
 {
 	const char *listen_on = cli_get(a, "listen"), *max = cli_get(a, "host-max");
+	const char *rate = cli_get(a, "host-rate");
 	struct lc_err e = LC_ERR_INIT;
-	uint64_t host_max = 0;
+	uint64_t host_max = 0, host_rate = 0;
 	struct address at;
 	struct place p;
 	int rc;
 
 	if (max != NULL && !config_size(max, &host_max))
 		return cli_usage(a, "--host-max: '%s' is no size such as 500 GiB", max);
+	if (rate != NULL &&
+	    (!config_rate(rate, &host_rate) || (host_rate > 0 && host_rate < THROTTLE_MIN)))
+		return cli_usage(a, "--host-rate: '%s' is no rate of 16 KiB/s or more", rate);
 	rc = open_place(a, true, &p, &e);
 	if (rc == 0 && listen_on == NULL)
 		listen_on = p.settings.listen;
@@ -232,7 +241,7 @@ run_replica(const struct cli_args *a)
 		rc = lc_fail(&e, LC_EINVAL, 0, "%s is no address such as 192.0.2.7:7227 or *:7227",
 		             listen_on);
 	}
-	rc = rc != 0 ? rc : serve(&p, &at, host_max, &e);
+	rc = rc != 0 ? rc : serve(&p, &at, host_max, host_rate, &e);
 	close_place(&p);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
 }
@@ -245,6 +254,9 @@ static const struct cli_option replica_options[] = {
     {.name = "host-max",
      .arg = "SIZE",
      .help = "how much the store of one host may take; then its points are refused"},
+    {.name = "host-rate",
+     .arg = "RATE",
+     .help = "bytes a second that are read of one host at most, such as 50 MiB/s, 400 Mbit/s"},
     {.name = NULL}};
 
 const struct cli_verb verb_replica = {

@@ -353,6 +353,35 @@ config_size(const char *s, uint64_t *out)
 }
 
 bool
+config_rate(const char *s, uint64_t *out)
+{
+	static const char *const bits[] = {"bit", "kbit", "Mbit", "Gbit"};
+	uint64_t scale = 1, n;
+	char text[64], *unit;
+	size_t len = strlen(s), i;
+
+	if (len >= sizeof text)
+		return false;
+	memcpy(text, s, len + 1);
+	if (len > 2 && strcmp(text + len - 2, "/s") == 0)
+		text[len -= 2] = '\0';
+	for (unit = text + len; unit > text && isalpha((unsigned char)unit[-1]); unit--)
+		;
+	for (i = 0; i < sizeof bits / sizeof bits[0]; i++, scale *= 1000) {
+		if (strcasecmp(unit, bits[i]) != 0)
+			continue;
+		*unit = '\0';
+		for (; unit > text && unit[-1] == ' '; unit--)
+			unit[-1] = '\0';
+		if (!config_uint(text, &n) || __builtin_mul_overflow(n, scale, &n))
+			return false;
+		*out = n / 8;
+		return true;
+	}
+	return config_size(text, out);
+}
+
+bool
 config_bool(const char *s, bool *out)
 {
 	static const char *const words[][2] = {

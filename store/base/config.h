@@ -60,6 +60,12 @@ const char *config_get(const struct config *c, const char *section, const char *
  * case; "KB" is refused, because nobody knows which one is meant.
  */
 bool config_size(const char *s, uint64_t *out);
+/**
+ * config_rate(s, out):
+ * "50 MiB/s", "50 MiB" (a second is meant) or "400 Mbit/s" (k, M, G: powers of 1000, as links are
+ * sold) into bytes a second.
+ */
+bool config_rate(const char *s, uint64_t *out);
 /** config_bool(s, out): yes/no, true/false, on/off, 1/0. */
 bool config_bool(const char *s, bool *out);
 /** config_uint(s, out): a decimal number. */

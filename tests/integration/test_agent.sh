@@ -105,6 +105,15 @@ metric 'locum_host_points_total\{.*\} [1-9][0-9]*' "$t/replica.log"
 metric 'locum_vm_state\{vm="web01",state="protected"\} 1'
 ! grep -v '^rpo-' "$t/alerts" || fail "alerts though all is well"
 
+# Another limit of bandwidth is taken while all goes on; anything else begins anew.
+printf '[locum]\nbandwidth = 20 MiB/s\n' >>"$LOCUM_CONFIG"
+n=$(grep -c 'replica dr: connected' "$t/agent.log")
+kill -HUP $agent_pid
+status_has '"bandwidth_bytes": 20971520'
+locum status | grep -q '^at most 20\.0 MiB/s go to replicas' || fail "status: $(locum status)"
+grep -q 'at most 20\.0 MiB/s' "$t/agent.log" || fail "no word of the limit in the log"
+[ "$(grep -c 'replica dr: connected' "$t/agent.log")" = "$n" ] || fail "a new limit ended the connection"
+
 # Away for a while: points wait here, and arrive as points.
 kill -9 $replica_pid
 wait $replica_pid 2>/dev/null || true

@@ -102,7 +102,8 @@ drsite_start(struct drsite *d)
 	                        .listen = &at,
 	                        .identity = &d->id,
 	                        .limits = d->limits,
-	                        .host_max = d->host_max};
+	                        .host_max = d->host_max,
+	                        .host_rate = d->host_rate};
 
 	(void)snprintf(at.port, sizeof at.port, "%u", d->port % 65536);
 	must(server_start(&o, &d->server, &e), &e);
@@ -209,6 +210,7 @@ begin(struct hostsite *h, const uint8_t *secret, bool once)
 	                        .secret = secret,
 	                        .once = once,
 	                        .limits = h->limits,
+	                        .throttle = h->throttle,
 	                        .retry_ms = h->retry_ms,
 	                        .events = {.arg = h,
 	                                   .up = on_up,

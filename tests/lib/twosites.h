@@ -22,7 +22,7 @@ struct drsite { /* the replica */
 	struct server *server; /* NULL while it is stopped */
 	unsigned port;         /* the same after the first start */
 	struct session_limits limits;
-	uint64_t host_max;
+	uint64_t host_max, host_rate;
 };
 
 struct hostsite { /* a host */
@@ -33,6 +33,7 @@ struct hostsite { /* a host */
 	struct workers *workers;
 	struct uplink *uplink; /* NULL while it is stopped */
 	struct session_limits limits;
+	struct throttle *throttle;
 	unsigned retry_ms;
 	char name[32];
 	unsigned ups, downs, committed, failed, idles;

@@ -278,6 +278,42 @@ sizes(void **state)
 }
 
 static void
+rates(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes; /* UINT64_MAX: refused */
+	} rows[] = {
+	    {"50 MiB/s", UINT64_C(50) << 20},
+	    {"50MiB", UINT64_C(50) << 20},
+	    {"1.5 MiB/s", UINT64_C(3) << 19},
+	    {"0", 0},
+	    {"400 Mbit/s", 50000000},
+	    {"400mbit", 50000000},
+	    {"1 Gbit/s", 125000000},
+	    {"64 kbit/s", 8000},
+	    {"8 bit/s", 1},
+	    {"1.5 Mbit/s", UINT64_MAX},
+	    {"Mbit/s", UINT64_MAX},
+	    {"50 MB/s", UINT64_MAX},
+	    {"50 MiB/m", UINT64_MAX},
+	    {"/s", UINT64_MAX},
+	    {"", UINT64_MAX},
+	    {"18446744073709551615 kbit", UINT64_MAX},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		uint64_t v = UINT64_MAX;
+		bool ok = config_rate(rows[i].text, &v);
+
+		if (ok != (rows[i].bytes != UINT64_MAX) || v != rows[i].bytes)
+			fail_msg("\"%s\": %d, %llu", rows[i].text, ok, (unsigned long long)v);
+	}
+}
+
+static void
 bools_and_numbers(void **state)
 {
 	static const char *const yes[] = {"yes", "True", "ON", "1"};
@@ -341,6 +377,7 @@ main(void)
 	    cmocka_unit_test(loads_files),
 	    cmocka_unit_test(no_memory_is_said),
 	    cmocka_unit_test(sizes),
+	    cmocka_unit_test(rates),
 	    cmocka_unit_test(bools_and_numbers),
 	    cmocka_unit_test(sizes_for_people),
 	};

@@ -89,7 +89,8 @@ test_host_keys(void **state)
 	assert_ok(
 	    "[locum]\nstore = /s\nscratch_max = 20 GiB\nworkers=3\nlevel = -5\ncache = 1 GiB\n"
 	    "copy_timeout = 2500ms\nplugin = /p.so\nrpo = 5s\nlisten = [::1]:7300\n"
-	    "replica_dir = /srv/r\nmetrics = 127.0.0.1:9633\nalert = /usr/local/bin/page\n",
+	    "replica_dir = /srv/r\nbandwidth = 400 Mbit/s\nmetrics = 127.0.0.1:9633\nalert = "
+	    "/usr/local/bin/page\n",
 	    &s);
 	assert_string_equal(s.store, "/s");
 	assert_string_equal(s.key_dir, "/x/keys");
@@ -100,11 +101,41 @@ test_host_keys(void **state)
 	assert_int_equal(s.copy_timeout_ms, 2500);
 	assert_string_equal(s.plugin, "/p.so");
 	assert_int_equal(s.rpo_ms, 5000);
+	assert_int_equal(s.bandwidth, 50000000);
 	assert_string_equal(s.listen, "[::1]:7300");
 	assert_string_equal(s.replica_dir, "/srv/r");
 	assert_string_equal(s.metrics, "127.0.0.1:9633");
 	assert_string_equal(s.alert, "/usr/local/bin/page");
 	settings_done(&s);
+}
+
+/* What may change while all goes on, and what may not. */
+static void
+test_same(void **state)
+{
+	static const char *const texts[] = {
+	    "[locum]\nstore = /s\nbandwidth = 1 MiB/s\n[vm a]\nqmp = /a\nexclude = vdb\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\n",
+	    "[locum]\nstore = /s\njobs = 3\n[vm a]\nqmp = /a\nexclude = vdb\n",
+	    "[locum]\n[vm a]\nqmp = /a\nexclude = vdb\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /b\nexclude = vdb\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdc\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\nrpo = 5s\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\ncpus = 2\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\n[vm b]\nqmp = /b\n",
+	};
+	struct settings a, b;
+	size_t i;
+
+	(void)state;
+	assert_ok(texts[0], &a);
+	for (i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+		assert_ok(texts[i], &b);
+		if (settings_same(&a, &b) != (i < 2))
+			fail_msg("%zu: %s", i, texts[i]);
+		settings_done(&b);
+	}
+	settings_done(&a);
 }
 
 static void
@@ -323,9 +354,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_defaults),      cmocka_unit_test(test_host_keys),
-	    cmocka_unit_test(test_vm_keys),       cmocka_unit_test(test_complaints),
-	    cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_conf_lists_every_key),
+	    cmocka_unit_test(test_defaults),
+	    cmocka_unit_test(test_host_keys),
+	    cmocka_unit_test(test_same),
+	    cmocka_unit_test(test_vm_keys),
+	    cmocka_unit_test(test_complaints),
+	    cmocka_unit_test(test_no_memory),
+	    cmocka_unit_test(test_conf_lists_every_key),
 	    cmocka_unit_test(test_conf_is_valid),
 	};
 
