@@ -1,28 +1,10 @@
-#include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <sodium.h>
 
 #include "store/base/bytes.h"
-#include "store/base/files.h"
-#include "store/keyring.h"
-#include "store/recovery.h"
-
-#define BOX_SIZE 112u /* crypto_box_SEALBYTES + a key + its tag */
-#define WRAPS_MAX 1000u
-#define DATA_MAX (WRAPS_MAX - 2u)
-#define WRAP_HEAD 8u
-#define WRAP_OTHER_MAX 1024u /* longest wrap of a kind that we do not know */
-#define KEYS_HEAD 50u
-
-#define FILE_VERSION 1u
-#define FILE_HEAD 20u /* magic, version, zero, length of the file, length of KEYS */
-#define FILE_SUM 32u
-#define FILE_MAX 524288u
+#include "store/keyring_internal.h"
 
 /* A new data key gets the next generation in the upper 12 bits and a random number below, so that
  * two writers of a domain that rotate without knowing of each other do not take the same one. */
@@ -31,52 +13,6 @@
 _Static_assert(crypto_box_SEALBYTES + 2 * KEY_SIZE == BOX_SIZE, "box");
 _Static_assert(crypto_box_PUBLICKEYBYTES == KEY_SIZE, "public key");
 _Static_assert(crypto_box_SECRETKEYBYTES == KEY_SIZE, "secret key");
-
-enum wrap_kind { WRAP_MASTER = 1, WRAP_ID = 2, WRAP_DATA = 3 };
-
-struct wrap {
-	uint8_t kind;
-	uint32_t number;
-	uint8_t box[BOX_SIZE];
-};
-
-struct secrets { /* in sodium_malloc memory */
-	uint8_t seed[RECOVERY_SEED_SIZE];
-	uint8_t box_secret[KEY_SIZE];
-	uint8_t auth[KEY_SIZE]; /* of the tags of master and id key; derived from the seed */
-	uint8_t master[KEY_SIZE];
-	uint8_t id[KEY_SIZE];
-	uint8_t set[KEY_SIZE];
-	uint8_t data[DATA_MAX][KEY_SIZE]; /* never moved: keyring_data() lends them */
-};
-
-struct keyring {
-	uint8_t domain[DOMAIN_ID_SIZE];
-	uint8_t recovery[KEY_SIZE]; /* public */
-	bool has_seed;
-	struct secrets *s;
-	uint32_t numbers[DATA_MAX];
-	atomic_uint ndata; /* raised after the key is in place, for readers on other threads */
-	_Atomic uint32_t newest;
-	unsigned nwraps;
-	struct wrap wraps[WRAPS_MAX]; /* ascending by kind, then number */
-};
-
-struct wrap_view { /* borrowed from a KEYS payload */
-	uint8_t kind;
-	uint32_t number;
-	const uint8_t *box;
-	uint16_t n;
-};
-
-static const char file_magic[8] = "LOCUMKEY";
-
-struct keys_view { /* a KEYS payload that is well-formed */
-	uint8_t domain[DOMAIN_ID_SIZE];
-	uint8_t recovery[KEY_SIZE];
-	unsigned nwraps;
-	struct lc_rd wraps;
-};
 
 static void
 hash_keyed(uint8_t out[KEY_SIZE], const uint8_t *key, size_t nkey, const char *text)
@@ -98,7 +34,7 @@ domain_of_key(uint8_t out[DOMAIN_ID_SIZE], const uint8_t recovery[KEY_SIZE])
 
 /* KEYS payloads. */
 
-static bool
+bool
 wrap_next(struct lc_rd *r, struct wrap_view *w)
 {
 	uint8_t zero;
@@ -123,7 +59,7 @@ wrap_order(uint8_t kind_a, uint32_t number_a, uint8_t kind_b, uint32_t number_b)
 	return number_a < number_b ? -1 : number_a > number_b;
 }
 
-static int
+int
 keys_parse(struct lc_span keys, struct keys_view *v, struct lc_err *e)
 {
 	struct lc_rd r = lc_rd_over(keys.p, keys.n);
@@ -190,9 +126,8 @@ wrap_open(const struct keyring *k, const struct wrap_view *w, uint8_t key[KEY_SI
 	return good;
 }
 
-/* The caller has made sure that there is room. */
-static void
-wrap_keep(struct keyring *k, uint8_t kind, uint32_t number, const uint8_t box[BOX_SIZE])
+void
+keyring_keep_wrap(struct keyring *k, uint8_t kind, uint32_t number, const uint8_t box[BOX_SIZE])
 {
 	unsigned at = k->nwraps;
 
@@ -219,12 +154,12 @@ wrap_make(struct keyring *k, uint8_t kind, uint32_t number, const uint8_t key[KE
 	sodium_memzero(plain, sizeof plain);
 	if (rc != 0)
 		return lc_fail(e, LC_EKEY, 0, "keyring: the recovery public key is unusable");
-	wrap_keep(k, kind, number, box);
+	keyring_keep_wrap(k, kind, number, box);
 	return 0;
 }
 
-static void
-data_keep(struct keyring *k, uint32_t number, const uint8_t key[KEY_SIZE])
+void
+keyring_keep_data(struct keyring *k, uint32_t number, const uint8_t key[KEY_SIZE])
 {
 	unsigned n = atomic_load_explicit(&k->ndata, memory_order_relaxed);
 
@@ -235,14 +170,14 @@ data_keep(struct keyring *k, uint32_t number, const uint8_t key[KEY_SIZE])
 		atomic_store_explicit(&k->newest, number, memory_order_release);
 }
 
-static void
-set_id_key(struct keyring *k, const uint8_t key[KEY_SIZE])
+void
+keyring_keep_id(struct keyring *k, const uint8_t key[KEY_SIZE])
 {
 	memmove(k->s->id, key, KEY_SIZE);
 	hash_keyed(k->s->set, k->s->id, KEY_SIZE, "locum set v1");
 }
 
-static struct keyring *
+struct keyring *
 keyring_alloc(struct lc_err *e)
 {
 	struct keyring *k = NULL;
@@ -289,7 +224,7 @@ keyring_new(char code[RECOVERY_CODE_MAX], struct keyring **out, struct lc_err *e
 	derive_recovery(k);
 	randombytes_buf(k->s->master, KEY_SIZE);
 	randombytes_buf(k->s->id, KEY_SIZE);
-	set_id_key(k, k->s->id);
+	keyring_keep_id(k, k->s->id);
 	rc = wrap_make(k, WRAP_MASTER, 0, k->s->master, e);
 	if (rc == 0)
 		rc = wrap_make(k, WRAP_ID, 0, k->s->id, e);
@@ -301,7 +236,7 @@ keyring_new(char code[RECOVERY_CODE_MAX], struct keyring **out, struct lc_err *e
 		keyring_free(k);
 		return rc;
 	}
-	data_keep(k, 1, k->s->data[0]);
+	keyring_keep_data(k, 1, k->s->data[0]);
 	recovery_code_write(k->s->seed, code);
 	*out = k;
 	return 0;
@@ -345,8 +280,8 @@ take_data_keys(struct keyring *k, const struct keys_view *v, struct lc_err *e)
 		} else if (atomic_load(&k->ndata) == DATA_MAX || k->nwraps == WRAPS_MAX) {
 			rc = lc_fail(e, LC_EINVAL, 0, "keys: more than %u data keys", DATA_MAX);
 		} else {
-			data_keep(k, w.number, key);
-			wrap_keep(k, WRAP_DATA, w.number, w.box);
+			keyring_keep_data(k, w.number, key);
+			keyring_keep_wrap(k, WRAP_DATA, w.number, w.box);
 		}
 	}
 	sodium_memzero(key, sizeof key);
@@ -378,9 +313,9 @@ open_seed(struct keyring *k, struct lc_span keys, const char *what, struct keyri
 	for (i = 0; i < v.nwraps; i++) {
 		if (!wrap_next(&r, &w) || w.kind >= WRAP_DATA || !wrap_open(k, &w, key))
 			continue;
-		wrap_keep(k, w.kind, 0, w.box);
+		keyring_keep_wrap(k, w.kind, 0, w.box);
 		if (w.kind == WRAP_ID) {
-			set_id_key(k, key);
+			keyring_keep_id(k, key);
 			has_id = true;
 		} else {
 			memcpy(k->s->master, key, KEY_SIZE);
@@ -519,7 +454,7 @@ keyring_rotate(struct keyring *k, struct lc_err *e)
 	randombytes_buf(key, sizeof key);
 	rc = wrap_make(k, WRAP_DATA, number, key, e);
 	if (rc == 0)
-		data_keep(k, number, key);
+		keyring_keep_data(k, number, key);
 	sodium_memzero(key, sizeof key);
 	return rc;
 }
@@ -531,237 +466,6 @@ keyring_free(struct keyring *k)
 		return;
 	sodium_free(k->s); /* Wipes it first. */
 	lc_free(k);
-}
-
-/* The host's key file. */
-
-static void
-file_sum(uint8_t sum[FILE_SUM], const uint8_t *p, size_t n)
-{
-	(void)crypto_generichash(sum, FILE_SUM, p, n, NULL, 0);
-}
-
-/* Fills k from the file's parts behind its head; k is fresh. */
-static int
-file_decode(struct keyring *k, struct lc_span keys, struct lc_rd *r, const char *path,
-            struct lc_err *e)
-{
-	struct keys_view v;
-	struct wrap_view w;
-	unsigned i, n;
-	int rc;
-
-	rc = keys_parse(keys, &v, e);
-	if (rc != 0)
-		return lc_wrap(e, "key file %s", path);
-	memcpy(k->domain, v.domain, DOMAIN_ID_SIZE);
-	memcpy(k->recovery, v.recovery, KEY_SIZE);
-	for (i = 0; i < v.nwraps; i++) {
-		if (wrap_next(&v.wraps, &w) && w.kind <= WRAP_DATA)
-			wrap_keep(k, w.kind, w.number, w.box);
-	}
-	lc_rd_copy(r, k->s->id, KEY_SIZE);
-	set_id_key(k, k->s->id);
-	n = lc_rd16(r);
-	for (i = 0; i < n && i < DATA_MAX && lc_rd_ok(r); i++) {
-		uint32_t number = lc_rd32(r);
-		const uint8_t *key = lc_rd_bytes(r, KEY_SIZE);
-
-		if (key == NULL || number == 0 || keyring_data(k, number) != NULL)
-			break;
-		data_keep(k, number, key);
-	}
-	if (!lc_rd_end(r) || i != n || n == 0)
-		return lc_fail(e, LC_ECORRUPT, 0, "key file %s: malformed keys", path);
-	return 0;
-}
-
-static int
-file_parse(struct keyring *k, const uint8_t *p, size_t n, const char *path, struct lc_err *e)
-{
-	uint8_t sum[FILE_SUM];
-	struct lc_span keys;
-	struct lc_rd r;
-
-	if (n < FILE_HEAD + FILE_SUM || memcmp(p, file_magic, sizeof file_magic) != 0)
-		return lc_fail(e, LC_ECORRUPT, 0, "key file %s: not a Locum key file", path);
-	if (lc_get16(p + 8) != FILE_VERSION) {
-		return lc_fail(e, LC_EVERSION, 0, "key file %s: version %u, this Locum knows %u",
-		               path, lc_get16(p + 8), FILE_VERSION);
-	}
-	file_sum(sum, p, n - FILE_SUM);
-	if (lc_get32(p + 12) != n || memcmp(sum, p + n - FILE_SUM, FILE_SUM) != 0)
-		return lc_fail(e, LC_ECORRUPT, 0, "key file %s: cut or damaged", path);
-	r = lc_rd_over(p + FILE_HEAD, n - FILE_HEAD - FILE_SUM);
-	keys.n = lc_get32(p + 16);
-	keys.p = lc_rd_bytes(&r, keys.n);
-	if (keys.p == NULL || lc_get16(p + 10) != 0)
-		return lc_fail(e, LC_ECORRUPT, 0, "key file %s: malformed", path);
-	return file_decode(k, keys, &r, path, e);
-}
-
-static int
-file_check_access(const struct stat *st, const char *path, struct lc_err *e)
-{
-	if (!S_ISREG(st->st_mode))
-		return lc_fail(e, LC_EACCES, 0, "key file %s: not a regular file", path);
-	if (st->st_uid != geteuid() && st->st_uid != 0) {
-		return lc_fail(e, LC_EACCES, 0, "key file %s: belongs to uid %u; chown it to root",
-		               path, (unsigned)st->st_uid);
-	}
-	if ((st->st_mode & 077) != 0) {
-		return lc_fail(e, LC_EACCES, 0,
-		               "key file %s: mode %04o lets others at it; chmod it to 0600", path,
-		               (unsigned)(st->st_mode & 07777));
-	}
-	if (st->st_size > FILE_MAX)
-		return lc_fail(e, LC_ECORRUPT, 0, "key file %s: too long", path);
-	return 0;
-}
-
-int
-keyring_load(const char *path, struct keyring **out, struct lc_err *e)
-{
-	struct keyring *k = NULL;
-	uint8_t *p = NULL;
-	struct stat st;
-	size_t n;
-	int fd, rc;
-
-	*out = NULL;
-	/* Non-blocking, so that a fifo in its place does not hang us. */
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (fd < 0)
-		return lc_fail_errno(e, "key file %s: open", path);
-	if (fstat(fd, &st) != 0) {
-		rc = lc_fail_errno(e, "key file %s: stat", path);
-		goto out;
-	}
-	rc = file_check_access(&st, path, e);
-	if (rc != 0)
-		goto out;
-	k = keyring_alloc(e);
-	if (k == NULL) {
-		rc = LC_ENOMEM;
-		goto out;
-	}
-	n = (size_t)st.st_size;
-	p = sodium_malloc(n + 1);
-	if (p == NULL) {
-		rc = lc_fail(e, LC_ENOMEM, 0, "key file %s: out of locked memory", path);
-		goto out;
-	}
-	rc = file_pread_full(fd, p, n, 0, path, e);
-	if (rc == 0)
-		rc = file_parse(k, p, n, path, e);
-out:
-	(void)close(fd);
-	sodium_free(p);
-	if (rc != 0) {
-		keyring_free(k);
-		return rc;
-	}
-	*out = k;
-	return 0;
-}
-
-/* What stands at path may be replaced: it is of our domain and has no key that we lack. */
-static int
-file_check_old(const struct keyring *k, const char *path, bool *there, struct lc_err *e)
-{
-	struct keyring *old = NULL;
-	struct lc_err err = LC_ERR_INIT;
-	unsigned i;
-	int rc;
-
-	*there = true;
-	rc = keyring_load(path, &old, &err);
-	if (rc == LC_ENOENT) {
-		*there = false;
-		return 0;
-	}
-	if (old == NULL) {
-		return lc_fail(e, LC_EEXIST, 0, "will not replace what cannot be read: %s",
-		               err.msg);
-	}
-	if (memcmp(old->domain, k->domain, DOMAIN_ID_SIZE) != 0) {
-		rc = lc_fail(e, LC_EEXIST, 0,
-		             "key file %s: holds the keys of another domain; move it away first",
-		             path);
-	}
-	for (i = 0; rc == 0 && i < atomic_load(&old->ndata); i++) {
-		if (keyring_data(k, old->numbers[i]) == NULL) {
-			rc = lc_fail(e, LC_ECONFLICT, 0,
-			             "key file %s: holds data key %u, which would be lost; load it "
-			             "again",
-			             path, old->numbers[i]);
-		}
-	}
-	keyring_free(old);
-	return rc;
-}
-
-static int
-file_make_dir(const char *path, struct lc_err *e)
-{
-	char *dir = path_dirname(path);
-	int rc;
-
-	if (dir == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "key file %s: out of memory", path);
-	rc = dir_make(dir, 0700, e);
-	lc_free(dir);
-	return rc;
-}
-
-int
-keyring_save(const struct keyring *k, const char *path, struct lc_err *e)
-{
-	unsigned i, ndata = atomic_load(&k->ndata);
-	struct lc_buf keys = {0};
-	uint8_t *p = NULL, *to;
-	bool there;
-	size_t n;
-	int rc;
-
-	rc = file_check_old(k, path, &there, e);
-	if (rc == 0)
-		rc = file_make_dir(path, e);
-	if (rc == 0)
-		rc = keyring_encode(k, &keys, e);
-	if (rc != 0)
-		goto out;
-	n = FILE_HEAD + keys.n + KEY_SIZE + 2 + (size_t)ndata * (4 + KEY_SIZE) + FILE_SUM;
-	p = sodium_malloc(n);
-	if (p == NULL) {
-		rc = lc_fail(e, LC_ENOMEM, 0, "key file %s: out of locked memory", path);
-		goto out;
-	}
-	memcpy(p, file_magic, sizeof file_magic);
-	lc_put16(p + 8, FILE_VERSION);
-	lc_put16(p + 10, 0);
-	lc_put32(p + 12, (uint32_t)n);
-	lc_put32(p + 16, (uint32_t)keys.n);
-	to = p + FILE_HEAD;
-	memcpy(to, keys.p, keys.n);
-	to += keys.n;
-	memcpy(to, k->s->id, KEY_SIZE);
-	to += KEY_SIZE;
-	lc_put16(to, (uint16_t)ndata);
-	to += 2;
-	for (i = 0; i < ndata; i++, to += 4 + KEY_SIZE) {
-		lc_put32(to, k->numbers[i]);
-		memcpy(to + 4, k->s->data[i], KEY_SIZE);
-	}
-	file_sum(to, p, (size_t)(to - p));
-	if (there)
-		rc = file_write_atomic(path, p, n, 0600, e);
-	else
-		rc = file_write_new(path, p, n, 0600, e);
-out:
-	sodium_free(p);
-	lc_buf_free(&keys);
-	return rc;
 }
 
 /* The passphrase. */

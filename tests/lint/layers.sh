@@ -36,7 +36,7 @@ done
 refuse store/libbase.a 'sqlite3_|ZSTD_|crypto_|sodium_|XXH|rs_|json_' "base is libc only"
 only store/libstore.a 'sqlite3_' 'catalog.*' "only the catalog knows sqlite"
 only store/libstore.a 'ZSTD_' 'seal|delta' "only seal knows zstd"
-only store/libstore.a 'crypto_|sodium_|randombytes' 'seal|keyring|recovery' "only seal and the keyring know libsodium"
+only store/libstore.a 'crypto_|sodium_|randombytes' 'seal|keyring.*|recovery' "only seal and the keyring know libsodium"
 only store/libstore.a 'rs_' 'delta' "only delta knows librsync"
 only replicator/libreplicator.a 'MHD_' 'metrics' "only metrics knows the HTTP server"
 only replicator/libchannel.a 'crypto_|randombytes' 'noise' "only noise knows cryptography"
