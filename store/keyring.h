@@ -75,6 +75,16 @@ int keyring_save(const struct keyring *k, const char *path, struct lc_err *e);
  * somebody else; LC_ENOENT; LC_ECORRUPT; LC_EVERSION.
  */
 int keyring_load(const char *path, struct keyring **out, struct lc_err *e);
+#define KEYRING_IMAGE_MAX (256u << 10)
+/**
+ * keyring_image(k, out, e):
+ * Replace what out holds by the bytes that the key file would have: id key, data keys and seals,
+ * no seed.  keyring_from_image(image, out, e) reads them again: LC_ECORRUPT, LC_EVERSION.
+ *
+ * Secret: one allocation, which the caller wipes.
+ */
+int keyring_image(const struct keyring *k, struct lc_buf *out, struct lc_err *e);
+int keyring_from_image(struct lc_span image, struct keyring **out, struct lc_err *e);
 /**
  * keyring_wrap_passphrase(k, pass, n, out, e):
  * Append an Argon2id wrap of the recovery seed.  Takes most of a second and 256 MiB: not on the

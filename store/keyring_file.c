@@ -29,8 +29,7 @@ file_sum(uint8_t sum[FILE_SUM], const uint8_t *p, size_t n)
 
 /* Fills k from the file's parts behind its head; k is fresh. */
 static int
-file_decode(struct keyring *k, struct lc_span keys, struct lc_rd *r, const char *path,
-            struct lc_err *e)
+file_decode(struct keyring *k, struct lc_span keys, struct lc_rd *r, struct lc_err *e)
 {
 	struct keys_view v;
 	struct wrap_view w;
@@ -39,7 +38,7 @@ file_decode(struct keyring *k, struct lc_span keys, struct lc_rd *r, const char 
 
 	rc = keys_parse(keys, &v, e);
 	if (rc != 0)
-		return lc_wrap(e, "key file %s", path);
+		return rc;
 	memcpy(k->domain, v.domain, DOMAIN_ID_SIZE);
 	memcpy(k->recovery, v.recovery, KEY_SIZE);
 	for (i = 0; i < v.nwraps; i++) {
@@ -58,32 +57,32 @@ file_decode(struct keyring *k, struct lc_span keys, struct lc_rd *r, const char 
 		keyring_keep_data(k, number, key);
 	}
 	if (!lc_rd_end(r) || i != n || n == 0)
-		return lc_fail(e, LC_ECORRUPT, 0, "key file %s: malformed keys", path);
+		return lc_fail(e, LC_ECORRUPT, 0, "malformed keys");
 	return 0;
 }
 
 static int
-file_parse(struct keyring *k, const uint8_t *p, size_t n, const char *path, struct lc_err *e)
+file_parse(struct keyring *k, const uint8_t *p, size_t n, struct lc_err *e)
 {
 	uint8_t sum[FILE_SUM];
 	struct lc_span keys;
 	struct lc_rd r;
 
 	if (n < FILE_HEAD + FILE_SUM || memcmp(p, file_magic, sizeof file_magic) != 0)
-		return lc_fail(e, LC_ECORRUPT, 0, "key file %s: not a Locum key file", path);
+		return lc_fail(e, LC_ECORRUPT, 0, "not a Locum key file");
 	if (lc_get16(p + 8) != FILE_VERSION) {
-		return lc_fail(e, LC_EVERSION, 0, "key file %s: version %u, this Locum knows %u",
-		               path, lc_get16(p + 8), FILE_VERSION);
+		return lc_fail(e, LC_EVERSION, 0, "version %u, this Locum knows %u",
+		               lc_get16(p + 8), FILE_VERSION);
 	}
 	file_sum(sum, p, n - FILE_SUM);
 	if (lc_get32(p + 12) != n || memcmp(sum, p + n - FILE_SUM, FILE_SUM) != 0)
-		return lc_fail(e, LC_ECORRUPT, 0, "key file %s: cut or damaged", path);
+		return lc_fail(e, LC_ECORRUPT, 0, "cut or damaged");
 	r = lc_rd_over(p + FILE_HEAD, n - FILE_HEAD - FILE_SUM);
 	keys.n = lc_get32(p + 16);
 	keys.p = lc_rd_bytes(&r, keys.n);
 	if (keys.p == NULL || lc_get16(p + 10) != 0)
-		return lc_fail(e, LC_ECORRUPT, 0, "key file %s: malformed", path);
-	return file_decode(k, keys, &r, path, e);
+		return lc_fail(e, LC_ECORRUPT, 0, "malformed");
+	return file_decode(k, keys, &r, e);
 }
 
 static int
@@ -108,6 +107,7 @@ file_check_access(const struct stat *st, const char *path, struct lc_err *e)
 int
 keyring_load(const char *path, struct keyring **out, struct lc_err *e)
 {
+	struct lc_err err = LC_ERR_INIT;
 	struct keyring *k = NULL;
 	uint8_t *p = NULL;
 	struct stat st;
@@ -138,8 +138,8 @@ keyring_load(const char *path, struct keyring **out, struct lc_err *e)
 		goto out;
 	}
 	rc = file_pread_full(fd, p, n, 0, path, e);
-	if (rc == 0)
-		rc = file_parse(k, p, n, path, e);
+	if (rc == 0 && file_parse(k, p, n, &err) != 0)
+		rc = lc_fail(e, err.code, 0, "key file %s: %s", path, err.msg);
 out:
 	(void)close(fd);
 	sodium_free(p);
@@ -200,33 +200,27 @@ file_make_dir(const char *path, struct lc_err *e)
 	return rc;
 }
 
-int
-keyring_save(const struct keyring *k, const char *path, struct lc_err *e)
+/* In sodium_malloc memory, *n bytes; NULL: failed. */
+static uint8_t *
+image_make(const struct keyring *k, size_t *n, struct lc_err *e)
 {
 	unsigned i, ndata = atomic_load(&k->ndata);
 	struct lc_buf keys = {0};
-	uint8_t *p = NULL, *to;
-	bool there;
-	size_t n;
-	int rc;
+	uint8_t *p, *to;
 
-	rc = file_check_old(k, path, &there, e);
-	if (rc == 0)
-		rc = file_make_dir(path, e);
-	if (rc == 0)
-		rc = keyring_encode(k, &keys, e);
-	if (rc != 0)
-		goto out;
-	n = FILE_HEAD + keys.n + KEY_SIZE + 2 + (size_t)ndata * (4 + KEY_SIZE) + FILE_SUM;
-	p = sodium_malloc(n);
+	if (keyring_encode(k, &keys, e) != 0)
+		return NULL;
+	*n = FILE_HEAD + keys.n + KEY_SIZE + 2 + (size_t)ndata * (4 + KEY_SIZE) + FILE_SUM;
+	p = sodium_malloc(*n);
 	if (p == NULL) {
-		rc = lc_fail(e, LC_ENOMEM, 0, "key file %s: out of locked memory", path);
-		goto out;
+		(void)lc_fail(e, LC_ENOMEM, 0, "keys: out of locked memory");
+		lc_buf_free(&keys);
+		return NULL;
 	}
 	memcpy(p, file_magic, sizeof file_magic);
 	lc_put16(p + 8, FILE_VERSION);
 	lc_put16(p + 10, 0);
-	lc_put32(p + 12, (uint32_t)n);
+	lc_put32(p + 12, (uint32_t)*n);
 	lc_put32(p + 16, (uint32_t)keys.n);
 	to = p + FILE_HEAD;
 	memcpy(to, keys.p, keys.n);
@@ -240,12 +234,64 @@ keyring_save(const struct keyring *k, const char *path, struct lc_err *e)
 		memcpy(to + 4, k->s->data[i], KEY_SIZE);
 	}
 	file_sum(to, p, (size_t)(to - p));
+	lc_buf_free(&keys);
+	return p;
+}
+
+int
+keyring_save(const struct keyring *k, const char *path, struct lc_err *e)
+{
+	uint8_t *p = NULL;
+	bool there;
+	size_t n;
+	int rc;
+
+	rc = file_check_old(k, path, &there, e);
+	if (rc == 0)
+		rc = file_make_dir(path, e);
+	if (rc != 0)
+		return rc;
+	p = image_make(k, &n, e);
+	if (p == NULL)
+		return LC_ENOMEM;
 	if (there)
 		rc = file_write_atomic(path, p, n, 0600, e);
 	else
 		rc = file_write_new(path, p, n, 0600, e);
-out:
 	sodium_free(p);
-	lc_buf_free(&keys);
 	return rc;
+}
+
+int
+keyring_image(const struct keyring *k, struct lc_buf *out, struct lc_err *e)
+{
+	size_t n;
+	uint8_t *p = image_make(k, &n, e);
+	int rc = 0;
+
+	if (p == NULL)
+		return LC_ENOMEM;
+	out->n = 0;
+	if (lc_buf_reserve(out, n) != 0 || lc_buf_append(out, p, n) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "keys: out of memory");
+	sodium_free(p);
+	return rc;
+}
+
+int
+keyring_from_image(struct lc_span image, struct keyring **out, struct lc_err *e)
+{
+	struct keyring *k = keyring_alloc(e);
+	int rc;
+
+	*out = NULL;
+	if (k == NULL)
+		return LC_ENOMEM;
+	rc = file_parse(k, image.p, image.n, e);
+	if (rc != 0) {
+		keyring_free(k);
+		return rc;
+	}
+	*out = k;
+	return 0;
 }

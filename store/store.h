@@ -57,7 +57,9 @@ struct store_opts {
 	const char *dir;
 	enum store_mode mode;
 	const char *who;             /* "locum backup": for the message that a second owner gets */
-	const char *key_dir;         /* look for the host's key file here, or NULL */
+	const char *key_dir;         /* look for the host's key file here, then in the kernel
+	                              * (unlocked.h), or NULL */
+	struct lc_span key_image;    /* else with what store_key_image() gave, or empty */
 	const char *recovery_code;   /* else open with the code, or NULL */
 	const char *passphrase_file; /* else with the passphrase, or NULL */
 	bool no_key;                 /* stay blind */
@@ -84,11 +86,18 @@ const uint8_t *store_id(const struct store *s);
 const char *store_tag(const struct store *s);
 /** store_has_key(s): whether names and contents can be read. */
 bool store_has_key(const struct store *s);
+/**
+ * store_key_image(s, out, e):
+ * The keys that it was opened with, for another process that opens it (store_opts); LC_EKEY where
+ * there are none.  Secret: replaces what out holds by one allocation, which the caller wipes.
+ */
+int store_key_image(const struct store *s, struct lc_buf *out, struct lc_err *e);
 /** store_rebuild(opts, e): make the catalog again from the segments alone. Takes the lock. */
 int store_rebuild(const struct store_opts *opts, struct lc_err *e);
 
 struct store_key {
 	char store[33], domain[33]; /* hex */
+	uint8_t domain_id[16];
 	char file[STORE_PATH_MAX];  /* where this host's key file is, or should be */
 	bool opens;                 /* it is there and of the store's domain */
 	char why[256];              /* else why not */

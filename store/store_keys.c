@@ -11,6 +11,7 @@
 #include "store/base/log.h"
 #include "store/store_internal.h"
 #include "store/transfer.h"
+#include "store/unlocked.h"
 
 int
 store_read_passphrase(const char *path, struct lc_buf *out, struct lc_err *e)
@@ -102,36 +103,61 @@ open_seals(struct store *s, const struct store_opts *o, struct lc_err *e)
 	return lc_fail(e, LC_ECORRUPT, 0, "store %s: no segment has readable keys", s->dir);
 }
 
+/* The machine's: its key file, else what was unlocked. */
+static int
+open_machine(struct store *s, const char *key_dir, struct lc_err *e)
+{
+	char *path = store_key_path(key_dir, s->domain);
+	char hex[33];
+	int rc;
+
+	if (path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = keyring_load(path, &s->keyring, e);
+	if (rc == 0 && memcmp(keyring_domain(s->keyring), s->domain, 16) != 0) {
+		rc = lc_fail(e, LC_EKEY, 0, "key file %s is not of key domain %s", path,
+		             lc_hex(hex, s->domain, 16));
+	} else if (rc == LC_ENOENT) {
+		lc_err_clear(e);
+		rc = unlocked_get(s->domain, &s->keyring, e);
+	}
+	if (rc == LC_ENOENT) {
+		lc_err_clear(e);
+		rc = lc_fail(e, LC_EKEY, 0,
+		             "no key for store %s on this host (%s is not there, nor is it "
+		             "unlocked): give the recovery code of its kit with "
+		             "--recovery-code-file, or locum unlock",
+		             s->dir, path);
+	}
+	lc_free(path);
+	return rc;
+}
+
 int
 store_open_keys(struct store *s, const struct store_opts *o, struct lc_err *e)
 {
-	char hex[33];
-	char *path;
 	int rc;
 
 	if (o->no_key)
 		return 0;
 	if (o->recovery_code != NULL || o->passphrase_file != NULL)
 		return open_seals(s, o, e);
-	if (o->key_dir == NULL)
+	if (o->key_image.n == 0 && o->key_dir == NULL)
 		return lc_fail(e, LC_EKEY, 0, "store %s: no key given", s->dir);
-	path = store_key_path(o->key_dir, s->domain);
-	if (path == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	rc = keyring_load(path, &s->keyring, e);
-	if (rc == LC_ENOENT) {
-		lc_err_clear(e);
-		rc = lc_fail(
-		    e, LC_EKEY, 0,
-		    "no key for store %s on this host (%s is not there): give the recovery "
-		    "code of its kit with --recovery-code-file",
-		    s->dir, path);
-	} else if (rc == 0 && memcmp(keyring_domain(s->keyring), s->domain, 16) != 0) {
-		rc = lc_fail(e, LC_EKEY, 0, "key file %s is not of key domain %s", path,
-		             lc_hex(hex, s->domain, 16));
-	}
-	lc_free(path);
+	if (o->key_image.n == 0)
+		return open_machine(s, o->key_dir, e);
+	rc = keyring_from_image(o->key_image, &s->keyring, e);
+	if (rc == 0 && memcmp(keyring_domain(s->keyring), s->domain, 16) != 0)
+		rc = lc_fail(e, LC_EKEY, 0, "the keys given are of another key domain");
 	return rc;
+}
+
+int
+store_key_image(const struct store *s, struct lc_buf *out, struct lc_err *e)
+{
+	if (s->keyring == NULL)
+		return lc_fail(e, LC_EKEY, 0, "store %s: no key", s->dir);
+	return keyring_image(s->keyring, out, e);
 }
 
 int
@@ -157,6 +183,7 @@ store_key(const char *dir, const char *key_dir, struct store_key *out, struct lc
 	if (rc == 0 && path != NULL && wrap != NULL && s != NULL) {
 		(void)lc_hex(out->store, s->id, 16);
 		(void)lc_hex(out->domain, s->domain, 16);
+		memcpy(out->domain_id, s->domain, 16);
 		(void)snprintf(out->file, sizeof out->file, "%s", path);
 		out->passphrase = access(wrap, F_OK) == 0;
 		out->opens = keyring_load(path, &k, &err) == 0 && k != NULL &&
