@@ -22,6 +22,8 @@ static const struct cli_verb *const verbs[] = {
     &verb_boot,
     &verb_restore,
     &verb_verify,
+    &verb_unlock,
+    &verb_lock,
     &verb_drop,
     GROUP("Another site"),
     &verb_pair,

@@ -14,6 +14,7 @@
 #include "agent/alert.h"
 #include "agent/capture.h"
 #include "agent/hypervisor/settings.h"
+#include "agent/names.h"
 #include "agent/protect.h"
 #include "agent/report.h"
 #include "agent/verbs.h"
@@ -432,7 +433,10 @@ print_host(const json_t *h)
 		(void)printf("    %s\n", text_of(h, "error"));
 	json_array_foreach(json_object_get(h, "vms"), i, x)
 	{
-		(void)printf("    VM %.8s%30s newest point %s old\n", text_of(x, "vm"), "",
+		bool named = json_is_string(json_object_get(x, "name"));
+
+		(void)printf("    VM %-38.*s newest point %s old\n", named ? 63 : 8,
+		             text_of(x, named ? "name" : "vm"),
 		             duration_of(x, "age_s", age, sizeof age));
 	}
 }
@@ -490,13 +494,27 @@ alive(const json_t *doc)
 	return pid <= 0 || kill((pid_t)pid, 0) == 0 || errno != ESRCH;
 }
 
+static void
+print_json(const json_t *doc, const struct lc_buf *text, bool replica)
+{
+	if (!replica) {
+		(void)fwrite(text->p, 1, text->n, stdout);
+		return;
+	}
+	(void)json_dumpf(doc, stdout,
+	                 JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(15));
+	(void)putchar('\n');
+}
+
 static int
-show(const struct cli_args *a, const struct lc_buf *text, const char *path)
+show(const struct cli_args *a, const struct lc_buf *text, const char *path, const char *key_dir)
 {
 	json_error_t je;
 	json_t *doc = json_loadb((const char *)text->p, text->n, 0, &je);
 	const char *role;
 	int64_t at = 0;
+	bool replica;
+	char *dir;
 	int status;
 
 	if (doc == NULL || !clock_parse(text_of(doc, "time"), &at)) {
@@ -515,9 +533,14 @@ show(const struct cli_args *a, const struct lc_buf *text, const char *path)
 		return CLI_FAILED;
 	}
 	status = verdict(doc);
+	replica = strcmp(role, "replica") == 0;
+	dir = replica ? path_dirname(path) : NULL;
+	if (dir != NULL)
+		names_add(doc, dir, key_dir);
+	lc_free(dir);
 	if (cli_has(a, "json"))
-		(void)fwrite(text->p, 1, text->n, stdout);
-	else if (strcmp(role, "replica") == 0)
+		print_json(doc, text, replica);
+	else if (replica)
 		print_replica(doc);
 	else
 		print_table(doc);
@@ -561,7 +584,7 @@ run_status(const struct cli_args *a)
 		                 : "no agent runs on this host (locum agent)",
 		             dir, dir);
 	}
-	status = rc != 0 ? cli_error(&e) : show(a, &text, path);
+	status = rc != 0 ? cli_error(&e) : show(a, &text, path, settings.key_dir);
 	lc_buf_free(&text);
 	lc_free(path);
 	settings_done(&settings);
@@ -583,7 +606,8 @@ const struct cli_verb verb_status = {
 	"and what is wrong.  For each replica: whether it is connected and has everything.\n"
 	"\n"
 	"At a replica: for each host whether it is connected, what it has sent, and how old the\n"
-	"newest point of each of its VMs is; VMs have no names there.\n"
+	"newest point of each of its VMs is.  VMs show by their ids there, and by their names\n"
+	"where this machine has the key of the host's store (locum unlock).\n"
 	"\n"
 	"Exit status: 0 all VMs are within their goals and all replicas (all hosts) connected,\n"
 	"3 not so, 1 no agent or replica runs.\n"

@@ -185,6 +185,39 @@ writers_list(const char *dir, struct writer_entry **out, size_t *n, struct lc_er
 	return rc;
 }
 
+bool
+writers_match(const struct writer_entry *w, const char *what)
+{
+	char print[FINGERPRINT_MAX], domain[33];
+	size_t len = strlen(what);
+
+	if (strcmp(w->name, what) == 0)
+		return true;
+	return len >= 4 && (strncmp(fingerprint(print, w->key), what, len) == 0 ||
+	                    strncmp(lc_hex(domain, w->domain, 16), what, len) == 0);
+}
+
+int
+writers_pick(const struct writer_entry *list, size_t n, const char *what, size_t *at,
+             struct lc_err *e)
+{
+	size_t i, hits = 0;
+
+	for (i = 0; i < n; i++) {
+		if (!writers_match(&list[i], what))
+			continue;
+		*at = i;
+		hits++;
+	}
+	if (hits == 0)
+		return lc_fail(e, LC_ENOENT, 0,
+		               "no host %s is paired here (see: locum replica hosts)", what);
+	if (hits > 1)
+		return lc_fail(e, LC_EINVAL, 0, "%zu hosts are called %s: give the fingerprint",
+		               hits, what);
+	return 0;
+}
+
 int
 writers_revoke(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc_err *e)
 {

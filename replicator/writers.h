@@ -35,6 +35,17 @@ int writers_find(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct wr
                  struct lc_err *e);
 /** writers_list(dir, out, n, e): by name; free with lc_free(). */
 int writers_list(const char *dir, struct writer_entry **out, size_t *n, struct lc_err *e);
+/** writers_match(w, what): whether it is called so, or its fingerprint or key domain begins like
+ * that (4 digits or more). */
+bool writers_match(const struct writer_entry *w, const char *what);
+/**
+ * writers_pick(list, n, what, at, e):
+ * The one that matches.
+ *
+ * Returns  0; LC_ENOENT; LC_EINVAL: several.
+ */
+int writers_pick(const struct writer_entry *list, size_t n, const char *what, size_t *at,
+                 struct lc_err *e);
 /** writers_revoke(dir, key, e): it may not connect any more; its store stays.  Durable. */
 int writers_revoke(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc_err *e);
 /** writers_token(dir, valid_ns, secret, e): make a token; secret[32] is the caller's to wipe. */

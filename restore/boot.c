@@ -194,6 +194,7 @@ serve(struct boot *b, struct lc_err *e)
 {
 	char *spec = spec_of(b);
 	char *store = realpath(b->opening.settings.store, NULL);
+	struct lc_buf keys = {0};
 	struct serve_opts opts = {
 	    .nbdkit = b->opening.settings.nbdkit,
 	    .plugin = b->opening.settings.plugin,
@@ -202,9 +203,6 @@ serve(struct boot *b, struct lc_err *e)
 	    .store = store,
 	    .point = spec,
 	    .cache = b->opening.settings.cache,
-	    .key_dir = b->opening.settings.key_dir,
-	    .code_file = cli_get(b->args, "recovery-code-file"),
-	    .passphrase_file = cli_get(b->args, "passphrase-file"),
 	    .timeout_ms = SERVE_TIMEOUT_MS,
 	};
 	char text[64];
@@ -213,7 +211,12 @@ serve(struct boot *b, struct lc_err *e)
 	if (spec == NULL || store == NULL)
 		rc = lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
 	else
-		rc = serve_start(&opts, &b->server, e);
+		rc = store_key_image(b->opening.store, &keys, e);
+	opts.keys = (struct lc_span){keys.p, keys.n};
+	rc = rc != 0 ? rc : serve_start(&opts, &b->server, e);
+	if (keys.p != NULL)
+		explicit_bzero(keys.p, keys.cap);
+	lc_buf_free(&keys);
 	lc_free(spec);
 	free(store);
 	if (rc != 0)

@@ -35,6 +35,8 @@ describe_age(const struct point *p, int64_t now_ns, char *dst, size_t n)
 const char *
 describe_kind(const struct point *p)
 {
+	if (!p->opened)
+		return "unknown";
 	switch ((enum point_consistency)p->consistency) {
 	case POINT_CRASH:
 		return "crash-consistent";
@@ -66,6 +68,8 @@ describe_json(FILE *f, const struct point *p)
 
 	(void)fputs("{\"vm\":", f);
 	cli_json_string(f, p->vm);
+	(void)fprintf(f, ",\"vm_id\":\"%s\",\"opened\":%s", lc_hex(id, p->vm_id, 16),
+	              p->opened ? "true" : "false");
 	(void)fprintf(f, ",\"id\":\"%s\",\"time\":\"%s\"", describe_id(p, id),
 	              clock_format_utc(when, sizeof when, p->source_ns));
 	(void)fprintf(f, ",\"committed\":\"%s\"",

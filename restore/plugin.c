@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -47,6 +48,9 @@ static struct {
 	char *key_dir, *code_file, *passphrase_file;
 	uint64_t cache;
 	int64_t first_client_ns; /* 0: wait for ever */
+	int keys_fd;             /* -1: none */
+	/* From get_ready() to after_fork(). */
+	struct lc_buf keys;
 	/* From get_ready() on. */
 	uint8_t id[POINT_ID_SIZE];
 	char code[RECOVERY_CODE_MAX];
@@ -62,7 +66,8 @@ static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t seen_cond;
 	bool seen; /* under lock: a client came, or nobody waits for one any more */
-} plugin = {.lock = PTHREAD_MUTEX_INITIALIZER, .seen_cond = PTHREAD_COND_INITIALIZER};
+} plugin = {
+    .keys_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER, .seen_cond = PTHREAD_COND_INITIALIZER};
 
 struct handle { /* one connection */
 	size_t disk;
@@ -121,6 +126,8 @@ plugin_config(const char *key, const char *value)
 		return take_text(&plugin.code_file, key, nbdkit_absolute_path(value));
 	if (strcmp(key, "passphrase-file") == 0)
 		return take_text(&plugin.passphrase_file, key, nbdkit_absolute_path(value));
+	if (strcmp(key, "keys-fd") == 0)
+		return nbdkit_parse_int(key, value, &plugin.keys_fd);
 	if (strcmp(key, "cache") == 0) {
 		if (config_size(value, &plugin.cache) && plugin.cache >= WINDOW_SIZE)
 			return 0;
@@ -164,6 +171,7 @@ plugin_config_complete(void)
 	"key-dir=DIR                folder of this host's keys; default /etc/locum/keys\n"         \
 	"recovery-code-file=FILE    open with the recovery code in it\n"                           \
 	"passphrase-file=FILE       open with the passphrase in it\n"                              \
+	"keys-fd=N                  open with the keys that this descriptor gives (locum boot)\n"  \
 	"first-client=TIME          outlive who starts it; end where no client comes in that time"
 
 static void
@@ -185,6 +193,7 @@ open_store(struct lc_err *e)
 	    .key_dir = plugin.key_dir != NULL ? plugin.key_dir : "/etc/locum/keys",
 	    .recovery_code = plugin.code[0] != '\0' ? plugin.code : NULL,
 	    .passphrase_file = plugin.passphrase_file,
+	    .key_image = {plugin.keys.p, plugin.keys.n},
 	};
 
 	return store_open(&opts, &plugin.s, e);
@@ -243,13 +252,42 @@ close_all(void)
 	plugin.s = NULL;
 }
 
+static void
+wipe_keys(void)
+{
+	if (plugin.keys.p != NULL)
+		explicit_bzero(plugin.keys.p, plugin.keys.cap);
+	lc_buf_free(&plugin.keys);
+}
+
+/* A pipe that is full already: one read of it all, so that there is one copy to wipe. */
+static int
+read_keys(struct lc_err *e)
+{
+	ssize_t n;
+
+	if (lc_buf_reserve(&plugin.keys, KEYRING_IMAGE_MAX) != 0)
+		return lc_fail(e, LC_ENOMEM, 0, "locum: out of memory");
+	n = read(plugin.keys_fd, plugin.keys.p, KEYRING_IMAGE_MAX);
+	(void)close(plugin.keys_fd);
+	plugin.keys_fd = -1;
+	if (n <= 0)
+		return lc_fail(e, LC_EKEY, 0, "keys-fd: nothing came");
+	plugin.keys.n = (size_t)n;
+	return 0;
+}
+
 static int
 plugin_get_ready(void)
 {
 	struct lc_err e = LC_ERR_INIT;
 	int rc = 0;
 
-	if (plugin.code_file != NULL)
+	/* What it holds opens the store: no core dump, no debugger of this user. */
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	if (plugin.keys_fd >= 0)
+		rc = read_keys(&e);
+	if (rc == 0 && plugin.code_file != NULL)
 		rc = kit_read_code(plugin.code_file, plugin.code, &e);
 	if (rc == 0)
 		rc = open_store(&e);
@@ -353,6 +391,7 @@ plugin_after_fork(void)
 	if (rc == 0)
 		rc = reader_new(plugin.s, plugin.v, &opts, &plugin.r, &e);
 	explicit_bzero(plugin.code, sizeof plugin.code);
+	wipe_keys();
 	/* Debian's nbdkit 1.32.5 always asks to be killed with its parent, --exit-with-parent or
 	 * not.  A server that waits for a first client is there to outlive who started it. */
 	if (plugin.first_client_ns > 0)
@@ -375,6 +414,7 @@ plugin_unload(void)
 	stop_check();
 	close_all();
 	explicit_bzero(plugin.code, sizeof plugin.code);
+	wipe_keys();
 	free(plugin.store);
 	free(plugin.vm);
 	free(plugin.point);

@@ -17,7 +17,7 @@ print_disks(const struct point *p)
 	size_t i;
 
 	for (i = 0; i < p->ndisks; i++)
-		(void)printf("%s%s %s", i == 0 ? "" : ", ", p->disks[i].name,
+		(void)printf("%s%s %s", i == 0 ? "" : ", ", p->opened ? p->disks[i].name : "disk",
 		             size_format(size, sizeof size, p->disks[i].size));
 }
 
@@ -38,7 +38,7 @@ same_disks(const struct point *a, const struct point *b)
 static const char *
 short_kind(const struct point *p)
 {
-	return p->consistency == POINT_CRASH ? "crash" : describe_kind(p);
+	return p->opened && p->consistency == POINT_CRASH ? "crash" : describe_kind(p);
 }
 
 /* A line has room in 80 columns; what is rarely of interest has a line of its own. */
@@ -103,8 +103,9 @@ run(const struct cli_args *a)
 	struct lc_err e = LC_ERR_INIT;
 	struct point_list list = {0};
 	struct opening x;
-	int rc = opening_read(a, &x, "locum points", &e);
+	int rc = opening_settings(a, &x, &e);
 
+	rc = rc != 0 ? rc : opening_store(a, &x, STORE_READ, "locum points", true, &e);
 	if (rc == 0)
 		rc = store_points(x.store, cli_operand(a, 0), &list, &e);
 	if (rc == 0 && cli_has(a, "json"))
@@ -113,6 +114,11 @@ run(const struct cli_args *a)
 		(void)printf("%s has no restore points yet\n", x.settings.store);
 	else if (rc == 0)
 		print_table(&list);
+	if (rc == 0 && !store_has_key(x.store) && !cli_has(a, "quiet"))
+		(void)fprintf(stderr,
+		              "locum: %s is locked: names and contents need its key (locum "
+		              "unlock)\n",
+		              x.settings.store);
 	point_list_free(&list);
 	opening_done(&x);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
@@ -127,7 +133,8 @@ const struct cli_verb verb_points = {
     .details =
 	"Lists the restore points of a VM, or of all VMs, oldest first: the instant they are\n"
 	"of, their id, age, what they promise, how much had changed and how much the store\n"
-	"grew by it.  Any of them can be restored or booted.\n"
+	"grew by it.  Any of them can be restored or booted.  Without the store's key a VM shows\n"
+	"by its id, whose first 8 digits do for its name in other commands.\n"
 	"\n"
 	"Examples:\n"
 	"  locum points\n"

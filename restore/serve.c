@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -23,6 +24,7 @@ extern char **environ;
 
 enum {
 	ARGS_MAX = 16,
+	KEYS_FD = 3,    /* the plugin's end of the pipe */
 	STEP_MS = 5,    /* between two looks whether it is there */
 	STOP_MS = 5000, /* for a polite end */
 	LOG_MAX = 1 << 20,
@@ -75,9 +77,7 @@ make_args(const struct serve_opts *o, struct args *a)
 	add_key(a, "store", o->store);
 	add_key(a, "vm", o->point);
 	add(a, lc_asprintf("cache=%" PRIu64, o->cache));
-	add_key(a, "key-dir", o->key_dir);
-	add_key(a, "recovery-code-file", o->code_file);
-	add_key(a, "passphrase-file", o->passphrase_file);
+	add(a, lc_asprintf("keys-fd=%d", KEYS_FD));
 	add_key(a, "first-client", FIRST_CLIENT);
 }
 
@@ -92,15 +92,38 @@ free_args(struct args *a)
 
 /* ---- the process ---- */
 
+/* The reading end of a pipe that holds all of it already. */
+static int
+fill_pipe(struct lc_span keys, int *out, struct lc_err *e)
+{
+	int ends[2], rc = 0;
+
+	*out = -1;
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
+		return lc_fail_errno(e, "nbdkit: pipe");
+	if (keys.n > PIPE_BUF)
+		(void)fcntl(ends[1], F_SETPIPE_SZ, (int)keys.n);
+	if (write(ends[1], keys.p, keys.n) != (ssize_t)keys.n)
+		rc = lc_fail(e, LC_EIO, 0, "nbdkit: too many keys for a pipe");
+	fd_close(&ends[1]);
+	if (rc == 0)
+		*out = ends[0];
+	else
+		fd_close(&ends[0]);
+	return rc;
+}
+
 static int
 spawn(const struct serve_opts *o, pid_t *pid, struct lc_err *e)
 {
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
 	sigset_t none, all;
+	int keys = -1, rc = fill_pipe(o->keys, &keys, e);
 	struct args a;
-	int rc;
 
+	if (rc != 0)
+		return rc;
 	make_args(o, &a);
 	(void)posix_spawn_file_actions_init(&files);
 	(void)posix_spawnattr_init(&attr);
@@ -112,6 +135,8 @@ spawn(const struct serve_opts *o, pid_t *pid, struct lc_err *e)
 		                                      O_WRONLY | O_CREAT | O_APPEND, 0600);
 	if (rc == 0)
 		rc = posix_spawn_file_actions_adddup2(&files, 2, 1);
+	if (rc == 0) /* where it is that number already, this lets it through, too */
+		rc = posix_spawn_file_actions_adddup2(&files, keys, KEYS_FD);
 	/* A session of its own: the terminal's Ctrl-C and its end are not for it. */
 	(void)posix_spawnattr_setsigmask(&attr, &none);
 	(void)posix_spawnattr_setsigdefault(&attr, &all);
@@ -126,6 +151,7 @@ spawn(const struct serve_opts *o, pid_t *pid, struct lc_err *e)
 	(void)posix_spawn_file_actions_destroy(&files);
 	(void)posix_spawnattr_destroy(&attr);
 	free_args(&a);
+	fd_close(&keys);
 	return rc == 0 ? 0 : LC_EIO;
 }
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "store/base/errors.h"
+#include "store/base/memory.h"
 
 struct serve;
 
@@ -21,12 +22,10 @@ struct serve_opts {
 	const char *socket; /* made by nbdkit; at most 107 bytes */
 	const char *log;    /* its stderr is appended here */
 	const char *store;
-	const char *point; /* "web01@<id>" */
-	uint64_t cache;    /* bytes */
-	const char *key_dir;
-	const char *code_file;       /* or NULL */
-	const char *passphrase_file; /* or NULL */
-	int64_t timeout_ms;          /* until it serves */
+	const char *point;   /* "web01@<id>" */
+	uint64_t cache;      /* bytes */
+	struct lc_span keys; /* store_key_image(): goes through a pipe, to be seen by nobody else */
+	int64_t timeout_ms;  /* until it serves */
 };
 
 /**

@@ -61,7 +61,8 @@ struct store_opts {
 	                              * (unlocked.h), or NULL */
 	struct lc_span key_image;    /* else with what store_key_image() gave, or empty */
 	const char *recovery_code;   /* else open with the code, or NULL */
-	const char *passphrase_file; /* else with the passphrase, or NULL */
+	const char *passphrase;      /* else with the passphrase, or NULL */
+	const char *passphrase_file; /* else with the one in that file, or NULL */
 	bool no_key;                 /* stay blind */
 	int64_t wait_ms;             /* how long to wait for the lock */
 	uint64_t cache_bytes;        /* catalog cache, 0 = 16 MiB */
@@ -86,6 +87,10 @@ const uint8_t *store_id(const struct store *s);
 const char *store_tag(const struct store *s);
 /** store_has_key(s): whether names and contents can be read. */
 bool store_has_key(const struct store *s);
+/** store_unlock(s, for_ns, e): keep the keys that it was opened with (unlocked_put()). */
+int store_unlock(const struct store *s, int64_t for_ns, struct lc_err *e);
+/** store_domain(s): 16 bytes, borrowed. */
+const uint8_t *store_domain(const struct store *s);
 /**
  * store_key_image(s, out, e):
  * The keys that it was opened with, for another process that opens it (store_opts); LC_EKEY where
@@ -98,11 +103,11 @@ int store_rebuild(const struct store_opts *opts, struct lc_err *e);
 struct store_key {
 	char store[33], domain[33]; /* hex */
 	uint8_t domain_id[16];
-	char file[STORE_PATH_MAX];  /* where this host's key file is, or should be */
-	bool opens;                 /* it is there and of the store's domain */
-	char why[256];              /* else why not */
-	unsigned data_key;          /* number of its newest data key */
-	bool passphrase;            /* the store has a passphrase wrap */
+	char file[STORE_PATH_MAX]; /* where this host's key file is, or should be */
+	bool opens;                /* it is there and of the store's domain */
+	char why[256];             /* else why not */
+	unsigned data_key;         /* number of its newest data key */
+	bool passphrase;           /* the store has a passphrase wrap */
 };
 /** store_key(dir, key_dir, out, e): which keys a store needs, and whether this host has them. */
 int store_key(const char *dir, const char *key_dir, struct store_key *out, struct lc_err *e);
@@ -114,9 +119,19 @@ struct point_list {
 	size_t n;
 };
 
-/** store_points(s, vm, out, e): points of a VM (NULL: all), of all its lines.  Seeds are left out.
- * LC_ENOENT: unknown VM, nearest suggested. */
+/**
+ * store_points(s, vm, out, e):
+ * Points of a VM (NULL: all), of all its lines.  Seeds are left out.  A VM is named by its name, or
+ * by 8 or more digits of its id, which stands for the name where the store has no key.  LC_ENOENT:
+ * unknown VM, nearest suggested.
+ */
 int store_points(struct store *s, const char *vm, struct point_list *out, struct lc_err *e);
+struct store_vm {
+	uint8_t id[16];
+	char name[POINT_NAME_MAX]; /* its id in hex without the key */
+};
+/** store_vms(s, out, n, e): all VMs; free with lc_free(). */
+int store_vms(struct store *s, struct store_vm **out, size_t *n, struct lc_err *e);
 void point_list_free(struct point_list *l);
 /**
  * store_find(s, spec, out, e):

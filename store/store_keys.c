@@ -37,6 +37,17 @@ store_key_path(const char *key_dir, const uint8_t domain[16])
 	return lc_asprintf("%s/%s.key", key_dir, lc_hex(hex, domain, 16));
 }
 
+/* The text of a passphrase, from wherever it is. */
+static int
+take_passphrase(const struct store_opts *o, struct lc_buf *pass, struct lc_err *e)
+{
+	if (o->passphrase == NULL)
+		return store_read_passphrase(o->passphrase_file, pass, e);
+	return lc_buf_append(pass, o->passphrase, strlen(o->passphrase)) == 0
+	           ? 0
+	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
 static int
 open_with(struct store *s, const struct store_opts *o, struct lc_span keys, struct lc_err *e)
 {
@@ -49,12 +60,15 @@ open_with(struct store *s, const struct store_opts *o, struct lc_span keys, stru
 	path = path_join(s->dir, STORE_PASSPHRASE_FILE);
 	rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
 	                  : file_read_all(path, 4096, &wrap, NULL);
-	if (rc != 0)
+	if (rc != 0 && o->passphrase != NULL)
+		rc = lc_fail(e, LC_EKEY, 0,
+		             "that is no recovery code, and store %s has no passphrase", s->dir);
+	else if (rc != 0)
 		rc = lc_fail(e, LC_EKEY, 0,
 		             "store %s has no passphrase: use the recovery code of its kit "
 		             "(--recovery-code-file)",
 		             s->dir);
-	rc = rc != 0 ? rc : store_read_passphrase(o->passphrase_file, &pass, e);
+	rc = rc != 0 ? rc : take_passphrase(o, &pass, e);
 	rc = rc != 0 ? rc
 	             : keyring_open_passphrase(keys, (struct lc_span){wrap.p, wrap.n},
 	                                       (const char *)pass.p, pass.n, &s->keyring, e);
@@ -140,7 +154,7 @@ store_open_keys(struct store *s, const struct store_opts *o, struct lc_err *e)
 
 	if (o->no_key)
 		return 0;
-	if (o->recovery_code != NULL || o->passphrase_file != NULL)
+	if (o->recovery_code != NULL || o->passphrase != NULL || o->passphrase_file != NULL)
 		return open_seals(s, o, e);
 	if (o->key_image.n == 0 && o->key_dir == NULL)
 		return lc_fail(e, LC_EKEY, 0, "store %s: no key given", s->dir);
@@ -150,6 +164,14 @@ store_open_keys(struct store *s, const struct store_opts *o, struct lc_err *e)
 	if (rc == 0 && memcmp(keyring_domain(s->keyring), s->domain, 16) != 0)
 		rc = lc_fail(e, LC_EKEY, 0, "the keys given are of another key domain");
 	return rc;
+}
+
+int
+store_unlock(const struct store *s, int64_t for_ns, struct lc_err *e)
+{
+	if (s->keyring == NULL)
+		return lc_fail(e, LC_EKEY, 0, "store %s: no key", s->dir);
+	return unlocked_put(s->keyring, for_ns, e);
 }
 
 int

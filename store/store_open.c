@@ -570,6 +570,12 @@ store_id(const struct store *s)
 	return s->id;
 }
 
+const uint8_t *
+store_domain(const struct store *s)
+{
+	return s->domain;
+}
+
 const char *
 store_tag(const struct store *s)
 {

@@ -53,22 +53,16 @@ store_point_of(struct store *s, const struct catalog_point *cp, struct point *ou
 
 struct listing {
 	struct store *s;
-	const char *vm;       /* wanted, or NULL */
 	const char *name;     /* of the VM that is being listed */
 	struct lc_buf points; /* struct point[] */
-	struct lc_buf vms;    /* struct listed_vm[] */
-};
-
-struct listed_vm {
-	uint8_t id[16];
-	char name[POINT_NAME_MAX];
+	struct lc_buf vms;    /* struct store_vm[] */
 };
 
 static int
 list_vm(void *arg, const struct catalog_vm *vm, struct lc_err *e)
 {
 	struct listing *l = arg;
-	struct listed_vm v;
+	struct store_vm v;
 
 	memset(&v, 0, sizeof v);
 	memcpy(v.id, vm->id, 16);
@@ -120,6 +114,8 @@ list_point(void *arg, const struct catalog_point *cp, struct lc_err *e)
 	}
 	if (rc != 0)
 		return rc;
+	if (!p.opened)
+		(void)snprintf(p.vm, sizeof p.vm, "%s", l->name);
 	if (lc_buf_append(&l->points, &p, sizeof p) != 0) {
 		point_done(&p);
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
@@ -130,13 +126,13 @@ list_point(void *arg, const struct catalog_point *cp, struct lc_err *e)
 static int
 by_name(const void *a, const void *b)
 {
-	const struct listed_vm *x = a, *y = b;
+	const struct store_vm *x = a, *y = b;
 
 	return strcmp(x->name, y->name);
 }
 
 static int
-unknown_vm(struct store *s, const char *vm, const struct listed_vm *vms, size_t n, struct lc_err *e)
+unknown_vm(struct store *s, const char *vm, const struct store_vm *vms, size_t n, struct lc_err *e)
 {
 	const char **names = lc_alloc_array(n, sizeof *names);
 	const char *near = NULL;
@@ -156,36 +152,75 @@ unknown_vm(struct store *s, const char *vm, const struct listed_vm *vms, size_t 
 	return LC_ENOENT;
 }
 
+#define ID_DIGITS_MIN 8u
+
+/* By its name, else by the first digits of its id: that is all that is known of it where the store
+ * is locked.  NULL: no such VM, or several. */
+static const struct store_vm *
+pick_vm(const struct store_vm *vms, size_t n, const char *vm)
+{
+	const struct store_vm *found = NULL;
+	size_t i, hits = 0, len = strlen(vm);
+	char hex[33];
+
+	for (i = 0; i < n; i++) {
+		if (strcmp(vm, vms[i].name) == 0)
+			return &vms[i];
+	}
+	for (i = 0; len >= ID_DIGITS_MIN && i < n; i++) {
+		if (strncasecmp(lc_hex(hex, vms[i].id, 16), vm, len) == 0) {
+			found = &vms[i];
+			hits++;
+		}
+	}
+	return hits == 1 ? found : NULL;
+}
+
 int
 store_points(struct store *s, const char *vm, struct point_list *out, struct lc_err *e)
 {
-	struct listing l = {.s = s, .vm = vm};
-	struct listed_vm *vms;
-	bool found = vm == NULL;
+	struct listing l = {.s = s};
+	const struct store_vm *one = NULL;
+	struct store_vm *vms;
 	size_t i, n;
 	int rc;
 
 	out->points = NULL;
 	out->n = 0;
 	rc = catalog_each_vm(s->catalog, list_vm, &l, e);
-	vms = (struct listed_vm *)(void *)l.vms.p;
+	vms = (struct store_vm *)(void *)l.vms.p;
 	n = l.vms.n / sizeof *vms;
 	if (rc == 0 && n > 0)
 		qsort(vms, n, sizeof *vms, by_name);
+	if (rc == 0 && vm != NULL) {
+		one = pick_vm(vms, n, vm);
+		if (one == NULL)
+			rc = unknown_vm(s, vm, vms, n, e);
+	}
 	for (i = 0; rc == 0 && i < n; i++) {
-		if (vm != NULL && strcmp(vm, vms[i].name) != 0)
+		if (one != NULL && one != &vms[i])
 			continue;
-		found = true;
 		l.name = vms[i].name;
 		rc = catalog_each_point_of(s->catalog, vms[i].id, list_point, &l, e);
 	}
-	if (rc == 0 && !found)
-		rc = unknown_vm(s, vm, vms, n, e);
 	lc_buf_free(&l.vms);
 	out->points = (struct point *)(void *)l.points.p;
 	out->n = l.points.n / sizeof(struct point);
 	if (rc != 0)
 		point_list_free(out);
+	return rc;
+}
+
+int
+store_vms(struct store *s, struct store_vm **out, size_t *n, struct lc_err *e)
+{
+	struct listing l = {.s = s};
+	int rc = catalog_each_vm(s->catalog, list_vm, &l, e);
+
+	if (rc != 0)
+		lc_buf_free(&l.vms);
+	*out = (struct store_vm *)(void *)l.vms.p;
+	*n = l.vms.n / sizeof **out;
 	return rc;
 }
 

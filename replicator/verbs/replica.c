@@ -417,28 +417,6 @@ const struct cli_verb verb_replica_hosts = {
 /* ---- replica revoke ---- */
 
 static int
-pick_host(const struct writer_entry *w, size_t n, const char *what, size_t *at, struct lc_err *e)
-{
-	char print[FINGERPRINT_MAX];
-	size_t i, hits = 0, len = strlen(what);
-
-	for (i = 0; i < n; i++) {
-		if (strcmp(w[i].name, what) != 0 &&
-		    (len < 4 || strncmp(fingerprint(print, w[i].key), what, len) != 0))
-			continue;
-		*at = i;
-		hits++;
-	}
-	if (hits == 0)
-		return lc_fail(e, LC_ENOENT, 0,
-		               "no host %s is paired here (see: locum replica hosts)", what);
-	if (hits > 1)
-		return lc_fail(e, LC_EINVAL, 0, "%zu hosts are called %s: give the fingerprint",
-		               hits, what);
-	return 0;
-}
-
-static int
 run_revoke(const struct cli_args *a)
 {
 	struct writer_entry *w = NULL;
@@ -448,7 +426,7 @@ run_revoke(const struct cli_args *a)
 	int rc = open_place(a, false, &p, &e);
 
 	rc = rc != 0 ? rc : writers_list(p.dir, &w, &n, &e);
-	rc = rc != 0 ? rc : pick_host(w, n, cli_operand(a, 0), &at, &e);
+	rc = rc != 0 ? rc : writers_pick(w, n, cli_operand(a, 0), &at, &e);
 	rc = rc != 0 ? rc : writers_revoke(p.dir, w[at].key, &e);
 	if (rc == 0 && !cli_has(a, "quiet"))
 		(void)printf("%s may not connect any more; its store stays: %s/%s\n", w[at].name,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "store/base/cli.h"
 #include "store/base/log.h"
@@ -616,6 +617,9 @@ cli_main(int argc, char **argv, const struct cli_verb *const *verbs, size_t nver
 	int rc;
 
 	hold_descriptors();
+	/* Keys, secrets of tokens, contents: none of it belongs into a core dump, whatever the
+	 * limits and the core_pattern of this machine are. */
+	(void)prctl(PR_SET_DUMPABLE, 0);
 	rc = dispatch(&t, argc, argv);
 
 	/* A list that was cut by a full disk is no list. */

@@ -1,11 +1,13 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "store/keyring.h"
 #include "store/kit.h"
+#include "store/verbs/ask.h"
 #include "store/verbs/opening.h"
 
 /* How long a verb waits for another process to leave the store. */
-enum { WAIT_MS = 5000 };
+enum { WAIT_MS = 5000, ASK_TIMES = 3, SECRET_MAX = 1024 };
 
 int
 opening_settings(const struct cli_args *a, struct opening *o, struct lc_err *e)
@@ -23,6 +25,21 @@ open_or_rebuild(const struct store_opts *so, struct store **out, struct lc_err *
 	return out == NULL ? store_rebuild(so, e) : store_open(so, out, e);
 }
 
+static void
+prepare(const struct cli_args *a, const struct opening *o, struct store_opts *so)
+{
+	so->dir = o->settings.store;
+	so->key_dir = o->settings.key_dir;
+	so->wait_ms = WAIT_MS;
+	so->passphrase_file = cli_get(a, "passphrase-file");
+}
+
+static bool
+key_is_named(const struct cli_args *a)
+{
+	return cli_get(a, "recovery-code-file") != NULL || cli_get(a, "passphrase-file") != NULL;
+}
+
 /* out NULL: rebuild. */
 static int
 with_key(const struct cli_args *a, const struct opening *o, struct store_opts *so, bool blind,
@@ -33,10 +50,7 @@ with_key(const struct cli_args *a, const struct opening *o, struct store_opts *s
 	struct lc_err err = LC_ERR_INIT;
 	int rc;
 
-	so->dir = o->settings.store;
-	so->key_dir = o->settings.key_dir;
-	so->wait_ms = WAIT_MS;
-	so->passphrase_file = cli_get(a, "passphrase-file");
+	prepare(a, o, so);
 	if (file != NULL) {
 		rc = kit_read_code(file, code, e);
 		if (rc != 0)
@@ -44,14 +58,66 @@ with_key(const struct cli_args *a, const struct opening *o, struct store_opts *s
 		so->recovery_code = code;
 	}
 	rc = open_or_rebuild(so, out, &err);
-	if (rc == LC_EKEY && blind && file == NULL && so->passphrase_file == NULL) {
+	if (rc == LC_EKEY && blind && !key_is_named(a)) {
 		lc_err_clear(&err);
 		so->no_key = true;
 		rc = open_or_rebuild(so, out, &err);
 	}
 	so->recovery_code = NULL;
 	explicit_bzero(code, sizeof code);
+	if (rc != 0 && e != NULL)
+		*e = err;
+	return rc;
+}
+
+/* What was typed is a code or a passphrase: a code is known by its check group. */
+static int
+open_with_secret(struct store_opts *so, const char *secret, struct store **out, struct lc_err *e)
+{
+	struct lc_err as_code = LC_ERR_INIT;
+	int rc;
+
+	so->recovery_code = secret;
+	rc = store_open(so, out, &as_code);
 	so->recovery_code = NULL;
+	if (rc != LC_EINVAL) {
+		if (rc != 0 && e != NULL)
+			*e = as_code;
+		return rc;
+	}
+	so->passphrase = secret;
+	rc = store_open(so, out, e);
+	so->passphrase = NULL;
+	return rc;
+}
+
+int
+opening_ask(const struct cli_args *a, struct opening *o, const char *who, struct lc_err *e)
+{
+	struct store_opts so = {.mode = STORE_READ, .who = who};
+	char secret[SECRET_MAX];
+	char *prompt = lc_asprintf("Recovery code or passphrase of %s: ", o->settings.store);
+	struct lc_err err = LC_ERR_INIT;
+	int rc, i;
+
+	if (prompt == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	prepare(a, o, &so);
+	so.key_dir = NULL;
+	for (i = 0; i < ASK_TIMES; i++) {
+		if (i > 0)
+			ask_tell(err.msg);
+		lc_err_clear(&err);
+		rc = ask_secret(prompt, secret, sizeof secret, &err);
+		if (rc != 0)
+			break;
+		rc = open_with_secret(&so, secret, &o->store, &err);
+		explicit_bzero(secret, sizeof secret);
+		if (rc != LC_EKEY && rc != LC_EINVAL)
+			break;
+	}
+	explicit_bzero(secret, sizeof secret);
+	lc_free(prompt);
 	if (rc != 0 && e != NULL)
 		*e = err;
 	return rc;
@@ -69,9 +135,22 @@ opening_store(const struct cli_args *a, struct opening *o, enum store_mode mode,
 int
 opening_read(const struct cli_args *a, struct opening *o, const char *who, struct lc_err *e)
 {
+	struct lc_err none = LC_ERR_INIT, asked = LC_ERR_INIT;
 	int rc = opening_settings(a, o, e);
 
-	return rc != 0 ? rc : opening_store(a, o, STORE_READ, who, false, e);
+	if (rc != 0)
+		return rc;
+	rc = opening_store(a, o, STORE_READ, who, false, &none);
+	if (rc == LC_EKEY && !key_is_named(a)) {
+		rc = opening_ask(a, o, who, &asked);
+		if (rc == LC_ENOTSUP)
+			rc = lc_fail(e, LC_EKEY, 0, "%s (%s)", none.msg, asked.msg);
+		else if (rc != 0 && e != NULL)
+			*e = asked;
+	} else if (rc != 0 && e != NULL) {
+		*e = none;
+	}
+	return rc;
 }
 
 int

@@ -37,10 +37,18 @@ int opening_store(const struct cli_args *a, struct opening *o, enum store_mode m
                   const char *who, bool blind, struct lc_err *e);
 /**
  * opening_read(a, o, who, e):
- * The settings, then the store, to read contents from it: LC_EKEY where no key opens it.  o needs
- * opening_done() in every case.
+ * The settings, then the store, to read contents from it.  Where this machine has no key, and the
+ * arguments name none, the person at the terminal is asked.  LC_EKEY where no key opens it.  o
+ * needs opening_done() in every case.
  */
 int opening_read(const struct cli_args *a, struct opening *o, const char *who, struct lc_err *e);
+/**
+ * opening_ask(a, o, who, e):
+ * Open the store that the settings name, to read from it, with what is typed on the terminal:
+ * recovery code or passphrase.  LC_ENOTSUP: there is no terminal; LC_EKEY, LC_EINVAL: it was wrong,
+ * three times; LC_ECANCELED.
+ */
+int opening_ask(const struct cli_args *a, struct opening *o, const char *who, struct lc_err *e);
 /** opening_rebuild(a, o, e): make the catalog of that store again, with a key or without. */
 int opening_rebuild(const struct cli_args *a, struct opening *o, struct lc_err *e);
 void opening_done(struct opening *o);
