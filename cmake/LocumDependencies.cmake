@@ -4,3 +4,10 @@ find_package(Threads REQUIRED)
 foreach(lib IN ITEMS libsodium libzstd sqlite3 libxxhash libuv libnbd jansson libmicrohttpd cmocka)
 	pkg_check_modules(${lib} REQUIRED IMPORTED_TARGET ${lib})
 endforeach()
+# librsync has no pkg-config file.
+find_path(LIBRSYNC_INCLUDE_DIR librsync.h REQUIRED)
+find_library(LIBRSYNC_LIBRARY rsync REQUIRED)
+add_library(Librsync::librsync UNKNOWN IMPORTED)
+set_target_properties(Librsync::librsync PROPERTIES
+	IMPORTED_LOCATION "${LIBRSYNC_LIBRARY}"
+	INTERFACE_INCLUDE_DIRECTORIES "${LIBRSYNC_INCLUDE_DIR}")

@@ -140,7 +140,8 @@ message_put_offer(struct lc_buf *out, const struct offer *m)
 {
 	int rc = lc_wr32(out, m->stream);
 
-	rc = rc != 0 ? rc : lc_wr32(out, m->n);
+	rc = rc != 0 ? rc : lc_wr16(out, m->n);
+	rc = rc != 0 ? rc : lc_wr16(out, m->bases);
 	return rc != 0 ? rc : lc_buf_append(out, m->ids, (size_t)m->n * CHUNK_ID_SIZE);
 }
 
@@ -314,8 +315,9 @@ message_get_offer(struct lc_span body, struct offer *m, struct lc_err *e)
 	bool ok;
 
 	m->stream = lc_rd32(&r);
-	m->n = lc_rd32(&r);
-	ok = m->n > 0 && m->n <= OFFER_IDS_MAX;
+	m->n = lc_rd16(&r);
+	m->bases = lc_rd16(&r);
+	ok = m->n > 0 && m->n <= OFFER_IDS_MAX && m->bases <= m->n;
 	m->ids = ok ? lc_rd_bytes(&r, (size_t)m->n * CHUNK_ID_SIZE) : NULL;
 	return verdict(&r, ok, MESSAGE_OFFER, e);
 }

@@ -83,7 +83,8 @@ struct head {
 };
 struct offer {
 	uint32_t stream;
-	uint32_t n;
+	uint16_t n;
+	uint16_t bases;     /* the first of them: deltas are made upon these */
 	const uint8_t *ids; /* n of CHUNK_ID_SIZE bytes */
 };
 struct want {

@@ -199,9 +199,11 @@ on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
 	return 0;
 }
 
-/* Whether to ask for an id: it is not here, and not on its way on this stream. */
+/* Whether to ask for an id: it is not here (a base: not whole), and not on its way on this
+ * stream. */
 static int
-look_at_id(struct receiver *r, struct stream *st, const uint8_t *id, bool *want, struct lc_err *why)
+look_at_id(struct receiver *r, struct stream *st, const uint8_t *id, bool base, bool *want,
+           struct lc_err *why)
 {
 	struct asked *a;
 	int rc;
@@ -210,7 +212,7 @@ look_at_id(struct receiver *r, struct stream *st, const uint8_t *id, bool *want,
 	HASH_FIND(hh, st->asked, id, CHUNK_ID_SIZE, a);
 	if (a != NULL)
 		return 0;
-	rc = incoming_has(st->in, id, why);
+	rc = base ? incoming_base(st->in, id, why) : incoming_has(st->in, id, why);
 	if (rc != LC_ENOENT)
 		return rc;
 	a = lc_alloc(sizeof *a);
@@ -246,7 +248,7 @@ on_offer(struct receiver *r, struct lc_span body, struct lc_err *e)
 	if (st->nasked + m.n > ASKED_MAX || r->nasked + m.n > ASKED_ALL_MAX)
 		return lc_fail(e, LC_EPEER, 0, "offers of chunks that never come");
 	for (i = 0; rc == 0 && i < m.n; i++) {
-		rc = look_at_id(r, st, m.ids + (size_t)i * CHUNK_ID_SIZE, &want, &why);
+		rc = look_at_id(r, st, m.ids + (size_t)i * CHUNK_ID_SIZE, i < m.bases, &want, &why);
 		if (want)
 			bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << (i % 8));
 	}

@@ -14,9 +14,10 @@
 #include "store/base/clock.h"
 #include "store/segment.h"
 
-#define BATCH_ROWS 1024u /* of one OFFER and its ROWS */
-#define BATCHES_MAX 4u   /* of a line on the way: 256 MiB of a full disk */
-#define ACTIVE_MAX 16u   /* lines under way */
+/* Of one OFFER and its ROWS: with four bases each they still fit. */
+#define BATCH_ROWS (OFFER_IDS_MAX / (1u + CHUNK_BASES_MAX))
+#define BATCHES_MAX 4u /* of a line on the way: 256 MiB of a full disk */
+#define ACTIVE_MAX 16u /* lines under way */
 #define RESTARTS_MAX 3u
 
 /* What is on the way fills the wire and waits for a moment, not more: a small point of another line
@@ -45,9 +46,10 @@ struct batch { /* rows that were read and not yet sent */
 	struct lc_buf payload; /* MAP payload */
 	struct lc_buf ids;     /* [n] of CHUNK_ID_SIZE: what the OFFER named */
 	uint64_t *chunks;      /* [n] their numbers here */
+	uint32_t nbases;       /* the first of them, which go before what is made upon them */
 	uint32_t n, next;      /* next: the first that was not looked at */
 	bool answered;         /* bits is there, or n is 0 */
-	uint8_t bits[(BATCH_ROWS + 7) / 8];
+	uint8_t bits[(OFFER_IDS_MAX + 7) / 8];
 };
 
 enum line_state { LINE_IDLE = 0, LINE_SENDING, LINE_COMMITTING, LINE_FAILED };
@@ -320,13 +322,14 @@ begin_point(struct sender *x, struct line *l, struct lc_err *e)
 	return rc;
 }
 
+/* Whether one of the last ids of a batch, from the first-th on, is that. */
 static bool
-named(const struct batch *b, const uint8_t *id)
+named(const struct batch *b, uint32_t first, const uint8_t *id)
 {
 	uint32_t i;
 
 	/* Equal windows mostly lie together; what this misses is sent once all the same. */
-	for (i = b->n > 8 ? b->n - 8 : 0; i < b->n; i++) {
+	for (i = b->n > first + 8 ? b->n - 8 : first; i < b->n; i++) {
 		if (memcmp(b->ids.p + (size_t)i * CHUNK_ID_SIZE, id, CHUNK_ID_SIZE) == 0)
 			return true;
 	}
@@ -334,29 +337,63 @@ named(const struct batch *b, const uint8_t *id)
 }
 
 static int
-fill_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *e)
+name_chunk(struct batch *b, uint32_t first, uint64_t no, const uint8_t *id, struct lc_err *e)
+{
+	if (named(b, first, id))
+		return 0;
+	if (lc_buf_append(&b->ids, id, CHUNK_ID_SIZE) != 0)
+		return no_memory(e);
+	b->chunks[b->n++] = no;
+	return 0;
+}
+
+static int
+name_bases(struct line *l, struct batch *b, const struct map_record *m, struct lc_err *bad,
+           struct lc_err *e)
+{
+	uint64_t bases[CHUNK_BASES_MAX];
+	uint8_t id[CHUNK_ID_SIZE];
+	size_t i, k, n;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < m->n; i++) {
+		if (maprec_zero(&m->rows[i]))
+			continue;
+		if (outgoing_bases(l->out, m->rows[i].chunk, bases, &n, bad) != 0)
+			return 0;
+		for (k = 0; rc == 0 && k < n; k++) {
+			if (outgoing_id(l->out, bases[k], id, bad) != 0)
+				return 0;
+			rc = name_chunk(b, 0, bases[k], id, e);
+		}
+	}
+	b->nbases = b->n;
+	return rc;
+}
+
+static int
+fill_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad, struct lc_err *e)
 {
 	struct map_record *m = x->rows;
 	struct set_sum one;
 	size_t i;
-	int rc = 0;
+	int rc;
 
-	b->chunks = lc_alloc_array(m->n, sizeof *b->chunks);
+	b->chunks = lc_alloc_array(m->n * (1 + CHUNK_BASES_MAX), sizeof *b->chunks);
 	if (b->chunks == NULL)
 		return no_memory(e);
-	for (i = 0; i < m->n; i++) {
+	rc = name_bases(l, b, m, bad, e);
+	for (i = 0; rc == 0 && bad->code == LC_OK && i < m->n; i++) {
 		set_row(NULL, m->disk, m->rows[i].window, m->rows[i].id, &one);
 		set_add(&l->commit.sum, &one);
-		if (maprec_zero(&m->rows[i]) || named(b, m->rows[i].id))
-			continue;
-		if (lc_buf_append(&b->ids, m->rows[i].id, CHUNK_ID_SIZE) != 0)
-			return no_memory(e);
-		b->chunks[b->n++] = m->rows[i].chunk;
+		if (!maprec_zero(&m->rows[i]))
+			rc = name_chunk(b, b->nbases, m->rows[i].chunk, m->rows[i].id, e);
 	}
+	if (rc != 0 || bad->code != LC_OK)
+		return rc;
 	l->commit.rows += m->n;
 	b->answered = b->n == 0;
-	rc = maprec_encode(m, &b->payload, e);
-	return rc;
+	return maprec_encode(m, &b->payload, e);
 }
 
 /* Read some rows and offer what they name.  *bad: a failure of this store, for this line alone. */
@@ -378,9 +415,12 @@ offer(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
 		return no_memory(e);
 	TAILQ_INSERT_TAIL(&l->batches, b, entry);
 	l->nbatches++;
-	rc = fill_batch(x, l, b, e);
-	if (rc == 0 && b->n > 0) {
-		struct offer m = {.stream = l->stream, .n = b->n, .ids = b->ids.p};
+	rc = fill_batch(x, l, b, bad, e);
+	if (rc == 0 && bad->code == LC_OK && b->n > 0) {
+		struct offer m = {.stream = l->stream,
+		                  .n = (uint16_t)b->n,
+		                  .bases = (uint16_t)b->nbases,
+		                  .ids = b->ids.p};
 
 		rc = message_put_offer(&body, &m) != 0
 		         ? no_memory(e)

@@ -4,6 +4,7 @@
  *   chunk(no, id, seg, off, len, enc, key)   no = sequence of its record; seg 0: bytes missing;
  *                                            off 0: bytes dropped
  *   thin(seg)                                segments of which that was taken up
+ *   base(no, base)                           bases of a chunk that is a delta
  *   missing(id, no)                          ids whose bytes are not there
  *   vm, line, disk                           what exists; disk numbers are per line; a line that
  *                                            is a fork has its parent, and the ord of its base
@@ -30,7 +31,7 @@
 #include "store/base/files.h"
 #include "store/catalog_internal.h"
 
-#define LAYOUT "4"
+#define LAYOUT "5"
 
 static const char *const statement_sql[] = {
 #define X(name, sql) [ST_##name] = (sql),
@@ -42,6 +43,8 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY,value) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS chunk(no INTEGER PRIMARY KEY,id BLOB,seg INT,off INT,len INT,"
     "enc INT,key INT);"
+    "CREATE TABLE IF NOT EXISTS base(no INT,base INT,PRIMARY KEY(no,base)) WITHOUT ROWID;"
+    "CREATE INDEX IF NOT EXISTS base_base ON base(base);"
     "CREATE TABLE IF NOT EXISTS missing(id BLOB,no INT,PRIMARY KEY(id,no)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS vm(no INTEGER PRIMARY KEY,id BLOB UNIQUE,sealed BLOB);"
     "CREATE TABLE IF NOT EXISTS line(no INTEGER PRIMARY KEY,id BLOB UNIQUE,vm INT,ord INT "

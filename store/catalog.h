@@ -18,6 +18,7 @@
 #include "store/base/errors.h"
 #include "store/base/memory.h"
 #include "store/maprec.h"
+#include "store/seal.h"
 #include "store/segment.h"
 
 struct catalog;
@@ -67,7 +68,19 @@ int catalog_missing(struct catalog *c, const uint8_t id[32], bool create, uint64
                     struct lc_err *e);
 /** catalog_any_missing(c, any, e): whether there are such ids. */
 int catalog_any_missing(struct catalog *c, bool *any, struct lc_err *e);
-/** catalog_heal(c, r, e): the bytes of an id are at r now, for every number that stands for it. */
+/** catalog_put_missing(c, id, no, e): chunk `no` can't be read, though its record is there: a base
+ * is missing. */
+int catalog_put_missing(struct catalog *c, const uint8_t id[32], uint64_t no, struct lc_err *e);
+/** catalog_put_base(c, no, base, e): chunk `no` is a delta upon chunk `base`. */
+int catalog_put_base(struct catalog *c, uint64_t no, uint64_t base, struct lc_err *e);
+/** catalog_bases(c, no, bases, n, e): the numbers of those; in no order. */
+int catalog_bases(struct catalog *c, uint64_t no, uint64_t bases[CHUNK_BASES_MAX], size_t *n,
+                  struct lc_err *e);
+/** catalog_next_delta(c, above, no, e): the first delta with a number > above; LC_ENOENT (slow: no
+ * index). */
+int catalog_next_delta(struct catalog *c, uint64_t above, uint64_t *no, struct lc_err *e);
+/** catalog_heal(c, r, e): the bytes of an id are at r now, for every number that stands for it; but
+ * a delta does not stand in for one that others are made upon. */
 int catalog_heal(struct catalog *c, const struct record *r, struct lc_err *e);
 /** catalog_heal_all(c, e): the same for each id of which a good record is known (slow: all
  * chunks). */

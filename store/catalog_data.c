@@ -140,6 +140,19 @@ catalog_each_missing(struct catalog *c, int (*on)(void *arg, uint64_t no, const 
 	return rc;
 }
 
+static int
+run_healing(struct catalog *c, enum statement which, const struct record *r, uint64_t v,
+            struct lc_err *e)
+{
+	sqlite3_stmt *st = sql_stmt(c, which, e);
+
+	if (st == NULL)
+		return LC_EIO;
+	sql_blob(st, 1, r->id, sizeof r->id);
+	sql_int(st, 2, v);
+	return sql_run(c, st, e);
+}
+
 int
 catalog_heal(struct catalog *c, const struct record *r, struct lc_err *e)
 {
@@ -157,13 +170,9 @@ catalog_heal(struct catalog *c, const struct record *r, struct lc_err *e)
 		sql_int(st, 6, r->key);
 		rc = sql_run(c, st, e);
 	}
-	st = rc != 0 ? NULL : sql_stmt(c, ST_MISSING_DEL, e);
-	if (st != NULL) {
-		sql_blob(st, 1, r->id, sizeof r->id);
-		rc = sql_run(c, st, e);
-	} else if (rc == 0) {
-		rc = LC_EIO;
-	}
+	rc = rc != 0 ? rc : run_healing(c, ST_BASE_DROP, r, r->seq, e);
+	rc = rc != 0 ? rc : run_healing(c, ST_BASE_COPY, r, r->seq, e);
+	rc = rc != 0 ? rc : run_healing(c, ST_MISSING_DEL, r, r->encoding, e);
 	sql_unlock(c);
 	return rc;
 }
@@ -236,6 +245,9 @@ catalog_condemn(struct catalog *c, const struct catalog_place *places, size_t n,
 		rc = sql_run(c, st, e);
 	}
 	st = rc != 0 ? NULL : sql_stmt(c, ST_BAD_CONDEMN, e);
+	rc = st == NULL ? (rc != 0 ? rc : LC_EIO) : sql_run(c, st, e);
+	/* What is made upon them can't be read any more than they. */
+	st = rc != 0 ? NULL : sql_stmt(c, ST_BAD_DELTAS, e);
 	rc = st == NULL ? (rc != 0 ? rc : LC_EIO) : sql_run(c, st, e);
 	sql_unlock(c);
 	return rc != 0 ? rc : catalog_heal_all(c, e);

@@ -27,7 +27,17 @@
 	X(MISSING_ANY, "SELECT 1 FROM missing LIMIT 1")                                            \
 	X(MISSING_NEXT, "SELECT max(no) FROM missing")                                             \
 	X(MISSING_PUT, "INSERT INTO missing(id,no) VALUES(?1,?2)")                                 \
-	X(MISSING_DEL, "DELETE FROM missing WHERE id=?1")                                          \
+	X(MISSING_DEL, "DELETE FROM missing WHERE id=?1 AND "                                      \
+	               "(?2<2 OR no NOT IN (SELECT base FROM base))")                              \
+	X(BASE_PUT, "INSERT OR IGNORE INTO base(no,base) VALUES(?1,?2)")                           \
+	X(BASE_GET, "SELECT base FROM base WHERE no=?1 ORDER BY base LIMIT 8")                     \
+	X(BASE_DROP, "DELETE FROM base WHERE no<>?2 AND no IN "                                    \
+	             "(SELECT no FROM missing WHERE id=?1)")                                       \
+	X(BASE_COPY, "INSERT OR IGNORE INTO base(no,base) SELECT missing.no,base.base "            \
+	             "FROM missing JOIN base ON base.no=?2 WHERE missing.id=?1 "                   \
+	             "AND missing.no NOT IN (SELECT base FROM base)")                              \
+	X(MISSING_ADD, "INSERT OR IGNORE INTO missing(id,no) VALUES(?1,?2)")                       \
+	X(DELTA_NEXT, "SELECT no FROM chunk WHERE no>?1 AND enc>=2 AND seg>0 ORDER BY no LIMIT 1") \
 	X(VM_PUT, "INSERT OR IGNORE INTO vm(id,sealed) VALUES(?1,?2)")                             \
 	X(LINE_PUT, "INSERT INTO line(id,vm,ord) SELECT ?1,no,?3 FROM vm WHERE id=?2 "             \
 	            "ON CONFLICT(id) DO UPDATE SET vm=excluded.vm,ord=excluded.ord "               \
@@ -78,13 +88,17 @@
 	X(MISSING_EACH, "SELECT missing.no,missing.id FROM missing JOIN chunk ON "                 \
 	                "chunk.no=missing.no WHERE chunk.seg=0 ORDER BY missing.no")               \
 	X(HEAL, "UPDATE chunk SET seg=?2,off=?3,len=?4,enc=?5,key=?6 "                             \
-	        "WHERE no IN (SELECT no FROM missing WHERE id=?1)")                                \
+	        "WHERE no IN (SELECT no FROM missing WHERE id=?1) "                                \
+	        "AND (?5<2 OR no NOT IN (SELECT base FROM base))")                                 \
 	X(HEALABLE, "SELECT no,id,seg,off,len,enc,key FROM chunk WHERE seg>0 "                     \
 	            "AND id IN (SELECT id FROM missing) "                                          \
 	            "AND no NOT IN (SELECT no FROM missing)")                                      \
 	X(BAD_PUT, "INSERT OR REPLACE INTO temp.bad(seg,off) VALUES(?1,?2)")                       \
 	X(BAD_CONDEMN, "INSERT OR IGNORE INTO missing(id,no) SELECT chunk.id,chunk.no FROM chunk " \
 	               "JOIN temp.bad ON bad.seg=chunk.seg AND bad.off=chunk.off")                 \
+	X(BAD_DELTAS, "INSERT OR IGNORE INTO missing(id,no) SELECT chunk.id,chunk.no FROM chunk "  \
+	              "JOIN base ON base.no=chunk.no WHERE base.base IN "                          \
+	              "(SELECT no FROM missing)")                                                  \
 	X(THIN_PUT, "INSERT OR IGNORE INTO thin(seg) VALUES(?1)")                                  \
 	X(THIN_GET, "SELECT 1 FROM thin WHERE seg=?1")                                             \
 	X(THIN_ANY, "SELECT 1 FROM thin LIMIT 1")                                                  \
@@ -117,8 +131,11 @@
 	X(DAMAGE_PUT, "INSERT OR REPLACE INTO damage(seg,off,len,type) VALUES(?1,?2,?3,?4)")       \
 	X(CHUNK_AT, "SELECT no FROM chunk WHERE seg=?1 AND off>=?2 AND off<?3")                    \
 	X(POINT_NEWEST, POINT_COLUMNS "WHERE line.id=?1 ORDER BY point.gen DESC LIMIT 1")          \
-	X(USERS, "SELECT DISTINCT disk,window FROM (SELECT disk,window FROM map_recent "           \
-	         "WHERE chunk=?1 UNION ALL SELECT disk,window FROM map_long WHERE chunk=?1)")      \
+	X(USERS, "SELECT DISTINCT disk,window,chunk FROM ("                                        \
+	         "SELECT disk,window,chunk FROM map_recent "                                       \
+	         "WHERE chunk=?1 OR chunk IN (SELECT no FROM base WHERE base=?1) "                 \
+	         "UNION ALL SELECT disk,window,chunk FROM map_long "                               \
+	         "WHERE chunk=?1 OR chunk IN (SELECT no FROM base WHERE base=?1))")                \
 	X(DISK_NAME, "SELECT disk.id,line.id FROM disk JOIN line ON line.no=disk.line "            \
 	             "WHERE disk.no=?1")                                                           \
 	X(COUNTS, "SELECT (SELECT count(*) FROM chunk WHERE seg>0),"                               \

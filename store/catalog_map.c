@@ -214,7 +214,7 @@ catalog_chunks_at(struct catalog *c, uint64_t segment, uint64_t off, uint64_t n,
 
 /* A window of a disk in which a chunk is at some point. */
 struct user {
-	uint64_t disk, window;
+	uint64_t disk, window, chunk;
 };
 
 static int
@@ -227,7 +227,7 @@ collect_users(struct catalog *c, uint64_t chunk, struct lc_buf *out, struct lc_e
 		return LC_EIO;
 	sql_int(st, 1, chunk);
 	while (sql_next(c, st, &rc, e)) {
-		struct user u = {col_int(st, 0), col_int(st, 1)};
+		struct user u = {col_int(st, 0), col_int(st, 1), col_int(st, 2)};
 
 		if (lc_buf_append(out, &u, sizeof u) != 0)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
@@ -239,7 +239,6 @@ collect_users(struct catalog *c, uint64_t chunk, struct lc_buf *out, struct lc_e
 struct find_users {
 	struct catalog *c;
 	struct user u;
-	uint64_t chunk;
 	uint8_t disk[16];
 	int (*on)(void *arg, const uint8_t disk[16], const struct catalog_point *p,
 	          struct lc_err *e);
@@ -256,7 +255,7 @@ user_point(void *arg, const struct catalog_point *p, struct lc_err *e)
 	if ((p->flags & POINT_SEED) != 0)
 		return 0;
 	rc = map_at(f->c, p, f->u.disk, f->u.window, 1, &chunk, e);
-	if (rc != 0 || chunk != f->chunk)
+	if (rc != 0 || chunk != f->u.chunk)
 		return rc;
 	return f->on(f->arg, f->disk, p, e);
 }
@@ -267,7 +266,7 @@ catalog_users(struct catalog *c, uint64_t chunk,
                         struct lc_err *e),
               void *arg, struct lc_err *e)
 {
-	struct find_users f = {.c = c, .chunk = chunk, .on = on, .arg = arg};
+	struct find_users f = {.c = c, .on = on, .arg = arg};
 	struct lc_buf users = {0};
 	uint8_t line[16];
 	sqlite3_stmt *st;

@@ -5,6 +5,7 @@
 #include "store/commit.h"
 #include "store/fold.h"
 #include "store/point.h"
+#include "store/seal.h"
 #include "store/stubs.h"
 #include "store/thin.h"
 
@@ -60,27 +61,70 @@ fold_whole(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e)
 	return rc == 0 && dropped ? LC_ENOENT : rc;
 }
 
+/* Of two records of an id the one with bytes counts, and rather the whole one: deltas may be made
+ * upon it. */
+static int
+is_lesser(struct fold *f, uint64_t no, const struct record *r, bool *lesser, struct lc_err *e)
+{
+	struct record have;
+	int rc;
+
+	*lesser = false;
+	if (record_is_stub(r))
+		return 0;
+	rc = catalog_chunk(f->catalog, no, &have, NULL);
+	if (rc == LC_ENOENT)
+		return 0;
+	if (rc != 0)
+		return lc_fail(e, (enum lc_code)rc, 0, "catalog: cannot look up a chunk");
+	*lesser = record_is_stub(&have) ||
+	          (chunk_is_delta(have.encoding) && !chunk_is_delta(r->encoding));
+	return 0;
+}
+
+/* Chunk r is a delta upon those ids.  *lost: one of them is missing, and so is the delta. */
+static int
+put_bases(struct fold *f, const struct record *r, struct lc_span bases, bool *lost,
+          struct lc_err *e)
+{
+	uint64_t base;
+	size_t i;
+	int rc = 0;
+
+	*lost = false;
+	for (i = 0; rc == 0 && i + CHUNK_ID_SIZE <= bases.n; i += CHUNK_ID_SIZE) {
+		rc = fold_resolve(f, bases.p + i, &base, e);
+		if (rc == LC_ENOENT) {
+			*lost = true;
+			rc = catalog_missing(f->catalog, bases.p + i, true, &base, e);
+		}
+		rc = rc != 0 ? rc : catalog_put_base(f->catalog, r->seq, base, e);
+	}
+	if (rc != 0 || !*lost)
+		return rc;
+	f->missing = true;
+	return catalog_put_missing(f->catalog, r->id, r->seq, e);
+}
+
 /* Under its own number in every case, also where the id is known: rows that were made while it was
  * thought to be new name that number. */
 int
-fold_chunk(struct fold *f, const struct record *r, struct lc_err *e)
+fold_delta(struct fold *f, const struct record *r, struct lc_span bases, struct lc_err *e)
 {
 	uint64_t no;
 	int rc = fold_resolve(f, r->id, &no, e);
-	bool known = rc == 0 && no != r->seq, dropped = false;
+	bool known = rc == 0 && no != r->seq, lesser = false, lost = false;
 
 	if (rc != 0 && rc != LC_ENOENT)
 		return rc;
-	if (known && !record_is_stub(r))
-		rc = was_dropped(f, no, &dropped, e);
-	else
-		rc = 0;
+	rc = known ? is_lesser(f, no, r, &lesser, e) : 0;
 	rc = rc != 0 ? rc : catalog_put_chunk(f->catalog, r->seq, r, e);
-	if (rc == 0 && dropped) /* the one with bytes counts */
+	if (rc == 0 && lesser)
 		idindex_forget(f->index, r->id);
-	if (rc == 0 && (!known || dropped))
+	if (rc == 0 && (!known || lesser))
 		idindex_add(f->index, r->id, r->seq);
-	return rc != 0 || !f->missing ? rc : catalog_heal(f->catalog, r, e);
+	rc = rc != 0 ? rc : put_bases(f, r, bases, &lost, e);
+	return rc != 0 || lost || !f->missing ? rc : catalog_heal(f->catalog, r, e);
 }
 
 int
@@ -100,6 +144,27 @@ fold_stubs(struct fold *f, const struct record *r, struct lc_span payload, struc
 		rc = fold_chunk(f, &chunk, e);
 	}
 	return rc;
+}
+
+int
+fold_chunk(struct fold *f, const struct record *r, struct lc_err *e)
+{
+	return fold_delta(f, r, (struct lc_span){0}, e);
+}
+
+/* A delta without its payload (known from an index) says what it is made upon later. */
+static int
+fold_chunk_record(struct fold *f, const struct record *r, struct lc_span payload, struct lc_err *e)
+{
+	struct lc_span bases = {0};
+
+	if (payload.n > 0 && chunk_is_delta(r->encoding)) {
+		if (!chunk_payload_ok(payload, r->encoding))
+			return lc_fail(e, LC_ECORRUPT, 0, "chunk: malformed payload");
+		bases.p = chunk_payload_bases(payload, &bases.n);
+		bases.n *= CHUNK_ID_SIZE;
+	}
+	return fold_delta(f, r, bases, e);
 }
 
 static int
@@ -420,7 +485,7 @@ fold_record(struct fold *f, const struct record *r, struct lc_span payload, stru
 
 	switch (r->type) {
 	case RECORD_CHUNK:
-		return fold_chunk(f, r, e);
+		return fold_chunk_record(f, r, payload, e);
 	case RECORD_MAP:
 		rc = maprec_decode(payload, &f->scratch, e);
 		return rc != 0 ? rc : fold_map(f, &f->scratch, e);

@@ -32,8 +32,10 @@ int fold_resolve(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_e
 int fold_whole(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e);
 /** fold_stubs(f, r, payload, e): a STUBS record.  Idempotent. */
 int fold_stubs(struct fold *f, const struct record *r, struct lc_span payload, struct lc_err *e);
-/** fold_chunk(f, r, e): a CHUNK record with its id.  Idempotent. */
+/** fold_chunk(f, r, e): a CHUNK record with its id.  Idempotent.  fold_delta(f, r, bases, e): also
+ * the ids of its bases; where one of those is missing it is, too. */
 int fold_chunk(struct fold *f, const struct record *r, struct lc_err *e);
+int fold_delta(struct fold *f, const struct record *r, struct lc_span bases, struct lc_err *e);
 /** fold_map(f, m, e): a MAP record, decoded; rows whose chunk number is 0 are looked up.
  * Idempotent: no. */
 int fold_map(struct fold *f, struct map_record *m, struct lc_err *e);

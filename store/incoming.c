@@ -168,6 +168,30 @@ incoming_has(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err
 }
 
 int
+incoming_base(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e)
+{
+	uint64_t no = 0;
+
+	return store_find_base(in->s, id, &no, e);
+}
+
+/* What a delta is made upon is here, and whole: else nobody could ever read it. */
+static int
+check_bases(struct incoming *in, const struct transfer_chunk *c, struct lc_err *e)
+{
+	const uint8_t *ids;
+	size_t n, i;
+	int rc = 0;
+
+	ids = chunk_payload_bases(c->payload, &n);
+	for (i = 0; rc == 0 && i < n; i++)
+		rc = incoming_base(in, ids + i * CHUNK_ID_SIZE, e);
+	if (rc == LC_ENOENT)
+		(void)lc_fail(e, LC_ENOENT, 0, "chunk: what it is made upon is not here");
+	return rc;
+}
+
+int
 incoming_chunk(struct incoming *in, const struct transfer_chunk *c, struct lc_err *e)
 {
 	struct record r = {.type = RECORD_CHUNK,
@@ -177,14 +201,18 @@ incoming_chunk(struct incoming *in, const struct transfer_chunk *c, struct lc_er
 	uint64_t no;
 	int rc;
 
-	if (c->encoding > CHUNK_ZSTD)
+	if (c->encoding > CHUNK_PREFIX)
 		return lc_fail(e, LC_EVERSION, 0, "chunk: unknown encoding %u", c->encoding);
 	if (!chunk_payload_ok(c->payload, c->encoding))
 		return lc_fail(e, LC_ECORRUPT, 0, "chunk: malformed payload");
 	memcpy(r.id, chunk_payload_id(c->payload), CHUNK_ID_SIZE);
 	if (lc_is_zero(r.id, sizeof r.id)) /* is what rows call "all zero" */
 		return lc_fail(e, LC_ECORRUPT, 0, "chunk: malformed id");
-	rc = incoming_has(in, r.id, e);
+	rc = check_bases(in, c, e);
+	if (rc != 0)
+		return rc;
+	/* A whole one is wanted where the one that is here is a delta, too. */
+	rc = chunk_is_delta(c->encoding) ? incoming_has(in, r.id, e) : incoming_base(in, r.id, e);
 	return rc != LC_ENOENT ? rc : store_append_chunk(in->s, &r, c->payload.p, &no, e);
 }
 

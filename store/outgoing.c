@@ -497,6 +497,24 @@ outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_ch
 	return 0;
 }
 
+int
+outgoing_bases(struct outgoing *o, uint64_t no, uint64_t bases[CHUNK_BASES_MAX], size_t *n,
+               struct lc_err *e)
+{
+	return catalog_bases(o->s->catalog, no, bases, n, e);
+}
+
+int
+outgoing_id(struct outgoing *o, uint64_t no, uint8_t id[CHUNK_ID_SIZE], struct lc_err *e)
+{
+	struct record r;
+	int rc = catalog_chunk(o->s->catalog, no, &r, e);
+
+	if (rc == 0)
+		memcpy(id, r.id, CHUNK_ID_SIZE);
+	return rc;
+}
+
 void
 outgoing_free(struct outgoing *o)
 {

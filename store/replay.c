@@ -132,6 +132,8 @@ on_record(void *arg, const struct record *r, struct lc_span payload, struct lc_e
 	    (r->type == RECORD_MAP || r->type == RECORD_COMMIT || r->type == RECORD_STUBS)) {
 		if (lc_buf_append(&x->state, r, sizeof *r) != 0)
 			return lc_fail(e, LC_ENOMEM, 0, "store %s: out of memory", x->s->dir);
+	} else if (x->collect && r->type == RECORD_CHUNK) {
+		rc = apply(x, r, (struct lc_span){0}, e); /* see find_bases() */
 	} else {
 		rc = apply(x, r, payload, e);
 	}
@@ -345,6 +347,34 @@ apply_state(struct replay *x, struct lc_err *e)
 	return catalog_commit(x->s->catalog, e);
 }
 
+/* Indexes do not say what deltas are made upon; that is read when all chunks are known. */
+static int
+find_bases(struct replay *x, struct lc_err *e)
+{
+	uint8_t *payload = lc_alloc(RECORD_PAYLOAD_MAX);
+	struct store *s = x->s;
+	struct record r;
+	uint64_t no = 0;
+	int rc;
+
+	if (payload == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "store %s: out of memory", s->dir);
+	rc = catalog_begin(s->catalog, e);
+	while (rc == 0 && (rc = catalog_next_delta(s->catalog, no, &no, e)) == 0) {
+		bool good;
+
+		rc = catalog_chunk(s->catalog, no, &r, e);
+		if (rc == 0 && !record_is_stub(&r))
+			rc = apply_one_state(x, &r, payload, &good, e);
+	}
+	lc_free(payload);
+	if (rc != LC_ENOENT) {
+		catalog_rollback(s->catalog);
+		return rc;
+	}
+	return catalog_commit(s->catalog, e);
+}
+
 static int
 age_line(void *arg, const uint8_t line[16], struct lc_err *e)
 {
@@ -389,6 +419,7 @@ replay_all(struct store *s, struct lc_err *e)
 		rc = lc_fail(e, LC_ECORRUPT, 0,
 		             "store %s: not one good record in its %zu segments: its data is gone",
 		             s->dir, n);
+	rc = rc != 0 ? rc : find_bases(&x, e);
 	rc = rc != 0 ? rc : apply_state(&x, e);
 	(void)failpoint("replay.state");
 	rc = rc != 0 ? rc : catalog_each_line(s->catalog, age_line, s, e);

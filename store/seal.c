@@ -4,12 +4,12 @@
 #include <zstd.h>
 
 #include "store/base/bytes.h"
+#include "store/delta.h"
 #include "store/seal.h"
 
 #define NONCE_SIZE crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
 #define TAG_SIZE crypto_aead_xchacha20poly1305_ietf_ABYTES
-#define BASES_MAX 4u
-#define CHUNK_AD_MAX (76u + BASES_MAX * CHUNK_ID_SIZE)
+#define CHUNK_AD_MAX (76u + CHUNK_BASES_MAX * CHUNK_ID_SIZE)
 #define BLOB_AD_HEAD 36u
 /* Compressed only where that saves 3%. */
 #define ZSTD_MAX (WINDOW_SIZE - WINDOW_SIZE * 3u / 100u - 1u)
@@ -21,13 +21,21 @@ struct sealer {
 	const struct keyring *k;
 	ZSTD_CCtx *c;
 	ZSTD_DCtx *d;
-	uint8_t packed[ZSTD_MAX]; /* a compressed window, decrypted */
+	int level;
+	ZSTD_CCtx *prefix;          /* for deltas; NULL until the first one */
+	uint8_t packed[ZSTD_MAX];   /* a compressed window, decrypted */
+	uint8_t delta[WINDOW_SIZE]; /* of librsync, not compressed */
 };
 
-static bool
-sealer_set(struct sealer *s, ZSTD_cParameter what, int v)
+/* The raw length is known and the seal is the check: neither belongs in the frame. */
+static int
+set_up(ZSTD_CCtx *c, int level, struct lc_err *e)
 {
-	return !ZSTD_isError(ZSTD_CCtx_setParameter(s->c, what, v));
+	if (ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, level)) ||
+	    ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, 0)) ||
+	    ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 0)))
+		return lc_fail(e, LC_EINVAL, 0, "sealer: zstd refuses level %d", level);
+	return 0;
 }
 
 int
@@ -51,12 +59,10 @@ sealer_new(const struct keyring *k, int level, struct sealer **out, struct lc_er
 		rc = lc_fail(e, LC_ENOMEM, 0, "sealer: out of memory");
 		goto out;
 	}
-	/* The raw length is known and the seal is the check: neither belongs in the frame. */
-	if (!sealer_set(s, ZSTD_c_compressionLevel, level) ||
-	    !sealer_set(s, ZSTD_c_contentSizeFlag, 0) || !sealer_set(s, ZSTD_c_checksumFlag, 0)) {
-		rc = lc_fail(e, LC_EINVAL, 0, "sealer: zstd refuses level %d", level);
+	s->level = level;
+	rc = set_up(s->c, level, e);
+	if (rc != 0)
 		goto out;
-	}
 	/* The first window makes zstd take its memory; none is taken later. */
 	if (ZSTD_isError(ZSTD_compress2(s->c, s->packed, sizeof s->packed, window, WINDOW_SIZE)))
 		rc = lc_fail(e, LC_ENOMEM, 0, "sealer: out of memory");
@@ -77,7 +83,9 @@ sealer_free(struct sealer *s)
 		return;
 	(void)ZSTD_freeCCtx(s->c);
 	(void)ZSTD_freeDCtx(s->d);
+	(void)ZSTD_freeCCtx(s->prefix);
 	sodium_memzero(s->packed, sizeof s->packed);
+	sodium_memzero(s->delta, sizeof s->delta);
 	lc_free(s);
 }
 
@@ -104,49 +112,144 @@ chunk_ad(uint8_t ad[CHUNK_AD_MAX], const struct keyring *k, uint32_t key_number,
 	return 76 + nbases * CHUNK_ID_SIZE;
 }
 
+/* What stands before the nonce; its length. */
+static size_t
+put_head(uint8_t *payload, const uint8_t id[CHUNK_ID_SIZE], const uint8_t *bases, size_t nbases)
+{
+	memcpy(payload, id, CHUNK_ID_SIZE);
+	lc_put32(payload + CHUNK_ID_SIZE, WINDOW_SIZE);
+	lc_put32(payload + CHUNK_ID_SIZE + 4, (uint32_t)nbases); /* one byte, and zeros */
+	if (nbases > 0)
+		memcpy(payload + CHUNK_HEAD_SIZE, bases, nbases * CHUNK_ID_SIZE);
+	return CHUNK_HEAD_SIZE + nbases * CHUNK_ID_SIZE;
+}
+
+/* Seal n bytes at plain behind a head that put_head() made; length of the whole payload. */
+static size_t
+seal_body(struct sealer *s, uint8_t *payload, size_t head, uint32_t number, uint8_t encoding,
+          const uint8_t *plain, size_t n)
+{
+	uint8_t *nonce = payload + head, *body = nonce + NONCE_SIZE;
+	uint8_t ad[CHUNK_AD_MAX];
+	size_t nad = chunk_ad(ad, s->k, number, encoding, payload,
+	                      (head - CHUNK_HEAD_SIZE) / CHUNK_ID_SIZE);
+
+	randombytes_buf(nonce, NONCE_SIZE);
+	(void)crypto_aead_xchacha20poly1305_ietf_encrypt(body, NULL, plain, n, ad, nad, NULL, nonce,
+	                                                 keyring_data(s->k, number));
+	return head + SEAL_OVERHEAD + n;
+}
+
+static int
+data_number(const struct keyring *k, uint32_t *number, struct lc_err *e)
+{
+	*number = keyring_data_number(k);
+	if (keyring_data(k, *number) == NULL)
+		return lc_fail(e, LC_EKEY, 0, "seal: no data key %u", *number);
+	return 0;
+}
+
 int
 seal_chunk(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
            uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number, struct lc_err *e)
 {
-	uint8_t *nonce = payload + CHUNK_HEAD_SIZE, *body = nonce + NONCE_SIZE;
-	uint32_t number = keyring_data_number(s->k);
-	const uint8_t *key = keyring_data(s->k, number);
-	const uint8_t *plain = body;
-	uint8_t ad[CHUNK_AD_MAX];
-	size_t nad, nbody;
+	size_t head = put_head(payload, id, NULL, 0), nbody;
+	const uint8_t *plain = payload + head + NONCE_SIZE;
+	int rc = data_number(s->k, key_number, e);
 
-	if (key == NULL)
-		return lc_fail(e, LC_EKEY, 0, "seal: no data key %u", number);
-	memcpy(payload, id, CHUNK_ID_SIZE);
-	lc_put32(payload + CHUNK_ID_SIZE, WINDOW_SIZE);
-	lc_put32(payload + CHUNK_ID_SIZE + 4, 0);
-	nbody = ZSTD_compress2(s->c, body, ZSTD_MAX, window, WINDOW_SIZE);
+	if (rc != 0)
+		return rc;
+	nbody = ZSTD_compress2(s->c, payload + head + NONCE_SIZE, ZSTD_MAX, window, WINDOW_SIZE);
 	*encoding = CHUNK_ZSTD;
 	if (ZSTD_isError(nbody)) { /* Did not get small enough; raw is always right. */
 		*encoding = CHUNK_RAW;
 		nbody = WINDOW_SIZE;
 		plain = window;
 	}
-	randombytes_buf(nonce, NONCE_SIZE);
-	nad = chunk_ad(ad, s->k, number, *encoding, payload, 0);
-	(void)crypto_aead_xchacha20poly1305_ietf_encrypt(body, NULL, plain, nbody, ad, nad, NULL,
-	                                                 nonce, key);
-	*n = CHUNK_HEAD_SIZE + SEAL_OVERHEAD + nbody;
-	*key_number = number;
+	*n = seal_body(s, payload, head, *key_number, *encoding, plain, nbody);
 	return 0;
 }
 
-/* The structure of a payload of a known encoding; gives the length of the plain body. */
-static bool
-chunk_parse(struct lc_span payload, uint8_t encoding, size_t *nbody)
+/* ---- deltas ---- */
+
+/* zstd with the bases as prefix, at most max bytes at body; *n = 0 where that is not enough. */
+static int
+pack_prefix(struct sealer *s, const uint8_t *window, const struct chunk_bases *b, uint8_t *body,
+            size_t max, size_t *n, struct lc_err *e)
 {
-	if (payload.n <= CHUNK_HEAD_SIZE + SEAL_OVERHEAD)
+	int rc;
+
+	if (s->prefix == NULL) {
+		s->prefix = ZSTD_createCCtx();
+		if (s->prefix == NULL)
+			return lc_fail(e, LC_ENOMEM, 0, "sealer: out of memory");
+		rc = set_up(s->prefix, s->level, e);
+		if (rc != 0)
+			return rc;
+	}
+	if (ZSTD_isError(ZSTD_CCtx_refPrefix(s->prefix, b->plain, b->n * WINDOW_SIZE)))
+		return lc_fail(e, LC_ENOMEM, 0, "sealer: out of memory");
+	*n = ZSTD_compress2(s->prefix, body, max, window, WINDOW_SIZE);
+	if (ZSTD_isError(*n))
+		*n = 0;
+	return 0;
+}
+
+static int
+pack_rsync(struct sealer *s, const uint8_t *window, const struct chunk_bases *b, uint8_t *body,
+           size_t max, size_t *n, struct lc_err *e)
+{
+	int rc = delta_make(b->signature, (struct lc_span){window, WINDOW_SIZE}, s->delta,
+	                    sizeof s->delta, n, e);
+
+	if (rc != 0 || *n == 0)
+		return rc;
+	*n = ZSTD_compress2(s->c, body, max, s->delta, *n);
+	if (ZSTD_isError(*n))
+		*n = 0;
+	return 0;
+}
+
+int
+seal_delta(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
+           const struct chunk_bases *bases, size_t max, uint8_t *payload, size_t *n,
+           uint8_t *encoding, uint32_t *key_number, struct lc_err *e)
+{
+	size_t head = put_head(payload, id, bases->ids, bases->n), nbody = 0;
+	uint8_t *body = payload + head + NONCE_SIZE;
+	int rc = data_number(s->k, key_number, e);
+
+	*n = 0;
+	if (rc != 0 || max <= head + SEAL_OVERHEAD)
+		return rc;
+	max -= head + SEAL_OVERHEAD;
+	max = max < ZSTD_MAX ? max : ZSTD_MAX;
+	*encoding = bases->plain != NULL ? CHUNK_PREFIX : CHUNK_RSYNC;
+	rc = bases->plain != NULL ? pack_prefix(s, window, bases, body, max, &nbody, e)
+	                          : pack_rsync(s, window, bases, body, max, &nbody, e);
+	if (rc == 0 && nbody > 0)
+		*n = seal_body(s, payload, head, *key_number, *encoding, body, nbody);
+	return rc;
+}
+
+/* ---- opening ---- */
+
+/* The structure of a payload of a known encoding; gives the lengths of what stands before the nonce
+ * and of the plain body. */
+static bool
+chunk_parse(struct lc_span payload, uint8_t encoding, size_t *head, size_t *nbody)
+{
+	uint32_t nbases;
+
+	if (payload.n < CHUNK_HEAD_SIZE || lc_get32(payload.p + CHUNK_ID_SIZE) != WINDOW_SIZE)
 		return false;
-	*nbody = payload.n - CHUNK_HEAD_SIZE - SEAL_OVERHEAD;
-	/* Whole chunks have no bases, so the bytes behind the raw length are all zero. */
-	if (lc_get32(payload.p + CHUNK_ID_SIZE) != WINDOW_SIZE ||
-	    lc_get32(payload.p + CHUNK_ID_SIZE + 4) != 0)
+	nbases = lc_get32(payload.p + CHUNK_ID_SIZE + 4); /* one byte, and zeros */
+	if (chunk_is_delta(encoding) ? nbases == 0 || nbases > CHUNK_BASES_MAX : nbases != 0)
 		return false;
+	*head = CHUNK_HEAD_SIZE + nbases * CHUNK_ID_SIZE;
+	if (payload.n <= *head + SEAL_OVERHEAD)
+		return false;
+	*nbody = payload.n - *head - SEAL_OVERHEAD;
 	return encoding == CHUNK_RAW ? *nbody == WINDOW_SIZE : *nbody <= ZSTD_MAX;
 }
 
@@ -159,32 +262,53 @@ chunk_refuse(struct lc_err *e, uint8_t *window, const uint8_t *id, const char *w
 	return lc_fail(e, LC_ECORRUPT, 0, "chunk %s: %s", lc_hex(hex, id, 8), why);
 }
 
-int
-open_chunk(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
-           uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE], struct lc_err *e)
+/* Whether a decrypted body makes a window. */
+static bool
+unpack(struct sealer *s, uint8_t encoding, const uint8_t *plain, size_t n, struct lc_span bases,
+       uint8_t *window)
 {
-	const uint8_t *nonce, *body, *key;
+	size_t made;
+
+	switch ((enum chunk_encoding)encoding) {
+	case CHUNK_RAW:
+		return true; /* it was decrypted into its place */
+	case CHUNK_PREFIX:
+		if (ZSTD_isError(ZSTD_DCtx_refPrefix(s->d, bases.p, bases.n)))
+			return false;
+		return ZSTD_decompressDCtx(s->d, window, WINDOW_SIZE, plain, n) == WINDOW_SIZE;
+	case CHUNK_RSYNC:
+		made = ZSTD_decompressDCtx(s->d, s->delta, sizeof s->delta, plain, n);
+		return !ZSTD_isError(made) &&
+		       delta_patch((struct lc_span){s->delta, made}, bases, window, WINDOW_SIZE);
+	case CHUNK_ZSTD:
+	default:
+		return ZSTD_decompressDCtx(s->d, window, WINDOW_SIZE, plain, n) == WINDOW_SIZE;
+	}
+}
+
+static int
+open_any(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
+         const uint8_t *bases, uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE], struct lc_err *e)
+{
+	const uint8_t *key = keyring_data(s->k, key_number);
 	uint8_t ad[CHUNK_AD_MAX], id[CHUNK_ID_SIZE];
-	size_t nad, nbody;
+	size_t head, nad, nbody, nbases;
 	uint8_t *plain;
 
-	if (encoding > CHUNK_ZSTD)
-		return lc_fail(e, LC_EVERSION, 0, "chunk: unknown encoding %u", encoding);
-	if (!chunk_parse(payload, encoding, &nbody))
+	if (!chunk_parse(payload, encoding, &head, &nbody))
 		return lc_fail(e, LC_ECORRUPT, 0, "chunk: malformed payload");
-	key = keyring_data(s->k, key_number);
 	if (key == NULL)
 		return lc_fail(e, LC_EKEY, 0, "chunk: sealed with data key %u, which is not here",
 		               key_number);
-	nonce = payload.p + CHUNK_HEAD_SIZE;
-	body = nonce + NONCE_SIZE;
+	nbases = (head - CHUNK_HEAD_SIZE) / CHUNK_ID_SIZE;
 	plain = encoding == CHUNK_RAW ? window : s->packed;
-	nad = chunk_ad(ad, s->k, key_number, encoding, payload.p, 0);
-	if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain, NULL, NULL, body, nbody + TAG_SIZE,
-	                                               ad, nad, nonce, key) != 0)
+	nad = chunk_ad(ad, s->k, key_number, encoding, payload.p, nbases);
+	if (crypto_aead_xchacha20poly1305_ietf_decrypt(
+		plain, NULL, NULL, payload.p + head + NONCE_SIZE, nbody + TAG_SIZE, ad, nad,
+		payload.p + head, key) != 0)
 		return chunk_refuse(e, window, payload.p, "not authentic");
-	if (encoding == CHUNK_ZSTD &&
-	    ZSTD_decompressDCtx(s->d, window, WINDOW_SIZE, plain, nbody) != WINDOW_SIZE)
+	if (!unpack(s, encoding, plain, nbody, (struct lc_span){bases, nbases * WINDOW_SIZE},
+	            window))
 		return chunk_refuse(e, window, payload.p, "does not decompress to a window");
 	seal_id(s->k, window, id);
 	if (sodium_memcmp(id, payload.p, CHUNK_ID_SIZE) != 0)
@@ -193,12 +317,45 @@ open_chunk(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t 
 	return 0;
 }
 
+static bool
+known_encoding(uint8_t encoding)
+{
+	return encoding <= CHUNK_PREFIX;
+}
+
+int
+open_chunk(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
+           uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE], struct lc_err *e)
+{
+	if (!known_encoding(encoding))
+		return lc_fail(e, LC_EVERSION, 0, "chunk: unknown encoding %u", encoding);
+	if (chunk_is_delta(encoding))
+		return lc_fail(e, LC_ECONFLICT, 0, "chunk: a delta, where a whole one must be");
+	return open_any(s, payload, encoding, key_number, NULL, window, id_out, e);
+}
+
+int
+open_delta(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
+           const uint8_t *bases, uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE], struct lc_err *e)
+{
+	if (!chunk_is_delta(encoding))
+		return lc_fail(e, LC_ECONFLICT, 0, "chunk: no delta");
+	return open_any(s, payload, encoding, key_number, bases, window, id_out, e);
+}
+
 bool
 chunk_payload_ok(struct lc_span payload, uint8_t encoding)
 {
-	size_t nbody;
+	size_t head, nbody;
 
-	return encoding <= CHUNK_ZSTD && chunk_parse(payload, encoding, &nbody);
+	return known_encoding(encoding) && chunk_parse(payload, encoding, &head, &nbody);
+}
+
+const uint8_t *
+chunk_payload_bases(struct lc_span payload, size_t *n)
+{
+	*n = lc_get32(payload.p + CHUNK_ID_SIZE + 4);
+	return payload.p + CHUNK_HEAD_SIZE;
 }
 
 const uint8_t *

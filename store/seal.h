@@ -1,10 +1,10 @@
 /**
  * seal: a window of plaintext into a CHUNK payload and back, and small sealed blobs.
  *
- * id = BLAKE2b-256(id key, plaintext window).  Encodings: raw, zstd; room for deltas.  Sealed with
- * XChaCha20-Poly1305, random nonce; associated data binds version, domain, key number, encoding,
- * raw length, id and base ids (FORMAT.md "CHUNK").  An opened chunk is hashed again: an id always
- * names the plaintext.
+ * id = BLAKE2b-256(id key, plaintext window).  Encodings: whole (raw, zstd), or a delta against one
+ * to four whole chunks.  Sealed with XChaCha20-Poly1305, random nonce; associated data binds
+ * version, domain, key number, encoding, raw length, id and base ids (FORMAT.md "CHUNK").  An
+ * opened chunk is hashed again: an id always names the plaintext.
  */
 #ifndef LOCUM_SEAL_H
 #define LOCUM_SEAL_H
@@ -22,7 +22,20 @@
 #define SEAL_OVERHEAD 40u   /* nonce and tag */
 #define CHUNK_PAYLOAD_MAX (CHUNK_HEAD_SIZE + 4u * CHUNK_ID_SIZE + SEAL_OVERHEAD + WINDOW_SIZE)
 
-enum chunk_encoding { CHUNK_RAW = 0, CHUNK_ZSTD = 1 }; /* 2, 3 are kept for deltas */
+#define CHUNK_BASES_MAX 4u
+
+enum chunk_encoding {
+	CHUNK_RAW = 0,
+	CHUNK_ZSTD = 1,
+	CHUNK_RSYNC = 2,  /* a librsync delta against the bases, in a zstd frame */
+	CHUNK_PREFIX = 3, /* a zstd frame with the bases as prefix */
+};
+/** chunk_is_delta(encoding): whether it takes bases to decode it. */
+static inline bool
+chunk_is_delta(uint8_t encoding)
+{
+	return encoding == CHUNK_RSYNC || encoding == CHUNK_PREFIX;
+}
 
 struct sealer; /* contexts of one thread: zstd both ways, scratch; not shared */
 
@@ -44,16 +57,42 @@ void seal_id(const struct keyring *k, const uint8_t *window, uint8_t id[CHUNK_ID
 int seal_chunk(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
                uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number,
                struct lc_err *e);
+/* What a delta is made against: at least one of plain and signature. */
+struct chunk_bases {
+	size_t n;
+	const uint8_t *ids;   /* [n * CHUNK_ID_SIZE] */
+	const uint8_t *plain; /* [n * WINDOW_SIZE], or NULL where the bytes are not at hand ... */
+	struct lc_span signature; /* ... of all of them, one after the other (delta.h) */
+};
+/**
+ * seal_delta(s, window, id, bases, max, payload, n, encoding, key_number, e):
+ * Make a CHUNK payload that is a delta: with zstd where the bases' bytes are at hand, else with
+ * librsync.  *n = 0 where it would take over max bytes.
+ */
+int seal_delta(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
+               const struct chunk_bases *bases, size_t max, uint8_t *payload, size_t *n,
+               uint8_t *encoding, uint32_t *key_number, struct lc_err *e);
 /**
  * open_chunk(s, payload, encoding, key_number, window, id_out, e):
  * Parse, authenticate, decode to window[WINDOW_SIZE] and check the id.  No allocation.
  *
  * Returns  0; LC_ECORRUPT (malformed, not authentic, or id differs); LC_EKEY (no such data key);
- *          LC_EVERSION (an encoding that this version does not know).  On failure nothing of the
- *          content is in window, and id_out is as it was.
+ *          LC_EVERSION (an encoding that this version does not know); LC_ECONFLICT: it is a delta.
+ *          On failure nothing of the content is in window, and id_out is as it was.
  */
 int open_chunk(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
                uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE], struct lc_err *e);
+/**
+ * open_delta(s, payload, encoding, key_number, bases, window, id_out, e):
+ * The same for a delta: bases[n * WINDOW_SIZE] are the contents that chunk_payload_bases() names,
+ * in that order, each of which was checked by its id.
+ */
+int open_delta(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
+               const uint8_t *bases, uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE],
+               struct lc_err *e);
+/** chunk_payload_bases(payload, n): the ids of the bases in a payload that chunk_payload_ok();
+ * borrowed. */
+const uint8_t *chunk_payload_bases(struct lc_span payload, size_t *n);
 /** chunk_payload_ok(payload, encoding): whether it has the structure of a payload of that encoding;
  * no key needed. */
 bool chunk_payload_ok(struct lc_span payload, uint8_t encoding);

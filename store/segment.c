@@ -15,10 +15,12 @@
 
 #include "store/base/bytes.h"
 #include "store/base/files.h"
+#include "store/seal.h"
 #include "store/segment_internal.h"
 
 #define RECORD_MAGIC 0x4345524cu /* "LREC" */
 #define FORMAT_VERSION 1u
+#define DELTA_VERSION 2u /* of records, for chunks that are deltas */
 
 uint64_t
 record_size(uint32_t n)
@@ -31,7 +33,8 @@ record_header_encode(const struct record *r, uint64_t sum, uint8_t h[RECORD_HEAD
 {
 	memset(h, 0, RECORD_HEADER_SIZE);
 	lc_put32(h, RECORD_MAGIC);
-	h[4] = FORMAT_VERSION;
+	h[4] = r->type == RECORD_CHUNK && chunk_is_delta(r->encoding) ? DELTA_VERSION
+	                                                              : FORMAT_VERSION;
 	h[5] = r->type;
 	h[6] = r->encoding;
 	lc_put32(h + 8, r->n);
@@ -48,7 +51,8 @@ record_header_decode(const uint8_t h[RECORD_HEADER_SIZE], uint64_t segment, uint
 	/* Magic, version and checksum stay where they are in every version. */
 	if (lc_get32(h) != RECORD_MAGIC || lc_get64(h + 40) != XXH3_64bits_withSeed(h, 40, segment))
 		return RECORD_BAD;
-	if (h[4] > FORMAT_VERSION)
+	if (h[4] > FORMAT_VERSION &&
+	    (h[4] != DELTA_VERSION || h[5] != RECORD_CHUNK || !chunk_is_delta(h[6])))
 		return RECORD_NEWER;
 	*r = (struct record){
 	    .type = h[5],
@@ -60,7 +64,7 @@ record_header_decode(const uint8_t h[RECORD_HEADER_SIZE], uint64_t segment, uint
 	    .off = off,
 	};
 	*sum = lc_get64(h + 24);
-	return h[4] == FORMAT_VERSION && r->n <= RECORD_PAYLOAD_MAX ? RECORD_GOOD : RECORD_BAD;
+	return h[4] >= FORMAT_VERSION && r->n <= RECORD_PAYLOAD_MAX ? RECORD_GOOD : RECORD_BAD;
 }
 
 bool

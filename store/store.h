@@ -220,6 +220,7 @@ struct writer_opts {
 	const char *vm;
 	unsigned workers; /* threads that will call writer_put, each with its index */
 	int level;        /* zstd level */
+	bool whole;       /* store no deltas */
 	/* Begin a new line of the VM at this restore point of it (POINT_ID_SIZE bytes): that is the
 	 * base, and points made from then on follow the new one.  NULL: go on where the VM is. */
 	const uint8_t *fork;

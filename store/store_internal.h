@@ -33,6 +33,7 @@ struct pending { /* appended, not yet in the catalog; in order of sequence */
 	struct record r;
 	struct map_record *map; /* of a MAP record, with chunk numbers */
 	struct lc_buf commit;   /* payload of a COMMIT record */
+	struct lc_buf bases;    /* ids, of a CHUNK record that is a delta */
 };
 
 struct group_entry; /* group.h */
@@ -85,6 +86,11 @@ int store_append(struct store *s, struct record *r, const uint8_t *payload, stru
  */
 int store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, uint64_t *no,
                        struct lc_err *e);
+/**
+ * store_find_base(s, id, no, e): number of a chunk that a delta may be made upon: it is whole, its
+ * bytes are here and were not found to be bad.  LC_ENOENT.  Thread: any.
+ */
+int store_find_base(struct store *s, const uint8_t id[32], uint64_t *no, struct lc_err *e);
 /**
  * store_relieve(s, e): store_flush(), if much waits and nobody is at it.  So what waits does not
  * grow with what is appended.  Thread: any that holds no lock of the store or of a writer.
@@ -156,6 +162,19 @@ int replay_behind(struct store *s, bool *behind, struct lc_err *e);
 /** replay_position_ok(s, ok, e): whether the catalog is complete, up to a record that this log
  * has. */
 int replay_position_ok(struct store *s, bool *ok, struct lc_err *e);
+
+/**
+ * chunk_bases(r, owner, ids, n, bases, e):
+ * The contents of n chunks (at most CHUNK_BASES_MAX), which must be whole, one after the other:
+ * borrowed until r is used again.  owner: number of a delta upon them, or 0.  LC_ECORRUPT: one is
+ * not here, is a delta, or is bad.
+ */
+int chunk_bases(struct chunk_reader *r, uint64_t owner, const uint8_t *ids, size_t n,
+                const uint8_t **bases, struct lc_err *e);
+
+/** chunk_read_bases(r, chunk, ids, n): the ids[CHUNK_BASES_MAX * CHUNK_ID_SIZE] that a delta is
+ * made upon.  Not authentic before the chunk was read. */
+int chunk_read_bases(struct chunk_reader *r, uint64_t chunk, uint8_t *ids, size_t *n);
 
 /** store_point_of(s, cp, out, e): a catalog row as a point, opened where there is a key. */
 int store_point_of(struct store *s, const struct catalog_point *cp, struct point *out,

@@ -11,6 +11,7 @@
 
 #include "store/base/failpoint.h"
 #include "store/base/log.h"
+#include "store/seal.h"
 #include "store/store_internal.h"
 
 static void
@@ -22,6 +23,7 @@ free_pending(struct pending *p)
 		next = p->next;
 		lc_free(p->map);
 		lc_buf_free(&p->commit);
+		lc_buf_free(&p->bases);
 		lc_free(p);
 	}
 }
@@ -31,7 +33,7 @@ static uint64_t
 weight(const struct pending *p)
 {
 	return record_size(p->r.n) + sizeof *p + (p->map == NULL ? 0 : sizeof *p->map) +
-	       p->commit.cap;
+	       p->commit.cap + p->bases.cap;
 }
 
 static int
@@ -39,6 +41,21 @@ refuse(const struct store *s, struct lc_err *e)
 {
 	return lc_fail(e, LC_EIO, 0,
 	               "store %s: an earlier failure closed it for writing; open it again", s->dir);
+}
+
+/* What of the payload the catalog needs. */
+static int
+keep_payload(struct pending *p, const struct record *r, const uint8_t *payload)
+{
+	const uint8_t *ids;
+	size_t n;
+
+	if (r->type == RECORD_COMMIT)
+		return lc_buf_append(&p->commit, payload, r->n);
+	if (r->type != RECORD_CHUNK || !chunk_is_delta(r->encoding))
+		return 0;
+	ids = chunk_payload_bases((struct lc_span){payload, r->n}, &n);
+	return lc_buf_append(&p->bases, ids, n * CHUNK_ID_SIZE);
 }
 
 /* log_lock is held. */
@@ -53,7 +70,7 @@ append_locked(struct store *s, struct record *r, const uint8_t *payload, struct 
 		return lc_fail(e, LC_ENOMEM, 0, "store %s: out of memory", s->dir);
 	if (s->broken)
 		rc = refuse(s, e);
-	else if (r->type == RECORD_COMMIT && lc_buf_append(&p->commit, payload, r->n) != 0)
+	else if (keep_payload(p, r, payload) != 0)
 		rc = lc_fail(e, LC_ENOMEM, 0, "store %s: out of memory", s->dir);
 	else
 		rc = segments_append(s->segments, r, payload, e);
@@ -93,6 +110,60 @@ store_append(struct store *s, struct record *r, const uint8_t *payload, struct m
 	return rc;
 }
 
+/* Encoding of a chunk that is here; LC_ENOENT: it is not, or its bytes are not.  log_lock is
+ * held. */
+static int
+encoding_locked(struct store *s, uint64_t no, uint8_t *encoding)
+{
+	const struct pending *p;
+	struct record r;
+
+	if (catalog_chunk(s->catalog, no, &r, NULL) == 0) {
+		*encoding = r.encoding;
+		return r.segment == 0 || record_is_stub(&r) ? LC_ENOENT : 0;
+	}
+	for (p = s->pending; p != NULL; p = p->next) {
+		if (p->r.seq == no) {
+			*encoding = p->r.encoding;
+			return 0;
+		}
+	}
+	/* It went from there to the catalog between the two looks, if it is anywhere. */
+	if (catalog_chunk(s->catalog, no, &r, NULL) != 0)
+		return LC_ENOENT;
+	*encoding = r.encoding;
+	return r.segment == 0 ? LC_ENOENT : 0;
+}
+
+int
+store_find_base(struct store *s, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+{
+	uint8_t encoding = 0;
+	int rc = fold_resolve(s->fold, id, no, e);
+
+	if (rc != 0)
+		return rc;
+	(void)pthread_mutex_lock(&s->log_lock);
+	rc = encoding_locked(s, *no, &encoding);
+	(void)pthread_mutex_unlock(&s->log_lock);
+	return rc == 0 && chunk_is_delta(encoding) ? LC_ENOENT : rc;
+}
+
+/* Whether what is here of an id does for what r says; log_lock is held. */
+static bool
+have_locked(struct store *s, const struct record *r, uint64_t *no)
+{
+	uint8_t encoding = 0;
+
+	if (s->fold->missing || idindex_find(s->index, r->id, no) != IDINDEX_FOUND)
+		return false;
+	if (s->fold->thin && fold_whole(s->fold, r->id, no, NULL) != 0)
+		return false;
+	/* A whole one comes for a delta only where it is needed as a base. */
+	return chunk_is_delta(r->encoding) || encoding_locked(s, *no, &encoding) != 0 ||
+	       !chunk_is_delta(encoding);
+}
+
 int
 store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, uint64_t *no,
                    struct lc_err *e)
@@ -101,13 +172,12 @@ store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, ui
 
 	(void)pthread_mutex_lock(&s->log_lock);
 	/* Another worker may have met the same content a moment ago. */
-	if (s->fold->missing || idindex_find(s->index, r->id, no) != IDINDEX_FOUND ||
-	    (s->fold->thin && fold_whole(s->fold, r->id, no, NULL) != 0)) {
+	if (!have_locked(s, r, no)) {
 		rc = append_locked(s, r, payload, NULL, e);
 		if (rc == 0) {
 			*no = r->seq;
-			if (s->fold->thin) /* instead of one whose bytes were dropped */
-				idindex_forget(s->index, r->id);
+			/* Instead of one whose bytes were dropped, or of a delta. */
+			idindex_forget(s->index, r->id);
 			idindex_add(s->index, r->id, r->seq);
 		}
 	}
@@ -120,7 +190,7 @@ apply_pending(struct store *s, const struct pending *p, struct lc_err *e)
 {
 	switch (p->r.type) {
 	case RECORD_CHUNK:
-		return fold_chunk(s->fold, &p->r, e);
+		return fold_delta(s->fold, &p->r, (struct lc_span){p->bases.p, p->bases.n}, e);
 	case RECORD_MAP:
 		return fold_map(s->fold, p->map, e);
 	case RECORD_COMMIT:

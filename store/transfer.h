@@ -94,6 +94,12 @@ struct transfer_chunk {
  */
 int outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
                    struct lc_err *e);
+/** outgoing_bases(o, no, bases, n, e): numbers of the chunks that one is made upon; n = 0: it is
+ * whole. */
+int outgoing_bases(struct outgoing *o, uint64_t no, uint64_t bases[CHUNK_BASES_MAX], size_t *n,
+                   struct lc_err *e);
+/** outgoing_id(o, no, id, e): the id of a chunk by its number. */
+int outgoing_id(struct outgoing *o, uint64_t no, uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
 void outgoing_free(struct outgoing *o);
 
 /* ---- giving back (thin.h) ---- */
@@ -120,8 +126,10 @@ int incoming_begin(struct store *s, const struct transfer_point *p, struct incom
                    struct lc_err *e);
 /** incoming_has(in, id): 0: the chunk is here; LC_ENOENT: send it; or a failure. */
 int incoming_has(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
+/** incoming_base(in, id, e): the same for one that deltas are made upon: 0: it is here, whole. */
+int incoming_base(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
 /** incoming_chunk(in, c, e): append it, unless it is here.  LC_ECORRUPT, LC_EVERSION: it is none
- * that this version can keep. */
+ * that this version can keep; LC_ENOENT: a delta, and one of its bases is not here whole. */
 int incoming_chunk(struct incoming *in, const struct transfer_chunk *c, struct lc_err *e);
 /**
  * incoming_rows(in, payload, e):

@@ -15,12 +15,6 @@ struct view {
 	char *lease_path;
 };
 
-struct chunk_reader {
-	struct store *s;
-	struct sealer *sealer;
-	uint8_t payload[RECORD_PAYLOAD_MAX];
-};
-
 /* ---- views ---- */
 
 static int
@@ -86,70 +80,6 @@ view_close(struct view *v)
 	lease_give(&v->lease_path, &v->lease_fd);
 	point_done(&v->p);
 	lc_free(v);
-}
-
-/* ---- chunks ---- */
-
-int
-chunk_reader_new(struct store *s, struct chunk_reader **out, struct lc_err *e)
-{
-	struct chunk_reader *r;
-	int rc;
-
-	if (s->keyring == NULL)
-		return lc_fail(e, LC_EKEY, 0, "store %s: no key to read with", s->dir);
-	r = lc_alloc(sizeof *r);
-	if (r == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	r->s = s;
-	rc = sealer_new(s->keyring, 1, &r->sealer, e);
-	if (rc != 0) {
-		lc_free(r);
-		return rc;
-	}
-	*out = r;
-	return 0;
-}
-
-void
-chunk_reader_free(struct chunk_reader *r)
-{
-	if (r == NULL)
-		return;
-	sealer_free(r->sealer);
-	lc_free(r);
-}
-
-int
-chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t *id, struct lc_err *e)
-{
-	uint8_t got[CHUNK_ID_SIZE];
-	struct lc_err err = LC_ERR_INIT;
-	char name[32], hex[17];
-	struct record rec;
-	int rc;
-
-	rc = store_chunk_payload(r->s, chunk, r->payload, &rec, &err);
-	if (rc == LC_ENOENT && rec.segment == 0)
-		return lc_fail(e, LC_ECORRUPT, 0,
-		               "store %s: the catalog has no chunk %" PRIu64
-		               " (make it again: locum store rebuild)",
-		               r->s->dir, chunk);
-	if (rc != 0)
-		return lc_fail(e, (enum lc_code)rc, 0, "%s", err.msg);
-	rc = open_chunk(r->sealer, (struct lc_span){r->payload, rec.n}, rec.encoding, rec.key,
-	                window, got, e);
-	if (rc == 0 && memcmp(got, rec.id, CHUNK_ID_SIZE) != 0)
-		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk lies there");
-	if (rc != 0) {
-		(void)lc_wrap(e, "store %s: segments/%s, offset %" PRIu64 ", chunk %s", r->s->dir,
-		              segment_name(name, rec.segment, true), rec.off,
-		              lc_hex(hex, rec.id, 8));
-		return rc;
-	}
-	if (id != NULL)
-		memcpy(id, got, CHUNK_ID_SIZE);
-	return 0;
 }
 
 /* ---- whether the map is the one that was committed ---- */

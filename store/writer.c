@@ -19,6 +19,7 @@
 #include "store/base/log.h"
 #include "store/commit.h"
 #include "store/group.h"
+#include "store/packer.h"
 #include "store/store_internal.h"
 
 #define PAGE_WINDOWS 4096u
@@ -41,7 +42,7 @@ struct writer_disk_state {
 };
 
 struct writer_worker {
-	struct sealer *sealer;
+	struct packer *packer;
 	uint8_t *payload; /* [CHUNK_PAYLOAD_MAX] */
 };
 
@@ -50,6 +51,7 @@ struct writer {
 	struct writer *next; /* in the store's list */
 	char vm[POINT_NAME_MAX];
 	uint8_t vm_id[16], line[16], id[POINT_ID_SIZE];
+	bool whole;                     /* no deltas */
 	bool fork;                      /* base is a point of another line */
 	struct point *base;             /* NULL: none that can be built upon */
 	uint8_t base_id[POINT_ID_SIZE]; /* newest point or seed of the line, zeros if none */
@@ -171,7 +173,7 @@ begin_workers(struct writer *w, int level, struct lc_err *e)
 	if (w->workers == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	for (i = 0; rc == 0 && i < w->nworkers; i++) {
-		rc = sealer_new(w->s->keyring, level, &w->workers[i].sealer, e);
+		rc = packer_new(w->s, level, &w->workers[i].packer, e);
 		w->workers[i].payload = lc_alloc(CHUNK_PAYLOAD_MAX);
 		if (rc == 0 && w->workers[i].payload == NULL)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
@@ -194,7 +196,7 @@ writer_free(struct writer *w)
 	}
 	(void)pthread_mutex_unlock(&w->s->writers_lock);
 	for (i = 0; w->workers != NULL && i < w->nworkers; i++) {
-		sealer_free(w->workers[i].sealer);
+		packer_free(w->workers[i].packer);
 		lc_free(w->workers[i].payload);
 	}
 	for (i = 0; i < w->ndisks; i++) {
@@ -249,6 +251,7 @@ writer_begin(struct store *s, const struct writer_opts *o, struct writer **out, 
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	w->s = s;
 	w->nworkers = o->workers == 0 ? 1 : o->workers;
+	w->whole = o->whole;
 	(void)snprintf(w->vm, sizeof w->vm, "%s", o->vm);
 	(void)pthread_mutex_init(&w->lock, NULL);
 	random_bytes(w->id, sizeof w->id);
@@ -558,13 +561,19 @@ writer_disks(struct writer *w, const struct writer_disk *disks, size_t n, struct
 
 static int
 put_new(struct writer *w, struct writer_worker *k, const uint8_t *data,
-        const uint8_t id[CHUNK_ID_SIZE], uint64_t *no, uint64_t *stored, struct lc_err *e)
+        const uint8_t id[CHUNK_ID_SIZE], uint64_t old, uint64_t *no, uint64_t *stored,
+        struct lc_err *e)
 {
 	struct record r = {.type = RECORD_CHUNK};
+	uint64_t hole;
 	size_t n;
 	int rc;
 
-	rc = seal_chunk(k->sealer, data, id, k->payload, &n, &r.encoding, &r.key, e);
+	/* What takes the place of a bad one is whole: deltas may be made upon it. */
+	if (w->whole ||
+	    (w->s->fold->missing && catalog_missing(w->s->catalog, id, false, &hole, NULL) == 0))
+		old = 0;
+	rc = packer_seal(k->packer, data, id, old, k->payload, &n, &r.encoding, &r.key, e);
 	if (rc != 0)
 		return rc;
 	r.n = (uint32_t)n;
@@ -658,7 +667,7 @@ writer_put(struct writer *w, unsigned worker, size_t disk, uint64_t window, cons
 			what = no == old ? PUT_SAME : PUT_KNOWN;
 		} else if (rc == LC_ENOENT) {
 			what = PUT_NEW;
-			rc = put_new(w, &w->workers[worker], data, id, &no, &stored, e);
+			rc = put_new(w, &w->workers[worker], data, id, old, &no, &stored, e);
 		}
 		if (rc == 0 && what != PUT_SAME)
 			rc = put_row(w, d, window, old, id, no, e);

@@ -12,6 +12,7 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 
 WINDOW = 65536
 M64 = (1 << 64) - 1
@@ -260,9 +261,42 @@ def xxh3(b, seed=0):
     return avalanche(out & M64)
 
 
-def unzstd(frame):
-    p = subprocess.run(["zstd", "-d", "-q", "-c"], input=frame, capture_output=True)
+def unzstd(frame, prefix=None):
+    with tempfile.NamedTemporaryFile() as f:
+        f.write(prefix or b"")
+        f.flush()
+        p = subprocess.run(["zstd", "-d", "-q", "-c"] + (["--patch-from=" + f.name] if prefix else []),
+                           input=frame, capture_output=True)
     return p.stdout if p.returncode == 0 else None
+
+
+def patch(delta, base):
+    """What a librsync delta makes of a base, or None."""
+    out, at = b"", 4
+
+    def number(width):
+        nonlocal at
+        at += width
+        return int.from_bytes(delta[at - width:at], "big")
+
+    if delta is None or delta[:4] != b"rs\x026":
+        return None
+    while at < len(delta):
+        op = number(1)
+        if op == 0:
+            return out
+        if op < 0x45:
+            n = op if op <= 0x40 else number(1 << op - 0x41)
+            out += delta[at:at + n]
+            at += n
+        elif op < 0x55:
+            where = number(1 << (op - 0x45) // 4)
+            out += base[where:][:number(1 << (op - 0x45) % 4)]
+        else:
+            return None
+        if len(out) > WINDOW:
+            return None
+    return None
 
 
 # ---- the log ----
@@ -287,11 +321,11 @@ def records_of(path, no, store):
     while at + 48 <= len(data):
         r = data[at:at + 48]
         if r[:4] == b"LREC" and r64(r, 40) == xxh3(r[:40], no):
-            if r[4] > 1:
+            if r[4] > 1 and not (r[4] == 2 and r[5] == 2 and r[6] in (2, 3)):
                 raise Gone("%s holds a record of a newer version" % path)
             n = r32(r, 8)
             size = 48 + n + 7 & ~7
-            if r[4] == 1 and n <= 1 << 20 and at + size <= len(data):
+            if r[4] in (1, 2) and n <= 1 << 20 and at + size <= len(data):
                 payload = data[at + 48:at + 48 + n]
                 if xxh3(payload) == r64(r, 24):
                     yield r64(r, 16), r[5], r[6], r32(r, 12), payload
@@ -381,15 +415,25 @@ class Keys:
         return open_aead(self.data[number], sealed[4:28], sealed[28:],
                          b"locum blob v1\0\0\0" + self.domain + struct.pack("<I", number) + ad)
 
-    def chunk(self, encoding, number, payload):
-        ident, length = payload[:32], payload[32:36]
+    def chunk(self, chunks, ident, whole=False):
+        """Content of a chunk, by the records of all ids."""
+        encoding, number, payload = chunks[ident]
         if number not in self.data:
             raise Gone("data key %d is not here" % number)
-        body = open_aead(self.data[number], payload[40:64], payload[64:],
+        if encoding > 1 and whole:
+            raise Gone("a delta is made upon a delta")
+        at = 40 + 32 * payload[36]
+        bases = [payload[i:i + 32] for i in range(40, at, 32)]
+        if (len(bases) > 0) != (encoding > 1) or len(bases) > 4 or any(b not in chunks for b in bases):
+            raise Gone("what a chunk is made upon is lost")
+        prefix = b"".join(self.chunk(chunks, b, True) for b in bases)
+        body = open_aead(self.data[number], payload[at:at + 24], payload[at + 24:],
                          b"locum chunk v1\0\0" + self.domain +
-                         struct.pack("<II", number, encoding) + length + ident)
-        if body is not None and encoding == 1:
-            body = unzstd(body)
+                         struct.pack("<II", number, encoding) + payload[32:36] + ident + b"".join(bases))
+        if body is not None and encoding > 0:
+            body = unzstd(body, prefix if encoding == 3 else None)
+        if encoding == 2:
+            body = patch(body, prefix)
         if body is None or len(body) != WINDOW or h(body, self.id) != ident:
             raise Gone("a chunk does not open")
         return body
@@ -451,7 +495,9 @@ class Store:
         self.chunks, self.points, self.kept, rows = {}, {}, [], {}
         for _, kind, encoding, key, payload in sorted(log, key=lambda r: r[0]):
             if kind == 2:
-                self.chunks.setdefault(payload[:32], (encoding, key, payload))
+                # A whole one serves where deltas are made upon it, too.
+                if self.chunks.get(payload[:32], (9,))[0] > 1:
+                    self.chunks[payload[:32]] = (encoding, key, payload)
         done = set()
         for seq, kind, _, _, payload in sorted(log, key=lambda r: r[0]):
             if kind not in (3, 4) or seq in done:
@@ -546,7 +592,7 @@ class Store:
                     if chunk not in self.chunks:
                         raise Gone("%s: the bytes of window %d are lost" % (name, w))
                     f.seek(w * WINDOW)
-                    f.write(self.keys.chunk(*self.chunks[chunk])[:size - w * WINDOW])
+                    f.write(self.keys.chunk(self.chunks, chunk)[:size - w * WINDOW])
 
 
 def main(argv):

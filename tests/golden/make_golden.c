@@ -1,7 +1,7 @@
 /*
- * Makes a golden store: make_golden FOLDER [forks].  Run once per format version, by hand; what it
- * made is committed and never made again.  FOLDER/expected.txt says what every point holds: VM,
- * point, disk, size, SHA-256.
+ * Makes a golden store: make_golden FOLDER [forks | deltas].  Run once per format version, by hand;
+ * what it made is committed and never made again.  FOLDER/expected.txt says what every point holds:
+ * VM, point, disk, size, SHA-256.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,7 +14,10 @@
 
 #include "store/base/bytes.h"
 #include "store/base/files.h"
+#include "store/delta.h"
 #include "store/keyring.h"
+#include "store/seal.h"
+#include "store/store_internal.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
@@ -215,6 +218,81 @@ forks(struct vault *v)
 	vault_disk_free(&then);
 }
 
+/* A delta of a kind that capture makes only where it has to. */
+static void
+put_delta(struct vault *v, uint64_t code, const uint64_t *bases, size_t n, bool rsync)
+{
+	static uint8_t plain[CHUNK_BASES_MAX * WINDOW_SIZE], window[WINDOW_SIZE];
+	static uint8_t payload[CHUNK_PAYLOAD_MAX];
+	uint8_t ids[CHUNK_BASES_MAX * CHUNK_ID_SIZE];
+	struct chunk_bases b = {.n = n, .ids = ids, .plain = rsync ? NULL : plain};
+	struct record r = {.type = RECORD_CHUNK};
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf signature = {0};
+	struct sealer *s;
+	uint64_t no;
+	size_t i, len;
+
+	for (i = 0; i < n; i++) {
+		vault_fill(bases[i], plain + i * WINDOW_SIZE);
+		seal_id(v->s->keyring, plain + i * WINDOW_SIZE, ids + i * CHUNK_ID_SIZE);
+	}
+	must(delta_sign((struct lc_span){plain, n * WINDOW_SIZE}, 1024, &signature, &e), &e);
+	b.signature = (struct lc_span){signature.p, signature.n};
+	vault_fill(code, window);
+	seal_id(v->s->keyring, window, r.id);
+	must(sealer_new(v->s->keyring, 1, &s, &e), &e);
+	must(seal_delta(s, window, r.id, &b, CHUNK_PAYLOAD_MAX, payload, &len, &r.encoding, &r.key,
+	                &e),
+	     &e);
+	r.n = (uint32_t)len;
+	must(r.encoding == (rsync ? CHUNK_RSYNC : CHUNK_PREFIX) ? 0 : -1, &e);
+	must(store_append_chunk(v->s, &r, payload, &no, &e), &e);
+	sealer_free(s);
+	lc_buf_free(&signature);
+}
+
+/* Deltas of each kind, upon bases that no point holds any more, and upon several. */
+static void
+deltas(struct vault *v)
+{
+	static const uint64_t codes[8] = {6, 13, 27, 34, 41, 48, 62, 69}; /* some 2.5 KiB each */
+	struct vault_disk d = vault_disk("vda", 8);
+	size_t i;
+
+	for (i = 0; i < 8; i++)
+		d.codes[i] = codes[i];
+	point(v, "web01", &d, 1, false); /* 0 */
+	d.codes[0] += VAULT_EDIT;
+	d.codes[1] += VAULT_EDIT;
+	d.codes[2] += VAULT_EDIT;
+	point(v, "web01", &d, 1, false); /* 1 */
+	d.codes[0] += VAULT_EDIT;
+	d.codes[2] += 3 * VAULT_EDIT;
+	point(v, "web01", &d, 1, false); /* 2: upon the bases of 1 */
+	drop(v, 0);
+	rotate(v);
+	put_delta(v, codes[3] + VAULT_EDIT, &codes[3], 1, true);
+	put_delta(v, codes[4] + 2 * VAULT_EDIT, &codes[4], 4, true);
+	put_delta(v, codes[5] + VAULT_EDIT, &codes[4], 4, false);
+	d.codes[3] += VAULT_EDIT;
+	d.codes[4] += 2 * VAULT_EDIT;
+	d.codes[5] += VAULT_EDIT;
+	d.codes[6] = 0;
+	point(v, "web01", &d, 1, false); /* 3 */
+	d.codes[3] += VAULT_EDIT;
+	d.codes[5] += VAULT_EDIT;
+	point(v, "web01", &d, 1, false); /* 4 */
+	drop(v, 2);
+	vault_disk_resize(&d, 7 * WINDOW_SIZE + 100);
+	point(v, "web01", &d, 1, false); /* 5 */
+	for (i = 6; i < 9; i++) {
+		d.codes[0] += VAULT_EDIT;
+		point(v, "web01", &d, 1, false); /* 6 to 8 */
+	}
+	vault_disk_free(&d);
+}
+
 static void
 sha256(const struct vault_disk *d, char hex[65])
 {
@@ -277,8 +355,10 @@ main(int argc, char **argv)
 	vault_open(&v);
 	if (argc == 2)
 		history(&v);
-	else
+	else if (strcmp(argv[2], "forks") == 0)
 		forks(&v);
+	else
+		deltas(&v);
 	vault_close(&v);
 	write_expected(argv[1]);
 	/* Only what is the format: the rest is made again. */

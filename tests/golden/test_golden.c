@@ -18,7 +18,7 @@
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
-static const char *const versions[] = {"v1", "v1-forks"};
+static const char *const versions[] = {"v1", "v1-forks", "v1-deltas"};
 
 struct expected {
 	char vm[64], id[40], disk[64], sum[80];

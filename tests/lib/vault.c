@@ -283,8 +283,8 @@ vault_sum(const char *dir)
 	return sum;
 }
 
-void
-vault_fill(uint64_t code, uint8_t window[WINDOW_SIZE])
+static void
+fill_plain(uint64_t code, uint8_t window[WINDOW_SIZE])
 {
 	uint64_t x = code, y;
 	size_t i, noise;
@@ -299,6 +299,21 @@ vault_fill(uint64_t code, uint8_t window[WINDOW_SIZE])
 		memcpy(window + i, &y, 8);
 	}
 	window[WINDOW_SIZE - 1 - code % 1000] = 1;
+}
+
+void
+vault_fill(uint64_t code, uint8_t window[WINDOW_SIZE])
+{
+	uint64_t edits = code >> VAULT_EDITS_SHIFT, plain = code & (VAULT_EDIT - 1), x, i;
+	size_t k;
+
+	fill_plain(plain, window);
+	for (i = 0; i < edits; i++) {
+		x = plain * 1000 + i;
+		for (k = 0; k < 100; k++)
+			window[(i * 4096 + i * 640 + k) % WINDOW_SIZE] = (uint8_t)vault_random(
+			    &x, UINT64_MAX);
+	}
 }
 
 struct vault_disk

@@ -60,7 +60,10 @@ void vault_write(const char *dir, const struct vault_piece *p, uint64_t at, cons
 /** vault_sum(dir): a hash over names and bytes of the segments. */
 uint64_t vault_sum(const char *dir);
 
-/** vault_fill(code, window): the content that a code names. */
+#define VAULT_EDITS_SHIFT 32
+#define VAULT_EDIT (UINT64_C(1) << VAULT_EDITS_SHIFT)
+/** vault_fill(code, window): the content that a code names; code + n * VAULT_EDIT is the same with
+ * n small changes, of which n - 1 are those of the one before. */
 void vault_fill(uint64_t code, uint8_t window[WINDOW_SIZE]);
 
 struct vault_disk {

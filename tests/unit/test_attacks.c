@@ -304,7 +304,7 @@ junk_harms_its_own_store_only(void **state)
 	must(outgoing_chunk(o, rows->rows[0].chunk, junk, &c, &e), &e);
 	memset(junk, 0x42, CHUNK_ID_SIZE); /* the content of one, under the id of another */
 	begin_stream(&x, 1, &p);
-	must(message_put_offer(&b, &(struct offer){1, 1, junk}), &e);
+	must(message_put_offer(&b, &(struct offer){1, 1, 0, junk}), &e);
 	say(&x, MESSAGE_OFFER, &b);
 	until(&x, MESSAGE_WANT, 1);
 	assert_int_equal(x.m.body.p[8] & 1, 1);
@@ -352,7 +352,7 @@ offers_that_never_come_end(void **state)
 		for (i = 0; i < sizeof ids; i++)
 			ids[i] = (uint8_t)vault_random(&seed, 256);
 		b.n = 0;
-		must(message_put_offer(&b, &(struct offer){1, OFFER_IDS_MAX, ids}), &e);
+		must(message_put_offer(&b, &(struct offer){1, OFFER_IDS_MAX, 0, ids}), &e);
 		say(&x, MESSAGE_OFFER, &b);
 		run_for(&x.loop, 20);
 	}

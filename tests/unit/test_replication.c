@@ -13,6 +13,7 @@
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
+#include "store/seal.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
@@ -414,8 +415,6 @@ damage_at_the_source_holds_up_one_vm(void **state)
 	free_site(&x);
 }
 
-/* ---- a source that lies ---- */
-
 static int
 say(struct site *x, uint16_t type, const struct lc_buf *b, struct lc_err *e)
 {
@@ -435,6 +434,142 @@ next_up(struct site *x, uint16_t type)
 	fail_msg("no %s is on the way", message_name(type));
 	return NULL;
 }
+
+/* ---- deltas ---- */
+
+static void
+a_delta_goes_as_a_delta(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 8);
+	uint64_t seed = seed_of_run(), before;
+	struct point p[3];
+	struct site x;
+	size_t i;
+
+	(void)state;
+	make_site(&x);
+	for (i = 0; i < 8; i++)
+		d.codes[i] = 5 * (i + 1);
+	p[0] = backup(&x, "web01", &d);
+	run(&x, &seed);
+	before = x.chunk_bytes;
+	d.codes[2] += VAULT_EDIT;
+	d.codes[3] += 2 * VAULT_EDIT;
+	p[1] = backup(&x, "web01", &d);
+	sender_wake(x.tx, NULL);
+	run(&x, &seed);
+	assert_int_equal(x.committed, 2);
+	assert_in_range(x.chunk_bytes - before, 1, 1500);
+	replica_has(&x, &p[1], &d);
+	for (i = 0; i < 2; i++)
+		point_done(&p[i]);
+	vault_disk_free(&d);
+	free_site(&x);
+}
+
+/* The point with the base was dropped before it was sent. */
+static void
+bases_go_with_what_needs_them(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 4);
+	uint64_t seed = seed_of_run();
+	struct point p;
+	struct site x;
+
+	(void)state;
+	make_site(&x);
+	d.codes[0] = 5;
+	d.codes[1] = 10;
+	p = backup(&x, "web01", &d);
+	d.codes[0] += VAULT_EDIT;
+	d.codes[1] += VAULT_EDIT;
+	must(store_drop(x.v.s, p.id, NULL), &x.why); /* chunks stay */
+	p = backup(&x, "web01", &d);
+	d.codes[0] += VAULT_EDIT;
+	p = backup(&x, "web01", &d);
+	run(&x, &seed);
+	assert_int_equal(x.failed + x.refused, 0);
+	replica_has(&x, &p, &d);
+	vault_disk_free(&d);
+	free_site(&x);
+}
+
+/* What is whole here may be a delta there, from before it was found to be bad here. */
+static void
+a_base_that_is_a_delta_there_is_sent_whole(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 4);
+	uint64_t seed = seed_of_run();
+	struct lc_err e = LC_ERR_INIT;
+	struct vault_piece chunk;
+	struct damage bad = {0};
+	struct point p[2];
+	struct site x;
+
+	(void)state;
+	make_site(&x);
+	d.codes[0] = 5;
+	(void)backup(&x, "web01", &d);
+	d.codes[0] += VAULT_EDIT;
+	p[0] = backup(&x, "web01", &d);
+	run(&x, &seed);
+	assert_int_equal(x.committed, 2);
+	vault_close(&x.v);
+	assert_true(vault_piece_of(x.v.dir, RECORD_CHUNK, 1, &chunk));
+	assert_true(chunk_is_delta(chunk.r.encoding));
+	vault_flip(x.v.dir, &chunk, 200, 1);
+	hang_up(&x);
+	vault_open(&x.v);
+	bad.segment = chunk.r.segment;
+	bad.offset = chunk.off;
+	bad.length = chunk.n;
+	must(store_condemn(x.v.s, &bad, 1, NULL, &e), &e);
+	(void)backup(&x, "web01", &d); /* now it is whole */
+	d.codes[0] += VAULT_EDIT;
+	p[1] = backup(&x, "web01", &d);
+	connect_up(&x);
+	run(&x, &seed);
+	assert_int_equal(x.failed + x.refused, 0);
+	replica_has(&x, &p[1], &d);
+	d.codes[0] -= VAULT_EDIT;
+	replica_has(&x, &p[0], &d);
+	vault_disk_free(&d);
+	free_site(&x);
+}
+
+static void
+a_delta_without_its_base_ends_the_stream(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 4);
+	struct lc_err e = LC_ERR_INIT;
+	struct packet *q;
+	uint64_t seed = 1;
+	struct site x;
+
+	(void)state;
+	make_site(&x);
+	d.codes[1] = 5;
+	(void)backup(&x, "web01", &d);
+	run(&x, &seed);
+	d.codes[1] += VAULT_EDIT;
+	(void)backup(&x, "web01", &d);
+	sender_wake(x.tx, NULL);
+	must(sender_pump(x.tx, &e), &e);
+	assert_true(carry(&x, &x.up)); /* BEGIN */
+	assert_true(carry(&x, &x.up)); /* OFFER */
+	while (carry(&x, &x.down))
+		;
+	must(sender_pump(x.tx, &e), &e);
+	q = next_up(&x, MESSAGE_CHUNK);
+	q->body.p[12 + CHUNK_HEAD_SIZE] ^= 1; /* the id of its base */
+	must(say(&x, MESSAGE_CHUNK, &q->body, &e), &e);
+	assert_int_equal(x.refused, 1);
+	assert_int_equal(x.why.code, LC_ENOENT);
+	vault_disk_free(&d);
+	free_site(&x);
+}
+
+/* ---- a source that lies ---- */
 
 /* A site with one point whose BEGIN and OFFER were taken and whose chunk was asked for. */
 static void
@@ -670,6 +805,10 @@ main(void)
 	    cmocka_unit_test(cuts_cost_no_more_than_the_byte_window),
 	    cmocka_unit_test(one_vm_alone_when_told_so),
 	    cmocka_unit_test(damage_at_the_source_holds_up_one_vm),
+	    cmocka_unit_test(a_delta_goes_as_a_delta),
+	    cmocka_unit_test(bases_go_with_what_needs_them),
+	    cmocka_unit_test(a_base_that_is_a_delta_there_is_sent_whole),
+	    cmocka_unit_test(a_delta_without_its_base_ends_the_stream),
 	    cmocka_unit_test(a_chunk_nobody_asked_for_ends_the_session),
 	    cmocka_unit_test(rows_without_their_chunk_end_the_stream),
 	    cmocka_unit_test(order_is_kept_or_the_session_ends),

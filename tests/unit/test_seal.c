@@ -197,7 +197,7 @@ raw_chunk_of_other_length_is_refused(void **state)
 static void
 what_the_record_header_says_is_bound(void **state)
 {
-	static const uint8_t later[] = {2, 3, 4, 255};
+	static const uint8_t later[] = {4, 5, 255};
 	struct lc_err e = LC_ERR_INIT;
 	char code[RECOVERY_CODE_MAX];
 	struct keyring *k = NULL;

@@ -539,8 +539,10 @@ a_chunk_that_is_none_is_refused(void **state)
 	must(incoming_begin(t.to, outgoing_point(out), &in, &e), &e);
 	assert_int_equal(c.encoding, CHUNK_ZSTD);
 	bad = c;
-	bad.encoding = 2;
+	bad.encoding = 4;
 	assert_int_equal(incoming_chunk(in, &bad, NULL), LC_EVERSION);
+	bad.encoding = CHUNK_PREFIX; /* without a base */
+	assert_int_equal(incoming_chunk(in, &bad, NULL), LC_ECORRUPT);
 	for (i = 0; i < 81; i++) {
 		bad = c;
 		bad.payload.n = i;

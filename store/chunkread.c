@@ -1,0 +1,251 @@
+/*
+ * Reading one chunk.  A delta takes its bases, which are whole: so one chunk costs at most five
+ * decodings, whatever lies in the store.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "store/base/bytes.h"
+#include "store/seal.h"
+#include "store/store_internal.h"
+
+#define KEPT 8u /* bases that were decoded last */
+
+struct kept_base {
+	uint8_t id[CHUNK_ID_SIZE];
+	uint8_t window[WINDOW_SIZE];
+};
+
+struct deltas { /* what reading deltas takes */
+	uint8_t payload[CHUNK_PAYLOAD_MAX];
+	uint8_t bases[CHUNK_BASES_MAX * WINDOW_SIZE];
+	struct kept_base kept[KEPT];
+	bool used[KEPT];
+	unsigned next;
+};
+
+struct chunk_reader {
+	struct store *s;
+	struct sealer *sealer;
+	struct deltas *deltas; /* NULL until there is one */
+	uint8_t payload[RECORD_PAYLOAD_MAX];
+};
+
+int
+chunk_reader_new(struct store *s, struct chunk_reader **out, struct lc_err *e)
+{
+	struct chunk_reader *r;
+	int rc;
+
+	if (s->keyring == NULL)
+		return lc_fail(e, LC_EKEY, 0, "store %s: no key to read with", s->dir);
+	r = lc_alloc(sizeof *r);
+	if (r == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	r->s = s;
+	rc = sealer_new(s->keyring, 1, &r->sealer, e);
+	if (rc != 0) {
+		lc_free(r);
+		return rc;
+	}
+	*out = r;
+	return 0;
+}
+
+void
+chunk_reader_free(struct chunk_reader *r)
+{
+	if (r == NULL)
+		return;
+	sealer_free(r->sealer);
+	lc_free(r->deltas);
+	lc_free(r);
+}
+
+static void
+name_chunk(struct chunk_reader *r, const struct record *rec, struct lc_err *e)
+{
+	char name[32], hex[17];
+
+	(void)lc_wrap(e, "store %s: segments/%s, offset %" PRIu64 ", chunk %s", r->s->dir,
+	              segment_name(name, rec->segment, true), rec->off, lc_hex(hex, rec->id, 8));
+}
+
+/* The payload of a chunk by its number, into r->payload. */
+static int
+get_payload(struct chunk_reader *r, uint64_t chunk, struct record *rec, struct lc_err *e)
+{
+	struct lc_err err = LC_ERR_INIT;
+	int rc = store_chunk_payload(r->s, chunk, r->payload, rec, &err);
+
+	if (rc == LC_ENOENT && rec->segment == 0)
+		return lc_fail(e, LC_ECORRUPT, 0,
+		               "store %s: the catalog has no chunk %" PRIu64
+		               " (make it again: locum store rebuild)",
+		               r->s->dir, chunk);
+	return rc != 0 ? lc_fail(e, (enum lc_code)rc, 0, "%s", err.msg) : 0;
+}
+
+/* The number of a base.  Who only reads has no index of ids, but the catalog knows the bases of
+ * each delta; the index is for those that are none yet (owner 0), or whose record is elsewhere. */
+static int
+find_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, uint64_t *no, struct lc_err *e)
+{
+	uint64_t bases[CHUNK_BASES_MAX];
+	struct record rec;
+	size_t n = 0, i;
+	char hex[17];
+	int rc = owner == 0 ? 0 : catalog_bases(r->s->catalog, owner, bases, &n, e);
+
+	for (i = 0; rc == 0 && i < n; i++) {
+		rc = catalog_chunk(r->s->catalog, bases[i], &rec, e);
+		*no = bases[i];
+		if (rc == 0 && memcmp(rec.id, id, CHUNK_ID_SIZE) == 0)
+			return 0;
+	}
+	if (rc == 0)
+		rc = r->s->index == NULL ? LC_ENOENT : fold_resolve(r->s->fold, id, no, e);
+	if (rc == LC_ENOENT)
+		rc = lc_fail(e, LC_ECORRUPT, 0, "its base %s is not here", lc_hex(hex, id, 8));
+	return rc;
+}
+
+/* A base, known by its id; what was found to be bad is tried all the same. */
+static int
+read_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, uint8_t *window,
+          struct lc_err *e)
+{
+	uint8_t got[CHUNK_ID_SIZE];
+	struct record rec;
+	uint64_t no = 0;
+	int rc = find_base(r, owner, id, &no, e);
+
+	rc = rc != 0 ? rc : get_payload(r, no, &rec, e);
+	if (rc != 0)
+		return rc;
+	rc = open_chunk(r->sealer, (struct lc_span){r->payload, rec.n}, rec.encoding, rec.key,
+	                window, got, e);
+	if (rc == LC_ECONFLICT) { /* a delta */
+		rc = LC_ECORRUPT;
+		if (e != NULL)
+			e->code = LC_ECORRUPT;
+	}
+	if (rc == 0 && memcmp(got, id, CHUNK_ID_SIZE) != 0)
+		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk lies there");
+	if (rc != 0)
+		name_chunk(r, &rec, e);
+	return rc;
+}
+
+static int
+get_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, uint8_t *window,
+         struct lc_err *e)
+{
+	struct deltas *d = r->deltas;
+	unsigned i;
+	int rc;
+
+	for (i = 0; i < KEPT; i++) {
+		if (d->used[i] && memcmp(d->kept[i].id, id, CHUNK_ID_SIZE) == 0) {
+			memcpy(window, d->kept[i].window, WINDOW_SIZE);
+			return 0;
+		}
+	}
+	rc = read_base(r, owner, id, window, e);
+	if (rc != 0)
+		return rc;
+	i = d->next++ % KEPT;
+	memcpy(d->kept[i].id, id, CHUNK_ID_SIZE);
+	memcpy(d->kept[i].window, window, WINDOW_SIZE);
+	d->used[i] = true;
+	return 0;
+}
+
+static int
+make_room(struct chunk_reader *r, struct lc_err *e)
+{
+	if (r->deltas == NULL)
+		r->deltas = lc_alloc(sizeof *r->deltas);
+	return r->deltas != NULL ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+int
+chunk_bases(struct chunk_reader *r, uint64_t owner, const uint8_t *ids, size_t n,
+            const uint8_t **bases, struct lc_err *e)
+{
+	size_t i;
+	int rc = make_room(r, e);
+
+	for (i = 0; rc == 0 && i < n && i < CHUNK_BASES_MAX; i++)
+		rc = get_base(r, owner, ids + i * CHUNK_ID_SIZE, r->deltas->bases + i * WINDOW_SIZE,
+		              e);
+	if (rc == 0)
+		*bases = r->deltas->bases;
+	return rc;
+}
+
+int
+chunk_read_bases(struct chunk_reader *r, uint64_t chunk, uint8_t *ids, size_t *n)
+{
+	const uint8_t *in;
+	struct record rec;
+	int rc = get_payload(r, chunk, &rec, NULL);
+
+	if (rc != 0)
+		return rc;
+	if (!chunk_is_delta(rec.encoding) ||
+	    !chunk_payload_ok((struct lc_span){r->payload, rec.n}, rec.encoding))
+		return LC_ECORRUPT;
+	in = chunk_payload_bases((struct lc_span){r->payload, rec.n}, n);
+	memcpy(ids, in, *n * CHUNK_ID_SIZE);
+	return 0;
+}
+
+/* Its payload is in r->payload. */
+static int
+read_delta(struct chunk_reader *r, const struct record *rec, uint8_t *window, uint8_t *id,
+           struct lc_err *e)
+{
+	struct lc_span payload = {.n = rec->n};
+	const uint8_t *ids, *bases;
+	size_t n;
+	int rc = make_room(r, e);
+
+	if (rc != 0)
+		return rc;
+	if (!chunk_payload_ok((struct lc_span){r->payload, rec->n}, rec->encoding))
+		return lc_fail(e, LC_ECORRUPT, 0, "chunk: malformed payload");
+	memcpy(r->deltas->payload, r->payload, rec->n); /* the bases' come there */
+	payload.p = r->deltas->payload;
+	ids = chunk_payload_bases(payload, &n);
+	rc = chunk_bases(r, rec->seq, ids, n, &bases, e);
+	return rc != 0
+	           ? rc
+	           : open_delta(r->sealer, payload, rec->encoding, rec->key, bases, window, id, e);
+}
+
+int
+chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t *id, struct lc_err *e)
+{
+	uint8_t got[CHUNK_ID_SIZE];
+	struct record rec;
+	int rc = get_payload(r, chunk, &rec, e);
+
+	if (rc != 0)
+		return rc;
+	if (chunk_is_delta(rec.encoding))
+		rc = read_delta(r, &rec, window, got, e);
+	else
+		rc = open_chunk(r->sealer, (struct lc_span){r->payload, rec.n}, rec.encoding,
+		                rec.key, window, got, e);
+	if (rc == 0 && memcmp(got, rec.id, CHUNK_ID_SIZE) != 0)
+		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk lies there");
+	if (rc != 0) {
+		memset(window, 0, WINDOW_SIZE);
+		name_chunk(r, &rec, e);
+		return rc;
+	}
+	if (id != NULL)
+		memcpy(id, got, CHUNK_ID_SIZE);
+	return 0;
+}

@@ -1,0 +1,49 @@
+/**
+ * packer: a window into the smallest CHUNK payload that is worth it: whole, or a delta against what
+ * was in its place before.
+ *
+ * Where the predecessor is whole it is the base; where it is a delta itself its bases are, so that
+ * no delta is ever made upon a delta.  A delta is kept only where it is clearly smaller, and when
+ * deltas against an old base have grown the window is stored whole again (docs/DESIGN.md).
+ * Whatever stands in the way (bytes that are elsewhere, or bad) only means that it is stored whole.
+ */
+#ifndef LOCUM_PACKER_H
+#define LOCUM_PACKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/base/errors.h"
+#include "store/seal.h"
+
+struct packer; /* of one thread */
+struct store;
+
+/** packer_new(s, level, out, e): level is zstd's. */
+int packer_new(struct store *s, int level, struct packer **out, struct lc_err *e);
+/** packer_free(p): NULL is fine. */
+void packer_free(struct packer *p);
+/**
+ * packer_seal(p, window, id, old, payload, n, encoding, key_number, e):
+ * As seal_chunk(); old: number of the chunk that was in its place, 0: none, or it is not to be
+ * looked at.
+ */
+int packer_seal(struct packer *p, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
+                uint64_t old, uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number,
+                struct lc_err *e);
+
+/* How well a window does as a delta; sizes are bytes of payloads. */
+struct packer_sizes {
+	size_t delta; /* against the base */
+	size_t step;  /* against its predecessor, where that is a delta, which would be its size had
+	               * that been stored whole; else as delta */
+	size_t whole; /* of the base, or its own where that is known */
+	bool sure;    /* that its own is not much less than that */
+};
+/** packer_worth(z): whether the delta is clearly smaller than the whole. */
+bool packer_worth(const struct packer_sizes *z);
+/** packer_outgrown(z): whether it is time to store the window whole again. */
+bool packer_outgrown(const struct packer_sizes *z);
+
+#endif
