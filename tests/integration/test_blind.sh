@@ -87,22 +87,10 @@ seen "a process that has the keys" key.data0 "pid:$planted"
 mkdir "$t/cwd" "$t/dr-run"
 printf '[locum]\nrun_dir = %s\nscratch_dir = %s\nreplica_dir = %s\nkey_dir = %s\n' \
 	"$t/dr-run" "$t/dr-scratch" "$t/dr" "$t/dr-keys" >"$t/dr.conf"
-starts=0 port=''
-replica_start() {
-	local i
-	(
-		cd "$t/cwd" || exit
-		ulimit -c unlimited
-		exec env LOCUM_CONFIG="$t/dr.conf" "$bin/locum" replica --dir "$t/dr" --listen "127.0.0.1:${port:-0}"
-	) >>"$t/replica.log" 2>&1 &
-	replica_pid=$!
-	starts=$((starts + 1))
-	for ((i = 0; i < 200; i++)); do
-		[ "$(grep -c 'listens on port' "$t/replica.log")" -lt $starts ] || break
-		sleep 0.05
-	done
-	port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/replica.log" | tail -n 1)
-	[ -n "$port" ] || fail "the replica does not listen: $(cat "$t/replica.log")"
+replica_program() {
+	cd "$t/cwd" || exit
+	ulimit -c unlimited
+	exec env LOCUM_CONFIG="$t/dr.conf" "$bin/locum" replica --dir "$t/dr" --listen "127.0.0.1:${port:-0}"
 }
 replica_start
 locum pair --name dr --as host-a "$(locum token --dir "$t/dr" --address "127.0.0.1:$port")" --quiet

@@ -9,24 +9,7 @@ set -euo pipefail
 
 points=${1:-5}
 scenario_begin replica
-port=''
 
-replica_start() {
-	local i
-	"$bin/locum" replica --dir "$t/dr" --listen "127.0.0.1:${port:-0}" >>"$t/replica.log" 2>&1 &
-	replica_pid=$!
-	starts=$((starts + 1))
-	for ((i = 0; i < 200; i++)); do
-		if [ "$(grep -c 'listens on port' "$t/replica.log")" -ge $starts ]; then
-			port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/replica.log" | tail -n 1)
-			return 0
-		fi
-		kill -0 $replica_pid 2>/dev/null || fail "the replica does not start: $(cat "$t/replica.log")"
-		sleep 0.05
-	done
-	fail "the replica does not listen"
-}
-starts=0
 at_end() { kill -9 $replica_pid 2>/dev/null; }
 
 at_replica() { # COMMAND...: there is no key at the replica but what the code opens

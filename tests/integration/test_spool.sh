@@ -9,24 +9,9 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
 scenario_begin spool
-port='' starts=0 replica_pid='' agent_pid=''
+agent_pid=''
 at_end() { kill -9 $replica_pid $agent_pid 2>/dev/null; }
 mib=$((1024 * 1024))
-
-replica_start() {
-	local i
-	"$bin/locum" replica --dir "$t/dr" --listen "127.0.0.1:${port:-0}" >>"$t/replica.log" 2>&1 &
-	replica_pid=$!
-	starts=$((starts + 1))
-	for ((i = 0; i < 200; i++)); do
-		if [ "$(grep -c 'listens on port' "$t/replica.log")" -ge $starts ]; then
-			port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/replica.log" | tail -n 1 || true)
-			return 0
-		fi
-		sleep 0.05
-	done
-	fail "the replica does not listen: $(cat "$t/replica.log")"
-}
 
 replica_kill() {
 	kill -9 $replica_pid

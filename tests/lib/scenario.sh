@@ -4,6 +4,7 @@
 #   scenario_begin NAME       a short private folder in $t, a store in it, LOCUM_CONFIG set; all removed at the end
 #   scenario_vm VM KEY=VALUE  a section [vm VM] of the configuration
 #   locum ...                 the program
+#   replica_start             a replica in $t/dr, as replica_program starts it; sets port, replica_pid; its log is $t/replica.log
 #   moment MAX_MS             sleep for a random time, from the logged seed
 
 src=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -70,6 +71,30 @@ scenario_vm() { # VM LINE...
 		echo "[vm $vm]"
 		printf '%s\n' "$@"
 	} >>"$LOCUM_CONFIG"
+}
+
+# A test may have its own.
+replica_program() {
+	exec "$bin/locum" replica --dir "$t/dr" --listen "127.0.0.1:${port:-0}"
+}
+
+# Until it listens.  Where it did before, on the same port.
+port='' starts=0 replica_pid=''
+replica_start() {
+	local i
+	: >>"$t/replica.log"
+	(replica_program) >>"$t/replica.log" 2>&1 &
+	replica_pid=$!
+	starts=$((starts + 1))
+	for ((i = 0; i < 200; i++)); do
+		if [ "$(grep -c 'listens on port' "$t/replica.log")" -ge $starts ]; then
+			port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/replica.log" | tail -n 1)
+			return 0
+		fi
+		kill -0 "$replica_pid" 2>/dev/null || fail "the replica does not start: $(tail -n 3 "$t/replica.log")"
+		sleep 0.05
+	done
+	fail "the replica does not listen: $(tail -n 3 "$t/replica.log")"
 }
 
 moment() { # MAX_MS
