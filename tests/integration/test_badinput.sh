@@ -153,7 +153,7 @@ if [ "$(id -u)" = 0 ] && mkdir "$t/small" && mount -t tmpfs -o size=48m none "$t
 	at_end() { :; }
 	echo "a read-only store: points, verify, restore"
 else
-	echo "not root: full and read-only store left out"
+	left_out "full and read-only store: not root"
 fi
 unharmed "$t/vm"
 still

@@ -33,7 +33,7 @@ scratch_ext4() { # on a loop device: can be frozen and shut down
 	mkfs.ext4 -q -F "$t/fs/ext4" && mount -o loop "$t/fs/ext4" "$t/scratch"
 }
 if [ "$(id -u)" != 0 ] || ! scratch_ext4 2>/dev/null; then
-	echo "not root, or no loop devices: faults of the scratch are left out"
+	left_out "faults of the scratch: not root, or no loop devices"
 	loop_ok=
 fi
 at_end
