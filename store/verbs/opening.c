@@ -42,21 +42,20 @@ key_is_named(const struct cli_args *a)
 
 /* out NULL: rebuild. */
 static int
-with_key(const struct cli_args *a, const struct opening *o, struct store_opts *so, bool blind,
+with_key(const struct cli_args *a, struct opening *o, struct store_opts *so, bool blind,
          struct store **out, struct lc_err *e)
 {
-	char code[RECOVERY_CODE_MAX] = "";
 	const char *file = cli_get(a, "recovery-code-file");
 	struct lc_err err = LC_ERR_INIT;
 	int rc;
 
 	prepare(a, o, so);
-	if (file != NULL) {
-		rc = kit_read_code(file, code, e);
+	if (file != NULL && o->code[0] == '\0') {
+		rc = kit_read_code(file, o->code, e);
 		if (rc != 0)
 			return rc;
-		so->recovery_code = code;
 	}
+	so->recovery_code = file == NULL ? NULL : o->code;
 	rc = open_or_rebuild(so, out, &err);
 	if (rc == LC_EKEY && blind && !key_is_named(a)) {
 		lc_err_clear(&err);
@@ -64,7 +63,6 @@ with_key(const struct cli_args *a, const struct opening *o, struct store_opts *s
 		rc = open_or_rebuild(so, out, &err);
 	}
 	so->recovery_code = NULL;
-	explicit_bzero(code, sizeof code);
 	if (rc != 0 && e != NULL)
 		*e = err;
 	return rc;
@@ -166,5 +164,6 @@ opening_done(struct opening *o)
 {
 	store_close(o->store);
 	settings_done(&o->settings);
+	explicit_bzero(o->code, sizeof o->code);
 	*o = (struct opening){0};
 }

@@ -9,6 +9,7 @@
 #include "agent/hypervisor/settings.h"
 #include "store/base/cli.h"
 #include "store/base/errors.h"
+#include "store/recovery.h"
 #include "store/store.h"
 
 /* Options by which a verb is told where the key is; entries for its table. */
@@ -24,6 +25,8 @@
 struct opening {
 	struct settings settings;
 	struct store *store; /* NULL until opening_store() */
+	/* As typed in, where it was: a pipe can't be read again by who opens the store twice. */
+	char code[RECOVERY_CODE_MAX];
 };
 
 /** opening_settings(a, o, e): read the settings; o needs opening_done() in every case. */

@@ -46,6 +46,14 @@ grep -q '"verdict": *"silent"' "$t/said" || fail "$(cat "$t/said" "$t/err")"
 nothing_left web01-test "a test that failed"
 [ -e "$t/run/web01-test/serial.log" ] || fail "a test that failed keeps no console"
 
+# ---- a code that is typed in can be read once only ----
+mv "$t/keys" "$t/away"
+locum boot web01 --test --quiet --recovery-code-file <(cat "$t/kit") || fail "the code from a pipe"
+locum boot web01 --test --quiet --recovery-code-file /dev/stdin <"$t/kit" || fail "the code from the standard input"
+locum store rebuild --quiet --recovery-code-file <(cat "$t/kit") || fail "store rebuild: the code from a pipe"
+mv "$t/away" "$t/keys"
+nothing_left web01-test "a code that was typed in"
+
 # ---- Ctrl-C in a test ----
 "$bin/locum" boot web01 --test --serial-pattern NEVER >/dev/null 2>"$t/err" &
 pid=$!
