@@ -41,13 +41,16 @@ print_vm(const struct listed *v, bool json, bool first)
 	printf("}");
 }
 
-/* VMs that run from a folder of run_dir and have no section of their own: booted restore points. */
-static size_t
-list_booted(const struct settings *s, bool json, size_t n)
+/* VMs that run from a folder of run_dir and have no section of their own: booted restore points.
+ * *n: VMs listed so far. */
+static int
+list_booted(const struct settings *s, bool json, size_t *n, struct lc_err *e)
 {
 	DIR *d = opendir(s->run_dir);
 	struct dirent *ent;
 
+	if (d == NULL && errno != ENOENT)
+		return lc_fail_errno(e, "run_dir %s", s->run_dir);
 	while (d != NULL && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
 		char *dir;
 		struct listed v = {.name = ent->d_name, .how = "locum", .state = "running"};
@@ -57,15 +60,15 @@ list_booted(const struct settings *s, bool json, size_t n)
 		dir = path_join(s->run_dir, ent->d_name);
 		if (dir != NULL && launch_alive(dir, &v.pid)) {
 			v.where = dir;
-			if (n == 0 && !json)
+			if (*n == 0 && !json)
 				printf("%-20s %-8s %-8s %s\n", "VM", "STATE", "HOW", "WHERE");
-			print_vm(&v, json, n++ == 0);
+			print_vm(&v, json, (*n)++ == 0);
 		}
 		lc_free(dir);
 	}
 	if (d != NULL)
 		(void)closedir(d);
-	return n;
+	return 0;
 }
 
 static int
@@ -75,6 +78,7 @@ run_list(const struct cli_args *a)
 	struct lc_err e = LC_ERR_INIT;
 	bool json = cli_has(a, "json");
 	size_t i, n = 0;
+	int rc;
 
 	if (settings_load(a, &s, &e) != 0) {
 		settings_done(&s);
@@ -101,14 +105,14 @@ run_list(const struct cli_args *a)
 		print_vm(&v, json, n++ == 0);
 		lc_free(dir);
 	}
-	n = list_booted(&s, json, n);
+	rc = list_booted(&s, json, &n, &e);
 	if (json)
 		printf("]\n");
-	else if (n == 0)
+	else if (n == 0 && rc == 0)
 		printf("no VMs: %s has no section [vm NAME]\n",
 		       s.origin == NULL ? "the configuration" : s.origin);
 	settings_done(&s);
-	return CLI_DONE;
+	return rc == 0 ? CLI_DONE : cli_error(&e);
 }
 
 struct outcome { /* what became of one VM */
@@ -133,8 +137,10 @@ start_vm(const struct cli_args *a, const struct settings *s, const char *vm, str
 	if (launch_alive(out->where, &out->pid))
 		return lc_fail(e, LC_EEXIST, 0, "%s runs already (pid %d)", vm, out->pid);
 	rc = definition_check(sv->def, e);
+	if (rc != 0)
+		return lc_wrap(e, "%s", vm);
 	o.dir = out->where;
-	rc = rc != 0 ? rc : dir_make(s->run_dir, 0700, e);
+	rc = dir_make(s->run_dir, 0700, e);
 	return rc != 0 ? rc : launch_start(sv->def, &o, &out->pid, e);
 }
 

@@ -160,6 +160,8 @@ image_size(const char *path, const char *format, uint64_t *size_out, struct lc_e
 			rc = lc_fail(e, LC_EINVAL, 0, "%s: not a qcow2 image", path);
 		for (i = 24; rc == 0 && i < 32; i++) /* big-endian */
 			*size_out = *size_out << 8 | header[i];
+		if (*size_out > INT64_MAX)
+			rc = lc_fail(e, LC_EINVAL, 0, "%s: its qcow2 header is damaged", path);
 	} else if (S_ISBLK(st.st_mode)) {
 		if (ioctl(fd, BLKGETSIZE64, size_out) == -1)
 			rc = lc_fail_errno(e, "%s", path);

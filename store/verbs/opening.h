@@ -9,7 +9,7 @@
 #include "agent/hypervisor/settings.h"
 #include "store/base/cli.h"
 #include "store/base/errors.h"
-#include "store/recovery.h"
+#include "store/keyring.h"
 #include "store/store.h"
 
 /* Options by which a verb is told where the key is; entries for its table. */

@@ -54,6 +54,14 @@ locum backup $'a"b\\c\n' --json >"$t/out" 2>/dev/null || rc=$?
 { [ "$rc" = 1 ] && grep -qF '"vm": "a\"b\\c\n"' "$t/out"; } || fail "--json of an odd name: $(cat "$t/out")"
 echo "names: ok"
 
+# ---- a folder of running VMs that can't be read ----
+sed "s|^run_dir.*|run_dir = $t/kit|" "$LOCUM_CONFIG" >"$t/run.conf"
+refused 1 "run_dir $t/kit: Not a directory" locum vm list --config "$t/run.conf"
+{ locum vm list --json --config "$t/run.conf" 2>/dev/null || true; } | python3 -c 'import json, sys; json.load(sys.stdin)' || fail "--json of vm list"
+
+printf '[locum]\nrun_dir = %s\n[vm bare]\nmemory = 64 MiB\n' "$t/run" >"$t/bare.conf"
+refused 1 'bare: neither a disk nor a kernel' locum vm start bare --config "$t/bare.conf"
+
 # ---- configuration ----
 config() { # LINE...: refused with the number of the line
 	printf '[locum]\nstore = %s\n' "$t/store" >"$t/bad.conf"

@@ -284,6 +284,20 @@ test_a_wrong_format(void **state)
 }
 
 static void
+test_a_size_that_is_none(void **state)
+{
+	struct test *t = *state;
+	int fd = open(t->qcow2, O_WRONLY | O_CLOEXEC);
+
+	assert_int_equal(pwrite(fd, "\xff", 1, 24), 1);
+	(void)close(fd);
+	open_hv(t);
+	assert_int_equal(prepare(t), 0);
+	assert_false(hv_vm(t->hv)->disks[1].capturable);
+	assert_non_null(strstr(hv_vm(t->hv)->disks[1].reason, "qcow2 header is damaged"));
+}
+
+static void
 test_a_broken_image(void **state)
 {
 	struct test *t = *state;
@@ -506,6 +520,7 @@ main(void)
 	    T(test_life_of_a_point),
 	    T(test_excluded_and_missing_images),
 	    T(test_a_wrong_format),
+	    T(test_a_size_that_is_none),
 	    T(test_a_broken_image),
 	    T(test_an_image_in_use),
 	    T(test_a_vm_that_starts_meanwhile),
