@@ -68,6 +68,7 @@ alert_event(enum alert_condition condition, enum alarm_level level)
 	    [ALERT_LINK] = {"replica-up", "replica-down", "replica-down"},
 	    [ALERT_SPOOL] = {"spool-ok", "spool-near", "spool-spent"},
 	    [ALERT_REFUSED] = {"point-taken", "point-refused", "point-refused"},
+	    [ALERT_OLDER] = {"replica-whole", "replica-older", "replica-older"},
 	};
 
 	return names[condition][level < ALARM_OK ? ALARM_OK : level];

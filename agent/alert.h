@@ -22,8 +22,15 @@ struct uv_loop_s;
 #define ALERT_KILL_MS 60000 /* a program that runs for longer is killed, with all it began */
 #define ALERT_RUNNING_MAX 4u
 
-enum alert_condition { ALERT_RPO, ALERT_CYCLE, ALERT_LINK, ALERT_REFUSED, ALERT_SPOOL };
-#define ALERT_CONDITIONS 5u
+enum alert_condition {
+	ALERT_RPO,
+	ALERT_CYCLE,
+	ALERT_LINK,
+	ALERT_REFUSED,
+	ALERT_SPOOL,
+	ALERT_OLDER
+};
+#define ALERT_CONDITIONS 6u
 
 struct alert_opts {
 	struct uv_loop_s *loop;

@@ -406,6 +406,11 @@ print_table(const json_t *doc)
 		if (json_is_string(json_object_get(x, "error")))
 			(void)printf("    %s\n", text_of(x, "error"));
 		print_clock(x);
+		if (json_is_string(json_object_get(x, "lost_points")))
+			(void)printf(
+			    "    on %s it lacked points that it had acknowledged (an older "
+			    "copy of its folder?)\n",
+			    text_of(x, "lost_points"));
 	}
 	bytes = json_integer_value(json_object_get(doc, "bandwidth_bytes"));
 	if (bytes > 0)
@@ -474,7 +479,8 @@ verdict(const json_t *doc)
 	}
 	json_array_foreach(json_object_get(doc, "replicas"), i, x)
 	{
-		if (!json_is_true(json_object_get(x, "up")))
+		if (!json_is_true(json_object_get(x, "up")) ||
+		    json_is_string(json_object_get(x, "error")))
 			return CLI_PARTLY;
 	}
 	json_array_foreach(json_object_get(doc, "hosts"), i, x)

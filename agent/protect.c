@@ -25,7 +25,7 @@ struct guarded { /* one VM */
 	struct schedule schedule;
 	struct backup *backup; /* while one runs */
 	bool known;            /* the store has a point of it */
-	uint8_t vm_id[16];
+	uint8_t vm_id[16], line[16];
 	uint8_t point[POINT_ID_SIZE]; /* its newest point here ... */
 	int64_t instant_ns;           /* ... the instant that it shows ... */
 	int64_t fresh_ns;             /* ... and until when that was still so */
@@ -53,27 +53,30 @@ struct protect {
 
 /* ---- what is safe ---- */
 
-/* A point at a site stands for all that was so until fresh_ns, if it is the newest. */
+/* A point at a site stands for all that was so until fresh_ns, if it is the newest.  Where it seems
+ * to be newer than that, the clock was set back since: then it only stays as it was. */
 static int64_t
 safe_at(const struct guarded *g, size_t site)
 {
 	int64_t at = g->durable_ns[site];
 
+	if (at > g->instant_ns)
+		return g->schedule.safe_ns;
 	return at != 0 && at == g->instant_ns ? g->fresh_ns : at;
 }
 
 static void
 update_safe(struct guarded *g)
 {
-	int64_t safe = g->fresh_ns;
+	int64_t safe = g->fresh_ns, wall = clock_wall_ns();
 	size_t i;
 
 	for (i = 0; i < g->p->nsites; i++) {
 		if (safe_at(g, i) < safe)
 			safe = safe_at(g, i);
 	}
-	if (safe != 0)
-		schedule_safe(&g->schedule, safe, clock_wall_ns());
+	if (safe != 0 && safe <= wall) /* else by another clock */
+		schedule_safe(&g->schedule, safe, wall);
 }
 
 static void
@@ -87,9 +90,31 @@ on_durable(void *arg, size_t site, const struct point *p)
 
 		if (!g->known || memcmp(g->vm_id, p->vm_id, sizeof g->vm_id) != 0)
 			continue;
-		if (p->source_ns > g->durable_ns[site])
+		if (memcmp(g->line, p->line, sizeof g->line) == 0) /* in the order of the line */
 			g->durable_ns[site] = p->source_ns;
 		lc_err_clear(&g->refused[site]);
+		update_safe(g);
+	}
+}
+
+/* What it has is what counts, not what it had. */
+static void
+on_heads(void *arg, size_t site, const struct witness_point *list, size_t n)
+{
+	struct protect *x = arg;
+	unsigned i;
+	size_t k;
+
+	for (i = 0; i < x->n; i++) {
+		struct guarded *g = &x->vms[i];
+
+		g->durable_ns[site] = 0;
+		for (k = 0; k < n; k++) {
+			if (g->known && memcmp(g->line, list[k].line, sizeof g->line) == 0)
+				g->durable_ns[site] = list[k].source_ns;
+		}
+		if (safe_at(g, site) < g->schedule.safe_ns)
+			schedule_unsafe(&g->schedule, safe_at(g, site));
 		update_safe(g);
 	}
 }
@@ -133,6 +158,7 @@ take_point(struct guarded *g, const struct backup_result *r)
 {
 	g->known = true;
 	memcpy(g->vm_id, r->point.vm_id, sizeof g->vm_id);
+	memcpy(g->line, r->point.line, sizeof g->line);
 	memcpy(g->point, r->point.id, sizeof g->point);
 	g->instant_ns = r->point.source_ns;
 	g->pause_ns = r->point.pause_ns;
@@ -267,6 +293,7 @@ look_back(struct guarded *g)
 
 		g->known = true;
 		memcpy(g->vm_id, p->vm_id, sizeof g->vm_id);
+		memcpy(g->line, p->line, sizeof g->line);
 		memcpy(g->point, p->id, sizeof g->point);
 		g->instant_ns = g->fresh_ns = p->source_ns;
 	}
@@ -331,13 +358,15 @@ int
 protect_start(const struct protect_opts *o, struct protect **out, struct lc_err *e)
 {
 	struct protect *x = lc_alloc(sizeof *x);
-	struct sites_opts so = {
-	    .loop = o->loop,
-	    .settings = o->settings,
-	    .store = o->store,
-	    .throttle = o->throttle,
-	    .events = {
-		.arg = x, .durable = on_durable, .refused = on_refused, .changed = on_sites}};
+	struct sites_opts so = {.loop = o->loop,
+	                        .settings = o->settings,
+	                        .store = o->store,
+	                        .throttle = o->throttle,
+	                        .events = {.arg = x,
+	                                   .durable = on_durable,
+	                                   .heads = on_heads,
+	                                   .refused = on_refused,
+	                                   .changed = on_sites}};
 	struct spool_opts po = {.loop = o->loop,
 	                        .store = o->store,
 	                        .key_dir = o->settings->key_dir,
@@ -587,9 +616,14 @@ print_site(const struct site_status *st, FILE *f)
 		(void)fprintf(f, "\"%s\"", clock_format_utc(since, sizeof since, st->since_ns));
 	(void)fprintf(f,
 	              ", \"has_all\": %s, \"points\": %" PRIu64 ", \"sent_bytes\": %" PRIu64
-	              ", \"clock_ahead_s\": %.3f, \"error\": ",
+	              ", \"clock_ahead_s\": %.3f, \"lost_points\": ",
 	              st->idle ? "true" : "false", st->points, st->sent,
 	              (double)st->ahead_ns / 1e9);
+	if (st->lost_ns == 0)
+		(void)fprintf(f, "null");
+	else
+		(void)fprintf(f, "\"%s\"", clock_format_utc(since, sizeof since, st->lost_ns));
+	(void)fprintf(f, ", \"error\": ");
 	if (st->err.code == LC_OK)
 		(void)fprintf(f, "null");
 	else

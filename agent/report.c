@@ -14,6 +14,7 @@
 
 /* A replica that is started anew is no news. */
 #define LINK_NS (5 * LC_NS_PER_S)
+#define OLDER_NS (60 * LC_NS_PER_S)
 
 /* ---- metrics ---- */
 
@@ -124,6 +125,12 @@ ahead(const struct site_status *s)
 	return seconds(s->ahead_ns);
 }
 
+static double
+lost(const struct site_status *s)
+{
+	return seconds(s->lost_ns);
+}
+
 static const struct {
 	const char *name, *type, *help;
 	double (*value)(const struct site_status *s);
@@ -135,6 +142,8 @@ static const struct {
     {"locum_replica_sent_points_total", "counter", "Points that it has acknowledged.", points_sent},
     {"locum_replica_sent_bytes_total", "counter", "Bytes sent.", bytes_sent},
     {"locum_replica_clock_ahead_seconds", "gauge", "Its clock before this host's.", ahead},
+    {"locum_replica_lost_points_timestamp_seconds", "gauge",
+     "When it lacked points that it had acknowledged last; 0: never.", lost},
 };
 
 static void
@@ -312,6 +321,28 @@ see_link(struct alert *a, const struct site_status *s, int64_t now)
 	alert_see(a, &x, now);
 }
 
+/* Told also where all was sent again before anybody looked. */
+static void
+see_older(struct alert *a, const struct site_status *s, int64_t now)
+{
+	bool now_or_just = s->older || (s->lost_ns != 0 && clock_wall_ns() - s->lost_ns < OLDER_NS);
+	struct alert_sight x = {.replica = s->name,
+	                        .condition = ALERT_OLDER,
+	                        .level = now_or_just ? ALARM_BAD : ALARM_OK};
+	char text[320];
+
+	if (now_or_just) {
+		(void)snprintf(text, sizeof text,
+		               "replica %s: it came back without points that it had acknowledged "
+		               "(an older copy of its folder?); they are sent again",
+		               s->name);
+	} else {
+		(void)snprintf(text, sizeof text, "replica %s: it has all points again", s->name);
+	}
+	x.text = text;
+	alert_see(a, &x, now);
+}
+
 static void
 see_refused(struct alert *a, const struct vm_status *v, const struct site_status *s, size_t k,
             int64_t now)
@@ -377,5 +408,6 @@ report_alerts(const struct protect *p, struct alert *a)
 	for (k = 0; k < protect_sites(p); k++) {
 		protect_site(p, k, &s);
 		see_link(a, &s, now);
+		see_older(a, &s, now);
 	}
 }

@@ -64,6 +64,12 @@ schedule_safe(struct schedule *s, int64_t instant_ns, int64_t wall_ns)
 	s->delay_ns = delay > s->delay_ns ? delay : s->delay_ns - (s->delay_ns - delay) / 8;
 }
 
+void
+schedule_unsafe(struct schedule *s, int64_t instant_ns)
+{
+	s->safe_ns = instant_ns;
+}
+
 int64_t
 schedule_lag(const struct schedule *s, int64_t wall_ns)
 {

@@ -33,6 +33,9 @@ void schedule_begin(struct schedule *s, int64_t now_ns);
 void schedule_done(struct schedule *s, int64_t now_ns, bool ok);
 /** schedule_safe(s, instant_ns, wall_ns): the state of that instant is safe since now. */
 void schedule_safe(struct schedule *s, int64_t instant_ns, int64_t wall_ns);
+/** schedule_unsafe(s, instant_ns): what was safe is not: only the state of that instant is; 0:
+ * none. */
+void schedule_unsafe(struct schedule *s, int64_t instant_ns);
 /** schedule_lag(s, wall_ns): how old the newest safe state is; -1: there is none. */
 int64_t schedule_lag(const struct schedule *s, int64_t wall_ns);
 /**

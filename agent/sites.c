@@ -16,6 +16,9 @@ struct site {
 	struct uplink *uplink;
 	bool up, over; /* over: it will not connect again */
 	bool skewed;   /* its clock is another one than ours, and that was said */
+	bool older;    /* it has lost what it had acknowledged, and not got all of it again */
+	struct witness *witness;
+	int64_t saved_ns; /* when the witness was */
 	int64_t since_ns;
 	struct lc_err err;
 	uint64_t points;
@@ -107,6 +110,59 @@ on_committed(void *arg, const struct transfer_point *p, int64_t wall_ns)
 }
 
 static void
+save_witness(struct site *x)
+{
+	struct lc_err e = LC_ERR_INIT;
+
+	x->saved_ns = clock_mono_ns();
+	if (witness_save(x->witness, &e) != 0)
+		log_warn("%s", e.msg);
+}
+
+static void
+on_lost(void *arg, const struct witness_point *was, const struct witness_point *is)
+{
+	const struct site *x = arg;
+	char then[40], now[40] = "nothing of it";
+
+	if (is != NULL)
+		(void)snprintf(now, sizeof now, "%s",
+		               clock_format_utc(then, sizeof then, is->source_ns));
+	log_error(
+	    "replica %s: %s: it had acknowledged the point of %s, and its newest now is %s: "
+	    "an older copy of its folder, or points were dropped there; what it lacks is sent "
+	    "again",
+	    x->peer.name, was->name, clock_format_utc(then, sizeof then, was->source_ns), now);
+}
+
+static void
+on_has(void *arg, const struct witness_point *list, size_t n, bool all)
+{
+	struct site *x = arg;
+	unsigned lost;
+
+	if (!all) {
+		witness_note(x->witness, list);
+		if (clock_mono_ns() - x->saved_ns > LC_NS_PER_S)
+			save_witness(x);
+		return;
+	}
+	lost = witness_compare(x->witness, list, n, on_lost, x);
+	save_witness(x);
+	if (lost > 0) {
+		x->older = true;
+		(void)lc_fail(
+		    &x->err, LC_ECONFLICT, 0,
+		    "it lacks points of %u VM%s that it had acknowledged: an older copy of "
+		    "its folder, or points were dropped there; they are sent again",
+		    lost, lost == 1 ? "" : "s");
+	}
+	if (x->sites->ev.heads != NULL)
+		x->sites->ev.heads(x->sites->ev.arg, x->no, list, n);
+	tell(x->sites);
+}
+
+static void
 on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 {
 	struct site *x = arg;
@@ -125,14 +181,24 @@ on_idle(void *arg)
 	struct uplink_stats st;
 
 	uplink_stats(x->uplink, &st);
-	if (st.sender.failed == 0) /* what was refused has gone over since */
+	if (st.sender.failed == 0) { /* what was refused has gone over since */
 		lc_err_clear(&x->err);
+		x->older = false;
+	}
+	save_witness(x);
 	tell(x->sites);
 }
 
 static void
 free_sites(struct sites *s)
 {
+	size_t i;
+
+	for (i = 0; s->sites != NULL && i < s->n; i++) {
+		if (s->sites[i].witness != NULL)
+			save_witness(&s->sites[i]);
+		witness_free(s->sites[i].witness);
+	}
 	workers_free(s->workers);
 	lc_free(s->sites);
 	lc_free(s);
@@ -163,6 +229,7 @@ load_peers(const struct sites_opts *o, struct sites *s, struct lc_err *e)
 			s->sites[i].peer = list[i];
 		else
 			rc = peer_load(dir, o->names[i], &s->sites[i].peer, e);
+		rc = rc != 0 ? rc : witness_open(dir, &s->sites[i].peer, &s->sites[i].witness, e);
 	}
 	lc_free(list);
 	return rc;
@@ -191,6 +258,7 @@ start_all(const struct sites_opts *o, struct sites *s, const struct identity *id
 		                         .events = {.arg = x,
 		                                    .up = on_up,
 		                                    .down = on_down,
+		                                    .has = on_has,
 		                                    .committed = on_committed,
 		                                    .failed = on_failed,
 		                                    .idle = on_idle}};
@@ -294,6 +362,8 @@ sites_status(const struct sites *s, size_t i, struct site_status *out)
 	                            .points = x->points,
 	                            .sent = st.sent,
 	                            .ahead_ns = st.ahead_ns,
+	                            .lost_ns = witness_lost_ns(x->witness),
+	                            .older = x->older,
 	                            .idle = uplink_idle(x->uplink)};
 	(void)address_text(out->address, &x->peer.at);
 }

@@ -22,6 +22,11 @@ struct sites_events {
 	void *arg;
 	/** durable(arg, site, p): a point is durable at a replica; p has no names.  May be NULL. */
 	void (*durable)(void *arg, size_t site, const struct point *p);
+	/**
+	 * heads(arg, site, list, n): a replica was asked what it has: these are the newest points
+	 * of its lines, and it has no others.  May be NULL.
+	 */
+	void (*heads)(void *arg, size_t site, const struct witness_point *list, size_t n);
 	/** refused(arg, site, vm, why): a point could not be given to a replica.  May be NULL. */
 	void (*refused)(void *arg, size_t site, const uint8_t vm[16], const struct lc_err *why);
 	/** changed(arg): a connection came or went, or a replica has all there is (sites_done()).
@@ -62,6 +67,8 @@ struct site_status {
 	uint64_t sent;     /* bytes, likewise */
 	bool idle;         /* it has all there is */
 	int64_t ahead_ns;  /* its clock before ours; 0: it has not said */
+	int64_t lost_ns;   /* wall clock: it had lost points that it had acknowledged; 0: never */
+	bool older;        /* that is so, and not all was sent again yet */
 };
 void sites_status(const struct sites *s, size_t i, struct site_status *out);
 /** sites_stop(s, stopped, arg): hang up; stopped() (may be NULL) comes when all is gone. */

@@ -628,6 +628,8 @@ on_head(struct sender *x, struct lc_span body, struct lc_err *e)
 	memcpy(l->vm, m.vm, 16);
 	l->looked = l->gone = true; /* until it is seen here */
 	l->head.n = 0;
+	if (x->ev.head != NULL)
+		x->ev.head(x->ev.arg, m.line, m.vm, m.entry);
 	return lc_buf_append(&l->head, m.entry.p, m.entry.n) == 0 ? 0 : no_memory(e);
 }
 
@@ -740,6 +742,8 @@ sender_message(struct sender *x, uint16_t type, struct lc_span body, struct lc_e
 	case MESSAGE_HEAD:
 		return on_head(x, body, e);
 	case MESSAGE_HEADS_END:
+		if (x->ev.head != NULL && x->started && !x->heads_known)
+			x->ev.head(x->ev.arg, NULL, NULL, (struct lc_span){0});
 		x->heads_known = x->look = x->started;
 		return 0;
 	case MESSAGE_WANT:

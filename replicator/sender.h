@@ -32,6 +32,9 @@ struct sender_events {
 	 * they are borrowed for the call. */
 	int (*emit)(void *arg, uint16_t type, const struct lc_span *spans, size_t n,
 	            struct lc_err *e);
+	/** head(arg, line, vm, entry): its newest point of a line, as HEAD says (entry empty:
+	 * none); line NULL: those were all.  Comes before anything else.  May be NULL. */
+	void (*head)(void *arg, const uint8_t *line, const uint8_t *vm, struct lc_span entry);
 	/** committed(arg, p, wall_ns): a point is durable there, by the clock there.  May be NULL.
 	 */
 	void (*committed)(void *arg, const struct transfer_point *p, int64_t wall_ns);

@@ -26,7 +26,9 @@ enum uplink_state { UPLINK_WAITING = 0, UPLINK_RESOLVING, UPLINK_CONNECTED, UPLI
 
 struct event { /* what the sender told on a worker, for the loop */
 	STAILQ_ENTRY(event) entry;
-	bool committed; /* else failed */
+	enum { EVENT_COMMITTED, EVENT_FAILED, EVENT_HEADS } type;
+	struct witness_point at; /* committed: what it is; count 0: not known */
+	struct lc_buf heads;     /* of struct witness_point */
 	struct transfer_point point;
 	struct lc_buf entry_bytes;
 	int64_t wall_ns;
@@ -56,6 +58,8 @@ struct uplink {
 
 	/* The worker's while a session works; the loop looks under the lock. */
 	struct sender *sender;
+	struct lc_buf heads;  /* of struct witness_point; that came so far ... */
+	bool heads_short;     /* ... but for some, for want of memory */
 	pthread_mutex_t lock; /* what follows */
 	struct event_list events;
 	struct sender_stats stats;
@@ -94,6 +98,51 @@ note_clock(struct uplink *u, int64_t wall_ns)
 	(void)pthread_mutex_unlock(&u->lock);
 }
 
+/* What a POINT entry is; false: not one of ours, or the key is not here. */
+static bool
+open_entry(struct uplink *u, const uint8_t *line, const uint8_t *vm, struct lc_span entry,
+           struct witness_point *out)
+{
+	struct point *p = lc_alloc(sizeof *p);
+	bool ok = p != NULL && transfer_open(u->o.store, entry, p, NULL) == 0;
+
+	if (ok) {
+		memcpy(out->line, line, 16);
+		memcpy(out->vm, vm, 16);
+		memcpy(out->id, p->id, 16);
+		out->source_ns = p->source_ns;
+		out->counter = p->counter;
+		(void)snprintf(out->name, sizeof out->name, "%s", p->vm);
+		ok = p->opened;
+		point_done(p);
+	}
+	lc_free(p);
+	return ok;
+}
+
+static void
+on_head(void *arg, const uint8_t *line, const uint8_t *vm, struct lc_span entry)
+{
+	struct uplink *u = arg;
+	struct witness_point at;
+	struct event *ev;
+
+	if (line != NULL) {
+		if (entry.n > 0 && open_entry(u, line, vm, entry, &at) &&
+		    lc_buf_append(&u->heads, &at, sizeof at) != 0)
+			u->heads_short = true;
+		return;
+	}
+	/* Where it is not known what it has, nothing is said: the next connection tells again. */
+	ev = u->heads_short || !store_has_key(u->o.store) ? NULL : lc_alloc(sizeof *ev);
+	if (ev == NULL)
+		return;
+	ev->type = EVENT_HEADS;
+	ev->heads = u->heads;
+	u->heads = (struct lc_buf){0};
+	push_event(u, ev);
+}
+
 static void
 on_committed(void *arg, const struct transfer_point *p, int64_t wall_ns)
 {
@@ -102,7 +151,8 @@ on_committed(void *arg, const struct transfer_point *p, int64_t wall_ns)
 	note_clock(arg, wall_ns);
 	if (ev == NULL)
 		return; /* the next HEADS tells again */
-	ev->committed = true;
+	ev->type = EVENT_COMMITTED;
+	(void)open_entry(arg, p->line, p->vm, p->entry, &ev->at);
 	ev->point = *p;
 	ev->wall_ns = wall_ns;
 	(void)lc_buf_append(&ev->entry_bytes, p->entry.p, p->entry.n);
@@ -118,6 +168,7 @@ on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 
 	if (ev == NULL)
 		return;
+	ev->type = EVENT_FAILED;
 	memcpy(ev->vm, vm, 16);
 	ev->why = *why;
 	push_event(arg, ev);
@@ -126,8 +177,11 @@ on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 static int
 begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
 {
-	struct sender_events events = {
-	    .arg = u, .emit = emit, .committed = on_committed, .failed = on_failed};
+	struct sender_events events = {.arg = u,
+	                               .emit = emit,
+	                               .head = on_head,
+	                               .committed = on_committed,
+	                               .failed = on_failed};
 	struct welcome w;
 	size_t i;
 	int rc = message_get_welcome(body, &w, e);
@@ -209,6 +263,8 @@ on_leave(void *arg)
 
 	sender_free(u->sender);
 	u->sender = NULL;
+	lc_buf_free(&u->heads);
+	u->heads_short = false;
 }
 
 /* ---- on the loop ---- */
@@ -283,6 +339,28 @@ on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 }
 
 static void
+tell_event(const struct uplink_events *to, const struct event *ev)
+{
+	switch (ev->type) {
+	case EVENT_COMMITTED:
+		if (to->has != NULL && ev->at.counter > 0)
+			to->has(to->arg, &ev->at, 1, false);
+		if (to->committed != NULL)
+			to->committed(to->arg, &ev->point, ev->wall_ns);
+		break;
+	case EVENT_FAILED:
+		if (to->failed != NULL)
+			to->failed(to->arg, ev->vm, &ev->why);
+		break;
+	case EVENT_HEADS:
+		if (to->has != NULL)
+			to->has(to->arg, (const struct witness_point *)(const void *)ev->heads.p,
+			        ev->heads.n / sizeof(struct witness_point), true);
+		break;
+	}
+}
+
+static void
 tell_events(struct uplink *u)
 {
 	struct event_list list = STAILQ_HEAD_INITIALIZER(list);
@@ -293,11 +371,9 @@ tell_events(struct uplink *u)
 	(void)pthread_mutex_unlock(&u->lock);
 	while ((ev = STAILQ_FIRST(&list)) != NULL) {
 		STAILQ_REMOVE_HEAD(&list, entry);
-		if (ev->committed && u->o.events.committed != NULL)
-			u->o.events.committed(u->o.events.arg, &ev->point, ev->wall_ns);
-		else if (!ev->committed && u->o.events.failed != NULL)
-			u->o.events.failed(u->o.events.arg, ev->vm, &ev->why);
+		tell_event(&u->o.events, ev);
 		lc_buf_free(&ev->entry_bytes);
+		lc_buf_free(&ev->heads);
 		lc_free(ev);
 	}
 }

@@ -14,6 +14,7 @@
 #include "replicator/identity.h"
 #include "replicator/sender.h"
 #include "replicator/session.h"
+#include "replicator/witness.h"
 #include "store/base/errors.h"
 
 struct uv_loop_s;
@@ -27,6 +28,11 @@ struct uplink_events {
 	/** down(arg, why, again): the connection ended or could not be made; `again`: it will be
 	 * tried again.  May be NULL. */
 	void (*down)(void *arg, const struct lc_err *why, bool again);
+	/**
+	 * has(arg, list, n, all): the replica has these points; `all`: it was asked, and they are
+	 * the newest ones of all its lines.  Only where this store's key is here.  May be NULL.
+	 */
+	void (*has)(void *arg, const struct witness_point *list, size_t n, bool all);
 	/** committed(arg, p, wall_ns): as sender_events.  May be NULL. */
 	void (*committed)(void *arg, const struct transfer_point *p, int64_t wall_ns);
 	/** failed(arg, vm, why): as sender_events.  May be NULL. */

@@ -112,6 +112,20 @@ transfer_domain(const struct store *s)
 	return s->domain;
 }
 
+int
+transfer_open(const struct store *s, struct lc_span entry, struct point *out, struct lc_err *e)
+{
+	struct lc_span sealed;
+	int rc = point_decode(entry, out, &sealed, e);
+
+	if (rc != 0 || s->keyring == NULL)
+		return rc;
+	rc = point_open_header(s->keyring, sealed, out, e);
+	if (rc != 0)
+		point_done(out);
+	return rc;
+}
+
 /* ---- which point is next ---- */
 
 struct finding {

@@ -48,6 +48,9 @@ int transfer_keys(struct store *s, struct lc_buf *keys, struct lc_err *e);
 int transfer_make(const char *dir, struct lc_span keys, struct lc_err *e);
 /** transfer_domain(s): 16 bytes, borrowed.  Only stores of one domain exchange points. */
 const uint8_t *transfer_domain(const struct store *s);
+/** transfer_open(s, entry, out, e): a POINT entry of this domain's; out->opened: with the key. Free
+ * with point_done(). */
+int transfer_open(const struct store *s, struct lc_span entry, struct point *out, struct lc_err *e);
 
 /* ---- giving ---- */
 

@@ -182,6 +182,26 @@ on_committed(void *arg, const struct transfer_point *p, int64_t wall_ns)
 }
 
 static void
+on_has(void *arg, const struct witness_point *list, size_t n, bool all)
+{
+	struct hostsite *h = arg;
+	size_t i, k;
+
+	if (all) {
+		h->nhas = 0;
+		h->asked++;
+	}
+	for (i = 0; i < n; i++) {
+		for (k = 0; k < h->nhas && memcmp(h->has[k].line, list[i].line, 16) != 0; k++)
+			;
+		if (k == sizeof h->has / sizeof h->has[0])
+			return;
+		h->has[k] = list[i];
+		h->nhas = k == h->nhas ? k + 1 : h->nhas;
+	}
+}
+
+static void
 on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 {
 	struct hostsite *h = arg;
@@ -215,6 +235,7 @@ begin(struct hostsite *h, const uint8_t *secret, bool once)
 	                        .events = {.arg = h,
 	                                   .up = on_up,
 	                                   .down = on_down,
+	                                   .has = on_has,
 	                                   .committed = on_committed,
 	                                   .failed = on_failed,
 	                                   .idle = on_idle}};

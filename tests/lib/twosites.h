@@ -38,7 +38,10 @@ struct hostsite { /* a host */
 	char name[32];
 	unsigned ups, downs, committed, failed, idles;
 	bool up;
-	struct lc_err why; /* of the last down or failed */
+	struct lc_err why;            /* of the last down or failed */
+	struct witness_point has[16]; /* that the replica has: told when it was asked, or since */
+	size_t nhas;
+	unsigned asked;
 };
 
 /** drsite_make(d, loop): a folder and a key; drsite_start() listens. */

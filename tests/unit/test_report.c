@@ -31,7 +31,7 @@ struct alert {
 		char vm[32], replica[32], text[1024];
 		enum alert_condition condition;
 		enum alarm_level level;
-	} sights[16];
+	} sights[20];
 };
 
 const char *const protect_states[PROTECT_STATES] = {"protected", "beginning", "late", "failing",
@@ -72,7 +72,7 @@ void
 alert_see(struct alert *a, const struct alert_sight *x, int64_t now_ns)
 {
 	(void)now_ns;
-	assert_in_range(a->seen, 0, 15);
+	assert_in_range(a->seen, 0, 19);
 	(void)snprintf(a->sights[a->seen].vm, 32, "%s", x->vm == NULL ? "" : x->vm);
 	(void)snprintf(a->sights[a->seen].replica, 32, "%s", x->replica == NULL ? "" : x->replica);
 	(void)snprintf(a->sights[a->seen].text, 1024, "%s", x->text);
@@ -315,7 +315,7 @@ test_sights(void **state)
 	(void)state;
 	make(&x);
 	report_alerts(&x, &a);
-	assert_int_equal(a.seen, 2 * 2 + 2 * 2 + 2);
+	assert_int_equal(a.seen, 2 * 2 + 2 * 2 + 2 * 2);
 	assert_seen(&a, "web01", "", ALERT_RPO, ALARM_OK, NULL);
 	assert_seen(&a, "web01", "", ALERT_CYCLE, ALARM_OK, NULL);
 	assert_seen(&a, "web01", "dr", ALERT_REFUSED, ALARM_OK, NULL);
@@ -334,6 +334,8 @@ test_sights(void **state)
 	x.vms[0].lag_ns = 11 * S;
 	x.vms[1].age_ns = 61 * S;
 	x.sites[1].since_ns = 0; /* has not been tried */
+	x.sites[0].older = true;
+	x.sites[1].lost_ns = clock_wall_ns() - 5 * S; /* and all is there again already */
 	report_alerts(&x, &a);
 	assert_seen(&a, "web01", "", ALERT_CYCLE, ALARM_BAD, "web01: monitor: gone");
 	assert_seen(&a, "web01", "", ALERT_RPO, ALARM_BAD,
@@ -353,6 +355,17 @@ test_sights(void **state)
 	assert_seen(&a, "", "", ALERT_SPOOL, ALARM_BAD,
 	            "the store holds 1.0 GiB of 1.0 GiB (spool_max); no restore points are made "
 	            "until the replicas have what waits");
+	assert_seen(&a, "", "dr", ALERT_OLDER, ALARM_BAD, NULL);
+	assert_seen(&a, "", "far", ALERT_OLDER, ALARM_BAD,
+	            "replica far: it came back without points that it had acknowledged (an older "
+	            "copy of its folder?); they are sent again");
+
+	a.seen = 0;
+	x.sites[0].older = false;
+	x.sites[1].lost_ns -= 60 * S;
+	report_alerts(&x, &a);
+	assert_seen(&a, "", "dr", ALERT_OLDER, ALARM_OK, NULL);
+	assert_seen(&a, "", "far", ALERT_OLDER, ALARM_OK, "replica far: it has all points again");
 }
 
 int

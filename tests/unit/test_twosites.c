@@ -224,6 +224,64 @@ a_second_connection_of_a_host_waits(void **state)
 	done(&t);
 }
 
+/* ---- a replica that was put back ---- */
+
+/* It says what it has, each time; what it lacks is sent again, also what was dropped in between
+ * here, as rows of what followed. */
+static void
+an_older_copy_gets_again_what_it_lacks(void **state)
+{
+	struct vault_disk d[6];
+	struct lc_err e = LC_ERR_INIT;
+	struct point p[6];
+	struct two t;
+	char old[sizeof t.d.dir - 1], dir[sizeof t.d.dir - 8];
+	size_t i;
+
+	(void)state;
+	make(&t, NULL);
+	hostsite_connect(&t.h);
+	for (i = 0; i < 6; i++) {
+		d[i] = i == 0 ? big_disk(12) : vault_disk_copy(&d[i - 1]);
+		d[i].codes[i] = 5 * (100 + i);
+		p[i] = hostsite_backup(&t.h, "web01", &d[i]);
+		wait_for(&t, hostsite_is_idle, &t.h, "all there");
+		if (i != 1)
+			continue;
+		(void)snprintf(old, sizeof old, "%.280s.old", t.d.dir);
+		(void)snprintf(dir, sizeof dir, "%.280s", t.d.dir);
+		drsite_stop(&t.d);
+		vault_copy(dir, old);
+		drsite_start(&t.d);
+		wait_for(&t, hostsite_is_up, &t.h, "up again");
+	}
+	assert_int_equal(t.h.nhas, 1);
+	assert_memory_equal(t.h.has[0].id, p[5].id, 16);
+	assert_int_equal(t.h.has[0].counter, 6);
+	assert_string_equal(t.h.has[0].name, "web01");
+	drsite_stop(&t.d);
+	wait_for(&t, hostsite_is_down, &t.h, "down");
+	hostsite_disconnect(&t.h);
+	must(store_drop(t.h.v.s, p[1].id, &e), &e); /* the one that it is back at */
+	must(store_drop(t.h.v.s, p[3].id, &e), &e);
+	(void)snprintf(t.d.dir, sizeof t.d.dir, "%s", old);
+	t.h.committed = t.h.asked = 0;
+	drsite_start(&t.d);
+	hostsite_connect(&t.h);
+	wait_for(&t, hostsite_is_idle, &t.h, "all there again");
+	assert_int_equal(t.h.asked, 1);
+	assert_int_equal(t.h.committed, 3);
+	assert_memory_equal(t.h.has[0].id, p[5].id, 16);
+	hostsite_disconnect(&t.h);
+	drsite_stop(&t.d);
+	for (i = 0; i < 6; i++) {
+		if (i != 3)
+			hostsite_arrived(&t.h, &t.d, &p[i], &d[i]);
+		vault_disk_free(&d[i]);
+	}
+	done(&t);
+}
+
 /* ---- peers that are not there ---- */
 
 struct deaf { /* takes connections and never says a word */
@@ -772,6 +830,7 @@ main(void)
 	    cmocka_unit_test(strangers_and_wrong_keys_are_told),
 	    cmocka_unit_test(one_token_lets_one_host_in),
 	    cmocka_unit_test(a_second_connection_of_a_host_waits),
+	    cmocka_unit_test(an_older_copy_gets_again_what_it_lacks),
 	    cmocka_unit_test(a_replica_that_never_answers_is_given_up),
 	    cmocka_unit_test(a_half_open_connection_is_noticed),
 	    cmocka_unit_test(either_side_may_stop_at_any_moment),
