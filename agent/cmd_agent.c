@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -34,6 +35,9 @@
 #define STATUS_FILE "agent.json"
 #define REPLICA_FILE "replica.json"
 #define STALE_NS (10 * LC_NS_PER_S)
+/* A store that failed is opened again when there is room, and not much more often than it fails. */
+#define REOPEN_ROOM (UINT64_C(16) << 20)
+#define REOPEN_MAX_NS (60 * LC_NS_PER_S)
 
 struct agent {
 	uv_loop_t loop;
@@ -43,6 +47,8 @@ struct agent {
 	struct settings settings;
 	struct settings next; /* read anew, to take the place of the others */
 	bool reload, stopping;
+	bool reopen;                       /* the store failed: it is closed and opened again */
+	int64_t reopen_ns, reopen_wait_ns; /* not before then; then so much later */
 	struct store *store;
 	struct capture_pool *pool;
 	struct throttle *throttle;
@@ -53,6 +59,7 @@ struct agent {
 };
 
 static void begin(struct agent *x);
+static void on_stopped(void *arg);
 
 /* Beside, then renamed: who reads sees the whole of one moment.  No flush: it is about now. */
 static void
@@ -69,15 +76,71 @@ write_status(struct agent *x)
 	lc_free(made);
 }
 
+static bool
+may_reopen(struct agent *x, int64_t now)
+{
+	struct statvfs v;
+
+	if (now < x->reopen_ns || (statvfs(x->settings.store, &v) == 0 &&
+	                           (uint64_t)v.f_bavail * v.f_frsize < REOPEN_ROOM))
+		return false;
+	if (x->reopen_wait_ns == 0 || now - x->reopen_ns > 2 * x->reopen_wait_ns)
+		x->reopen_wait_ns = LC_NS_PER_S;
+	else if (x->reopen_wait_ns < REOPEN_MAX_NS)
+		x->reopen_wait_ns *= 2;
+	x->reopen_ns = now + x->reopen_wait_ns;
+	return true;
+}
+
+/* After a write that failed nothing is written to a store until it was opened again. */
+static void
+look_at_store(struct agent *x)
+{
+	if (x->stopping || x->reload || x->reopen || !store_failed(x->store) ||
+	    !may_reopen(x, clock_mono_ns()))
+		return;
+	log_warn("agent: a write to the store failed: opening it again");
+	x->reopen = true;
+	protect_stop(x->protect, on_stopped, x);
+}
+
+static int
+open_store(struct agent *x, struct lc_err *e)
+{
+	struct store_opts o = {.mode = STORE_WRITE,
+	                       .who = "locum agent",
+	                       .dir = x->settings.store,
+	                       .segment_bytes = spool_segment(x->settings.spool_max),
+	                       .key_dir = x->settings.key_dir};
+
+	return store_open(&o, &x->store, e);
+}
+
+static void
+open_again(struct agent *x)
+{
+	struct lc_err e = LC_ERR_INIT;
+
+	if (open_store(x, &e) != 0) {
+		log_error("%s", e.msg);
+		return;
+	}
+	x->reopen = false;
+	begin(x);
+}
+
 static void
 on_status(uv_timer_t *t)
 {
 	struct agent *x = t->data;
 	char line[160] = "STATUS=", *end = line + strlen(line);
 
+	if (x->protect == NULL && x->reopen && may_reopen(x, clock_mono_ns()))
+		open_again(x);
 	if (x->protect == NULL)
 		return;
 	write_status(x);
+	look_at_store(x);
 	protect_summary(x->protect, end, sizeof line - (size_t)(end - line));
 	notify_service(line);
 }
@@ -153,6 +216,10 @@ on_stopped(void *arg)
 		x->next = (struct settings){0};
 		throttle_set(x->throttle, x->settings.bandwidth);
 		begin(x);
+	} else if (!x->stopping && x->reopen) {
+		store_close(x->store);
+		x->store = NULL;
+		open_again(x);
 	} else {
 		close_handles(x);
 	}
@@ -169,7 +236,9 @@ on_stop(uv_signal_t *h, int signum)
 	x->stopping = true;
 	notify_service("STOPPING=1");
 	log_info("agent: stopping: giving back snapshots");
-	if (x->protect != NULL && !x->reload)
+	if (x->protect == NULL) /* between two stores */
+		close_handles(x);
+	else if (!x->reload && !x->reopen)
 		protect_stop(x->protect, on_stopped, x);
 }
 
@@ -195,7 +264,7 @@ on_hup(uv_signal_t *h, int signum)
 	struct agent *x = h->data;
 
 	(void)signum;
-	if (x->stopping || x->reload || x->protect == NULL)
+	if (x->stopping || x->reload || x->reopen || x->protect == NULL)
 		return;
 	if (settings_load(x->args, &x->next, &e) != 0 || settings_need_store(&x->next, &e) != 0) {
 		log_error("the settings stay as they were: %s", e.msg);
@@ -267,17 +336,13 @@ run_agent(const struct cli_args *a)
 {
 	struct agent x = {.args = a};
 	struct lc_err e = LC_ERR_INIT;
-	struct store_opts so = {.mode = STORE_WRITE, .who = "locum agent"};
 	int rc, status;
 
 	if (uv_loop_init(&x.loop) != 0)
 		return CLI_FAILED;
 	rc = settings_load(a, &x.settings, &e);
 	rc = rc != 0 ? rc : settings_need_store(&x.settings, &e);
-	so.dir = x.settings.store;
-	so.key_dir = x.settings.key_dir;
-	so.segment_bytes = spool_segment(x.settings.spool_max);
-	rc = rc != 0 ? rc : store_open(&so, &x.store, &e);
+	rc = rc != 0 ? rc : open_store(&x, &e);
 	rc = rc != 0 ? rc : dir_make(x.settings.run_dir, 0700, &e);
 	if (rc == 0 && (x.status_path = path_join(x.settings.run_dir, STATUS_FILE)) == NULL)
 		rc = lc_fail(&e, LC_ENOMEM, 0, "out of memory");

@@ -79,6 +79,9 @@ struct store_opts {
  *          domain's), LC_EVERSION (made by a newer version), LC_EACCES.
  */
 int store_open(const struct store_opts *opts, struct store **out, struct lc_err *e);
+/** store_failed(s): a write failed, so nothing more is written until the store is opened again.
+ * Thread: any. */
+bool store_failed(struct store *s);
 /** store_close(s): a writer's open segment stays open for the next one. */
 void store_close(struct store *s);
 /** store_dir(s), store_id(s), store_tag(s): folder; 16 bytes; the first 8 of them in hex. */

@@ -256,6 +256,17 @@ store_flush_index(struct store *s, uint64_t durable_upto)
 		log_warn("store %s: %s", s->dir, err.msg);
 }
 
+bool
+store_failed(struct store *s)
+{
+	bool failed;
+
+	(void)pthread_mutex_lock(&s->log_lock);
+	failed = s->broken;
+	(void)pthread_mutex_unlock(&s->log_lock);
+	return failed || segments_failed(s->segments);
+}
+
 /* Everything up to sequence `upto` is durable: let the catalog know.  flush_lock is held. */
 static int
 apply_durable(struct store *s, uint64_t upto, struct lc_err *e)

@@ -68,6 +68,7 @@ replica_start() {
 	_launch "$ns_replica" "$t/replica.log" "${replica_env[@]}" "$bin/locum" replica --dir "$t/drfs/dr" --listen "$REPLICA_ADDRESS:${port:-0}"
 	replica_pid=$!
 	starts=$((starts + 1))
+	touch "$t/replica.log"
 	for ((i = 0; i < 200; i++)); do
 		if [ "$(grep -c 'listens on port' "$t/replica.log")" -ge $starts ]; then
 			port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/replica.log" | tail -n 1)
@@ -152,8 +153,8 @@ status_has() { # REGEX [SECONDS]
 	fail "'$1' did not come: $(cat "$t/status") $(tail -n 5 "$t/agent.log")"
 }
 
-points_made() { # by this agent, of that VM or the first one
-	{ locum status --json 2>/dev/null || true; } | grep "\"vm\": \"${1:-}" | head -n 1 |
+points_made() { # VM: by this agent
+	{ locum status --json 2>/dev/null || true; } | grep "\"vm\": \"$1\"" | head -n 1 |
 		sed -nE 's/.*"points": ([0-9]+), "failures".*/\1/p'
 }
 
