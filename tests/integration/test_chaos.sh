@@ -4,7 +4,7 @@
 # A guest writes all the time, protected with a goal of a second over a wire.  Each round something breaks at a random
 # moment for a random time (the seed is logged): the agent, the replica or both are killed; the wire is cut, has no link, or swallows
 # what it is given; the replica stands still; the disk of the host or of the replica is full; the replica comes back with an older
-# copy of its folder.  After each round: replication goes on by itself and incrementally; every point that the
+# copy of its folder; the host's clock jumps by years.  After each round: replication goes on by itself and incrementally; every point that the
 # replica ever said to be durable is there; the guest saw no error and no write took longer than the bound; nothing of ours is left in QEMU.
 # At the end every point is restored at the replica and judged (by up to 20 rounds: every fourth, and the last).
 set -euo pipefail
@@ -13,7 +13,7 @@ set -euo pipefail
 
 rounds=${1:-5}
 shift || true
-kinds=(kill_agent kill_replica kill_both cut no_link stall stop_replica full_replica full_host older_copy)
+kinds=(kill_agent kill_replica kill_both cut no_link stall stop_replica full_replica full_host older_copy clock)
 [ $# = 0 ] || kinds=("$@")
 copy_timeout_ms=1000
 slack_ms=3000 # TCG and a busy host
@@ -97,6 +97,11 @@ wrong_full_host() {
 	hold 0 2000
 	roomy "$t/hostfs"
 }
+wrong_clock() { # of the host
+	ended "$agent_pid"
+	export LOCUM_TEST_CLOCK_NS=$(($(random -40000 40000) * 3600000000000)) # status reads it, too
+	agent_start
+}
 wrong_older_copy() {
 	killed "$replica_pid"
 	cp -a "$t/drfs/dr" "$t/old"
@@ -139,6 +144,7 @@ guest_is_well() {
 	slowest=$((max > slowest ? max : slowest))
 }
 
+replica_env=(LOCUM_TEST_CLOCK_NS=0)
 what=begin slowest=0 order=()
 status_has '"state": "protected"'
 guest_cmd "$t/vm" lat >/dev/null
