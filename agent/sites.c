@@ -51,14 +51,15 @@ look_at_clock(struct site *x)
 
 	uplink_stats(x->uplink, &st);
 	skewed = st.ahead_ns > SESSION_SKEW_NS || st.ahead_ns < -SESSION_SKEW_NS;
-	if (skewed && !x->skewed)
+	if (skewed && !x->skewed) {
 		log_warn("replica %s: its clock is %s %s this host's: one of the two is wrong",
 		         x->peer.name,
 		         clock_format_duration(text, sizeof text,
 		                               st.ahead_ns > 0 ? st.ahead_ns : -st.ahead_ns),
 		         st.ahead_ns > 0 ? "ahead of" : "behind");
-	else if (!skewed && x->skewed)
+	} else if (!skewed && x->skewed) {
 		log_info("replica %s: its clock and this host's agree again", x->peer.name);
+	}
 	x->skewed = skewed;
 }
 

@@ -146,13 +146,14 @@ write_text(const struct witness *w, FILE *f)
 	              "# what this replica has acknowledged last; made by locum\n"
 	              "key = %s\nlost_ns = %" PRId64 "\n",
 	              lc_hex(key, w->key, sizeof w->key), w->lost_ns);
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		(void)fprintf(f,
 		              "[line %s]\nvm = %s\npoint = %s\ncount = %" PRIu64
 		              "\ninstant_ns = %" PRId64 "\nname_hex = %s\n",
 		              lc_hex(line, p[i].line, 16), lc_hex(vm, p[i].vm, 16),
 		              lc_hex(id, p[i].id, 16), p[i].counter, p[i].source_ns,
 		              lc_hex(name, p[i].name, strlen(p[i].name)));
+	}
 	return ferror(f) != 0 ? -1 : 0;
 }
 

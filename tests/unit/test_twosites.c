@@ -138,6 +138,7 @@ strangers_and_wrong_keys_are_told(void **state)
 {
 	uint8_t secret[32] = {1};
 	struct hostsite x;
+	enum lc_code rc;
 	struct two t;
 
 	(void)state;
@@ -146,7 +147,10 @@ strangers_and_wrong_keys_are_told(void **state)
 	assert_int_equal(hostsite_try(&x, NULL), LC_ENOENT);
 	assert_non_null(strstr(x.why.msg, "not paired"));
 	assert_null(strstr(x.why.msg, "0000-0000-0000")); /* its own fingerprint */
-	assert_int_equal(hostsite_try(&x, secret), LC_EACCES);
+	do /* its connection of before may not be closed there yet */
+		rc = hostsite_try(&x, secret);
+	while (rc == LC_EBUSY);
+	assert_int_equal(rc, LC_EACCES);
 	x.peer.key[5] ^= 1; /* another replica than the one that answers */
 	assert_int_not_equal(hostsite_try(&x, NULL), LC_OK);
 	hostsite_free(&x);
