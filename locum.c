@@ -28,6 +28,7 @@ static const struct cli_verb *const verbs[] = {
     GROUP("Another site"),
     &verb_pair,
     &verb_copy,
+    &verb_recall,
     &verb_replica,
     &verb_token,
     &verb_replica_hosts,

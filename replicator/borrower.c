@@ -19,6 +19,8 @@
 #include "store/base/workers.h"
 #include "store/segment.h"
 
+#define MESSAGE_HEAD_SIZE 8u
+
 struct request {
 	TAILQ_ENTRY(request) entry;
 	uint16_t type;
@@ -52,7 +54,7 @@ struct borrower {
 	struct request_list queued, sent;
 	bool welcome, over, stopping;
 	struct lc_err err; /* why it is over */
-	uint64_t received, sent_bytes;
+	uint64_t received;
 };
 
 /* ---- requests ---- */
@@ -171,6 +173,7 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 	}
 	(void)pthread_mutex_lock(&b->lock);
 	welcome = b->welcome;
+	b->received += body.n + MESSAGE_HEAD_SIZE;
 	(void)pthread_mutex_unlock(&b->lock);
 	if (welcome)
 		return on_answer(b, type, body, e);
@@ -225,14 +228,10 @@ on_ended(void *arg, const struct lc_err *why)
 {
 	struct borrower *b = arg;
 	struct lc_err err = *why;
-	struct session_stats st;
 	bool again;
 
-	session_stats(b->session, &st);
 	b->session = NULL;
 	(void)pthread_mutex_lock(&b->lock);
-	b->received += st.received;
-	b->sent_bytes += st.sent;
 	again = !b->welcome && !b->stopping;
 	(void)pthread_mutex_unlock(&b->lock);
 	if (err.code == LC_OK)
@@ -342,12 +341,13 @@ borrower_open(const struct borrower_opts *o, struct borrower **out, struct lc_er
 	b->identity = *o->identity;
 	b->limits = o->limits;
 	(void)snprintf(b->host, sizeof b->host, "%s", o->host);
-	memcpy(b->domain, transfer_domain(o->store), sizeof b->domain);
+	if (o->store != NULL)
+		memcpy(b->domain, transfer_domain(o->store), sizeof b->domain);
 	TAILQ_INIT(&b->queued);
 	TAILQ_INIT(&b->sent);
 	(void)pthread_mutex_init(&b->lock, NULL);
 	(void)pthread_cond_init(&b->cond, NULL);
-	rc = transfer_keys(o->store, &b->keys, e);
+	rc = o->store == NULL ? 0 : transfer_keys(o->store, &b->keys, e);
 	rc = rc != 0 ? rc : workers_new(1, &b->workers, e);
 	if (uv_loop_init(&b->loop) != 0 || rc != 0) {
 		rc = rc != 0 ? rc : lc_fail(e, LC_ENOMEM, 0, "out of descriptors");
@@ -390,13 +390,15 @@ borrower_close(struct borrower *b)
 	borrower_free(b);
 }
 
-void
-borrower_bytes(struct borrower *b, uint64_t *received, uint64_t *sent)
+uint64_t
+borrower_received(struct borrower *b)
 {
+	uint64_t n;
+
 	(void)pthread_mutex_lock(&b->lock);
-	*received = b->received;
-	*sent = b->sent_bytes;
+	n = b->received;
 	(void)pthread_mutex_unlock(&b->lock);
+	return n;
 }
 
 static int
@@ -486,6 +488,26 @@ borrower_read(struct borrower *b, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payl
 }
 
 /* NOLINTEND(readability-non-const-parameter) */
+
+/* ---- keys ---- */
+
+static int
+take_keys(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	if (type != MESSAGE_KEYS)
+		return unexpected(type, e);
+	return lc_buf_append(r->arg, body.p, body.n) == 0
+	           ? 1
+	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+int
+borrower_keys(struct borrower *b, struct lc_buf *keys, struct lc_err *e)
+{
+	struct request r = {.type = MESSAGE_KEYS, .answer = take_keys, .arg = keys};
+
+	return ask(b, &r, e);
+}
 
 /* ---- lines ---- */
 

@@ -21,7 +21,7 @@
 struct borrower;
 
 struct borrower_opts {
-	struct store *store; /* whose it is: its domain and keys; only while it opens */
+	struct store *store; /* whose it is: its domain and keys; only while it opens; NULL: lost */
 	const struct peer *peer;
 	const struct identity *identity;
 	const char *host;
@@ -36,6 +36,8 @@ int borrower_have(struct borrower *b, const uint8_t *ids, size_t n, uint8_t *bit
 /** borrower_read(b, id, payload, out, e): as thin_fetch_cb.  LC_ENOENT: it is not there. */
 int borrower_read(struct borrower *b, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload,
                   struct fetched *out, struct lc_err *e);
+/** borrower_keys(b, keys, e): append the KEYS payload of the store there. */
+int borrower_keys(struct borrower *b, struct lc_buf *keys, struct lc_err *e);
 /** borrower_lines(b, on, arg, e): the newest point of each line there; names are empty. */
 int borrower_lines(struct borrower *b,
                    int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
@@ -50,8 +52,8 @@ struct recall_events {
  * many rows it has, and their keyless sum.  LC_ENOENT: there is none. */
 int borrower_recall(struct borrower *b, const uint8_t line[16], const struct recall_events *ev,
                     uint64_t *rows, struct set_sum *sum, struct lc_err *e);
-/** borrower_bytes(b, received, sent): on the wire so far. */
-void borrower_bytes(struct borrower *b, uint64_t *received, uint64_t *sent);
+/** borrower_received(b): bytes of messages so far. */
+uint64_t borrower_received(struct borrower *b);
 void borrower_close(struct borrower *b);
 
 #endif

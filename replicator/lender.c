@@ -232,6 +232,19 @@ on_more(struct lender *x, struct lc_span body, struct lc_err *e)
 	return rc;
 }
 
+static int
+on_keys(struct lender *x, struct lc_span body, struct lc_err *e)
+{
+	struct lc_buf keys = {0};
+	int rc = body.n > 0 ? lc_fail(e, LC_EPEER, 0, "malformed KEYS")
+	                    : transfer_keys(x->s, &keys, e);
+
+	if (rc == 0)
+		return emit(x, MESSAGE_KEYS, &keys, 0, (struct lc_span){0}, e);
+	lc_buf_free(&keys);
+	return rc;
+}
+
 int
 lender_message(struct lender *x, uint16_t type, struct lc_span body, struct lc_err *e)
 {
@@ -242,6 +255,8 @@ lender_message(struct lender *x, uint16_t type, struct lc_span body, struct lc_e
 		return on_read(x, body, e);
 	case MESSAGE_ASK:
 		return on_ask(x, body, e);
+	case MESSAGE_KEYS:
+		return on_keys(x, body, e);
 	case MESSAGE_RECALL:
 		return on_recall(x, body, e);
 	case MESSAGE_MORE:

@@ -55,6 +55,8 @@ message_name(uint16_t type)
 		return "RECALL";
 	case MESSAGE_MORE:
 		return "MORE";
+	case MESSAGE_KEYS:
+		return "KEYS";
 	}
 	return "a message of an unknown type";
 }

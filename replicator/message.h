@@ -49,6 +49,7 @@ enum message_type { /* numbers are never used again; 0 is the channel's CLOSE */
 	            MESSAGE_HAVE = 34,   /* replica: those */
 	            MESSAGE_RECALL = 35, /* source: the newest point of a line, without contents */
 	            MESSAGE_MORE = 36,   /* source: further rows of it */
+	            MESSAGE_KEYS = 37,   /* source: which KEYS my store has; replica: the payload */
 };
 
 /** message_name(type): static text for messages to people. */

@@ -5,6 +5,6 @@
 struct cli_verb;
 
 extern const struct cli_verb verb_replica, verb_replica_hosts, verb_replica_revoke, verb_token;
-extern const struct cli_verb verb_pair, verb_copy, verb_unlock, verb_lock;
+extern const struct cli_verb verb_pair, verb_copy, verb_recall, verb_unlock, verb_lock;
 
 #endif

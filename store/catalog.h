@@ -107,7 +107,7 @@ int catalog_each_chunk(struct catalog *c, uint64_t above,
 /* ---- thin segments ---- */
 
 /** catalog_put_thin(c, segment, e): what that one dropped is taken up.  catalog_has_thin(): whether
- * it was; segment 0: whether that of any was. */
+ * it was. */
 int catalog_put_thin(struct catalog *c, uint64_t segment, struct lc_err *e);
 int catalog_has_thin(struct catalog *c, uint64_t segment, bool *has, struct lc_err *e);
 /** catalog_set_peers(c, names, e): who has what was dropped; catalog_peers(): read it, "" for

@@ -101,7 +101,6 @@
 	              "(SELECT no FROM missing)")                                                  \
 	X(THIN_PUT, "INSERT OR IGNORE INTO thin(seg) VALUES(?1)")                                  \
 	X(THIN_GET, "SELECT 1 FROM thin WHERE seg=?1")                                             \
-	X(THIN_ANY, "SELECT 1 FROM thin LIMIT 1")                                                  \
 	X(DAMAGE_IN, "SELECT 1 FROM damage WHERE seg=?1 LIMIT 1")                                  \
 	X(CHUNK_LAST, "SELECT no,seg,off,len FROM chunk WHERE seg>0 AND off>0 AND no<?1 "          \
 	              "ORDER BY no DESC LIMIT ?2")                                                 \

@@ -25,8 +25,7 @@ there_is(struct catalog *c, enum statement which, uint64_t segment, bool *is, st
 	sql_lock(c);
 	st = sql_stmt(c, which, e);
 	if (st != NULL) {
-		if (segment != 0)
-			sql_int(st, 1, segment);
+		sql_int(st, 1, segment);
 		rc = sql_first(c, st, e);
 		sql_done(st);
 	}
@@ -38,7 +37,7 @@ there_is(struct catalog *c, enum statement which, uint64_t segment, bool *is, st
 int
 catalog_has_thin(struct catalog *c, uint64_t segment, bool *has, struct lc_err *e)
 {
-	return there_is(c, segment == 0 ? ST_THIN_ANY : ST_THIN_GET, segment, has, e);
+	return there_is(c, ST_THIN_GET, segment, has, e);
 }
 
 int

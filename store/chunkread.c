@@ -94,7 +94,6 @@ find_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, uint64_t *n
 	uint64_t bases[CHUNK_BASES_MAX];
 	struct record rec;
 	size_t n = 0, i;
-	char hex[17];
 	int rc = owner == 0 ? 0 : catalog_bases(r->s->catalog, owner, bases, &n, e);
 
 	for (i = 0; rc == 0 && i < n; i++) {
@@ -105,6 +104,23 @@ find_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, uint64_t *n
 	}
 	if (rc == 0)
 		rc = r->s->index == NULL ? LC_ENOENT : fold_resolve(r->s->fold, id, no, e);
+	return rc;
+}
+
+/* The payload of a base, into r->payload.  Where the delta came from a replica, nothing here need
+ * know of its bases. */
+static int
+get_base_payload(struct chunk_reader *r, uint64_t owner, const uint8_t *id, struct record *rec,
+                 struct lc_err *e)
+{
+	uint64_t no = 0;
+	char hex[17];
+	int rc = find_base(r, owner, id, &no, e);
+
+	if (rc == 0)
+		return get_payload(r, no, rec, e);
+	if (rc == LC_ENOENT && r->s->fold->thin)
+		return store_fetch_payload(r->s, id, r->payload, rec, e);
 	if (rc == LC_ENOENT)
 		rc = lc_fail(e, LC_ECORRUPT, 0, "its base %s is not here", lc_hex(hex, id, 8));
 	return rc;
@@ -117,10 +133,8 @@ read_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, uint8_t *wi
 {
 	uint8_t got[CHUNK_ID_SIZE];
 	struct record rec;
-	uint64_t no = 0;
-	int rc = find_base(r, owner, id, &no, e);
+	int rc = get_base_payload(r, owner, id, &rec, e);
 
-	rc = rc != 0 ? rc : get_payload(r, no, &rec, e);
 	if (rc != 0)
 		return rc;
 	rc = open_chunk(r->sealer, (struct lc_span){r->payload, rec.n}, rec.encoding, rec.key,

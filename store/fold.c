@@ -135,7 +135,6 @@ fold_stubs(struct fold *f, const struct record *r, struct lc_span payload, struc
 	size_t i, n;
 	int rc = stubs_count(payload, &n, e);
 
-	rc = rc != 0 ? rc : catalog_put_thin(f->catalog, r->segment, e);
 	if (rc == 0)
 		f->thin = true;
 	for (i = 0; rc == 0 && stubs_decode(payload, r->seq, i, &x); i++) {
@@ -432,6 +431,7 @@ fold_known(struct folding *fd, const struct commit_entry *x, struct lc_err *e)
 	case COMMIT_THIN:
 		if (x->body.n > THIN_PEERS_MAX)
 			break;
+		fd->f->thin = true;
 		return catalog_set_peers(c, x->body, e);
 	default:
 		if ((x->type & COMMIT_SKIPPABLE) != 0)

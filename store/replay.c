@@ -96,8 +96,8 @@ put_later(struct replay *x, uint64_t committed)
 static void
 passed(struct replay *x, const struct record *r)
 {
-	if (r->seq > x->max_seq)
-		x->max_seq = r->seq;
+	if (record_last_seq(r) > x->max_seq)
+		x->max_seq = record_last_seq(r);
 	x->pos.segment = r->segment;
 	x->pos.off = r->off + record_size(r->n);
 	x->pos.last_off = r->off;
@@ -210,6 +210,8 @@ replay_part(struct replay *x, const struct part *p, struct lc_err *e)
 		if (e != NULL)
 			*e = x->err;
 	}
+	if (rc == 0 && p->seg->thin)
+		rc = catalog_put_thin(x->s->catalog, p->seg->no, e);
 	if (rc == 0 && !x->collect)
 		rc = catalog_set_position(x->s->catalog, &x->pos, e);
 	if (rc != 0) {
@@ -517,7 +519,7 @@ replay_position_ok(struct store *s, bool *ok, struct lc_err *e)
 	case RECORD_NEWER: /* scanning says so */
 	case RECORD_GOOD:
 		*ok = r.off + record_size(r.n) == pos.off &&
-		      (r.type == RECORD_INDEX || r.seq == pos.last_seq);
+		      (r.type == RECORD_INDEX || record_last_seq(&r) == pos.last_seq);
 		return 0;
 	case RECORD_BAD:
 		break;

@@ -17,6 +17,7 @@
 #include "store/base/files.h"
 #include "store/seal.h"
 #include "store/segment_internal.h"
+#include "store/stubs.h"
 
 #define RECORD_MAGIC 0x4345524cu /* "LREC" */
 #define FORMAT_VERSION 1u
@@ -26,6 +27,14 @@ uint64_t
 record_size(uint32_t n)
 {
 	return (RECORD_HEADER_SIZE + (uint64_t)n + 7) & ~UINT64_C(7);
+}
+
+uint64_t
+record_last_seq(const struct record *r)
+{
+	return r->type == RECORD_STUBS && r->n > STUBS_HEAD_SIZE + STUB_SIZE
+	           ? r->seq + (r->n - STUBS_HEAD_SIZE) / STUB_SIZE - 1
+	           : r->seq;
 }
 
 void

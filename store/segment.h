@@ -51,6 +51,8 @@ record_is_stub(const struct record *r)
 {
 	return r->segment != 0 && r->off == 0;
 }
+/** record_last_seq(r): the last sequence that it takes: a STUBS record has one for each entry. */
+uint64_t record_last_seq(const struct record *r);
 /** record_size(n): bytes that a record with n bytes of payload takes in the file (padded to 8). */
 uint64_t record_size(uint32_t n);
 /** record_header_encode(r, sum, h): sum = xxh3 of the payload. */

@@ -110,7 +110,7 @@ append_locked(struct segments *s, struct record *r, const uint8_t *payload, stru
 		memcpy(p + RECORD_HEADER_SIZE, payload, r->n);
 	memset(p + RECORD_HEADER_SIZE + r->n, 0, total - RECORD_HEADER_SIZE - r->n);
 	if (r->type != RECORD_INDEX)
-		s->next_seq++;
+		s->next_seq = record_last_seq(r) + 1;
 	s->buffered += total;
 	s->size += total;
 	s->unsynced += total;

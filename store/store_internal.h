@@ -32,7 +32,7 @@ struct pending { /* appended, not yet in the catalog; in order of sequence */
 	struct pending *next;
 	struct record r;
 	struct map_record *map; /* of a MAP record, with chunk numbers */
-	struct lc_buf commit;   /* payload of a COMMIT record */
+	struct lc_buf commit;   /* payload of a COMMIT or STUBS record */
 	struct lc_buf bases;    /* ids, of a CHUNK record that is a delta */
 };
 
@@ -145,6 +145,9 @@ char *store_key_path(const char *key_dir, const uint8_t domain[16]);
  *          what fetching failed with.
  */
 int store_chunk_payload(struct store *s, uint64_t no, uint8_t *buf, struct record *r,
+                        struct lc_err *e);
+/** store_fetch_payload(s, id, buf, r, e): the same of a chunk that nothing here stands for. */
+int store_fetch_payload(struct store *s, const uint8_t id[32], uint8_t *buf, struct record *r,
                         struct lc_err *e);
 /** thin_settle(s, e): finish what a dead owner was making thin. */
 int thin_settle(struct store *s, struct lc_err *e);

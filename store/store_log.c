@@ -50,7 +50,7 @@ keep_payload(struct pending *p, const struct record *r, const uint8_t *payload)
 	const uint8_t *ids;
 	size_t n;
 
-	if (r->type == RECORD_COMMIT)
+	if (r->type == RECORD_COMMIT || r->type == RECORD_STUBS)
 		return lc_buf_append(&p->commit, payload, r->n);
 	if (r->type != RECORD_CHUNK || !chunk_is_delta(r->encoding))
 		return 0;
@@ -193,6 +193,8 @@ apply_pending(struct store *s, const struct pending *p, struct lc_err *e)
 		return fold_delta(s->fold, &p->r, (struct lc_span){p->bases.p, p->bases.n}, e);
 	case RECORD_MAP:
 		return fold_map(s->fold, p->map, e);
+	case RECORD_STUBS:
+		return fold_stubs(s->fold, &p->r, (struct lc_span){p->commit.p, p->commit.n}, e);
 	case RECORD_COMMIT:
 		return fold_commit(s->fold, p->r.seq, (struct lc_span){p->commit.p, p->commit.n},
 		                   e);
@@ -236,7 +238,7 @@ apply_list(struct store *s, const struct pending *list, uint64_t *last_seq, stru
 		pos.segment = p->r.segment;
 		pos.off = p->r.off + record_size(p->r.n);
 		pos.last_off = p->r.off;
-		pos.last_seq = *last_seq = p->r.seq;
+		pos.last_seq = *last_seq = record_last_seq(&p->r);
 	}
 	rc = rc != 0 ? rc : catalog_set_position(s->catalog, &pos, e);
 	if (rc != 0) {

@@ -49,7 +49,9 @@ identity_from_segments(struct store *s, struct lc_err *e)
 		return rc;
 	rc = segments_list(segs, &list, &n, &err);
 	if (rc == LC_ENOENT)
-		rc = lc_fail(e, LC_ENOENT, 0, "%s is no store (make one with: locum store init)",
+		rc = lc_fail(e, LC_ENOENT, 0,
+		             "%s is no store (make one with: locum store init; one that was "
+		             "lost comes back from a replica with: locum recall)",
 		             s->dir);
 	else if (rc != 0)
 		rc = lc_fail(e, (enum lc_code)rc, 0, "%s", err.msg);
@@ -213,20 +215,30 @@ close_catalog(struct store *s)
 	s->fold->index = NULL;
 }
 
+/* Whether contents may be elsewhere. */
+static int
+note_thin(struct store *s, struct lc_err *e)
+{
+	char peers[THIN_PEERS_MAX + 1];
+	int rc = catalog_peers(s->catalog, peers, sizeof peers, e);
+
+	s->fold->thin = rc == 0 && peers[0] != '\0';
+	return rc;
+}
+
 static int
 ready_fold(struct store *s, bool fresh, struct lc_err *e)
 {
-	bool missing, thin;
+	bool missing;
 	int rc = open_index(s, fresh, e);
 
 	rc = rc != 0 ? rc : catalog_any_missing(s->catalog, &missing, e);
-	rc = rc != 0 ? rc : catalog_has_thin(s->catalog, 0, &thin, e);
+	rc = rc != 0 ? rc : note_thin(s, e);
 	if (rc != 0)
 		return rc;
 	s->fold->catalog = s->catalog;
 	s->fold->index = s->index;
 	s->fold->missing = missing;
-	s->fold->thin = thin;
 	return 0;
 }
 
@@ -450,7 +462,7 @@ open_for_reading(struct store *s, const char *path, const struct store_opts *o, 
 	}
 	if (ok) {
 		s->fold->catalog = s->catalog;
-		return 0;
+		return note_thin(s, e);
 	}
 	close_catalog(s);
 	return open_in_memory(s, o, e);

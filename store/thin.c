@@ -137,6 +137,7 @@ apply(struct slimming *x, struct lc_err *e)
 	rc = rc != 0
 	         ? rc
 	         : fold_stubs(x->s->fold, &stubs, (struct lc_span){x->payload.p, x->payload.n}, e);
+	rc = rc != 0 ? rc : catalog_put_thin(x->s->catalog, x->seg->no, e);
 	if (rc != 0) {
 		catalog_rollback(x->s->catalog);
 		return rc;
@@ -221,8 +222,8 @@ build_peers(void *arg, struct lc_buf *payload, struct lc_err *e)
 
 /* Before anything goes the log says where it is to be had.  A version that does not know thin
  * segments knows that it does not. */
-static int
-name_peers(struct store *s, const char *names, struct lc_err *e)
+int
+thin_name_peers(struct store *s, const char *names, struct lc_err *e)
 {
 	char have[THIN_PEERS_MAX + 1];
 	int rc = catalog_peers(s->catalog, have, sizeof have, e);
@@ -268,7 +269,7 @@ thin_run(struct store *s, const struct thin_opts *o, struct thin_stats *st, stru
 	rc = store_flush(s, e);
 	catalog_checkpoint(s->catalog);
 	rc = rc != 0 ? rc : list_whole(s, &list, &n, e);
-	rc = rc != 0 || n == 0 ? rc : name_peers(s, o->peers, e);
+	rc = rc != 0 || n == 0 ? rc : thin_name_peers(s, o->peers, e);
 	for (i = 0; rc == 0 && i < n && st->freed < o->bytes; i++) {
 		if (o->stop != NULL && o->stop(o->arg))
 			break;
@@ -336,6 +337,7 @@ take_up(struct store *s, const struct segment_info *seg, struct lc_err *e)
 		return rc;
 	}
 	rc = segment_index(s->segments, seg, take_up_record, &x, e);
+	rc = rc != 0 ? rc : catalog_put_thin(s->catalog, seg->no, e);
 	if (rc == 0)
 		rc = catalog_commit(s->catalog, e);
 	else
@@ -463,6 +465,15 @@ fetch(struct store *s, struct record *r, uint8_t *buf, struct lc_err *e)
 	r->key = got.key;
 	r->n = (uint32_t)got.n;
 	return 0;
+}
+
+int
+store_fetch_payload(struct store *s, const uint8_t id[32], uint8_t *buf, struct record *r,
+                    struct lc_err *e)
+{
+	*r = (struct record){.type = RECORD_CHUNK};
+	memcpy(r->id, id, sizeof r->id);
+	return fetch(s, r, buf, e);
 }
 
 /* One look: where it lies, then its bytes. */

@@ -49,6 +49,10 @@ struct thin_stats {
  */
 int thin_run(struct store *s, const struct thin_opts *o, struct thin_stats *st, struct lc_err *e);
 
+/** thin_name_peers(s, names, e): the log says where dropped contents are to be had; before any
+ * are.  Durable. */
+int thin_name_peers(struct store *s, const char *names, struct lc_err *e);
+
 /** thin_bytes(s, all, droppable, e): bytes of the log on disk, and those in segments that could
  * still become thin. */
 int thin_bytes(struct store *s, uint64_t *all, uint64_t *droppable, struct lc_err *e);

@@ -42,6 +42,10 @@ kept() { # bytes of the log here
 	cat "$t"/store/segments/* | wc -c
 }
 
+at_replica_bytes() { # of the log there
+	cat "$t"/dr/stores/*/segments/* | wc -c
+}
+
 at_replica() {
 	LOCUM_CONFIG=/dev/null locum "$@" --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit"
 }
@@ -145,3 +149,34 @@ at_replica verify web01 --quiet || fail "verify at the replica"
 locum verify --all --quiet || fail "verify here"
 restores
 echo "the replica was away until the budget was spent; all $(wc -w <<<"$here") points are there"
+
+# The host's store is lost, and its key file too; its pairing and the recovery kit remain.
+kill $agent_pid
+wait $agent_pid 2>/dev/null || true
+rm -rf "$t/store" "$t"/keys/[0-9a-f]*.key
+refused 1 'no store .*locum recall' locum backup web01
+refused 1 'recovery-code-file' locum recall dr
+refused 1 'no replica nowhere is known' locum recall nowhere
+for place in recall.stubs:1 commit.data-durable:2 commit.appended:2 commit.durable:2; do
+	LOCUM_FAILPOINT=$place:kill locum recall dr --recovery-code-file "$t/kit" >/dev/null 2>&1 && fail "$place was not passed"
+	locum scrub >/dev/null || fail "scrub after a kill at $place"
+	locum recall dr --quiet --recovery-code-file "$t/kit" || fail "recall after a kill at $place"
+	[ "$(locum points web01 --json | grep -c '"id":')" = 1 ] || fail "no point after a kill at $place"
+	locum verify --all --quiet || fail "verify after a kill at $place"
+	rm -rf "$t/store"
+done
+locum recall dr --recovery-code-file "$t/kit" >"$t/out" || fail "recall: $(cat "$t/out")"
+cat "$t/out"
+[ "$(kept)" -lt $mib ] || fail "the map takes $(kept) bytes"
+locum recall dr | grep -q '^0 lines' || fail "recalling again brings something"
+write 1 50
+before=$(at_replica_bytes)
+locum backup web01 --to dr --json >"$t/out" 2>"$t/err" || fail "backup after the loss: $(cat "$t/out" "$t/err")"
+after=$(at_replica_bytes)
+[ "$(figure changed_bytes)" -le $((18 * 65536)) ] || fail "much differs: $(cat "$t/out")"
+[ $((after - before)) -lt $((mib * 3 / 2)) ] || fail "$((after - before)) bytes went to the replica for 1 MiB of changes"
+echo "after the loss: a backup of 96 MiB, 1 MiB of it changed, sent $((after - before)) bytes"
+restores
+locum store rebuild --quiet
+locum verify --all --quiet || fail "verify after the loss"
+at_replica verify web01 --quiet || fail "verify at the replica after the loss"

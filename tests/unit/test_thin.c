@@ -414,6 +414,66 @@ keeps_a_part(void **state)
 }
 
 static void
+put_content(struct site *x, const uint8_t *window, struct point *p)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct writer *w = vault_begin(x->v.s, "db01", &x->d, 1, &e);
+
+	assert_non_null(w);
+	must(writer_put(w, 0, 0, 0, window, NULL, &e), &e);
+	must(writer_commit(w, &(struct commit_opts){.source_ns = 5}, p, &e), &e);
+}
+
+/* A delta and what it is made upon go, and come back together: also to one who only reads, of a
+ * store whose catalog was made again. */
+static void
+fetches_what_a_delta_is_made_upon(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	uint8_t window[WINDOW_SIZE];
+	struct point a, b;
+	struct store *s;
+	struct site x;
+	uint64_t i, n = 0;
+
+	(void)state;
+	make_site(&x);
+	vault_fill(777777, window); /* incompressible, mostly */
+	for (i = 0; i + 8 <= WINDOW_SIZE; i += 8) {
+		uint64_t r = vault_random(&n, UINT64_MAX);
+
+		memcpy(window + i, &r, 8);
+	}
+	put_content(&x, window, &a);
+	memset(window + 5000, 7, 300);
+	put_content(&x, window, &b);
+	assert_true(b.stored < 20000); /* it is one */
+	x.d.codes[7] = 123457;         /* so that the segment is not the last one */
+	for (i = 0; i < WINDOWS; i++)
+		x.d.codes[i] = 5 * (90000 + i);
+	must(vault_backup(x.v.s, "web01", &x.d, 1, NULL, &e), &e);
+	replicate(&x);
+	make_thin(&x);
+	thin_fetch(x.v.s, fetch, &x);
+	must(vault_verify(x.v.s, b.id, &e), &e);
+	vault_close(&x.v);
+	must(store_rebuild(&(struct store_opts){.dir = x.v.dir, .key_dir = x.v.keys}, &e), &e);
+	must(vault_try(&x.v, STORE_READ, &s, &e), &e);
+	thin_fetch(s, fetch, &x);
+	n = x.fetched;
+	must(vault_verify(s, b.id, &e), &e);
+	assert_true(x.fetched >= n + 2);
+	must(vault_verify(s, a.id, &e), &e);
+	store_close(s);
+	vault_open(&x.v);
+	thin_fetch(x.v.s, fetch, &x);
+	must(vault_verify(x.v.s, b.id, &e), &e);
+	point_done(&a);
+	point_done(&b);
+	free_site(&x);
+}
+
+static void
 frees_no_more_than_asked(void **state)
 {
 	struct lc_err e = LC_ERR_INIT;
@@ -496,6 +556,7 @@ main(void)
 	    cmocka_unit_test(keeps_what_a_new_row_needs),
 	    cmocka_unit_test(keeps_what_is_not_there),
 	    cmocka_unit_test(keeps_a_part),
+	    cmocka_unit_test(fetches_what_a_delta_is_made_upon),
 	    cmocka_unit_test(frees_no_more_than_asked),
 	    cmocka_unit_test(leaves_damage_alone),
 	    cmocka_unit_test(catalog_from_before),
