@@ -235,13 +235,30 @@ most_due(struct protect *x, int64_t now)
 	return best;
 }
 
-/* Changes collect in the VMs until there is room. */
+/* Whether a replica lacks something that is here, or can't be asked. */
+static bool
+something_waits(const struct protect *x)
+{
+	struct site_status st;
+	size_t k;
+
+	for (k = 0; x->sites != NULL && k < x->nsites; k++) {
+		sites_status(x->sites, k, &st);
+		if (!st.up || !st.idle || st.err.code != LC_OK)
+			return true;
+	}
+	return false;
+}
+
+/* Changes collect in the VMs until there is room.  Where nothing waits, what fills the store is not
+ * what a replica could take: maps, and what was left of attempts that failed, which the next point
+ * makes use of. */
 static bool
 spent(const struct protect *x)
 {
 	struct spool_status st = {.spent = false};
 
-	return protect_spool(x, &st) && st.spent;
+	return protect_spool(x, &st) && st.spent && something_waits(x);
 }
 
 static void

@@ -50,16 +50,22 @@ at_replica() {
 	LOCUM_CONFIG=/dev/null locum "$@" --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit"
 }
 
-write() { # MIB OFFSET: random bytes into the image
-	dd if=/dev/urandom of="$t/img" bs=1M count="$1" seek="$2" conv=notrunc status=none
+write() { # MIB OFFSET: random bytes into the image, all at once
+	cp --sparse=always "$t/img" "$t/img.new"
+	dd if=/dev/urandom of="$t/img.new" bs=1M count="$1" seek="$2" conv=notrunc status=none
+	mv "$t/img.new" "$t/img"
 }
 
 # Until a point here shows the image as it is; then it is in "newest".
 newest=''
+look() {
+	newest=$({ locum points web01 --json 2>/dev/null || true; } | grep -o '"id":"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}' | tail -n 1 || true)
+}
+
 captured() {
 	local i before=$newest
 	for ((i = 0; i < 600; i++)); do
-		newest=$({ locum points web01 --json 2>/dev/null || true; } | grep -o '"id":"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}' | tail -n 1 || true)
+		look
 		[ "$newest" = "$before" ] || return 0
 		sleep 0.1
 	done
@@ -79,7 +85,7 @@ restores() {
 }
 
 truncate -s 96M "$t/img"
-write 24 0
+write 70 0
 printf '%s\n' 'spool_max = 64 MiB' 'rpo = 1s' "key_dir = $t/keys" >>"$LOCUM_CONFIG"
 rm -rf "$t/store" "$t/kit"
 locum store init --kit "$t/kit" >/dev/null || fail "store init"
@@ -87,6 +93,9 @@ scenario_vm web01 'memory = 64 MiB' "disk = vda raw $t/img"
 replica_start
 
 refused 1 'spool_max is for hosts with a replica' locum agent
+# More than the budget lies in the store, of an attempt that failed: there is nothing that a replica could take.
+LOCUM_FAILPOINT=writer.rows:1:kill locum backup web01 2>/dev/null && fail "writer.rows was not passed"
+[ "$(kept)" -gt $((64 * mib)) ] || fail "the attempt left $(kept) bytes"
 token=$(locum token --dir "$t/dr" --address "127.0.0.1:$port")
 locum pair --name dr --as host-a --quiet "$token"
 agent_start
@@ -120,7 +129,7 @@ for ((round = 1; round <= 20; round++)); do
 done
 status_has '"spent": true'
 status_has '"state": "waiting"'
-captured
+look
 points=$(locum points web01 --json | grep -c '"id":')
 write 8 40
 sleep 3
