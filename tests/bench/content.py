@@ -249,6 +249,29 @@ def touch(qmp, off, length, seed):
     disk.close()
 
 
+def pages(image, n, seed, folder):
+    """Overwrites n pages with others of the same image; each of those goes to a file in folder, too."""
+    rng = random.Random(seed)
+    with open(image, "r+b") as f:
+        f.seek(0, 2)
+        size = f.tell() // BLOCK
+
+        def some_page():
+            while True:
+                at = rng.randrange(size)
+                f.seek(at * BLOCK)
+                data = f.read(BLOCK)
+                if any(data):
+                    return at, data
+        for i in range(n):
+            _, data = some_page()
+            at, _ = some_page()
+            f.seek(at * BLOCK)
+            f.write(data)
+            with open(os.path.join(folder, str(i)), "wb") as page:
+                page.write(data)
+
+
 if __name__ == "__main__":
     verb, args = sys.argv[1], sys.argv[2:]
     if verb == "make":
@@ -257,5 +280,7 @@ if __name__ == "__main__":
         write(*args)
     elif verb == "touch":
         touch(args[0], int(args[1]), int(args[2]), args[3])
+    elif verb == "pages":
+        pages(args[0], int(args[1]), args[2], args[3])
     else:
         sys.exit(__doc__)

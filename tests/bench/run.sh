@@ -4,7 +4,7 @@
 #   run.sh [--size SMALL|FULL] [--only NAME] [--runs N] [--seed TEXT] [--dir DIR]
 #
 #   --size   of the disk's files: SMALL 512 MiB (default), FULL 4 GiB
-#   --only   one of: locum-vm locum-image restic borg qemu-img-zstd qemu-img-zlib cp zstd empty boot
+#   --only   one of: locum-vm locum-image restic borg qemu-img-zstd qemu-img-zlib cp zstd empty pages boot
 #   --runs   medians of so many (default 3)
 #   --dir    where the disks and repositories go (default TMPDIR): 5 times the size are needed
 #
@@ -192,6 +192,61 @@ bench_empty() { # NAME SIZE
 	rm -rf "$repo" "$w/vm.raw"
 }
 
+# ---- random writes of 4 KiB, and what they cost ----
+
+stored() {
+	find "$repo/segments" -type f -printf '%s\n' | awk '{ n += $1 } END { print n }'
+}
+
+bench_pages() {
+	local n=$((mib * 2)) day=0 made=0 port before sent alone i
+	cp --sparse=always "$w/day1.raw" "$w/vm.raw"
+	locum_store '[vm web01]' "disk = vda raw $w/vm.raw"
+	locum replica --dir "$w/dr" --listen 127.0.0.1:0 >"$w/replica.log" 2>&1 &
+	local replica=$! wire=''
+	# shellcheck disable=SC2064
+	trap "kill $replica 2>/dev/null; finish" EXIT
+	for ((i = 0; i < 100; i++)); do
+		port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$w/replica.log" | tail -n 1)
+		[ -z "$port" ] || break
+		sleep 0.1
+	done
+	python3 "$here/wire.py" "$port" "$w/sent" >"$w/wire" &
+	wire=$!
+	# shellcheck disable=SC2064
+	trap "kill $replica $wire 2>/dev/null; finish" EXIT
+	for ((i = 0; i < 100; i++)); do
+		[ -s "$w/wire" ] && break
+		sleep 0.1
+	done
+	quietly locum pair --name dr "$(locum token --dir "$w/dr" --address "127.0.0.1:$(cat "$w/wire")")"
+	quietly locum backup web01 --to dr
+	for day in 1 2 3 5 8 13 20; do
+		while [ "$made" -lt "$day" ]; do
+			made=$((made + 1))
+			say "pages: day $made"
+			rm -rf "$w/pages"
+			mkdir "$w/pages"
+			python3 "$here/content.py" pages "$w/vm.raw" "$n" "$seed-$made" "$w/pages"
+			zstd -q -1 --no-check -r --rm "$w/pages"
+			before=$(stored)
+			sent=$(cat "$w/sent")
+			sleep 2.1 # or the times of the image can't tell that it changed
+			quietly locum backup web01 --to dr
+		done
+		alone=$(find "$w/pages" -type f -printf '%s\n' | awk '{ n += $1 } END { print n }')
+		awk -v d="$day" -v n="$n" -v alone="$alone" -v stored=$(($(stored) - before)) -v sent=$(($(cat "$w/sent") - sent)) \
+			'BEGIN { printf "| %d | %d | %d | %d | %.2f | %d | %.2f |\n", d, n, alone / n, stored / n, stored / alone, sent / n, sent / alone }' \
+			>>"$w/pages.table"
+	done
+	quietly locum verify web01
+	quietly locum restore web01 --to "$out/disk.raw"
+	check_restored "$w/vm.raw"
+	kill $replica $wire
+	trap finish EXIT
+	rm -rf "$repo" "$w/vm.raw" "$w/dr"
+}
+
 # ---- booting ----
 
 now_ms() {
@@ -258,6 +313,7 @@ if wanted empty; then
 	bench_empty '100 GiB disk' 100G
 	bench_empty '1 TiB disk' 1T
 fi
+! wanted pages || bench_pages
 ! wanted boot || bench_boot
 say "all done"
 loads="$(sort -n "$w/loads" | head -n 1) to $(sort -n "$w/loads" | tail -n 1)"
@@ -291,6 +347,11 @@ fi
 if wanted empty; then
 	printf '\n## Large disks with the same data, of a running VM\n\n'
 	python3 "$here/table.py" "$results" empty
+fi
+if wanted pages; then
+	printf '\n## Random writes of 4 KiB, day after day\n\nOne page in %d of the files a day, each overwritten with another page of the disk; backed up and sent to a replica once a\nday.  Bytes a page; *alone* is that page by itself, by zstd -1; the wire has all that a session needs.\n\n' $((mib * 256 / (mib * 2)))
+	printf '| day | pages | alone | stored | stored / alone | on the wire | wire / alone |\n|---|---|---|---|---|---|---|\n'
+	cat "$w/pages.table"
 fi
 if wanted boot; then
 	printf '\n## Booting (wall only)\n\nFrom the start of the command; the same machine, first from the store, then from a local qcow2.\n\n'

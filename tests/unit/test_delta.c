@@ -362,11 +362,11 @@ when_to_store_whole_again(void **state)
 	/* Its own change, and nothing of before. */
 	assert_false(
 	    packer_outgrown(&(struct packer_sizes){.delta = 500, .step = 500, .whole = 1000}));
-	/* sum of x: 1700 * (1 + 2 + ..) against 25000 */
+	/* sum of x: 1700 * (1 + 2 + ..) against 25000 / 2 */
 	assert_false(packer_outgrown(
-	    &(struct packer_sizes){.delta = 6 * 1700, .step = 1700, .whole = 25000}));
+	    &(struct packer_sizes){.delta = 4 * 1700, .step = 1700, .whole = 25000}));
 	assert_true(packer_outgrown(
-	    &(struct packer_sizes){.delta = 7 * 1700, .step = 1700, .whole = 25000}));
+	    &(struct packer_sizes){.delta = 5 * 1700, .step = 1700, .whole = 25000}));
 }
 
 static void
