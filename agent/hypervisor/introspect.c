@@ -1,30 +1,29 @@
 /*
  * Where things are found (QEMU 7.2):
  *
- *   machine type   type of /machine, "pc-q35-7.2-machine": the alias is resolved there
- *   CPU            type of the first CPU's object, "EPYC-v3-x86_64-cpu"
- *   PCI address    query-pci, by device id, which tells the bus number that the firmware gave; a
- * device without id is found by its slot, if it hangs on the first bus network        "info
- * network" of the human monitor: no QMP command tells what is behind a card clock          QEMU
- * does not tell how it was started, but what the guest's clock shows now
+ * Machine type: the type of /machine, "pc-q35-7.2-machine"; the alias is resolved there.
+ * CPU:          the type of the first CPU's object, "EPYC-v3-x86_64-cpu".
+ * PCI address:  query-pci, by device id, which tells the bus number that the firmware gave; a
+ *               device without id is found by its slot, if it hangs on the first bus.
+ * Network:      see network.c.
+ * Clock:        QEMU does not tell how it was started, but what the guest's clock shows now.
  *
  * Device ids and paths are data from a process that may be the guest's victim: each goes through
  * definition_set(), as if it came from a restore point.
  */
 #include <ctype.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "store/base/memory.h"
 
 #include "agent/hypervisor/driver.h"
 #include "agent/hypervisor/introspect.h"
+#include "agent/hypervisor/network.h"
 #include "agent/hypervisor/qmp.h"
 
 #define PARTS_MAX 256
@@ -707,83 +706,13 @@ tell_removable(struct introspect *x)
 
 /* ---- network ---- */
 
-/* The bridge that an interface of this host is part of: the last part of where .../master points
- * to. */
-static bool
-bridge_of(const char *interface, char *out, size_t n)
-{
-	char path[PATH_MAX], to[PATH_MAX];
-	const char *name;
-	ssize_t len;
-
-	if (strspn(interface,
-	           "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") !=
-	        strlen(interface) ||
-	    *interface == '\0' || *interface == '.')
-		return false;
-	(void)snprintf(path, sizeof path, "/sys/class/net/%s/master", interface);
-	len = readlink(path, to, sizeof to - 1);
-	if (len <= 0)
-		return false;
-	to[len] = '\0';
-	name = strrchr(to, '/');
-	(void)snprintf(out, n, "bridge:%.15s", name == NULL ? to : name + 1);
-	return true;
-}
-
-/* Value of "key=" in one line of "info network", up to the next comma. */
-static bool
-line_value(const char *line, const char *key, char *out, size_t n)
-{
-	const char *end = line + strcspn(line, "\r\n"), *s = strstr(line, key);
-
-	if (s == NULL || s >= end)
-		return false;
-	s += strlen(key);
-	(void)snprintf(out, n, "%.*s", (int)strcspn(s, ",\r\n"), s);
-	return true;
-}
-
-/*
- * What is behind the card whose back end is called id.  The human monitor says
- *
- *     net0: index=0,type=nic,model=virtio-net-pci,macaddr=52:54:00:12:34:56
- *      \ hn0: index=0,type=tap,ifname=vnet0,script=no,downscript=no
- */
 static void
 tell_network(struct introspect *x, const char *name, const char *id)
 {
-	const char *text = qmp_str(qmp_reply(x->b, x->at_network), ""), *line = NULL;
-	char key[96], type[32] = "", interface[32], network[64] = "unmapped";
+	char network[NETWORK_MAX];
 
-	if (id == NULL || *id == '\0') {
-		(void)set(x, "nic", name, "network", "none");
-		return;
-	}
-	if (starts(id, DRIVER_BRIDGE_PREFIX) &&
-	    strchr(id + strlen(DRIVER_BRIDGE_PREFIX), '-') != NULL) {
-		(void)snprintf(network, sizeof network, "bridge:%.32s",
-		               strchr(id + strlen(DRIVER_BRIDGE_PREFIX), '-') + 1);
-		(void)set(x, "nic", name, "network", network);
-		return;
-	}
-	(void)snprintf(key, sizeof key, "%.64s: index=", id);
-	for (line = text; line != NULL && *line != '\0';) {
-		const char *s = line + strspn(line, " \\");
-
-		if (starts(s, key) && line_value(s, ",type=", type, sizeof type) &&
-		    strcmp(type, "nic") != 0)
-			break;
-		line = strchr(line, '\n');
-		line = line == NULL ? NULL : line + 1;
-	}
-	if (strcmp(type, "user") == 0) {
-		(void)snprintf(network, sizeof network, "user");
-	} else if (strcmp(type, "tap") != 0 || line == NULL ||
-	           !line_value(line, "ifname=", interface, sizeof interface) ||
-	           !bridge_of(interface, network, sizeof network)) {
+	if (!network_behind(qmp_str(qmp_reply(x->b, x->at_network), ""), id, network))
 		leave_out(x, "network of", name, "not known; map it when restoring");
-	}
 	(void)set(x, "nic", name, "network", network);
 }
 
