@@ -27,8 +27,9 @@ describe_age(const struct point *p, int64_t now_ns, char *dst, size_t n)
 	if (p->source_ns > now_ns)
 		(void)snprintf(dst, n, "in the future");
 	else
-		(void)snprintf(dst, n, "%s ago",
-		               clock_format_duration(age, sizeof age, now_ns - p->source_ns));
+		(void)snprintf(
+		    dst, n, "%s ago",
+		    clock_format_duration(age, sizeof age, clock_since(now_ns, p->source_ns)));
 	return dst;
 }
 

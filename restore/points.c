@@ -59,7 +59,7 @@ print_point(const struct point *p, const struct point *before, int64_t now)
 	             clock_format(when, sizeof when, p->source_ns), describe_short(p, id),
 	             p->source_ns > now
 	                 ? "in future"
-	                 : clock_format_duration(age, sizeof age, now - p->source_ns),
+	                 : clock_format_duration(age, sizeof age, clock_since(now, p->source_ns)),
 	             short_kind(p), size_format(changed, sizeof changed, p->changed * WINDOW_SIZE),
 	             size_format(stored, sizeof stored, p->stored));
 	if ((p->flags & POINT_MAP_DAMAGED) != 0)

@@ -188,3 +188,13 @@ clock_format_duration(char *dst, size_t n, int64_t ns)
 		(void)snprintf(dst, n, "%" PRId64 " days", s / 86400);
 	return dst;
 }
+
+int64_t
+clock_since(int64_t now_ns, int64_t then_ns)
+{
+	int64_t ns;
+
+	if (!__builtin_sub_overflow(now_ns, then_ns, &ns))
+		return ns;
+	return now_ns < then_ns ? INT64_MIN : INT64_MAX;
+}

@@ -38,4 +38,8 @@ bool clock_parse_duration(const char *s, int64_t *out_ns);
  */
 char *clock_format_duration(char *dst, size_t n, int64_t ns);
 
+/** clock_since(now_ns, then_ns): now - then; the largest or smallest number there is where that is
+ * more than 292 years, as of a clock that was wrong. */
+int64_t clock_since(int64_t now_ns, int64_t then_ns);
+
 #endif

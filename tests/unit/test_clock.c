@@ -173,6 +173,17 @@ tests_can_shift_the_wall_clock(void **state)
 	assert_true(clock_mono_ns() - mono < 60 * LC_NS_PER_S);
 }
 
+static void
+far_times_do_not_overflow(void **state)
+{
+	(void)state;
+	assert_int_equal(clock_since(5, 3), 2);
+	assert_int_equal(clock_since(3, 5), -2);
+	assert_int_equal(clock_since(INT64_MAX, -1), INT64_MAX);
+	assert_int_equal(clock_since(INT64_MAX, INT64_MIN), INT64_MAX);
+	assert_int_equal(clock_since(-2, INT64_MAX), INT64_MIN);
+}
+
 int
 main(void)
 {
@@ -183,6 +194,7 @@ main(void)
 	    cmocka_unit_test(refuses_what_is_no_time),
 	    cmocka_unit_test(durations),
 	    cmocka_unit_test(durations_for_people),
+	    cmocka_unit_test(far_times_do_not_overflow),
 	    cmocka_unit_test(tests_can_shift_the_wall_clock),
 	};
 
