@@ -66,6 +66,7 @@ struct line {
 	TAILQ_HEAD(, batch) batches;
 	unsigned nbatches;
 	bool rows_over;
+	bool anew;            /* only points that share nothing with their base can be sent */
 	struct commit commit; /* rows and sum so far */
 	unsigned restarts;
 };
@@ -302,7 +303,10 @@ begin_point(struct sender *x, struct line *l, struct lc_err *e)
 	struct lc_buf body = {0};
 	int rc;
 
-	rc = outgoing_next(x->s, l->id, (struct lc_span){l->head.p, l->head.n}, &l->out, &err);
+	rc = l->anew ? outgoing_next_fresh(x->s, l->id, (struct lc_span){l->head.p, l->head.n},
+	                                   &l->out, &err)
+	             : outgoing_next(x->s, l->id, (struct lc_span){l->head.p, l->head.n}, &l->out,
+	                             &err);
 	l->looked = rc == LC_ENOENT;
 	if (rc == LC_ENOENT)
 		return 0;
@@ -537,6 +541,33 @@ send_commit(struct sender *x, struct line *l, struct lc_err *e)
 	return rc;
 }
 
+/* Contents that are wanted were dropped here, and the other side has lost them (it is an older
+ * copy, or expired them): go on with the next point that shares nothing with those.  Where there is
+ * none, the next one is to be. */
+static void
+begin_anew(struct sender *x, struct line *l, const struct lc_err *bad)
+{
+	struct lc_span head = {l->head.p, l->head.n};
+	struct lc_err err = LC_ERR_INIT, why = LC_ERR_INIT;
+	struct outgoing *next = NULL;
+	int rc;
+
+	leave_point(x, l, LINE_IDLE);
+	l->anew = true;
+	rc = outgoing_next_fresh(x->s, l->id, head, &next, &err);
+	outgoing_free(next);
+	if (rc == 0)
+		return;
+	lc_err_clear(&err);
+	if (rc == LC_ENOENT)
+		(void)outgoing_restart(x->s, l->id, &err);
+	(void)lc_fail(&why, LC_ENOENT, 0,
+	              "contents that it lacks are not here any more; the next restore point is "
+	              "made from all of the disks: %s",
+	              err.code != LC_OK ? err.msg : bad->msg);
+	fail_line(x, l, &why);
+}
+
 /* A failure of this store.  The other side hears that the stream is over, not what lies where
  * here. */
 static int
@@ -549,7 +580,10 @@ give_up(struct sender *x, struct line *l, const struct lc_err *bad, struct lc_er
 	             : emit(x, MESSAGE_REFUSED, &body, (struct lc_span){0}, e);
 
 	lc_buf_free(&body);
-	fail_line(x, l, bad);
+	if (bad->code == LC_ENOENT)
+		begin_anew(x, l, bad);
+	else
+		fail_line(x, l, bad);
 	return rc;
 }
 
@@ -690,6 +724,7 @@ on_committed(struct sender *x, struct lc_span body, struct lc_err *e)
 	if (lc_buf_append(&l->head, p->entry.p, p->entry.n) != 0)
 		return no_memory(e);
 	x->stats.points++;
+	l->anew = false;
 	l->restarts = 0;
 	if (x->ev.committed != NULL)
 		x->ev.committed(x->ev.arg, p, m.wall_ns);

@@ -132,7 +132,7 @@ read_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, uint8_t *wi
           struct lc_err *e)
 {
 	uint8_t got[CHUNK_ID_SIZE];
-	struct record rec;
+	struct record rec = {.segment = 0};
 	int rc = get_base_payload(r, owner, id, &rec, e);
 
 	if (rc != 0)

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "store/base/bytes.h"
+#include "store/base/clock.h"
+#include "store/commit.h"
 #include "store/store_internal.h"
 #include "store/transfer.h"
 
@@ -137,6 +139,7 @@ struct finding {
 	struct point *old;   /* head, where it is not here any more; its count of points ... */
 	bool by_counter;     /* ... tells what is newer */
 	bool found, any;
+	bool fresh; /* only points that share nothing with their base */
 	struct outgoing *o;
 };
 
@@ -206,7 +209,7 @@ look_at(void *arg, const struct catalog_point *cp, struct lc_err *e)
 	if (!is_newer(f, cp, &rc, e))
 		return rc;
 	f->any = true;
-	if ((cp->flags & POINT_MAP_DAMAGED) != 0)
+	if ((cp->flags & POINT_MAP_DAMAGED) != 0 || (f->fresh && (cp->flags & POINT_FRESH) == 0))
 		return 0;
 	f->found = true;
 	memcpy(o->p.id, cp->id, 16);
@@ -342,12 +345,12 @@ finish(struct finding *f, int rc, struct outgoing **out, struct lc_err *e)
 	return 0;
 }
 
-int
-outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head, struct outgoing **out,
-              struct lc_err *e)
+static int
+next_of(struct store *s, const uint8_t line[16], struct lc_span head, bool fresh,
+        struct outgoing **out, struct lc_err *e)
 {
 	struct outgoing *o = lc_alloc(sizeof *o);
-	struct finding f = {.s = s, .line = line, .head = head, .o = o};
+	struct finding f = {.s = s, .line = line, .head = head, .fresh = fresh, .o = o};
 	int rc;
 
 	if (o == NULL)
@@ -359,6 +362,44 @@ outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head, stru
 		point_done(f.old);
 	lc_free(f.old);
 	return finish(&f, rc, out, e);
+}
+
+int
+outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head, struct outgoing **out,
+              struct lc_err *e)
+{
+	return next_of(s, line, head, false, out, e);
+}
+
+int
+outgoing_next_fresh(struct store *s, const uint8_t line[16], struct lc_span head,
+                    struct outgoing **out, struct lc_err *e)
+{
+	return next_of(s, line, head, true, out, e);
+}
+
+/* There is no place in the log that is to blame. */
+static int
+build_restart(void *arg, struct lc_buf *payload, struct lc_err *e)
+{
+	uint8_t body[32] = {0};
+	int rc = commit_start(payload, clock_wall_ns(), e);
+
+	memcpy(body + 16, arg, 16);
+	return rc != 0
+	           ? rc
+	           : commit_add(payload, COMMIT_RESTART, (struct lc_span){body, sizeof body}, e);
+}
+
+int
+outgoing_restart(struct store *s, const uint8_t line[16], struct lc_err *e)
+{
+	uint8_t id[16];
+	bool is;
+	int rc = catalog_restarts(s->catalog, line, &is, e);
+
+	memcpy(id, line, sizeof id);
+	return rc != 0 || is || !s->writable ? rc : store_commit(s, build_restart, id, e);
 }
 
 static int

@@ -75,6 +75,19 @@ struct outgoing;
 int outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head,
                   struct outgoing **out, struct lc_err *e);
 /**
+ * outgoing_next_fresh(s, line, head, out, e):
+ * The same of those that share nothing with their base.  For where contents that the taker lacks
+ * are not here any more (thin.h): what was left out comes in none of them.
+ */
+int outgoing_next_fresh(struct store *s, const uint8_t line[16], struct lc_span head,
+                        struct outgoing **out, struct lc_err *e);
+/**
+ * outgoing_restart(s, line, e):
+ * Contents of a line that are wanted are nowhere: its next point is to stand by itself, and what it
+ * names is to be stored again.  Durable.
+ */
+int outgoing_restart(struct store *s, const uint8_t line[16], struct lc_err *e);
+/**
  * outgoing_newest(s, line, out, e):
  * The newest point of a line that can be trusted, with the whole of its map, zeros left out; as if
  * the taker had none.  LC_ENOENT: there is none.

@@ -248,6 +248,68 @@ fails_when_the_link_does(void **state)
 	end(&x);
 }
 
+/* The replica is put back to an older copy, and has lost what was dropped here: the next point is
+ * made from all of the disks, and goes over. */
+static void
+heals_a_replica_that_lost_what_was_dropped(void **state)
+{
+	char kept[400], gone[400];
+	struct scene x;
+	struct point q;
+	uint64_t i;
+
+	(void)state;
+	make(&x);
+	hostsite_disconnect(&x.h);
+	drsite_stop(&x.d);
+	(void)snprintf(kept, sizeof kept, "%s/older", x.d.top);
+	vault_copy(hostsite_dir_at(&x.h, &x.d), kept);
+	drsite_start(&x.d);
+	hostsite_connect(&x.h);
+	assert_true(run_until(&x.loop, hostsite_is_idle, &x.h, SOON_MS));
+	for (i = 1; i < WINDOWS; i++)
+		x.disk.codes[i] = 5 * (7000 + i);
+	q = hostsite_backup(&x.h, "web01", &x.disk);
+	assert_true(run_until(&x.loop, hostsite_is_idle, &x.h, SOON_MS));
+	point_done(&q);
+	must(call(&x, open_it), &x.err);
+	must(call(&x, thin), &x.err);
+	(void)call(&x, close_it);
+	hostsite_disconnect(&x.h);
+	hostsite_disconnect(&x.other);
+	drsite_stop(&x.d);
+	(void)snprintf(gone, sizeof gone, "%s/newer", x.d.top);
+	assert_int_equal(rename(hostsite_dir_at(&x.h, &x.d), gone), 0);
+	assert_int_equal(rename(kept, hostsite_dir_at(&x.h, &x.d)), 0);
+	drsite_start(&x.d);
+	hostsite_connect(&x.h);
+	hostsite_connect(&x.other);
+	x.disk.codes[3] = 31339;
+	q = hostsite_backup(&x.h, "web01", &x.disk);
+	assert_true(run_until(&x.loop, hostsite_is_idle, &x.h, SOON_MS));
+	assert_true(x.h.failed > 0);
+	assert_non_null(strstr(x.h.why.msg, "made from all of the disks"));
+	point_done(&q);
+	x.disk.codes[4] = 31349;
+	q = hostsite_backup(&x.h, "web01", &x.disk);
+	assert_true((q.flags & POINT_FRESH) != 0);
+	assert_true(run_until(&x.loop, hostsite_is_idle, &x.h, SOON_MS));
+	x.disk.codes[5] = 31359;
+	point_done(&q);
+	q = hostsite_backup(&x.h, "web01", &x.disk);
+	assert_int_equal(q.flags & POINT_FRESH, 0);
+	assert_true(run_until(&x.loop, hostsite_is_idle, &x.h, SOON_MS));
+	hostsite_disconnect(&x.h);
+	hostsite_disconnect(&x.other);
+	drsite_stop(&x.d);
+	hostsite_arrived(&x.h, &x.d, &q, &x.disk);
+	drsite_start(&x.d);
+	hostsite_connect(&x.h);
+	hostsite_connect(&x.other);
+	point_done(&q);
+	end(&x);
+}
+
 /* ---- a captured host ---- */
 
 static void
@@ -443,6 +505,7 @@ main(void)
 	    cmocka_unit_test(thins_and_reads_through),
 	    cmocka_unit_test(knows_what_is_not_there),
 	    cmocka_unit_test(fails_when_the_link_does),
+	    cmocka_unit_test(heals_a_replica_that_lost_what_was_dropped),
 	    cmocka_unit_test(another_hosts_contents_are_not_there),
 	    cmocka_unit_test(reading_is_all_that_it_does),
 	    cmocka_unit_test(one_that_takes_no_answer_costs_little),
