@@ -177,6 +177,14 @@ has_begun(void *arg)
 	return sent(arg) > 64 * KIB;
 }
 
+/* Within a tenth; where all takes long, not more than that. */
+static void
+is_as_allowed(double is, double rate)
+{
+	assert_true(is <= rate * 1.1);
+	assert_true(is >= rate * (SANITIZED ? 0.3 : 0.9));
+}
+
 /* Bytes a second on the wire, over some time from now on, against what they should be. */
 static void
 measure(struct scene *x, uint64_t rate, int64_t ms)
@@ -190,7 +198,7 @@ measure(struct scene *x, uint64_t rate, int64_t ms)
 	is = (double)(sent(x) - from) / s;
 	(void)printf("%.2f MiB/s where %.2f are allowed (%+.1f%%)\n", is / (double)MIB,
 	             (double)rate / (double)MIB, (is / (double)rate - 1) * 100);
-	assert_true(fabs(is / (double)rate - 1) <= 0.1);
+	is_as_allowed(is, (double)rate);
 }
 
 static void
@@ -249,7 +257,7 @@ a_small_point_does_not_wait(void **state)
 	assert_true(run_until(&x.loop, one_is_there, &x.h, LONG_MS));
 	s = (double)(clock_mono_ns() - began) / 1e9;
 	(void)printf("a small point took %.2f s\n", s);
-	assert_true(s < 2);
+	assert_true(s < (SANITIZED ? 10 : 2));
 	vault_disk_free(&d);
 	vault_disk_free(&small);
 	end(&x);
@@ -336,7 +344,7 @@ a_replica_can_limit_its_hosts(void **state)
 	s = (double)(clock_mono_ns() - began) / 1e9;
 	is = (double)sent(&x) / s / (double)MIB;
 	(void)printf("%.2f MiB/s where 6 are allowed\n", is);
-	assert_true(is >= 5.4 && is <= 6.6);
+	is_as_allowed(is, 6);
 	assert_int_equal(x.h.downs, 0);
 	hostsite_disconnect(&x.h);
 	drsite_stop(&x.d);
