@@ -14,6 +14,7 @@
 
 #include "agent/alert.h"
 #include "agent/capture.h"
+#include "agent/control.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/names.h"
 #include "agent/protect.h"
@@ -55,6 +56,7 @@ struct agent {
 	struct protect *protect; /* NULL while it is exchanged */
 	struct alert *alert;     /* NULL: no program */
 	struct metrics *metrics; /* NULL: not served */
+	struct control *control; /* NULL: not served */
 	char *status_path;
 };
 
@@ -92,6 +94,15 @@ may_reopen(struct agent *x, int64_t now)
 	return true;
 }
 
+static void on_stopped(void *arg);
+
+static void
+end_protection(struct agent *x)
+{
+	control_protect(x->control, NULL);
+	protect_stop(x->protect, on_stopped, x);
+}
+
 /* After a write that failed nothing is written to a store until it was opened again. */
 static void
 look_at_store(struct agent *x)
@@ -101,7 +112,7 @@ look_at_store(struct agent *x)
 		return;
 	log_warn("agent: a write to the store failed: opening it again");
 	x->reopen = true;
-	protect_stop(x->protect, on_stopped, x);
+	end_protection(x);
 }
 
 static int
@@ -190,6 +201,8 @@ close_handles(struct agent *x)
 {
 	metrics_stop(x->metrics);
 	alert_close(x->alert);
+	control_stop(x->control);
+	x->control = NULL;
 	throttle_close(x->throttle);
 	x->throttle = NULL;
 	x->metrics = NULL;
@@ -239,7 +252,7 @@ on_stop(uv_signal_t *h, int signum)
 	if (x->protect == NULL) /* between two stores */
 		close_handles(x);
 	else if (!x->reload && !x->reopen)
-		protect_stop(x->protect, on_stopped, x);
+		end_protection(x);
 }
 
 /* All goes on as it is. */
@@ -283,7 +296,7 @@ on_hup(uv_signal_t *h, int signum)
 	}
 	log_info("agent: reading the settings anew");
 	x->reload = true;
-	protect_stop(x->protect, on_stopped, x);
+	end_protection(x);
 }
 
 static void
@@ -298,11 +311,25 @@ begin(struct agent *x)
 
 	if (protect_start(&o, &x->protect, &e) == 0) {
 		tell_others(x);
+		control_protect(x->control, x->protect);
 		return;
 	}
 	(void)cli_error(&e);
 	x->protect = NULL;
 	close_handles(x);
+}
+
+/* VMs are protected also where this fails. */
+static void
+take_orders(struct agent *x)
+{
+	char *path = path_join(x->settings.run_dir, CONTROL_FILE);
+	struct control_opts o = {.loop = &x->loop, .path = path, .store = x->settings.store};
+	struct lc_err e = LC_ERR_INIT;
+
+	if (path == NULL || control_start(&o, &x->control, &e) != 0)
+		log_error("agent: other commands can't ask for anything: %s", e.msg);
+	lc_free(path);
 }
 
 static int
@@ -321,6 +348,7 @@ run_loop(struct agent *x)
 	(void)uv_signal_start(&x->on_hup, on_hup, SIGHUP);
 	(void)uv_timer_start(&x->status, on_status, STATUS_MS, STATUS_MS);
 	(void)uv_timer_start(&x->watch, on_watch, REPORT_TICK_MS, REPORT_TICK_MS);
+	take_orders(x);
 	begin(x);
 	began = x->protect != NULL;
 	if (began) {
@@ -373,7 +401,9 @@ const struct cli_verb verb_agent = {
 	"\n"
 	"While a replica cannot be reached its points wait in the store, as long as its\n"
 	"spool_max lets them.  SIGHUP reads the configuration anew; where only the limit of\n"
-	"bandwidth is another one, all goes on.  The store is the agent's as long as it runs.\n"
+	"bandwidth is another one, all goes on.\n"
+	"\n"
+	"The store is the agent's as long as it runs; `locum backup` has it make points at once.\n"
 	"\n"
 	"Examples:\n"
 	"  locum agent\n"

@@ -10,14 +10,18 @@
 
 #include "agent/backup.h"
 #include "agent/capture.h"
+#include "agent/control.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/sites.h"
+#include "agent/submit.h"
+#include "agent/target.h"
 #include "agent/verbs.h"
 #include "replicator/throttle.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
+#include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/base/progress.h"
 
@@ -42,12 +46,16 @@ struct command {
 	struct slot *slots; /* [nslots] */
 	size_t nslots;
 	bool json, quiet, talk, canceled, stopping;
-	unsigned unsent; /* replicas that do not have everything */
+	char *agent_path;      /* of the socket of an agent that has the store; NULL: we have it */
+	struct lc_err busy;    /* what opening the store said then */
+	struct submit *submit; /* while the agent works for us */
+	unsigned unsent;       /* replicas that do not have everything */
 	bool first_json;
 };
 
 struct slot { /* one backup that runs */
 	struct command *c;
+	const char *vm; /* that the agent backs up */
 	struct backup *backup;
 	struct progress *progress;
 };
@@ -120,15 +128,8 @@ not_done(struct command *c, const struct backup_result *r)
 }
 
 static void
-on_done(void *arg, struct backup_result *r)
+tell_result(struct command *c, const struct backup_result *r)
 {
-	struct slot *s = arg;
-	struct command *c = s->c;
-
-	progress_free(s->progress);
-	s->progress = NULL;
-	s->backup = NULL;
-	c->running--;
 	if (r->outcome == BACKUP_FAILED) {
 		not_done(c, r);
 	} else {
@@ -139,6 +140,19 @@ on_done(void *arg, struct backup_result *r)
 			print_line(r);
 	}
 	(void)fflush(stdout);
+}
+
+static void
+on_done(void *arg, struct backup_result *r)
+{
+	struct slot *s = arg;
+	struct command *c = s->c;
+
+	progress_free(s->progress);
+	s->progress = NULL;
+	s->backup = NULL;
+	c->running--;
+	tell_result(c, r);
 	point_done(&r->point);
 	start_more(c);
 }
@@ -240,6 +254,101 @@ finish(struct command *c)
 		stop_handles(c);
 }
 
+/* ---- by the agent, which has the store ---- */
+
+static struct slot *
+slot_of(struct command *c, const char *vm)
+{
+	size_t i;
+
+	for (i = 0; i < c->nslots; i++) {
+		if (c->slots[i].vm != NULL && strcmp(c->slots[i].vm, vm) == 0)
+			return &c->slots[i];
+	}
+	return NULL;
+}
+
+static void
+on_progress(void *arg, const char *vm, const struct backup_progress *p)
+{
+	const struct progress_state ps = {
+	    .done = p->looked, .total = p->total, .moved = p->stored, .note = p->note};
+	struct command *c = arg;
+	struct slot *s = slot_of(c, vm);
+	size_t i;
+
+	for (i = 0; s == NULL && i < c->nslots; i++) {
+		if (c->slots[i].vm == NULL)
+			s = &c->slots[i];
+	}
+	if (s == NULL)
+		return;
+	s->vm = vm;
+	if (s->progress == NULL)
+		s->progress = progress_new(vm, !c->quiet && !c->json);
+	progress_update(s->progress, &ps);
+}
+
+static void
+on_result(void *arg, const struct backup_result *r)
+{
+	struct slot *s = slot_of(arg, r->vm);
+
+	if (s != NULL) {
+		progress_free(s->progress);
+		s->progress = NULL;
+		s->vm = NULL;
+	}
+	tell_result(arg, r);
+}
+
+static void
+on_unsent(void *arg, const char *replica, const char *why)
+{
+	struct command *c = arg;
+
+	c->unsent++;
+	log_error("replica %s: %s", replica, why);
+}
+
+static void
+on_ended(void *arg, const struct lc_err *why, bool refused)
+{
+	struct command *c = arg;
+
+	c->submit = NULL;
+	/* An agent of another store has nothing to do with who holds this one. */
+	if (refused)
+		(void)cli_error(why->code == LC_ENOENT ? &c->busy : why);
+	if (why->code != LC_OK)
+		c->unsent++;
+	stop_handles(c);
+}
+
+static void
+ask_agent(struct command *c)
+{
+	struct submit_opts o = {.loop = &c->loop,
+	                        .path = c->agent_path,
+	                        .store = c->settings.store,
+	                        .vms = c->vms,
+	                        .nvms = c->nvms,
+	                        .to = c->to,
+	                        .nto = c->nto,
+	                        .events = {.arg = c,
+	                                   .progress = on_progress,
+	                                   .result = on_result,
+	                                   .unsent = on_unsent,
+	                                   .ended = on_ended}};
+	struct lc_err e = LC_ERR_INIT;
+
+	if (submit_start(&o, &c->submit, &e) == 0)
+		return;
+	(void)cli_error(&e);
+	c->unsent++;
+	stop_handles(c);
+}
+
 static struct slot *
 free_slot(struct command *c)
 {
@@ -295,6 +404,8 @@ on_signal(uv_signal_t *h, int signum)
 	if (!c->canceled)
 		log_warn("interrupted: giving back the snapshots, nothing is lost");
 	c->canceled = true;
+	if (c->submit != NULL)
+		submit_cancel(c->submit);
 	for (i = 0; i < c->nslots; i++) {
 		if (c->slots[i].backup != NULL)
 			backup_cancel(c->slots[i].backup);
@@ -352,6 +463,33 @@ choose_vms(struct command *c, const struct cli_args *a)
 	return CLI_DONE;
 }
 
+/* Or find that the agent has it. */
+static int
+open_store(struct command *c, struct store_opts *o, struct lc_err *e)
+{
+	int64_t wait_ms = o->wait_ms;
+	char *path;
+	int rc;
+
+	o->wait_ms = 0;
+	rc = store_open(o, &c->store, e);
+	if (rc != LC_EBUSY)
+		return rc;
+	path = path_join(c->settings.run_dir, CONTROL_FILE);
+	if (path != NULL && target_listens(path)) {
+		c->agent_path = path;
+		c->busy = *e;
+		lc_err_clear(e);
+		return 0;
+	}
+	lc_free(path);
+	if (wait_ms == 0)
+		return rc;
+	lc_err_clear(e);
+	o->wait_ms = wait_ms;
+	return store_open(o, &c->store, e);
+}
+
 static int
 open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 {
@@ -380,13 +518,15 @@ open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 		if (rc != 0)
 			return rc;
 	}
-	rc = store_open(&so, &c->store, e);
+	rc = open_store(c, &so, e);
 	if (rc != 0)
 		return rc;
 	c->nslots = c->settings.jobs == 0 ? 1 : (size_t)c->settings.jobs;
 	c->slots = lc_alloc_array(c->nslots, sizeof *c->slots);
 	if (c->slots == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	if (c->agent_path != NULL)
+		return 0;
 	rc = capture_pool_new(&c->loop, (unsigned)c->settings.workers, BUFFER_BYTES, &c->pool, e);
 	return rc != 0 ? rc : throttle_new(&c->loop, c->settings.bandwidth, &c->throttle, e);
 }
@@ -417,7 +557,10 @@ run_loop(struct command *c)
 	c->redraw.data = c;
 	listen_to_signals(c);
 	(void)uv_timer_start(&c->redraw, on_redraw, REDRAW_MS, REDRAW_MS);
-	start_more(c);
+	if (c->agent_path != NULL)
+		ask_agent(c);
+	else
+		start_more(c);
 	(void)uv_run(&c->loop, UV_RUN_DEFAULT);
 	if (c->talk && !c->json && c->nto > 0 && c->sent_points > 0)
 		printf("%" PRIu64 " points sent\n", c->sent_points);
@@ -453,6 +596,7 @@ run_backup(const struct cli_args *a)
 	}
 	store_close(c.store);
 	(void)uv_loop_close(&c.loop);
+	lc_free(c.agent_path);
 	lc_free(c.slots);
 	lc_free(c.vms);
 	lc_free(c.to);
@@ -483,6 +627,8 @@ const struct cli_verb verb_backup = {
 	"holds and none is made.\n"
 	"\n"
 	"With --to the points of these VMs that a replica lacks are sent when all are made.\n"
+	"\n"
+	"While `locum agent` runs, which has the store, it does the work; all else is the same.\n"
 	"\n"
 	"Interrupted at any time nothing is lost: the next run goes on from the last point.\n"
 	"\n"

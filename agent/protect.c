@@ -1,7 +1,5 @@
 #include <assert.h>
-#include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 #include <uv.h>
 
 #include "agent/backup.h"
@@ -10,9 +8,6 @@
 #include "agent/schedule.h"
 #include "agent/sites.h"
 #include "agent/spool.h"
-#include "replicator/throttle.h"
-#include "store/base/bytes.h"
-#include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/base/log.h"
@@ -35,12 +30,24 @@ struct guarded { /* one VM */
 	int64_t pause_ns;             /* of the last cycle */
 	int64_t cycle_ns;
 	struct lc_err err; /* of the last cycle */
+	TAILQ_HEAD(, protect_ask) asks;
+	bool for_asks; /* this cycle would not have begun without them */
+};
+
+struct other { /* a VM that is not protected, but somebody asked for a point of it */
+	TAILQ_ENTRY(other) entry;
+	struct protect *p;
+	struct protect_ask *ask; /* NULL: not wanted any more */
+	struct backup *backup;
+	char *vm;
+	bool begun;
 };
 
 struct protect {
 	struct protect_opts o;
 	struct guarded *vms;       /* [n] */
 	unsigned n, running, next; /* next: with whom the search for a VM that is due begins */
+	TAILQ_HEAD(, other) others;
 	struct sites *sites;
 	size_t nsites;
 	struct spool *spool;
@@ -172,6 +179,22 @@ take_point(struct guarded *g, const struct backup_result *r)
 	}
 }
 
+/* The asks that this cycle, or none, was for. */
+static void
+answer(struct guarded *g, const struct backup_result *r, bool begun)
+{
+	struct protect_ask *ask, *next;
+
+	for (ask = TAILQ_FIRST(&g->asks); ask != NULL; ask = next) {
+		next = TAILQ_NEXT(ask, entry);
+		if (ask->begun != begun)
+			continue;
+		TAILQ_REMOVE(&g->asks, ask, entry);
+		ask->guarded = NULL;
+		ask->done(ask, r);
+	}
+}
+
 static void
 on_backup(void *arg, struct backup_result *r)
 {
@@ -195,7 +218,9 @@ on_backup(void *arg, struct backup_result *r)
 		g->err = r->err;
 		g->failures++;
 	}
-	schedule_done(&g->schedule, clock_mono_ns(), ok);
+	/* One that nobody wanted any more has not failed. */
+	schedule_done(&g->schedule, clock_mono_ns(), ok || r->err.code == LC_ECANCELED);
+	answer(g, r, true);
 	point_done(&r->point);
 	end_if_over(x);
 }
@@ -208,10 +233,15 @@ begin_cycle(struct guarded *g)
 	                        .pool = g->p->o.pool,
 	                        .settings = g->p->o.settings,
 	                        .vm = g->name,
-	                        .skip_same = true};
+	                        .skip_same = TAILQ_EMPTY(&g->asks)};
 	struct backup_result failed = {.vm = g->name};
 	int64_t now = clock_mono_ns();
 
+	struct protect_ask *ask;
+
+	g->for_asks = g->schedule.due_ns > now;
+	TAILQ_FOREACH (ask, &g->asks, entry)
+		ask->begun = true;
 	schedule_begin(&g->schedule, now);
 	g->p->running++;
 	if (backup_start(&o, on_backup, g, &g->backup, &failed.err) != 0)
@@ -228,6 +258,8 @@ most_due(struct protect *x, int64_t now)
 	for (i = 0; i < x->n; i++) {
 		struct guarded *g = &x->vms[i];
 
+		if (g->backup == NULL && !TAILQ_EMPTY(&g->asks))
+			return g;
 		if (g->backup == NULL && g->schedule.due_ns <= now &&
 		    (best == NULL || g->schedule.due_ns < best->schedule.due_ns))
 			best = g;
@@ -261,6 +293,190 @@ spent(const struct protect *x)
 	return protect_spool(x, &st) && st.spent && something_waits(x);
 }
 
+/* ---- asks for VMs that are not protected ---- */
+
+static void
+free_other(struct other *o)
+{
+	TAILQ_REMOVE(&o->p->others, o, entry);
+	lc_free(o->vm);
+	lc_free(o);
+}
+
+static void
+on_other(void *arg, struct backup_result *r)
+{
+	struct other *o = arg;
+	struct protect *x = o->p;
+	struct protect_ask *ask = o->ask;
+
+	x->running--;
+	if (r->outcome == BACKUP_DONE && x->sites != NULL)
+		sites_wake(x->sites, r->point.line);
+	if (ask != NULL) {
+		ask->other = NULL;
+		ask->done(ask, r);
+	}
+	free_other(o);
+	point_done(&r->point);
+	end_if_over(x);
+}
+
+static bool
+is_running(const struct protect *x, const char *vm)
+{
+	const struct other *o;
+
+	TAILQ_FOREACH (o, &x->others, entry) {
+		if (o->begun && strcmp(o->vm, vm) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* One of a VM at a time. */
+static struct other *
+next_other(struct protect *x)
+{
+	struct other *o;
+
+	TAILQ_FOREACH (o, &x->others, entry) {
+		if (!o->begun && !is_running(x, o->vm))
+			break;
+	}
+	return o;
+}
+
+static void
+begin_other(struct other *o)
+{
+	struct protect *x = o->p;
+	struct backup_opts bo = {.loop = x->o.loop,
+	                         .store = x->o.store,
+	                         .pool = x->o.pool,
+	                         .settings = x->o.settings,
+	                         .vm = o->vm};
+	struct backup_result failed = {.vm = o->vm};
+
+	o->begun = o->ask->begun = true;
+	x->running++;
+	if (backup_start(&bo, on_other, o, &o->backup, &failed.err) != 0)
+		on_other(o, &failed);
+}
+
+static int
+ask_other(struct protect *x, struct protect_ask *ask, struct lc_err *e)
+{
+	struct other *o = lc_alloc(sizeof *o);
+
+	if (o == NULL || (o->vm = lc_strdup(ask->vm)) == NULL) {
+		lc_free(o);
+		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", ask->vm);
+	}
+	o->p = x;
+	o->ask = ask;
+	ask->other = o;
+	TAILQ_INSERT_TAIL(&x->others, o, entry);
+	return 0;
+}
+
+/* ---- asks ---- */
+
+int
+protect_ask(struct protect *x, struct protect_ask *ask, struct lc_err *e)
+{
+	unsigned i;
+
+	ask->guarded = NULL;
+	ask->other = NULL;
+	ask->begun = false;
+	if (x->stopping)
+		return lc_fail(e, LC_ECANCELED, 0, "%s: the agent is stopping", ask->vm);
+	for (i = 0; i < x->n; i++) {
+		if (strcmp(x->vms[i].name, ask->vm) == 0)
+			ask->guarded = &x->vms[i];
+	}
+	if (ask->guarded == NULL)
+		return ask_other(x, ask, e);
+	TAILQ_INSERT_TAIL(&ask->guarded->asks, ask, entry);
+	return 0;
+}
+
+static bool
+is_asked_for(const struct guarded *g)
+{
+	const struct protect_ask *ask;
+
+	TAILQ_FOREACH (ask, &g->asks, entry) {
+		if (ask->begun)
+			return true;
+	}
+	return false;
+}
+
+void
+protect_unask(struct protect_ask *ask)
+{
+	struct guarded *g = ask->guarded;
+	struct other *o = ask->other;
+
+	ask->guarded = NULL;
+	ask->other = NULL;
+	if (g != NULL) {
+		TAILQ_REMOVE(&g->asks, ask, entry);
+		if (g->backup != NULL && g->for_asks && !is_asked_for(g))
+			backup_cancel(g->backup);
+	} else if (o != NULL) {
+		o->ask = NULL;
+		if (o->backup != NULL)
+			backup_cancel(o->backup);
+		else
+			free_other(o);
+	}
+}
+
+bool
+protect_asked(const struct protect_ask *ask, struct backup_progress *out)
+{
+	const struct backup *b = ask->guarded != NULL ? ask->guarded->backup
+	                         : ask->other != NULL ? ask->other->backup
+	                                              : NULL;
+
+	if (!ask->begun || b == NULL)
+		return false;
+	backup_progress(b, out);
+	return true;
+}
+
+/* What has not begun. */
+static void
+turn_asks_away(struct protect *x, enum lc_code code, const char *why)
+{
+	struct backup_result r = {.outcome = BACKUP_FAILED};
+	struct other *o, *next;
+	unsigned i;
+
+	for (i = 0; i < x->n; i++) {
+		if (TAILQ_EMPTY(&x->vms[i].asks))
+			continue;
+		r.vm = x->vms[i].name;
+		lc_err_clear(&r.err);
+		(void)lc_fail(&r.err, code, 0, "%s: %s", r.vm, why);
+		answer(&x->vms[i], &r, false);
+	}
+	for (o = TAILQ_FIRST(&x->others); o != NULL; o = next) {
+		next = TAILQ_NEXT(o, entry);
+		if (o->begun)
+			continue;
+		r.vm = o->vm;
+		lc_err_clear(&r.err);
+		(void)lc_fail(&r.err, code, 0, "%s: %s", r.vm, why);
+		o->ask->other = NULL;
+		o->ask->done(o->ask, &r);
+		free_other(o);
+	}
+}
+
 static void
 watch(struct guarded *g)
 {
@@ -287,12 +503,19 @@ on_timer(uv_timer_t *t)
 {
 	struct protect *x = t->data;
 	struct guarded *g;
+	struct other *o;
 	uint64_t jobs = x->o.settings->jobs == 0 ? 1 : x->o.settings->jobs;
 	unsigned i;
 
+	if (!x->stopping && spent(x))
+		turn_asks_away(x, LC_ENOSPC,
+		               "the store has used up its spool_max, and no replica has "
+		               "taken what is in it");
 	while (!x->stopping && !spent(x) && x->running < jobs &&
 	       (g = most_due(x, clock_mono_ns())) != NULL)
 		begin_cycle(g);
+	while (!x->stopping && x->running < jobs && (o = next_other(x)) != NULL)
+		begin_other(o);
 	for (i = 0; i < x->n; i++)
 		watch(&x->vms[i]);
 }
@@ -345,6 +568,7 @@ make_vms(struct protect *x, struct lc_err *e)
 		if (goal_of(s, &s->vms[i]) == 0)
 			continue;
 		g->p = x;
+		TAILQ_INIT(&g->asks);
 		g->name = s->vms[i].name;
 		g->durable_ns = lc_alloc_array(x->nsites + 1, sizeof *g->durable_ns);
 		g->refused = lc_alloc_array(x->nsites + 1, sizeof *g->refused);
@@ -393,6 +617,7 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 	if (x == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	x->o = *o;
+	TAILQ_INIT(&x->others);
 	x->began_ns = clock_mono_ns();
 	rc = sites_start(&so, &x->sites, e);
 	if (rc == 0) {
@@ -454,6 +679,7 @@ protect_stop(struct protect *x, void (*stopped)(void *arg), void *arg)
 {
 	struct sites *s = x->sites;
 	struct spool *spool = x->spool;
+	struct other *o;
 	unsigned i;
 
 	assert(!x->stopping);
@@ -461,6 +687,9 @@ protect_stop(struct protect *x, void (*stopped)(void *arg), void *arg)
 	x->stopped = stopped;
 	x->arg = arg;
 	uv_close((uv_handle_t *)&x->timer, on_timer_gone);
+	turn_asks_away(x, LC_ECANCELED, "the agent stops or reads its settings anew");
+	TAILQ_FOREACH (o, &x->others, entry)
+		backup_cancel(o->backup);
 	for (i = 0; i < x->n; i++) {
 		if (x->vms[i].backup != NULL)
 			backup_cancel(x->vms[i].backup);
@@ -566,119 +795,10 @@ protect_spool(const struct protect *x, struct spool_status *out)
 	return true;
 }
 
-static void
-print_spool(const struct spool_status *st, FILE *f)
+const struct protect_opts *
+protect_options(const struct protect *x)
 {
-	(void)fprintf(f,
-	              ",\n \"spool\": {\"bytes\": %" PRIu64 ", \"max_bytes\": %" PRIu64
-	              ", \"spent\": %s, \"dropped_bytes\": %" PRIu64 ", \"error\": ",
-	              st->bytes, st->max, st->spent ? "true" : "false", st->dropped);
-	if (st->err.code == LC_OK)
-		(void)fprintf(f, "null}");
-	else
-		cli_json_string(f, st->err.msg);
-	if (st->err.code != LC_OK)
-		(void)fprintf(f, "}");
-}
-
-static void
-print_seconds(FILE *f, const char *key, int64_t ns)
-{
-	if (ns < 0)
-		(void)fprintf(f, ", \"%s\": null", key);
-	else
-		(void)fprintf(f, ", \"%s\": %.3f", key, (double)ns / 1e9);
-}
-
-static void
-print_vm(const struct vm_status *v, FILE *f)
-{
-	char hex[33], when[40];
-
-	(void)fprintf(f, "{\"vm\": ");
-	cli_json_string(f, v->name);
-	(void)fprintf(f, ", \"state\": \"%s\"", v->state);
-	print_seconds(f, "goal_s", v->goal_ns);
-	print_seconds(f, "lag_s", v->lag_ns);
-	print_seconds(f, "worst_lag_s", v->worst_ns);
-	if (v->point != NULL)
-		(void)fprintf(f, ", \"point\": \"%s\", \"time\": \"%s\"", lc_hex(hex, v->point, 16),
-		              clock_format_utc(when, sizeof when, v->instant_ns));
-	(void)fprintf(f,
-	              ", \"points\": %" PRIu64 ", \"failures\": %" PRIu64
-	              ", \"pause_ms\": %.3f, \"cycle_s\": %.3f",
-	              v->points, v->failures, (double)v->pause_ns / 1e6, (double)v->cycle_ns / 1e9);
-	(void)fprintf(f, ", \"error\": ");
-	if (v->err->code == LC_OK)
-		(void)fprintf(f, "null}");
-	else
-		cli_json_string(f, v->err->msg);
-	if (v->err->code != LC_OK)
-		(void)fprintf(f, "}");
-}
-
-static void
-print_site(const struct site_status *st, FILE *f)
-{
-	char since[40];
-
-	(void)fprintf(f, "{\"name\": ");
-	cli_json_string(f, st->name);
-	(void)fprintf(f, ", \"address\": ");
-	cli_json_string(f, st->address);
-	(void)fprintf(f, ", \"up\": %s, \"since\": ", st->up ? "true" : "false");
-	if (st->since_ns == 0)
-		(void)fprintf(f, "null");
-	else
-		(void)fprintf(f, "\"%s\"", clock_format_utc(since, sizeof since, st->since_ns));
-	(void)fprintf(f,
-	              ", \"has_all\": %s, \"points\": %" PRIu64 ", \"sent_bytes\": %" PRIu64
-	              ", \"clock_ahead_s\": %.3f, \"lost_points\": ",
-	              st->idle ? "true" : "false", st->points, st->sent,
-	              (double)st->ahead_ns / 1e9);
-	if (st->lost_ns == 0)
-		(void)fprintf(f, "null");
-	else
-		(void)fprintf(f, "\"%s\"", clock_format_utc(since, sizeof since, st->lost_ns));
-	(void)fprintf(f, ", \"error\": ");
-	if (st->err.code == LC_OK)
-		(void)fprintf(f, "null");
-	else
-		cli_json_string(f, st->err.msg);
-	(void)fprintf(f, "}");
-}
-
-void
-protect_status(const struct protect *x, FILE *f)
-{
-	int64_t wall = clock_wall_ns();
-	struct spool_status spool;
-	struct site_status st;
-	char when[40];
-	unsigned i;
-	size_t k;
-
-	(void)fprintf(f, "{\"role\": \"agent\", \"pid\": %ld, \"time\": \"%s\", \"store\": ",
-	              (long)getpid(), clock_format_utc(when, sizeof when, wall));
-	cli_json_string(f, store_dir(x->o.store));
-	(void)fprintf(f, ", \"bandwidth_bytes\": %" PRIu64, throttle_rate(x->o.throttle));
-	if (protect_spool(x, &spool))
-		print_spool(&spool, f);
-	(void)fprintf(f, ",\n \"vms\": [");
-	for (i = 0; i < x->n; i++) {
-		struct vm_status v;
-
-		protect_vm(x, i, &v);
-		(void)fprintf(f, "%s", i == 0 ? "" : ",\n  ");
-		print_vm(&v, f);
-	}
-	(void)fprintf(f, "],\n \"replicas\": [");
-	for (k = 0; x->sites != NULL && k < x->nsites; k++) {
-		sites_status(x->sites, k, &st);
-		(void)fprintf(f, "%s", k == 0 ? "" : ",\n  ");
-		print_site(&st, f);
-	}
-	(void)fprintf(f, "]}\n");
+	return &x->o;
 }
 
 void

@@ -15,11 +15,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/queue.h>
 
 #include "store/base/errors.h"
 #include "store/store.h"
 
+struct backup;
+struct backup_progress;
+struct backup_result;
 struct capture_pool;
+struct guarded;
+struct other;
 struct site_status;
 struct spool_status;
 struct protect;
@@ -37,6 +43,29 @@ struct protect_opts {
 
 /** protect_start(o, out, e): begin.  LC_ENOENT: the settings name no VM to protect. */
 int protect_start(const struct protect_opts *o, struct protect **out, struct lc_err *e);
+
+/* Somebody wants a point now, beside those that the goals ask for.  The first two are the asker's.
+ */
+struct protect_ask {
+	const char *vm; /* one of the settings, or another one that backup can find */
+	/** done(ask, r): r is borrowed; the ask is the asker's again. */
+	void (*done)(struct protect_ask *ask, const struct backup_result *r);
+	TAILQ_ENTRY(protect_ask) entry;
+	struct guarded *guarded; /* NULL: no VM that is protected, or over */
+	struct other *other;     /* its backup then; NULL: over */
+	bool begun;
+};
+/**
+ * protect_ask(x, ask):
+ * A point that begins from now on.  One that is under way for the VM comes first, and one that
+ * begins then is for all who have asked.  done() comes later.
+ */
+int protect_ask(struct protect *x, struct protect_ask *ask, struct lc_err *e);
+/** protect_unask(ask): it is not wanted any more, and no done() comes; what was begun for it alone
+ * is given up. */
+void protect_unask(struct protect_ask *ask);
+/** protect_asked(ask, out): how far it is; false: it has not begun. */
+bool protect_asked(const struct protect_ask *ask, struct backup_progress *out);
 
 struct vm_status {
 	const char *name;
@@ -67,6 +96,8 @@ size_t protect_sites(const struct protect *x);
 void protect_site(const struct protect *x, size_t i, struct site_status *out);
 /** protect_spool(x, out): false: the store has no limit. */
 bool protect_spool(const struct protect *x, struct spool_status *out);
+/** protect_options(x): what it was started with. */
+const struct protect_opts *protect_options(const struct protect *x);
 /** protect_status(x, f): how all is, as JSON. */
 void protect_status(const struct protect *x, FILE *f);
 /** protect_summary(x, dst, n): one line for people. */

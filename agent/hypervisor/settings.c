@@ -707,6 +707,18 @@ same_host(const struct settings *a, const struct settings *b, size_t i)
 }
 
 static bool
+same_definition(const struct definition *a, const struct definition *b)
+{
+	struct lc_buf x = {0}, y = {0};
+	bool same = definition_encode(a, &x, NULL) == 0 && definition_encode(b, &y, NULL) == 0 &&
+	            x.n == y.n && memcmp(x.p, y.p, x.n) == 0;
+
+	lc_buf_free(&x);
+	lc_buf_free(&y);
+	return same;
+}
+
+static bool
 same_vm(const struct settings_vm *a, const struct settings_vm *b)
 {
 	size_t i;
@@ -719,8 +731,7 @@ same_vm(const struct settings_vm *a, const struct settings_vm *b)
 		if (strcmp(a->excludes[i], b->excludes[i]) != 0)
 			return false;
 	}
-	/* Bytes that say the same may differ; then they count as other ones. */
-	return a->def == NULL || memcmp(a->def, b->def, sizeof *a->def) == 0;
+	return a->def == NULL || same_definition(a->def, b->def);
 }
 
 bool

@@ -80,7 +80,26 @@ locum pair --name dr "$(locum token --dir "$t/dr" --address "127.0.0.1:$port")" 
 
 agent_start
 status_has '"state": "protected"'
-refused 1 'in use by locum agent' locum backup web01
+# What needs the store is done by the agent, which has it.
+locum backup web01 --to dr --json >"$t/json" || fail "a backup by the agent: $?"
+grep -q '"outcome": "done", "point": "[0-9a-f]*", "time": "20[0-9T:-]*Z"' "$t/json" || fail "json: $(cat "$t/json")"
+at_replica points web01 --json | grep -q "$(sed -nE 's/.*"point": "([0-9a-f]*)".*/\1/p' "$t/json")" || fail "it is not at the replica"
+[ -z "$(locum backup web01 </dev/null 2>&1)" ] || fail "a backup by the agent is not silent"
+locum backup web01 --verbose | grep -q '^web01: point [0-9a-f]*, incremental' || fail "a backup by the agent, told"
+refused 1 'no VM nobody' locum backup nobody
+refused 3 'no VM nobody' locum backup web01 nobody
+(trap - INT; exec "$bin/locum" backup web01 nobody web01) >"$t/int" 2>&1 &
+asker=$!
+kill -STOP $agent_pid
+sleep 0.3
+kill -INT $asker
+kill -CONT $agent_pid
+wait $asker && fail "an interrupted backup says that all is well"
+grep -q 'interrupted' "$t/int" || fail "interrupted: $(cat "$t/int")"
+status_has '"state": "protected"'
+# The points that are asked for do not count as the agent's own being late or failing.
+status_has '"failures": 0'
+refused 1 'in use by locum agent' locum drop web01@latest
 status_has '"points": ([4-9]|[0-9]{2,}), "failures": 0'
 locum status | grep -q '^web01 *protected' || fail "status: $(locum status)"
 metric 'locum_replica_up\{replica="dr"\} 1'

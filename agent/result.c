@@ -1,0 +1,71 @@
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/result.h"
+#include "store/base/bytes.h"
+
+/* Paths may have any bytes. */
+static json_t *
+text(const char *from)
+{
+	json_t *t = json_string(from);
+	char ascii[1024];
+	size_t i;
+
+	if (t != NULL)
+		return t;
+	(void)snprintf(ascii, sizeof ascii, "%s", from);
+	for (i = 0; ascii[i] != '\0'; i++) {
+		if ((unsigned char)ascii[i] >= 0x80)
+			ascii[i] = '?';
+	}
+	return json_string(ascii);
+}
+
+json_t *
+result_encode(const struct backup_result *r)
+{
+	char hex[33];
+
+	return json_pack("{s:s, s:i, s:i, s:o, s:s, s:I, s:I, s:I, s:I, s:i, s:b, s:i, s:o, s:I}",
+	                 "vm", r->vm, "outcome", (int)r->outcome, "code", (int)r->err.code, "error",
+	                 text(r->err.msg), "point", lc_hex(hex, r->point.id, sizeof r->point.id),
+	                 "source_ns", (json_int_t)r->point.source_ns, "changed",
+	                 (json_int_t)r->point.changed, "pause_ns", (json_int_t)r->point.pause_ns,
+	                 "stored", (json_int_t)r->stats.stored, "passes", (int)r->passes, "full",
+	                 (int)r->full, "scanned", (int)r->scanned, "why_scanned",
+	                 text(r->why_scanned), "took_ns", (json_int_t)r->took_ns);
+}
+
+bool
+result_decode(const json_t *o, const char *vm, struct backup_result *r)
+{
+	json_int_t source, changed, pause, stored, took;
+	int outcome, code, passes, full, scanned;
+	const char *name, *error, *point, *why;
+
+	*r = (struct backup_result){.vm = vm};
+	if (json_unpack((json_t *)(uintptr_t)o,
+	                "{s:s, s:i, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:b, s:i, s:s, s:I}",
+	                "vm", &name, "outcome", &outcome, "code", &code, "error", &error, "point",
+	                &point, "source_ns", &source, "changed", &changed, "pause_ns", &pause,
+	                "stored", &stored, "passes", &passes, "full", &full, "scanned", &scanned,
+	                "why_scanned", &why, "took_ns", &took) != 0 ||
+	    outcome < BACKUP_FAILED || outcome > BACKUP_UNCHANGED ||
+	    !lc_unhex(r->point.id, sizeof r->point.id, point))
+		return false;
+	r->outcome = (enum backup_outcome)outcome;
+	if (r->outcome == BACKUP_FAILED)
+		(void)lc_fail(&r->err, code < 0 ? (enum lc_code)code : LC_EPEER, 0, "%s", error);
+	r->point.source_ns = source;
+	r->point.changed = (uint64_t)changed;
+	r->point.pause_ns = pause;
+	r->stats.stored = (uint64_t)stored;
+	r->passes = (unsigned)passes;
+	r->full = full != 0;
+	r->scanned = (unsigned)scanned;
+	(void)snprintf(r->why_scanned, sizeof r->why_scanned, "%s", why);
+	r->took_ns = took;
+	return true;
+}

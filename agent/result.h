@@ -1,0 +1,18 @@
+/**
+ * result: what became of a backup, as JSON from one process to another (control.h).
+ *
+ * Not what --json prints: all that is needed to print that, or a line for people.
+ */
+#ifndef LOCUM_RESULT_H
+#define LOCUM_RESULT_H
+
+#include "agent/backup.h"
+
+struct json_t;
+
+/** result_encode(r): a new reference, or NULL. */
+struct json_t *result_encode(const struct backup_result *r);
+/** result_decode(o, vm, r): r->vm is the vm that is given; false: it is no such thing. */
+bool result_decode(const struct json_t *o, const char *vm, struct backup_result *r);
+
+#endif

@@ -1,0 +1,44 @@
+/**
+ * submit: has the agent of this host make backups (control.h).
+ *
+ * Thread: loop.
+ */
+#ifndef LOCUM_SUBMIT_H
+#define LOCUM_SUBMIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/backup.h"
+
+struct submit;
+struct uv_loop_s;
+
+struct submit_events {
+	void *arg;
+	/** progress(arg, vm, p): vm is one of those that were given. */
+	void (*progress)(void *arg, const char *vm, const struct backup_progress *p);
+	/** result(arg, r): each VM once, also where the agent ends in the middle; borrowed. */
+	void (*result)(void *arg, const struct backup_result *r);
+	/** unsent(arg, replica, why): it does not have everything. */
+	void (*unsent)(void *arg, const char *replica, const char *why);
+	/** ended(arg, why, refused): the last one; LC_OK: in order.  Where the agent has refused
+	 * the request, no results came. */
+	void (*ended)(void *arg, const struct lc_err *why, bool refused);
+};
+
+struct submit_opts {
+	struct uv_loop_s *loop;
+	const char *path; /* of the agent's socket */
+	const char *store;
+	const char *const *vms, *const *to; /* [nvms], [nto]; borrowed until ended() */
+	size_t nvms, nto;
+	struct submit_events events;
+};
+
+/** submit_start(o, out, e): LC_ENOENT: no agent listens there. */
+int submit_start(const struct submit_opts *o, struct submit **out, struct lc_err *e);
+/** submit_cancel(s): give up; results and ended() come all the same.  Again: at once. */
+void submit_cancel(struct submit *s);
+
+#endif
