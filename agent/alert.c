@@ -67,6 +67,7 @@ alert_event(enum alert_condition condition, enum alarm_level level)
 	    [ALERT_CYCLE] = {"vm-ok", "vm-failing", "vm-failing"},
 	    [ALERT_LINK] = {"replica-up", "replica-down", "replica-down"},
 	    [ALERT_SPOOL] = {"spool-ok", "spool-near", "spool-spent"},
+	    [ALERT_QUOTA] = {"quota-ok", "quota-near", "quota-full"},
 	    [ALERT_REFUSED] = {"point-taken", "point-refused", "point-refused"},
 	    [ALERT_OLDER] = {"replica-whole", "replica-older", "replica-older"},
 	};

@@ -28,9 +28,10 @@ enum alert_condition {
 	ALERT_LINK,
 	ALERT_REFUSED,
 	ALERT_SPOOL,
-	ALERT_OLDER
+	ALERT_OLDER,
+	ALERT_QUOTA
 };
-#define ALERT_CONDITIONS 6u
+#define ALERT_CONDITIONS 7u
 
 struct alert_opts {
 	struct uv_loop_s *loop;

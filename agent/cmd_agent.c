@@ -94,8 +94,6 @@ may_reopen(struct agent *x, int64_t now)
 	return true;
 }
 
-static void on_stopped(void *arg);
-
 static void
 end_protection(struct agent *x)
 {
@@ -466,6 +464,19 @@ print_spool(const json_t *x)
 }
 
 static void
+print_quota(const json_t *x)
+{
+	json_int_t used = json_integer_value(json_object_get(x, "quota_used_bytes"));
+	json_int_t max = json_integer_value(json_object_get(x, "quota_bytes"));
+	char of[32], all[32];
+
+	if (max > 0)
+		(void)printf("    %s used of the %s that this host may have there\n",
+		             size_format(of, sizeof of, (uint64_t)used),
+		             size_format(all, sizeof all, (uint64_t)max));
+}
+
+static void
 print_table(const json_t *doc)
 {
 	char lag[32], worst[32], goal[32], sent[32];
@@ -506,6 +517,7 @@ print_table(const json_t *doc)
 			    "    on %s it lacked points that it had acknowledged (an older "
 			    "copy of its folder?)\n",
 			    text_of(x, "lost_points"));
+		print_quota(x);
 	}
 	bytes = json_integer_value(json_object_get(doc, "bandwidth_bytes"));
 	if (bytes > 0)

@@ -30,8 +30,8 @@
 #define PATIENCE_NS (10 * LC_NS_PER_S) /* until the request has come */
 #define TICK_MS 200
 #define BACKLOG 16
-#define UNWRITTEN_MAX \
-	(1u << 20) /* progress is left out over this, and over twice that he has to go */
+#define UNWRITTEN_MAX ((size_t)1 << 20) /* progress is left out over this ... */
+#define UNREAD_MAX ((size_t)2 << 20)    /* ... and over that he has to go */
 
 enum asker_state { ASKER_NEW = 0, ASKER_BACKING_UP, ASKER_SENDING, ASKER_ENDING, ASKER_CLOSED };
 
@@ -476,9 +476,8 @@ on_connection(uv_stream_t *stream, int status)
 	a->pipe.data = a;
 	TAILQ_INSERT_TAIL(&c->askers, a, entry);
 	c->naskers++;
-	if (uv_accept(stream, (uv_stream_t *)&a->pipe) != 0 || !may_ask(&a->pipe))
-		close_asker(a);
-	else if (uv_read_start((uv_stream_t *)&a->pipe, on_alloc, on_read) != 0)
+	if (uv_accept(stream, (uv_stream_t *)&a->pipe) != 0 || !may_ask(&a->pipe) ||
+	    uv_read_start((uv_stream_t *)&a->pipe, on_alloc, on_read) != 0)
 		close_asker(a);
 	else if (c->naskers > ASKERS_MAX)
 		refuse(a, LC_EBUSY, "the agent has too many to do");
@@ -501,6 +500,15 @@ say_progress(struct asker *a)
 	}
 }
 
+/* Who says nothing, and who reads nothing. */
+static bool
+has_to_go(const struct asker *a, int64_t now)
+{
+	if ((a->state == ASKER_NEW || a->state == ASKER_ENDING) && now - a->since_ns > PATIENCE_NS)
+		return true;
+	return a->state != ASKER_CLOSED && unwritten(a) > UNREAD_MAX;
+}
+
 static void
 on_timer(uv_timer_t *t)
 {
@@ -510,10 +518,7 @@ on_timer(uv_timer_t *t)
 
 	for (a = TAILQ_FIRST(&c->askers); a != NULL; a = next) {
 		next = TAILQ_NEXT(a, entry);
-		if ((a->state == ASKER_NEW || a->state == ASKER_ENDING) &&
-		    now - a->since_ns > PATIENCE_NS)
-			close_asker(a);
-		else if (a->state != ASKER_CLOSED && unwritten(a) > 2 * UNWRITTEN_MAX)
+		if (has_to_go(a, now))
 			close_asker(a);
 		else if (a->state == ASKER_BACKING_UP && unwritten(a) < UNWRITTEN_MAX)
 			say_progress(a);

@@ -77,6 +77,8 @@ print_site(const struct site_status *st, FILE *f)
 		(void)fprintf(f, "null");
 	else
 		(void)fprintf(f, "\"%s\"", clock_format_utc(since, sizeof since, st->since_ns));
+	(void)fprintf(f, ", \"quota_bytes\": %" PRIu64 ", \"quota_used_bytes\": %" PRIu64,
+	              st->room_max, st->room_used);
 	(void)fprintf(f,
 	              ", \"has_all\": %s, \"points\": %" PRIu64 ", \"sent_bytes\": %" PRIu64
 	              ", \"clock_ahead_s\": %.3f, \"lost_points\": ",

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/alert.h"
+#include "agent/hypervisor/settings.h"
 #include "agent/protect.h"
 #include "agent/report.h"
 #include "agent/sites.h"
@@ -11,9 +12,11 @@
 #include "replicator/metrics.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
+#include "store/base/config.h"
 
-/* A replica that is started anew is no news. */
-#define LINK_NS (5 * LC_NS_PER_S)
+#define LINK_UP_NS (5 * LC_NS_PER_S) /* until it is up again */
+#define QUOTA_NEAR 90                /* percent: then it is told ... */
+#define QUOTA_OK 85                  /* ... and that it is over, then */
 #define OLDER_NS (60 * LC_NS_PER_S)
 
 /* ---- metrics ---- */
@@ -131,6 +134,18 @@ lost(const struct site_status *s)
 	return seconds(s->lost_ns);
 }
 
+static double
+quota(const struct site_status *s)
+{
+	return (double)s->room_max;
+}
+
+static double
+quota_used(const struct site_status *s)
+{
+	return (double)s->room_used;
+}
+
 static const struct {
 	const char *name, *type, *help;
 	double (*value)(const struct site_status *s);
@@ -141,6 +156,10 @@ static const struct {
     {"locum_replica_has_all", "gauge", "Whether it has every point that is here.", has_all},
     {"locum_replica_sent_points_total", "counter", "Points that it has acknowledged.", points_sent},
     {"locum_replica_sent_bytes_total", "counter", "Bytes sent.", bytes_sent},
+    {"locum_replica_quota_bytes", "gauge",
+     "What this host's store may take there; 0: any number, or not known.", quota},
+    {"locum_replica_quota_used_bytes", "gauge", "What it takes, where there is a quota.",
+     quota_used},
     {"locum_replica_clock_ahead_seconds", "gauge", "Its clock before this host's.", ahead},
     {"locum_replica_lost_points_timestamp_seconds", "gauge",
      "When it lacked points that it had acknowledged last; 0: never.", lost},
@@ -301,15 +320,15 @@ see_cycle(struct alert *a, const struct vm_status *v, int64_t now)
 }
 
 static void
-see_link(struct alert *a, const struct site_status *s, int64_t now)
+see_link(struct alert *a, const struct site_status *s, int64_t patience, int64_t now)
 {
 	struct alert_sight x = {.replica = s->name,
 	                        .condition = ALERT_LINK,
 	                        .level = s->up              ? ALARM_OK
 	                                 : s->since_ns == 0 ? ALARM_UNKNOWN
 	                                                    : ALARM_BAD,
-	                        .rise_ns = LINK_NS,
-	                        .fall_ns = LINK_NS};
+	                        .rise_ns = patience,
+	                        .fall_ns = LINK_UP_NS};
 	char text[640];
 
 	if (s->up)
@@ -339,6 +358,34 @@ see_older(struct alert *a, const struct site_status *s, int64_t now)
 	} else {
 		(void)snprintf(text, sizeof text, "replica %s: it has all points again", s->name);
 	}
+	x.text = text;
+	alert_see(a, &x, now);
+}
+
+/* Between the two marks it stays as it is. */
+static enum alarm_level
+quota_level(const struct site_status *s)
+{
+	double percent = (double)s->room_used * 100 / (double)s->room_max;
+
+	return percent >= 100          ? ALARM_BAD
+	       : percent >= QUOTA_NEAR ? ALARM_NEAR
+	       : percent >= QUOTA_OK   ? ALARM_UNKNOWN
+	                               : ALARM_OK;
+}
+
+static void
+see_quota(struct alert *a, const struct site_status *s, int64_t now)
+{
+	struct alert_sight x = {.replica = s->name, .condition = ALERT_QUOTA};
+	char text[256], used[32], max[32];
+
+	if (s->room_max == 0)
+		return;
+	(void)snprintf(text, sizeof text, "replica %s: %s used of the %s that this host may have",
+	               s->name, size_format(used, sizeof used, s->room_used),
+	               size_format(max, sizeof max, s->room_max));
+	x.level = quota_level(s);
 	x.text = text;
 	alert_see(a, &x, now);
 }
@@ -388,6 +435,7 @@ see_spool(struct alert *a, const struct spool_status *st, int64_t now)
 void
 report_alerts(const struct protect *p, struct alert *a)
 {
+	const struct protect_opts *o = protect_options(p);
 	int64_t now = clock_mono_ns();
 	struct spool_status spool;
 	struct site_status s;
@@ -407,7 +455,8 @@ report_alerts(const struct protect *p, struct alert *a)
 	}
 	for (k = 0; k < protect_sites(p); k++) {
 		protect_site(p, k, &s);
-		see_link(a, &s, now);
+		see_link(a, &s, o->settings->replica_patience_ms * LC_NS_PER_MS, now);
+		see_quota(a, &s, now);
 		see_older(a, &s, now);
 	}
 }

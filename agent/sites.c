@@ -365,6 +365,8 @@ sites_status(const struct sites *s, size_t i, struct site_status *out)
 	                            .ahead_ns = st.ahead_ns,
 	                            .lost_ns = witness_lost_ns(x->witness),
 	                            .older = x->older,
+	                            .room_used = st.room_used,
+	                            .room_max = st.room_max,
 	                            .idle = uplink_idle(x->uplink)};
 	(void)address_text(out->address, &x->peer.at);
 }

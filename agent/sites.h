@@ -66,9 +66,10 @@ struct site_status {
 	uint64_t points;   /* sent since this process began */
 	uint64_t sent;     /* bytes, likewise */
 	bool idle;         /* it has all there is */
-	int64_t ahead_ns;  /* its clock before ours; 0: it has not said */
-	int64_t lost_ns;   /* wall clock: it had lost points that it had acknowledged; 0: never */
-	bool older;        /* that is so, and not all was sent again yet */
+	uint64_t room_used, room_max; /* bytes of this host's quota there; max 0: not known */
+	int64_t ahead_ns;             /* its clock before ours; 0: it has not said */
+	int64_t lost_ns; /* wall clock: it had lost points that it had acknowledged; 0: never */
+	bool older;      /* that is so, and not all was sent again yet */
 };
 void sites_status(const struct sites *s, size_t i, struct site_status *out);
 /** sites_stop(s, stopped, arg): hang up; stopped() (may be NULL) comes when all is gone. */

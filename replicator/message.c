@@ -41,6 +41,8 @@ message_name(uint16_t type)
 		return "COMMITTED";
 	case MESSAGE_TAKEN:
 		return "TAKEN";
+	case MESSAGE_ROOM:
+		return "ROOM";
 	case MESSAGE_READ:
 		return "READ";
 	case MESSAGE_BODY:
@@ -188,6 +190,14 @@ message_put_committed(struct lc_buf *out, const struct committed *m)
 
 	rc = rc != 0 ? rc : lc_wr32(out, 0);
 	return rc != 0 ? rc : lc_wr64(out, (uint64_t)m->wall_ns);
+}
+
+int
+message_put_room(struct lc_buf *out, const struct room *m)
+{
+	int rc = lc_wr64(out, m->used);
+
+	return rc != 0 ? rc : lc_wr64(out, m->max);
 }
 
 int
@@ -384,6 +394,16 @@ message_get_committed(struct lc_span body, struct committed *m, struct lc_err *e
 	(void)lc_rd32(&r);
 	m->wall_ns = (int64_t)lc_rd64(&r);
 	return verdict(&r, true, MESSAGE_COMMITTED, e);
+}
+
+int
+message_get_room(struct lc_span body, struct room *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	m->used = lc_rd64(&r);
+	m->max = lc_rd64(&r);
+	return verdict(&r, m->max > 0, MESSAGE_ROOM, e);
 }
 
 int

@@ -41,6 +41,7 @@ enum message_type { /* numbers are never used again; 0 is the channel's CLOSE */
 	            MESSAGE_COMMIT = 25,    /* source: that was all of it */
 	            MESSAGE_COMMITTED = 26, /* replica: it is durable */
 	            MESSAGE_TAKEN = 27, /* replica: bytes of chunks taken so far in this session */
+	            MESSAGE_ROOM = 28,  /* replica: how much of its quota is used */
 	            /* a session that reads */
 	            MESSAGE_READ = 30,   /* source: give me these chunks */
 	            MESSAGE_BODY = 31,   /* replica: one of them */
@@ -106,6 +107,9 @@ struct commit {
 	uint64_t rows;
 	struct set_sum sum;
 };
+struct room {
+	uint64_t used, max; /* bytes of the host's store there */
+};
 struct committed {
 	uint32_t stream;
 	int64_t wall_ns; /* the replica's clock */
@@ -141,6 +145,7 @@ int message_put_chunk_head(struct lc_buf *out, uint32_t stream, const struct tra
 int message_put_rows_head(struct lc_buf *out, uint32_t stream);
 int message_put_commit(struct lc_buf *out, const struct commit *m);
 int message_put_committed(struct lc_buf *out, const struct committed *m);
+int message_put_room(struct lc_buf *out, const struct room *m);
 /** PING, PONG, TAKEN: one number. */
 int message_put_number(struct lc_buf *out, uint64_t n);
 
@@ -172,6 +177,7 @@ int message_get_chunk(struct lc_span body, struct sent_chunk *m, struct lc_err *
 int message_get_rows(struct lc_span body, struct sent_rows *m, struct lc_err *e);
 int message_get_commit(struct lc_span body, struct commit *m, struct lc_err *e);
 int message_get_committed(struct lc_span body, struct committed *m, struct lc_err *e);
+int message_get_room(struct lc_span body, struct room *m, struct lc_err *e);
 int message_get_number(struct lc_span body, uint16_t type, uint64_t *n, struct lc_err *e);
 
 /** refused_error(m, e): what the other side refused, as a failure here.  Returns its code. */

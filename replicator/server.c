@@ -99,6 +99,8 @@ struct guest {
 	struct lender *lender; /* instead, where it reads */
 	struct lc_err broken;  /* the store can't go on */
 	int64_t room_ns;
+	uint64_t room_told; /* bytes used, as the host was told last */
+	bool room_is_told;
 };
 
 struct server {
@@ -346,6 +348,33 @@ look_at_room(struct guest *g)
 	(void)pthread_mutex_unlock(&g->server->lock);
 }
 
+/* Now and then, in steps of a hundredth: a host cannot see by itself that its room ends. */
+static int
+tell_room(struct guest *g, struct lc_err *e)
+{
+	struct room m = {.max = g->server->host_max};
+	struct host *h = g->host;
+	struct lc_buf body = {0};
+	uint64_t step;
+	int rc;
+
+	if (m.max == 0)
+		return 0;
+	(void)pthread_mutex_lock(&g->server->lock);
+	m.used = h->kept;
+	(void)pthread_mutex_unlock(&g->server->lock);
+	step = m.used > g->room_told ? m.used - g->room_told : g->room_told - m.used;
+	if (g->room_is_told && step < m.max / 100 + 1)
+		return 0;
+	g->room_told = m.used;
+	g->room_is_told = true;
+	rc = message_put_room(&body, &m) != 0
+	         ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	         : session_emit(g->session, MESSAGE_ROOM, &(struct lc_span){body.p, body.n}, 1, e);
+	lc_buf_free(&body);
+	return rc;
+}
+
 static int
 note_line(void *arg, const struct transfer_line *l, struct lc_err *e)
 {
@@ -529,8 +558,10 @@ on_settle(void *arg, struct lc_err *e)
 	struct guest *g = arg;
 	int rc = g->receiver == NULL ? 0 : receiver_settle(g->receiver, e);
 
-	if (rc == 0 && g->receiver != NULL)
+	if (rc == 0 && g->receiver != NULL) {
 		look_at_room(g);
+		rc = tell_room(g, e);
+	}
 	if (rc == 0 && g->broken.code != LC_OK) {
 		rc = g->broken.code;
 		*e = g->broken;

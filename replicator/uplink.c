@@ -65,6 +65,7 @@ struct uplink {
 	struct sender_stats stats;
 	uint64_t messages; /* that came, of this connection */
 	int64_t ahead_ns;  /* the replica's clock before ours */
+	struct room room;  /* of this host there; max 0: not told */
 	bool welcome, told_up, idle, told_idle;
 	bool wake;           /* not yet passed on: ... */
 	struct lc_buf lines; /* ... of these lines, 16 bytes each; none: of all */
@@ -205,6 +206,19 @@ begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
 }
 
 static int
+take_room(struct uplink *u, struct lc_span body, struct lc_err *e)
+{
+	struct room m;
+	int rc = message_get_room(body, &m, e);
+
+	(void)pthread_mutex_lock(&u->lock);
+	if (rc == 0)
+		u->room = m;
+	(void)pthread_mutex_unlock(&u->lock);
+	return rc;
+}
+
+static int
 on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 {
 	struct uplink *u = arg;
@@ -213,6 +227,8 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 	(void)pthread_mutex_lock(&u->lock);
 	u->messages++;
 	(void)pthread_mutex_unlock(&u->lock);
+	if (type == MESSAGE_ROOM && u->sender != NULL)
+		return take_room(u, body, e);
 	if (u->sender != NULL)
 		return sender_message(u->sender, type, body, e);
 	if (type == MESSAGE_WELCOME)
@@ -622,6 +638,8 @@ uplink_stats(const struct uplink *u, struct uplink_stats *out)
 	out->received = u->received;
 	out->sent = u->sent;
 	out->ahead_ns = u->ahead_ns;
+	out->room_used = u->room.used;
+	out->room_max = u->room.max;
 	(void)pthread_mutex_unlock(lock);
 	if (u->session == NULL)
 		return;

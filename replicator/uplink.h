@@ -67,8 +67,9 @@ void uplink_wake(struct uplink *u, const uint8_t *line);
 bool uplink_idle(const struct uplink *u);
 struct uplink_stats {
 	bool up;
-	struct sender_stats sender; /* of the connection that there is */
-	uint64_t received, sent;    /* bytes, of all connections */
+	struct sender_stats sender;   /* of the connection that there is */
+	uint64_t received, sent;      /* bytes, of all connections */
+	uint64_t room_used, room_max; /* bytes of this host's quota there; max 0: none is known */
 	int64_t ahead_ns; /* the replica's clock before ours, when it said it last; 0: never */
 };
 void uplink_stats(const struct uplink *u, struct uplink_stats *out);

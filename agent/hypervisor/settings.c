@@ -59,6 +59,7 @@ static const struct settings_key host_keys[] = {
     {"bandwidth", "0"},
     {"metrics", ""},
     {"alert", ""},
+    {"replica_patience", "5s"},
 };
 #define NHOST (sizeof host_keys / sizeof host_keys[0])
 
@@ -90,6 +91,7 @@ static const struct {
     {KIND_RATE, offsetof(struct settings, bandwidth), RATE_MIN, 0},
     {KIND_ADDRESS, offsetof(struct settings, metrics), 0, 0},
     {KIND_PATH, offsetof(struct settings, alert), 0, 0},
+    {KIND_MS, offsetof(struct settings, replica_patience_ms), 0, 86400000},
 };
 
 static int

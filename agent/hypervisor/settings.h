@@ -55,14 +55,15 @@ struct settings {     /* all pointers owned; free with settings_done() */
 	int64_t connect_timeout_ms;
 	int64_t command_timeout_ms;
 	int64_t copy_timeout_ms;
-	int64_t rpo_ms;          /* how old the newest restore point may get */
-	uint64_t spool_max;      /* bytes of the store of a host with replicas, 0: any number */
-	char *replica_dir;       /* what `locum replica` keeps */
-	char *listen;            /* where it listens */
-	uint64_t bandwidth;      /* bytes a second to replicas; 0: no limit */
-	char *metrics;           /* where agent and replica serve them, or NULL */
-	char *alert;             /* program that is told what goes wrong, or NULL */
-	struct settings_vm *vms; /* in file order */
+	int64_t rpo_ms;              /* how old the newest restore point may get */
+	uint64_t spool_max;          /* bytes of the store of a host with replicas, 0: any number */
+	char *replica_dir;           /* what `locum replica` keeps */
+	char *listen;                /* where it listens */
+	uint64_t bandwidth;          /* bytes a second to replicas; 0: no limit */
+	char *metrics;               /* where agent and replica serve them, or NULL */
+	int64_t replica_patience_ms; /* how long a replica may be away until that is told */
+	char *alert;                 /* program that is told what goes wrong, or NULL */
+	struct settings_vm *vms;     /* in file order */
 	size_t nvms;
 };
 

@@ -100,6 +100,7 @@ decode(uint16_t type, struct lc_span body)
 	struct head head;
 	struct want want;
 	uint32_t stream;
+	struct room room;
 	uint64_t n;
 
 	if (type == MESSAGE_HELLO && message_get_hello(body, &hello, &e) == 0) {
@@ -127,6 +128,8 @@ decode(uint16_t type, struct lc_span body)
 		same_again(body, &b, message_put_commit(&b, &commit));
 	} else if (type == MESSAGE_COMMITTED && message_get_committed(body, &done, &e) == 0) {
 		same_again(body, &b, message_put_committed(&b, &done));
+	} else if (type == MESSAGE_ROOM && message_get_room(body, &room, &e) == 0) {
+		same_again(body, &b, message_put_room(&b, &room));
 	} else if (type == MESSAGE_TAKEN && message_get_number(body, type, &n, &e) == 0) {
 		same_again(body, &b, message_put_number(&b, n));
 	}

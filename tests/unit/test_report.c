@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent/alert.h"
+#include "agent/hypervisor/settings.h"
 #include "agent/protect.h"
 #include "agent/report.h"
 #include "agent/sites.h"
@@ -54,6 +55,16 @@ protect_spool(const struct protect *x, struct spool_status *out)
 {
 	*out = x->spool;
 	return x->spool.max > 0;
+}
+
+const struct protect_opts *
+protect_options(const struct protect *x)
+{
+	static const struct settings settings = {.replica_patience_ms = 5000};
+	static const struct protect_opts o = {.settings = &settings};
+
+	(void)x;
+	return &o;
 }
 
 size_t
@@ -152,7 +163,9 @@ make(struct protect *x)
 	               .since_ns = 5 * S,
 	               .points = 6,
 	               .sent = 1000,
-	               .ahead_ns = 7200 * S},
+	               .ahead_ns = 7200 * S,
+	               .room_used = 95,
+	               .room_max = 100},
 	              {.name = "far", .since_ns = 6 * S, .err = broken}},
 	};
 }
@@ -211,6 +224,9 @@ test_samples(void **state)
 	assert_line(text, "locum_replica_since_timestamp_seconds{replica=\"dr\"} 5");
 	assert_line(text, "locum_replica_sent_points_total{replica=\"dr\"} 6");
 	assert_line(text, "locum_replica_sent_bytes_total{replica=\"dr\"} 1000");
+	assert_line(text, "locum_replica_quota_bytes{replica=\"dr\"} 100");
+	assert_line(text, "locum_replica_quota_used_bytes{replica=\"dr\"} 95");
+	assert_line(text, "locum_replica_quota_bytes{replica=\"far\"} 0");
 	assert_line(text, "locum_replica_clock_ahead_seconds{replica=\"dr\"} 7200");
 	/* Nothing to tell of, and nobody to ask. */
 	x.nvms = x.nsites = 0;
@@ -315,7 +331,9 @@ test_sights(void **state)
 	(void)state;
 	make(&x);
 	report_alerts(&x, &a);
-	assert_int_equal(a.seen, 2 * 2 + 2 * 2 + 2 * 2);
+	assert_int_equal(a.seen, 2 * 2 + 2 * 2 + 2 * 2 + 1);
+	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_NEAR,
+	            "replica dr: 95 B used of the 100 B that this host may have");
 	assert_seen(&a, "web01", "", ALERT_RPO, ALARM_OK, NULL);
 	assert_seen(&a, "web01", "", ALERT_CYCLE, ALARM_OK, NULL);
 	assert_seen(&a, "web01", "dr", ALERT_REFUSED, ALARM_OK, NULL);
@@ -330,6 +348,7 @@ test_sights(void **state)
 	assert_seen(&a, "db\"1", "dr", ALERT_REFUSED, ALARM_UNKNOWN, NULL);
 
 	a.seen = 0;
+	x.sites[0].room_used = 100;
 	x.vms[0].err = &broken;
 	x.vms[0].lag_ns = 11 * S;
 	x.vms[1].age_ns = 61 * S;
@@ -343,6 +362,15 @@ test_sights(void **state)
 	assert_seen(&a, "db\"1", "", ALERT_RPO, ALARM_BAD,
 	            "db\"1: nothing of it is safe yet (goal: 1 min 0 s)");
 	assert_seen(&a, "", "far", ALERT_LINK, ALARM_UNKNOWN, NULL);
+	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_BAD, NULL);
+	x.sites[0].room_used = 87;
+	a.seen = 0;
+	report_alerts(&x, &a);
+	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_UNKNOWN, NULL);
+	x.sites[0].room_used = 84;
+	a.seen = 0;
+	report_alerts(&x, &a);
+	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_OK, NULL);
 
 	a.seen = 0;
 	x.spool = (struct spool_status){.bytes = 90, .max = 100};

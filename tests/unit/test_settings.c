@@ -332,7 +332,7 @@ test_conf_lists_every_key(void **state)
 		check_section((char *)text.p, sections[i], &total);
 		lc_buf_free(&text);
 	}
-	assert_int_equal(total, 39);
+	assert_int_equal(total, 40);
 }
 
 static void

@@ -716,6 +716,7 @@ static void
 a_host_keeps_within_its_quota(void **state)
 {
 	struct vault_disk d = big_disk(100), small = big_disk(3);
+	struct uplink_stats st;
 	struct hostsite other;
 	struct point p;
 	struct two t;
@@ -733,6 +734,8 @@ a_host_keeps_within_its_quota(void **state)
 	assert_int_equal(t.h.why.code, LC_ENOSPC);
 	assert_non_null(strstr(t.h.why.msg, "used up"));
 	assert_int_equal(t.h.downs, 0); /* the connection stays */
+	uplink_stats(t.h.uplink, &st);  /* and it knows how much room there is */
+	assert_int_equal(st.room_max, 3u << 20);
 	uplink_wake(t.h.uplink, NULL);
 	run_for(&t.loop, 50);
 	assert_int_equal(t.h.committed, 0);
