@@ -40,6 +40,9 @@ static const struct cli_verb *const verbs[] = {
     &verb_scrub,
     &verb_key,
     &verb_key_check,
+    &verb_key_rotate,
+    &verb_key_recover,
+    &verb_key_passphrase,
 };
 
 int

@@ -404,6 +404,79 @@ keyring_domain_of(struct lc_span keys, uint8_t id[DOMAIN_ID_SIZE], struct lc_err
 	return rc;
 }
 
+/* The next wrap of a parsed payload into *w; false: there is none. */
+static bool
+wrap_step(struct keys_view *v, unsigned *left, struct wrap_view *w)
+{
+	if (*left == 0)
+		return false;
+	(*left)--;
+	return wrap_next(&v->wraps, w);
+}
+
+/* One wrap that only one side has.  Master and id key never come or go. */
+static int
+lone_wrap(const struct wrap_view *w, unsigned *count, struct lc_err *e)
+{
+	(*count)++;
+	return w->kind >= WRAP_DATA
+	           ? 0
+	           : lc_fail(e, LC_EKEY, 0, "keys: not the master and id key of before");
+}
+
+/* Both ascend: a merge. */
+static int
+compare_wraps(struct keys_view *a, struct keys_view *b, unsigned *only_a, unsigned *only_b,
+              struct lc_err *e)
+{
+	unsigned left_a = a->nwraps, left_b = b->nwraps;
+	struct wrap_view x, y;
+	bool has_x = wrap_step(a, &left_a, &x), has_y = wrap_step(b, &left_b, &y);
+	int order, rc = 0;
+
+	while (rc == 0 && (has_x || has_y)) {
+		order = has_x && has_y ? wrap_order(x.kind, x.number, y.kind, y.number)
+		                       : (has_x ? -1 : 1);
+		if (order < 0) {
+			rc = lone_wrap(&x, only_a, e);
+		} else if (order > 0) {
+			rc = lone_wrap(&y, only_b, e);
+		} else if (x.n != y.n || memcmp(x.box, y.box, x.n) != 0) {
+			rc = lc_fail(e, LC_EKEY, 0,
+			             "keys: another seal of kind %u, number %u than before", x.kind,
+			             x.number);
+		}
+		if (order <= 0)
+			has_x = wrap_step(a, &left_a, &x);
+		if (order >= 0)
+			has_y = wrap_step(b, &left_b, &y);
+	}
+	return rc;
+}
+
+int
+keyring_compare(struct lc_span have, struct lc_span given, enum keys_change *change,
+                struct lc_err *e)
+{
+	unsigned lost = 0, more = 0;
+	struct keys_view a, b;
+	int rc = keys_parse(have, &a, e);
+
+	*change = KEYS_SAME;
+	rc = rc != 0 ? rc : keys_parse(given, &b, e);
+	if (rc == 0 && memcmp(a.recovery, b.recovery, KEY_SIZE) != 0)
+		rc = lc_fail(e, LC_EKEY, 0, "keys: of another key domain");
+	rc = rc != 0 ? rc : compare_wraps(&a, &b, &lost, &more, e);
+	if (rc == 0 && lost > 0 && more > 0)
+		rc = lc_fail(e, LC_EKEY, 0,
+		             "keys: %u of before are missing, and %u others are there", lost, more);
+	if (rc == 0 && more > 0)
+		*change = KEYS_MORE;
+	else if (rc == 0 && lost > 0)
+		*change = KEYS_FEWER;
+	return rc;
+}
+
 const uint8_t *
 keyring_domain(const struct keyring *k)
 {

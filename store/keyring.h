@@ -113,6 +113,17 @@ const uint8_t *keyring_id(const struct keyring *k);
 const uint8_t *keyring_set(const struct keyring *k);
 /** keyring_domain_of(keys, id, e): domain id of a KEYS payload, without any key. */
 int keyring_domain_of(struct lc_span keys, uint8_t id[DOMAIN_ID_SIZE], struct lc_err *e);
+enum keys_change { KEYS_SAME = 0, KEYS_MORE, KEYS_FEWER };
+/**
+ * keyring_compare(have, given, change, e):
+ * Two KEYS payloads, without any key: whether `given` has the same wraps, further data keys, or
+ * lacks some.  Whether a further one is genuine shows only to who can open it.
+ *
+ * Returns  0; LC_EKEY: of another domain, another master or id key, another seal under a number
+ * that both have, or each lacks what the other has; LC_ECORRUPT: malformed.
+ */
+int keyring_compare(struct lc_span have, struct lc_span given, enum keys_change *change,
+                    struct lc_err *e);
 /**
  * keyring_rotate(k, e):
  * Start a new data key; the caller saves the keyring, then writes a KEYS record, then uses it.  Its

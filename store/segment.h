@@ -180,6 +180,12 @@ int segments_adopt(struct segments *s, const struct segment_info *seg, uint64_t 
  */
 int segments_resume(struct segments *s, struct lc_span keys, uint64_t next_seq, struct lc_err *e);
 /**
+ * segments_rekey(s, keys, e):
+ * From the next record on segments begin with this KEYS payload: the open one is sealed.  Thread:
+ * any.
+ */
+int segments_rekey(struct segments *s, struct lc_span keys, struct lc_err *e);
+/**
  * segments_append(s, r, payload, e):
  * Append a record of type, encoding, key, n and id as in *r; fills seq, segment and off.
  */

@@ -282,6 +282,32 @@ segments_append(struct segments *s, struct record *r, const uint8_t *payload, st
 	return rc;
 }
 
+int
+segments_rekey(struct segments *s, struct lc_span keys, struct lc_err *e)
+{
+	struct lc_buf fresh = {0};
+	int rc = 0;
+
+	if (lc_buf_append(&fresh, keys.p, keys.n) != 0)
+		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", s->dir);
+	(void)pthread_mutex_lock(&s->lock);
+	while (!s->failed && s->fd >= 0 && s->syncing)
+		(void)pthread_cond_wait(&s->idle, &s->lock);
+	if (s->failed)
+		rc = refuse(s, e);
+	else if (s->fd >= 0)
+		rc = segment_seal(s, e);
+	if (rc == 0) {
+		struct lc_buf before = s->keys;
+
+		s->keys = fresh;
+		fresh = before;
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	lc_buf_free(&fresh);
+	return rc;
+}
+
 uint64_t
 segments_unsynced(const struct segments *s)
 {

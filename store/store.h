@@ -90,6 +90,24 @@ const uint8_t *store_id(const struct store *s);
 const char *store_tag(const struct store *s);
 /** store_has_key(s): whether names and contents can be read. */
 bool store_has_key(const struct store *s);
+/**
+ * store_rotate(s, key_dir, e):
+ * Start a new data key, for all that is stored from now on, with the host's key file; an owner's
+ * store.  LC_EKEY where this host has no such file.
+ *
+ * Durable: first the key file, then the segment that begins with its seal.  After a crash between
+ * the two the next owner begins that segment.
+ */
+int store_rotate(struct store *s, const char *key_dir, struct lc_err *e);
+/** store_save_key(s, key_dir, e): write the host's key file by what the store was opened with: with
+ * the code or the passphrase all data keys.  As keyring_save(). */
+int store_save_key(struct store *s, const char *key_dir, struct lc_err *e);
+/**
+ * store_set_passphrase(s, pass, n, e):
+ * Let a passphrase of n bytes open this folder, in the place of the one of before.  LC_EKEY where
+ * it was not opened with the code or the passphrase.
+ */
+int store_set_passphrase(struct store *s, const char *pass, size_t n, struct lc_err *e);
 /** store_unlock(s, for_ns, e): keep the keys that it was opened with (unlocked_put()). */
 int store_unlock(const struct store *s, int64_t for_ns, struct lc_err *e);
 /** store_domain(s): 16 bytes, borrowed. */

@@ -7,8 +7,11 @@
 #include <unistd.h>
 
 #include "store/base/bytes.h"
+#include "store/base/clock.h"
+#include "store/base/failpoint.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
+#include "store/commit.h"
 #include "store/store_internal.h"
 #include "store/transfer.h"
 #include "store/unlocked.h"
@@ -246,4 +249,92 @@ transfer_keys(struct store *s, struct lc_buf *keys, struct lc_err *e)
 	return keys->n > 0
 	           ? 0
 	           : lc_fail(e, LC_ECORRUPT, 0, "store %s: no segment has readable keys", s->dir);
+}
+
+/* Nothing is in it but that the segment which begins with the keys is durable. */
+static int
+build_nothing(void *arg, struct lc_buf *payload, struct lc_err *e)
+{
+	(void)arg;
+	return commit_start(payload, clock_wall_ns(), e);
+}
+
+static int
+begin_with(struct store *s, struct lc_span keys, struct lc_err *e)
+{
+	int rc = segments_rekey(s->segments, keys, e);
+
+	(void)failpoint("store.rekey.sealed");
+	return rc != 0 ? rc : store_commit(s, build_nothing, NULL, e);
+}
+
+int
+transfer_take_keys(struct store *s, struct lc_span keys, enum keys_change *change, struct lc_err *e)
+{
+	struct lc_buf ours = {0};
+	int rc = transfer_keys(s, &ours, e);
+
+	rc = rc != 0 ? rc : keyring_compare((struct lc_span){ours.p, ours.n}, keys, change, e);
+	if (rc == 0 && *change == KEYS_MORE && s->writable)
+		rc = begin_with(s, keys, e);
+	lc_buf_free(&ours);
+	return rc;
+}
+
+int
+store_rotate(struct store *s, const char *key_dir, struct lc_err *e)
+{
+	char *path = store_key_path(key_dir, s->domain);
+	struct lc_buf keys = {0};
+	int rc = 0;
+
+	if (path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	/* Not where the keys are only unlocked: that machine is to hold none. */
+	if (s->keyring == NULL || access(path, F_OK) != 0)
+		rc = lc_fail(e, LC_EKEY, 0,
+		             "only a host that has the store's key file rotates (%s is not there)",
+		             path);
+	rc = rc != 0 ? rc : keyring_rotate(s->keyring, e);
+	rc = rc != 0 ? rc : keyring_save(s->keyring, path, e);
+	(void)failpoint("store.rotate.saved");
+	rc = rc != 0 ? rc : keyring_encode(s->keyring, &keys, e);
+	rc = rc != 0 ? rc : begin_with(s, (struct lc_span){keys.p, keys.n}, e);
+	lc_buf_free(&keys);
+	lc_free(path);
+	return rc;
+}
+
+int
+store_save_key(struct store *s, const char *key_dir, struct lc_err *e)
+{
+	char *path = store_key_path(key_dir, s->domain);
+	int rc;
+
+	if (path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = s->keyring == NULL ? lc_fail(e, LC_EKEY, 0, "store %s: no key", s->dir)
+	                        : keyring_save(s->keyring, path, e);
+	lc_free(path);
+	return rc;
+}
+
+int
+store_set_passphrase(struct store *s, const char *pass, size_t n, struct lc_err *e)
+{
+	struct lc_buf wrap = {0};
+	char *dir = path_join(s->dir, "keys"), *path = path_join(s->dir, STORE_PASSPHRASE_FILE);
+	int rc = 0;
+
+	if (dir == NULL || path == NULL)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	else if (s->keyring == NULL)
+		rc = lc_fail(e, LC_EKEY, 0, "store %s: no key", s->dir);
+	rc = rc != 0 ? rc : keyring_wrap_passphrase(s->keyring, pass, n, &wrap, e);
+	rc = rc != 0 ? rc : dir_make(dir, 0700, e);
+	rc = rc != 0 ? rc : file_write_atomic(path, wrap.p, wrap.n, 0600, e);
+	lc_buf_free(&wrap);
+	lc_free(dir);
+	lc_free(path);
+	return rc;
 }

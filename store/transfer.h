@@ -18,6 +18,7 @@
 
 #include "store/base/errors.h"
 #include "store/base/memory.h"
+#include "store/keyring.h"
 #include "store/maprec.h"
 #include "store/point.h"
 #include "store/store.h"
@@ -38,6 +39,17 @@ int transfer_lines(struct store *s,
                    struct lc_err *e);
 /** transfer_keys(s, keys, e): append the KEYS payload that a taker's segments begin with. */
 int transfer_keys(struct store *s, struct lc_buf *keys, struct lc_err *e);
+/**
+ * transfer_take_keys(s, keys, change, e):
+ * What a giver's segments begin with: whether it is what this store has, further data keys (then
+ * the store's segments begin with them, too, from now on), or fewer (then nothing changes).  For an
+ * owner, blind or not.
+ *
+ * Returns  as keyring_compare().
+ * Durable: the further keys, on return of 0.
+ */
+int transfer_take_keys(struct store *s, struct lc_span keys, enum keys_change *change,
+                       struct lc_err *e);
 /**
  * transfer_make(dir, keys, e):
  * Make an empty store in the key domain of a KEYS payload, blind: without any key.

@@ -13,5 +13,8 @@ extern const struct cli_verb verb_scrub;
 extern const struct cli_verb verb_drop;
 extern const struct cli_verb verb_key;
 extern const struct cli_verb verb_key_check;
+extern const struct cli_verb verb_key_rotate;
+extern const struct cli_verb verb_key_recover;
+extern const struct cli_verb verb_key_passphrase;
 
 #endif

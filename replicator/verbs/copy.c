@@ -104,6 +104,20 @@ move_all(struct copy *c, struct progress *bar, struct lc_err *e)
 	return rc;
 }
 
+/* Data keys that came since.  That the other one has more is fine: it was copied to from elsewhere.
+ */
+static int
+give_keys(struct copy *c, struct lc_err *e)
+{
+	enum keys_change change;
+	struct lc_buf keys = {0};
+	int rc = transfer_keys(c->o.store, &keys, e);
+
+	rc = rc != 0 ? rc : transfer_take_keys(c->to, (struct lc_span){keys.p, keys.n}, &change, e);
+	lc_buf_free(&keys);
+	return rc;
+}
+
 /* The other store: made where there is none, in the key domain of this one. */
 static int
 open_other(struct copy *c, const char *dir, struct lc_err *e)
@@ -126,7 +140,7 @@ open_other(struct copy *c, const char *dir, struct lc_err *e)
 		             "exchange points",
 		             dir, store_dir(c->o.store));
 	}
-	return rc;
+	return rc != 0 ? rc : give_keys(c, e);
 }
 
 static int

@@ -735,10 +735,81 @@ keys_are_read_while_another_thread_rotates(void **state)
 	keyring_free(r.k);
 }
 
+static void
+change_is(const struct lc_buf *a, const struct lc_buf *b, int rc, enum keys_change want)
+{
+	struct lc_err e = LC_ERR_INIT;
+	enum keys_change change;
+
+	assert_int_equal(keyring_compare(span(a), span(b), &change, &e), rc);
+	if (rc == 0)
+		assert_int_equal(change, want);
+}
+
+static void
+more_keys_are_told_from_others(void **state)
+{
+	struct lc_buf first, more, most, fork, other, bad = {0};
+	struct keyring *k = vector_keyring(), *x = NULL;
+	char code[RECOVERY_CODE_MAX];
+	struct lc_err e = LC_ERR_INIT;
+	uint8_t key[KEY_SIZE] = {7};
+
+	(void)state;
+	encode(k, &first);
+	assert_int_equal(keyring_rotate(k, &e), 0);
+	encode(k, &more);
+	assert_int_equal(keyring_rotate(k, &e), 0);
+	encode(k, &most);
+	keyring_free(k);
+	k = vector_keyring(); /* rotated elsewhere */
+	assert_int_equal(keyring_rotate(k, &e), 0);
+	encode(k, &fork);
+	assert_int_equal(keyring_new(code, &x, &e), 0);
+	encode(x, &other);
+	change_is(&first, &first, 0, KEYS_SAME);
+	change_is(&first, &more, 0, KEYS_MORE);
+	change_is(&first, &most, 0, KEYS_MORE);
+	change_is(&more, &first, 0, KEYS_FEWER);
+	change_is(&most, &more, 0, KEYS_FEWER);
+	change_is(&more, &fork, LC_EKEY, KEYS_SAME);
+	change_is(&first, &other, LC_EKEY, KEYS_SAME);
+	/* Another seal under a number that is there; of the id key; one that is not there any more.
+	 */
+	assert_int_equal(lc_buf_append(&bad, more.p, more.n), 0);
+	bad.p[bad.n - 1] ^= 1;
+	change_is(&more, &bad, LC_EKEY, KEYS_SAME);
+	memcpy(bad.p, more.p, more.n);
+	bad.p[50 + WRAP_SIZE + 20] ^= 1;
+	change_is(&more, &bad, LC_EKEY, KEYS_SAME);
+	memcpy(bad.p, more.p, more.n);
+	memmove(bad.p + 50, bad.p + 50 + WRAP_SIZE, more.n - 50 - WRAP_SIZE);
+	bad.n = more.n - WRAP_SIZE;
+	lc_put16(bad.p + 48, (uint16_t)(lc_get16(more.p + 48) - 1));
+	change_is(&more, &bad, LC_EKEY, KEYS_SAME);
+	change_is(&bad, &more, LC_EKEY, KEYS_SAME);
+	bad.n--;
+	change_is(&more, &bad, LC_ECORRUPT, KEYS_SAME);
+	/* Anybody can make a seal: that shows to the key alone.  It is more, blindly. */
+	bad.n = 0;
+	assert_int_equal(lc_buf_append(&bad, first.p, first.n), 0);
+	craft_wrap(&bad, 3, 9, key, key);
+	change_is(&first, &bad, 0, KEYS_MORE);
+	keyring_free(k);
+	keyring_free(x);
+	lc_buf_free(&first);
+	lc_buf_free(&more);
+	lc_buf_free(&most);
+	lc_buf_free(&fork);
+	lc_buf_free(&other);
+	lc_buf_free(&bad);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(more_keys_are_told_from_others),
 	    cmocka_unit_test(opens_what_another_implementation_made),
 	    cmocka_unit_test(code_is_known_and_its_spellings_are_read),
 	    cmocka_unit_test(code_finds_every_slip_of_one_or_two_characters),
