@@ -124,6 +124,7 @@ struct server {
 
 	struct stores *stores;
 	pthread_mutex_t pairing; /* one host at a time uses a token */
+	atomic_bool look;        /* one may have been revoked just now */
 	pthread_mutex_t lock;    /* the hosts */
 	TAILQ_HEAD(, host) hosts;
 };
@@ -251,6 +252,9 @@ let_in(struct guest *g, const struct hello *m, struct lc_err *e)
 		(void)pthread_mutex_lock(&g->server->pairing);
 		rc = writers_bind(g->dir, &g->who, m->secret, e);
 		(void)pthread_mutex_unlock(&g->server->pairing);
+		/* Whom it replaces has to leave the store that this one is about to open. */
+		if (rc == 0)
+			atomic_store(&g->server->look, true);
 		return rc;
 	}
 	rc = writers_find(g->dir, g->key, &g->who, e);
@@ -267,18 +271,22 @@ let_in(struct guest *g, const struct hello *m, struct lc_err *e)
 }
 
 /* Every segment says which keys open it; a host whose keys are others would write what the recovery
- * code does not open. */
+ * code does not open.  One that has rotated has more, and they are put down before it writes. */
 static int
 check_keys(struct guest *g, struct lc_span keys, struct lc_err *e)
 {
-	struct lc_buf ours = {0};
-	int rc = transfer_keys(g->store, &ours, e);
+	enum keys_change change;
+	int rc = transfer_take_keys(g->store, keys, &change, e);
 
-	if (rc == 0 && (ours.n != keys.n || memcmp(ours.p, keys.p, keys.n) != 0))
-		rc = lc_fail(e, LC_EKEY, 0,
-		             "the host's keys are not those that its store here began with");
-	lc_buf_free(&ours);
-	return rc;
+	if (rc != 0)
+		return lc_wrap(e, "the host's keys are not those of its store here");
+	if (change == KEYS_FEWER && !g->reading)
+		return lc_fail(e, LC_EKEY, 0,
+		               "the host's key file is an older copy: it lacks data keys that its "
+		               "store here has (locum key recover, there)");
+	if (change == KEYS_MORE && !g->reading)
+		log_info("%s: has a new data key", g->who.name);
+	return 0;
 }
 
 static int
@@ -837,9 +845,12 @@ on_tick(uv_timer_t *t)
 	struct server *s = t->data;
 	struct guest *g, *next;
 	int64_t now = clock_mono_ns();
+	bool look = atomic_exchange(&s->look, false);
 
 	for (g = TAILQ_FIRST(&s->guests); g != NULL; g = next) {
 		next = TAILQ_NEXT(g, entry);
+		if (look)
+			g->looked_ns = 0;
 		look_at_guest(s, g, now);
 	}
 	if (s->waiting)

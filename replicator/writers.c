@@ -202,12 +202,14 @@ writers_pick(const struct writer_entry *list, size_t n, const char *what, size_t
              struct lc_err *e)
 {
 	size_t i, hits = 0;
+	bool live = false;
 
 	for (i = 0; i < n; i++) {
-		if (!writers_match(&list[i], what))
+		if (!writers_match(&list[i], what) || (live && list[i].revoked))
 			continue;
+		hits = live || list[i].revoked ? hits + 1 : 1;
+		live = live || !list[i].revoked;
 		*at = i;
-		hits++;
 	}
 	if (hits == 0)
 		return lc_fail(e, LC_ENOENT, 0,
@@ -234,10 +236,11 @@ writers_revoke(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc_e
 /* ---- tokens ---- */
 
 int
-writers_token(const char *dir, int64_t valid_ns, uint8_t secret[32], struct lc_err *e)
+writers_token(const char *dir, int64_t valid_ns, const uint8_t *replace, uint8_t secret[32],
+              struct lc_err *e)
 {
 	uint8_t id[32], ignored[CHANNEL_KEY_SIZE];
-	char text[160], hex[65], name[2 * TOKEN_ID_SIZE + 1];
+	char text[256], hex[65], old[65] = "", name[2 * TOKEN_ID_SIZE + 1];
 	char *folder = path_join(dir, "tokens"), *path = NULL;
 	int n, rc = 0;
 
@@ -251,8 +254,11 @@ writers_token(const char *dir, int64_t valid_ns, uint8_t secret[32], struct lc_e
 		rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
 		                  : dir_make(folder, 0700, e);
 	if (rc == 0) {
-		n = snprintf(text, sizeof text, "secret = %s\nexpires_ns = %" PRId64 "\n",
-		             lc_hex(hex, secret, 32), clock_wall_ns() + valid_ns);
+		n = snprintf(text, sizeof text, "secret = %s\nexpires_ns = %" PRId64 "\n%s%s%s",
+		             lc_hex(hex, secret, 32), clock_wall_ns() + valid_ns,
+		             replace == NULL ? "" : "replace = ",
+		             replace == NULL ? "" : lc_hex(old, replace, CHANNEL_KEY_SIZE),
+		             replace == NULL ? "" : "\n");
 		rc = file_write_new(path, text, (size_t)n, 0600, e);
 	}
 	explicit_bzero(text, sizeof text);
@@ -266,6 +272,8 @@ struct token_search {
 	const uint8_t *secret;
 	char id[2 * TOKEN_ID_SIZE + 1]; /* "" until it is found */
 	bool used;
+	bool replaces;
+	uint8_t replaced[CHANNEL_KEY_SIZE];
 };
 
 /* In constant time: how far a guess was right must not show. */
@@ -278,6 +286,16 @@ same_secret(const uint8_t *a, const uint8_t *b)
 	for (i = 0; i < 32; i++)
 		diff = (uint8_t)(diff | (a[i] ^ b[i]));
 	return diff == 0;
+}
+
+static void
+take_token(struct token_search *t, const struct config *c, const char *name)
+{
+	const char *replaced = config_get(c, "", "", "replace");
+
+	t->replaces = replaced != NULL;
+	if (replaced == NULL || lc_unhex(t->replaced, sizeof t->replaced, replaced))
+		(void)snprintf(t->id, sizeof t->id, "%s", name);
 }
 
 static int
@@ -298,7 +316,7 @@ look_at_token(void *arg, const char *dir, const char *name, struct lc_err *e)
 			(void)unlink(path); /* too old */
 		else if (s != NULL && lc_unhex(secret, sizeof secret, s) &&
 		         same_secret(secret, t->secret))
-			(void)snprintf(t->id, sizeof t->id, "%s", name);
+			take_token(t, c, name);
 		explicit_bzero(secret, sizeof secret);
 	}
 	config_free(c);
@@ -331,12 +349,62 @@ remove_token(const char *dir, const char *id)
 	lc_free(path);
 }
 
+/* Nobody else writes there. */
+static int
+check_store_free(const char *dir, const struct writer_entry *w, const uint8_t *replaced,
+                 struct lc_err *e)
+{
+	struct writer_entry *list = NULL;
+	size_t i, n = 0;
+	int rc = writers_list(dir, &list, &n, e);
+
+	for (i = 0; rc == 0 && i < n; i++) {
+		if (list[i].revoked || strcmp(list[i].store, w->store) != 0 ||
+		    memcmp(list[i].key, w->key, CHANNEL_KEY_SIZE) == 0 ||
+		    (replaced != NULL && memcmp(list[i].key, replaced, CHANNEL_KEY_SIZE) == 0))
+			continue;
+		rc = lc_fail(e, LC_ECONFLICT, 0,
+		             "the store here is that of host %s by now (locum token --replace %s, "
+		             "there, takes it over)",
+		             list[i].name, list[i].name);
+	}
+	lc_free(list);
+	return rc;
+}
+
+/* Into w->store: of the host that is replaced, else its own of before, else a new one. */
+static int
+choose_store(const char *dir, struct writer_entry *w, const struct token_search *t,
+             struct lc_err *e)
+{
+	char token[2 * TOKEN_ID_SIZE + 1], key[33], domain[17];
+	const uint8_t *from = t->replaces ? t->replaced : w->key;
+	struct writer_entry before;
+	int rc = find(dir, from, &before, token, e);
+
+	if (rc == LC_ENOENT && !t->replaces) {
+		/* So much of the key that nobody makes another one that ends up there. */
+		(void)snprintf(w->store, sizeof w->store, "stores/%s-%s",
+		               lc_hex(domain, w->domain, 4), lc_hex(key, w->key, 16));
+		return 0;
+	}
+	if (rc == LC_ENOENT)
+		return lc_fail(e, LC_EACCES, 0,
+		               "the host that the token replaces is not known any more");
+	if (rc == 0 && memcmp(before.domain, w->domain, 16) != 0)
+		return lc_fail(e, LC_ECONFLICT, 0,
+		               "host %s is paired with the store of another key domain",
+		               before.name);
+	if (rc != 0)
+		return rc;
+	(void)snprintf(w->store, sizeof w->store, "%s", before.store);
+	return check_store_free(dir, w, t->replaces ? t->replaced : NULL, e);
+}
+
 int
 writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32], struct lc_err *e)
 {
-	char token[2 * TOKEN_ID_SIZE + 1], key[33], domain[17];
 	struct token_search t = {.secret = secret};
-	struct writer_entry before;
 	int rc = each_name(dir, "tokens", look_at_token, &t, e);
 
 	if (rc == 0 && t.id[0] != '\0')
@@ -347,22 +415,15 @@ writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32], 
 		             "locum token");
 	if (rc != 0)
 		return rc;
-	rc = find(dir, w->key, &before, token, e);
-	if (rc == 0 && memcmp(before.domain, w->domain, 16) != 0)
-		return lc_fail(e, LC_ECONFLICT, 0,
-		               "host %s is paired with the store of another key domain",
-		               before.name);
-	if (rc != 0 && rc != LC_ENOENT)
+	rc = choose_store(dir, w, &t, e);
+	if (rc != 0)
 		return rc;
+	if (t.replaces && memcmp(t.replaced, w->key, CHANNEL_KEY_SIZE) != 0)
+		rc = writers_revoke(dir, t.replaced, e);
+	(void)failpoint("writers.revoked");
 	w->revoked = false;
 	w->paired_ns = clock_wall_ns();
-	/* So much of the key that nobody makes another one that ends up there. */
-	if (rc == 0)
-		(void)snprintf(w->store, sizeof w->store, "%s", before.store);
-	else
-		(void)snprintf(w->store, sizeof w->store, "stores/%s-%s",
-		               lc_hex(domain, w->domain, 4), lc_hex(key, w->key, 16));
-	rc = write_writer(dir, w, t.id, e);
+	rc = rc != 0 ? rc : write_writer(dir, w, t.id, e);
 	(void)failpoint("writers.bound");
 	if (rc == 0)
 		remove_token(dir, t.id);

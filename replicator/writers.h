@@ -40,7 +40,7 @@ int writers_list(const char *dir, struct writer_entry **out, size_t *n, struct l
 bool writers_match(const struct writer_entry *w, const char *what);
 /**
  * writers_pick(list, n, what, at, e):
- * The one that matches.
+ * The one that matches; of several that one which is not revoked.
  *
  * Returns  0; LC_ENOENT; LC_EINVAL: several.
  */
@@ -48,17 +48,24 @@ int writers_pick(const struct writer_entry *list, size_t n, const char *what, si
                  struct lc_err *e);
 /** writers_revoke(dir, key, e): it may not connect any more; its store stays.  Durable. */
 int writers_revoke(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc_err *e);
-/** writers_token(dir, valid_ns, secret, e): make a token; secret[32] is the caller's to wipe. */
-int writers_token(const char *dir, int64_t valid_ns, uint8_t secret[32], struct lc_err *e);
+/**
+ * writers_token(dir, valid_ns, replace, secret, e):
+ * Make a token; secret[32] is the caller's to wipe.  replace: key of a host in whose place who uses
+ * it comes, or NULL.
+ */
+int writers_token(const char *dir, int64_t valid_ns, const uint8_t *replace, uint8_t secret[32],
+                  struct lc_err *e);
 /**
  * writers_bind(dir, w, secret, e):
  * Let a host in by a token's secret; w: key, name and domain; store and paired_ns are filled in.  A
  * host that was there before gets its store back (also one that was revoked: a new token is a new
- * decision).
+ * decision).  By a token that replaces a host it gets the store of that one, which is revoked
+ * first: there is no moment at which both are let in, and after a crash in between the token is
+ * still good.
  *
- * Returns  0; LC_EACCES: no such token, or it was used or is too old; LC_ECONFLICT: the host was
- *          paired with another key domain.
- * Durable: the binding, and that the token is used.
+ * Returns  0; LC_EACCES: no such token, or it was used or is too old; LC_ECONFLICT: the host, or
+ * the one that it replaces, was paired with another key domain, or somebody else has its store by
+ * now. Durable: the binding, and that the token is used.
  */
 int writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32],
                  struct lc_err *e);

@@ -290,8 +290,11 @@ run_token(const struct cli_args *a)
 	int64_t valid_ns = INT64_C(24) * 3600 * LC_NS_PER_S;
 	char text[TOKEN_TEXT_MAX], print[FINGERPRINT_MAX], host[256] = "";
 	struct lc_err e = LC_ERR_INIT;
+	struct writer_entry *w = NULL;
+	const uint8_t *replaced = NULL;
 	struct token t;
 	struct place p;
+	size_t n = 0, at = 0;
 	int rc;
 
 	if (valid != NULL && (!clock_parse_duration(valid, &valid_ns) || valid_ns <= 0))
@@ -303,7 +306,13 @@ run_token(const struct cli_args *a)
 		                 address == NULL ? "" : address);
 	rc = open_place(a, true, &p, &e);
 	memcpy(t.key, p.identity.public, sizeof t.key);
-	rc = rc != 0 ? rc : writers_token(p.dir, valid_ns, t.secret, &e);
+	if (rc == 0 && cli_get(a, "replace") != NULL) {
+		rc = writers_list(p.dir, &w, &n, &e);
+		rc = rc != 0 ? rc : writers_pick(w, n, cli_get(a, "replace"), &at, &e);
+		replaced = rc == 0 ? w[at].key : NULL;
+	}
+	rc = rc != 0 ? rc : writers_token(p.dir, valid_ns, replaced, t.secret, &e);
+	lc_free(w);
 	if (rc == 0) {
 		(void)token_text(text, &t);
 		if (cli_has(a, "json")) {
@@ -330,18 +339,26 @@ static const struct cli_option token_options[] = {
      .arg = "ADDRESS",
      .help = "how hosts reach this replica (default: this machine's name)"},
     {.name = "valid", .arg = "TIME", .help = "how long it may be used (default: 24h)"},
+    {.name = "replace",
+     .arg = "HOST",
+     .help = "who uses it takes over HOST's store here, and HOST's key is revoked"},
     {.name = NULL}};
 
 const struct cli_verb verb_token = {
     .name = "token",
     .operands = "",
     .summary = "let one more host pair with this replica",
-    .details = "Prints a token for `locum pair`.  It holds the replica's address and key and a\n"
-	       "secret that works once; whoever has it before the host does can pair in its\n"
-	       "place, so take care of it.\n"
-	       "\n"
-	       "Example:\n"
-	       "  locum token --address dr.example.net",
+    .details =
+	"Prints a token for `locum pair`.  It holds the replica's address and key and a\n"
+	"secret that works once; whoever has it before the host does can pair in its\n"
+	"place, so take care of it.\n"
+	"\n"
+	"With --replace it is for a host that was paired and has lost its key (host.key), as\n"
+	"after it was installed anew: it goes on with its store here, without sending\n"
+	"everything again.  The old key is let in no more from the moment of pairing on.\n"
+	"\n"
+	"Example:\n"
+	"  locum token --address dr.example.net",
     .options = token_options,
     .min_operands = 0,
     .max_operands = 0,

@@ -252,3 +252,48 @@ dr lock host-b >/dev/null
 dr points "$vm" --store "$store" >/dev/null || fail "host-a was locked with host-b"
 dr lock --quiet
 echo "unlock and lock: nothing was left"
+
+# ---- keys that change: a new data key, a lost key of the host, a lost key file, a passphrase ----
+host() { LOCUM_CONFIG=$t/locum.conf "$bin/locum" "$@"; }
+change_and_send() { # MIB: and restore it at the replica, by the code alone
+	qemu-io -f raw -c "write -P $1 ${1}M 1M" "$t/img/d.raw" >/dev/null
+	host backup "$vm" --to dr --quiet || fail "backup: $1"
+	dr restore "$vm" --to "$t/r" --quiet --store "$store" --recovery-code-file "$t/kit" || fail "restore: $1"
+	cmp "$t/img/d.raw" "$t/r/$vm-$disk.raw" || fail "it restored something else: $1"
+	rm -rf "$t/r"
+}
+sleep 1.1
+host key rotate | grep -q 'data key [0-9]\{5,\}' || fail "key rotate"
+key_markers "$key" rotated | grep rotated >"$t/rotated-markers"
+[ "$(wc -l <"$t/rotated-markers")" = 3 ] || fail "no second data key in $key"
+change_and_send 11
+grep -q 'host-a: has a new data key' "$t/replica.log" || fail "the replica's log does not tell of the new key"
+markers=$t/rotated-markers unseen "rotated keys" "$t/dr" "$t/replica.log" "pid:$replica_pid"
+refused 1 'key file' dr key rotate --store "$store" # no host of it
+
+rm "$t/keys/host.key"
+folders=$(find "$t/dr/stores" -mindepth 1 -maxdepth 1 | wc -l)
+host pair --name dr --as host-a --quiet \
+	"$(locum token --dir "$t/dr" --address "127.0.0.1:$port" --replace host-a)" || fail "pair in the place of host-a"
+change_and_send 12
+[ "$(find "$t/dr/stores" -mindepth 1 -maxdepth 1 | wc -l)" = "$folders" ] || fail "it has begun a new folder: $(ls "$t/dr/stores")"
+[ "$(dr replica hosts | grep -c '^host-a .*REVOKED')" = 1 ] || fail "the old key is not revoked: $(dr replica hosts)"
+
+rm "$key"
+refused 1 'no key for store' host backup "$vm" --to dr
+host key recover --recovery-code-file "$t/kit" --quiet || fail "key recover"
+[ "$(key_markers "$key" x | wc -l)" = 3 ] || fail "key recover did not bring back all data keys"
+change_and_send 13
+
+echo 'correct horse battery' >"$t/pass"
+refused 1 'has no passphrase' dr unlock host-a --passphrase-file "$t/pass"
+dr key passphrase --store "$store" --recovery-code-file "$t/kit" --new-passphrase-file "$t/pass" --quiet || fail "key passphrase"
+dr unlock host-a --passphrase-file "$t/pass" --for 1m --quiet || fail "unlock with the passphrase"
+dr verify "$vm" --store "$store" --quiet || fail "verify, unlocked with the passphrase"
+dr lock --quiet
+echo 'another one' >"$t/pass2"
+dr key passphrase --store "$store" --passphrase-file "$t/pass" --new-passphrase-file "$t/pass2" --quiet || fail "key passphrase, changed"
+refused 1 'passphrase: wrong' dr unlock host-a --passphrase-file "$t/pass"
+typed "another one" "$bin/locum" unlock host-a --for 1m >"$t/out" || fail "unlock with a typed passphrase: $(cat "$t/out")"
+dr lock --quiet
+echo "keys that change: nothing was sent again, and the kit opens all of it"

@@ -299,7 +299,7 @@ hostsite_pair(struct hostsite *h, const struct drsite *d)
 	struct lc_err e = LC_ERR_INIT;
 	uint8_t secret[32];
 
-	must(writers_token(d->dir, 3600 * LC_NS_PER_S, secret, &e), &e);
+	must(writers_token(d->dir, 3600 * LC_NS_PER_S, NULL, secret, &e), &e);
 	if (hostsite_try(h, secret) != LC_OK)
 		fail_msg("pairing: %s", h->why.msg);
 	h->ups = h->downs = 0;

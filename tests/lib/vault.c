@@ -104,6 +104,25 @@ vault_path(const struct vault *v, const char *name)
 	return tmpdir_path(v->dir, name);
 }
 
+const char *
+vault_key_file(const struct vault *v)
+{
+	static char path[640];
+	DIR *d = opendir(v->keys);
+	const struct dirent *ent;
+
+	path[0] = '\0';
+	while (d != NULL && (ent = readdir(d)) != NULL) {
+		if (strstr(ent->d_name, ".key") != NULL)
+			(void)snprintf(path, sizeof path, "%s/%s", v->keys, ent->d_name);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	if (path[0] == '\0')
+		die("no key file", NULL);
+	return path;
+}
+
 void
 vault_copy(const char *from, const char *to)
 {

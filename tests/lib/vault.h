@@ -37,6 +37,8 @@ void vault_close(struct vault *v);
 void vault_free(struct vault *v);
 /** vault_path(v, name): "<store>/name" in one of four static buffers. */
 const char *vault_path(const struct vault *v, const char *name);
+/** vault_key_file(v): the host's key file; static. */
+const char *vault_key_file(const struct vault *v);
 /** vault_copy(from, to): copy a folder with all in it; as it is on disk at the moment. */
 void vault_copy(const char *from, const char *to);
 

@@ -491,12 +491,64 @@ another_hosts_domain_is_refused(void **state)
 		mole_start(&x.m, &x.loop, x.d.port, &x.lost.id, x.d.id.public);
 		mole_say(&x.m, MESSAGE_HELLO, (struct lc_span){body.p, body.n});
 		ended_with(&x, i == 0   ? "another key domain"
-		               : i == 1 ? "not those that its store here began with"
+		               : i == 1 ? "not those of its store here"
 		                        : "speaks version 99");
 		assert_int_equal(x.m.of_type[MESSAGE_WELCOME], 0);
 	}
 	lc_buf_free(&body);
 	lc_buf_free(&keys);
+	end(&x);
+}
+
+/* A captured host may add seals, which open nothing; it takes none away and changes none. */
+static void
+seals_are_only_added(void **state)
+{
+	static const char *const why[] = {"not those of its store here",
+	                                  "not the master and id key"};
+	struct hello m = {.version = MESSAGE_VERSION, .wall_ns = clock_wall_ns(), .name = "lost"};
+	struct lc_buf body = {0}, keys = {0}, before = {0}, after = {0};
+	struct store_opts o = {.no_key = true};
+	struct lc_err e = LC_ERR_INIT;
+	struct store *s;
+	struct scene x;
+	char dir[512];
+	unsigned i;
+
+	(void)state;
+	make(&x);
+	memcpy(m.domain, transfer_domain(x.lost.v.s), 16);
+	for (i = 0; i < 2; i++) {
+		mole_end(&x.m);
+		run_for(&x.loop, 30);
+		keys.n = body.n = 0;
+		must(transfer_keys(x.lost.v.s, &keys, &e), &e);
+		if (i == 0) { /* its data key's seal is another one */
+			keys.p[keys.n - 1] ^= 1;
+		} else { /* the id key's is gone */
+			memmove(keys.p + 50 + 120, keys.p + 50 + 240, keys.n - 50 - 240);
+			keys.n -= 120;
+			keys.p[48]--;
+		}
+		m.keys = (struct lc_span){keys.p, keys.n};
+		must(message_put_hello(&body, &m), &e);
+		mole_start(&x.m, &x.loop, x.d.port, &x.lost.id, x.d.id.public);
+		mole_say(&x.m, MESSAGE_HELLO, (struct lc_span){body.p, body.n});
+		ended_with(&x, why[i]);
+		assert_int_equal(x.m.of_type[MESSAGE_WELCOME], 0);
+	}
+	(void)snprintf(dir, sizeof dir, "%s", hostsite_dir_at(&x.lost, &x.d));
+	o.dir = dir;
+	must(store_open(&o, &s, &e), &e);
+	must(transfer_keys(s, &after, &e), &e);
+	must(transfer_keys(x.lost.v.s, &before, &e), &e);
+	assert_int_equal(after.n, before.n);
+	assert_memory_equal(after.p, before.p, after.n);
+	store_close(s);
+	lc_buf_free(&body);
+	lc_buf_free(&keys);
+	lc_buf_free(&before);
+	lc_buf_free(&after);
 	end(&x);
 }
 
@@ -512,6 +564,7 @@ main(void)
 	    cmocka_unit_test(nonsense_ends_the_session),
 	    cmocka_unit_test(bytes_that_are_no_channel_end_it),
 	    cmocka_unit_test(another_hosts_domain_is_refused),
+	    cmocka_unit_test(seals_are_only_added),
 	};
 
 	cmocka_set_test_filter(getenv("LOCUM_TEST_ONLY"));

@@ -146,6 +146,129 @@ strangers_and_wrong_keys_are_told(void **state)
 	done(&t);
 }
 
+static void
+reopen_host(struct two *t)
+{
+	hostsite_disconnect(&t->h);
+	vault_close(&t->h.v);
+	vault_open(&t->h.v);
+}
+
+static void
+all_there(struct two *t, const struct point *p, const struct vault_disk *d)
+{
+	hostsite_connect(&t->h);
+	wait_for(t, hostsite_is_idle, &t->h, "all there");
+	hostsite_disconnect(&t->h);
+	drsite_stop(&t->d); /* so that its store is closed, and opened anew next time */
+	hostsite_arrived(&t->h, &t->d, p, d);
+	drsite_start(&t->d);
+}
+
+/* A new data key at the host; the replica, which cannot open it, takes its seal up, and the code
+ * opens what is sealed with it there. */
+static void
+a_host_that_rotated_goes_on(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 8);
+	struct lc_err e = LC_ERR_INIT;
+	struct keyring *k = NULL;
+	char key[640], old[400];
+	struct point p;
+	struct two t;
+	unsigned i;
+
+	(void)state;
+	make(&t, NULL);
+	(void)snprintf(old, sizeof old, "%s/old.key", t.h.v.top);
+	(void)snprintf(key, sizeof key, "%s", vault_key_file(&t.h.v));
+	vault_copy(key, old);
+	for (i = 0; i < 3; i++) {
+		d.codes[i] = 100 + i;
+		p = hostsite_backup(&t.h, "web01", &d);
+		all_there(&t, &p, &d);
+		if (i < 2)
+			must(store_rotate(t.h.v.s, t.h.v.keys, &e), &e);
+	}
+	/* Killed when the key file was written and the store not yet. */
+	must(keyring_load(key, &k, &e), &e);
+	must(keyring_rotate(k, &e), &e);
+	must(keyring_save(k, key, &e), &e);
+	reopen_host(&t);
+	d.codes[5] = 500;
+	p = hostsite_backup(&t.h, "web01", &d);
+	all_there(&t, &p, &d);
+	/* An older copy of the key file: it would seal with keys that were given up. */
+	assert_int_equal(remove(key), 0);
+	vault_copy(old, key);
+	reopen_host(&t);
+	assert_int_equal(hostsite_try(&t.h, NULL), LC_EKEY);
+	assert_non_null(strstr(t.h.why.msg, "older copy"));
+	assert_non_null(strstr(t.h.why.msg, "locum key recover"));
+	/* With the code the host gets all of them back. */
+	vault_close(&t.h.v);
+	{
+		struct store_opts o = {.dir = t.h.v.dir, .recovery_code = t.h.v.code};
+		struct store *s;
+
+		must(store_open(&o, &s, &e), &e);
+		must(store_save_key(s, t.h.v.keys, &e), &e);
+		store_close(s);
+	}
+	vault_open(&t.h.v);
+	d.codes[6] = 600;
+	p = hostsite_backup(&t.h, "web01", &d);
+	all_there(&t, &p, &d);
+	keyring_free(k);
+	vault_disk_free(&d);
+	done(&t);
+}
+
+/* Its key is lost, its store and that of its domain are not: with a token that says so it goes on
+ * in its old folder, and the old key, which may be connected, is out. */
+static void
+a_host_with_a_new_key_takes_its_place(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 8);
+	struct lc_err e = LC_ERR_INIT;
+	struct hostsite x;
+	uint8_t secret[32];
+	char dir[512];
+	struct point p;
+	struct two t;
+
+	(void)state;
+	make(&t, NULL);
+	d.codes[0] = 1;
+	(void)hostsite_backup(&t.h, "web01", &d);
+	hostsite_connect(&t.h);
+	wait_for(&t, hostsite_is_idle, &t.h, "all there");
+	(void)snprintf(dir, sizeof dir, "%s", hostsite_dir_at(&t.h, &t.d));
+	hostsite_make(&x, &t.loop, &t.d, "host-a");
+	vault_close(&x.v);
+	x.v.s = t.h.v.s; /* the same machine */
+	must(writers_token(t.d.dir, 60 * LC_NS_PER_S, t.h.id.public, secret, &e), &e);
+	assert_int_equal(hostsite_try(&x, secret), LC_OK);
+	wait_for(&t, hostsite_is_down, &t.h, "the old one is out");
+	hostsite_disconnect(&t.h);
+	assert_int_equal(hostsite_try(&t.h, NULL), LC_EACCES);
+	assert_string_equal(hostsite_dir_at(&x, &t.d), dir);
+	x.ups = x.downs = x.committed = 0;
+	d.codes[1] = 2;
+	p = hostsite_backup(&t.h, "web01", &d);
+	hostsite_connect(&x);
+	wait_for(&t, hostsite_is_idle, &x, "the new one's point there");
+	assert_int_equal(x.committed, 1); /* and nothing again */
+	hostsite_disconnect(&x);
+	drsite_stop(&t.d);
+	memcpy(x.v.code, t.h.v.code, sizeof x.v.code);
+	hostsite_arrived(&x, &t.d, &p, &d);
+	x.v.s = NULL;
+	hostsite_free(&x);
+	vault_disk_free(&d);
+	done(&t);
+}
+
 struct pair_of_hosts {
 	struct hostsite *a, *b;
 };
@@ -175,7 +298,7 @@ one_token_lets_one_host_in(void **state)
 
 		hostsite_make(&a, &t.loop, &t.d, "host-b");
 		hostsite_make(&b, &t.loop, &t.d, "host-c");
-		must(writers_token(t.d.dir, LC_NS_PER_S * 60, secret, &e), &e);
+		must(writers_token(t.d.dir, LC_NS_PER_S * 60, NULL, secret, &e), &e);
 		hostsite_begin(&a, secret);
 		hostsite_begin(&b, secret);
 		wait_for(&t, both_tried, &both, "an answer");
@@ -824,6 +947,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(points_go_over_and_go_on_after_a_stop),
 	    cmocka_unit_test(strangers_and_wrong_keys_are_told),
+	    cmocka_unit_test(a_host_that_rotated_goes_on),
+	    cmocka_unit_test(a_host_with_a_new_key_takes_its_place),
 	    cmocka_unit_test(one_token_lets_one_host_in),
 	    cmocka_unit_test(a_second_connection_of_a_host_waits),
 	    cmocka_unit_test(an_older_copy_gets_again_what_it_lacks),

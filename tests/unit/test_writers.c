@@ -19,7 +19,7 @@ static void
 make(struct place *p)
 {
 	p->dir = tmpdir_new();
-	assert_int_equal(writers_token(p->dir, 3600 * LC_NS_PER_S, p->secret, NULL), 0);
+	assert_int_equal(writers_token(p->dir, 3600 * LC_NS_PER_S, NULL, p->secret, NULL), 0);
 }
 
 static struct writer_entry
@@ -96,29 +96,36 @@ a_stranger_is_named_by_its_own_key(void **state)
 
 /* Killed between the binding and the removal of the token: it is used all the same. */
 static void
-a_crash_does_not_make_a_token_good_twice(const char *action, int code)
+bind_in_child(const struct place *p, const char *action, int code)
 {
 	char *const argv[] = {(char *)(uintptr_t) "test_writers", (char *)(uintptr_t) "child",
 	                      NULL};
-	struct writer_entry found;
-	struct place p;
 	char hex[65] = "";
 	int status, i;
 	pid_t pid;
 
-	make(&p);
 	for (i = 0; i < 32; i++)
-		(void)snprintf(hex + 2 * (size_t)i, 3, "%02x", p.secret[i]);
+		(void)snprintf(hex + 2 * (size_t)i, 3, "%02x", p->secret[i]);
 	pid = fork();
 	if (pid == 0) {
 		(void)setenv("LOCUM_FAILPOINT", action, 1);
-		(void)setenv("CHILD_DIR", p.dir, 1);
+		(void)setenv("CHILD_DIR", p->dir, 1);
 		(void)setenv("CHILD_SECRET", hex, 1);
 		(void)execv("/proc/self/exe", argv);
 		_exit(99);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(code < 0 ? WIFSIGNALED(status) : WIFEXITED(status));
+}
+
+static void
+a_crash_does_not_make_a_token_good_twice(const char *action, int code)
+{
+	struct writer_entry found;
+	struct place p;
+
+	make(&p);
+	bind_in_child(&p, action, code);
 	assert_int_equal(files_in(&p, "tokens"), 1);
 	assert_int_equal(writers_find(p.dir, host(1, 9).key, &found, NULL), 0);
 	assert_int_equal(bind_it(&p, 2, 9), LC_EACCES);
@@ -131,6 +138,83 @@ killed_after_binding(void **state)
 {
 	(void)state;
 	a_crash_does_not_make_a_token_good_twice("writers.bound:1:kill", -1);
+}
+
+/* The next token takes over that host's store. */
+static void
+token_that_replaces(struct place *p, uint8_t key)
+{
+	struct writer_entry w = host(key, 9);
+
+	assert_int_equal(writers_token(p->dir, 3600 * LC_NS_PER_S, w.key, p->secret, NULL), 0);
+}
+
+static void
+token_plain(struct place *p)
+{
+	assert_int_equal(writers_token(p->dir, 3600 * LC_NS_PER_S, NULL, p->secret, NULL), 0);
+}
+
+static void
+a_host_takes_anothers_place(void **state)
+{
+	struct writer_entry before, now, found;
+	struct writer_entry *list;
+	struct place p;
+	size_t n, at = 9;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	assert_int_equal(writers_find(p.dir, host(1, 9).key, &before, NULL), 0);
+	/* Not a host of another domain; then nothing has changed, and the token is good yet. */
+	token_that_replaces(&p, 1);
+	assert_int_equal(bind_it(&p, 2, 8), LC_ECONFLICT);
+	assert_int_equal(writers_find(p.dir, host(1, 9).key, &found, NULL), 0);
+	assert_int_equal(bind_it(&p, 2, 9), 0);
+	assert_int_equal(writers_find(p.dir, host(2, 9).key, &now, NULL), 0);
+	assert_string_equal(now.store, before.store);
+	assert_int_equal(writers_find(p.dir, host(1, 9).key, &found, NULL), LC_EACCES);
+	assert_int_equal(bind_it(&p, 3, 9), LC_EACCES); /* once */
+	/* Both are called so; the one that is let in is meant. */
+	assert_int_equal(writers_list(p.dir, &list, &n, NULL), 0);
+	assert_int_equal(writers_pick(list, n, "host-a", &at, NULL), 0);
+	assert_memory_equal(list[at].key, now.key, sizeof now.key);
+	lc_free(list);
+	/* The old one does not come back to a store that is another's, but may replace it in turn.
+	 */
+	token_plain(&p);
+	assert_int_equal(bind_it(&p, 1, 9), LC_ECONFLICT);
+	token_that_replaces(&p, 2);
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	assert_int_equal(writers_find(p.dir, host(2, 9).key, &found, NULL), LC_EACCES);
+	/* One's own key: as with any token. */
+	token_that_replaces(&p, 1);
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	assert_int_equal(writers_find(p.dir, host(1, 9).key, &found, NULL), 0);
+	token_that_replaces(&p, 7);
+	assert_int_equal(bind_it(&p, 2, 9), LC_EACCES); /* nobody to replace */
+	tmpdir_free(p.dir);
+}
+
+static void
+killed_while_replacing(void **state)
+{
+	struct writer_entry found, before;
+	struct place p;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(bind_it(&p, 3, 9), 0);
+	assert_int_equal(writers_find(p.dir, host(3, 9).key, &before, NULL), 0);
+	token_that_replaces(&p, 3);
+	bind_in_child(&p, "writers.revoked:1:kill", -1);
+	assert_int_equal(writers_find(p.dir, host(3, 9).key, &found, NULL), LC_EACCES);
+	assert_int_equal(writers_find(p.dir, host(1, 9).key, &found, NULL), LC_ENOENT);
+	assert_int_equal(bind_it(&p, 1, 9), 0); /* the token is good yet */
+	assert_int_equal(writers_find(p.dir, host(1, 9).key, &found, NULL), 0);
+	assert_string_equal(found.store, before.store);
+	tmpdir_free(p.dir);
 }
 
 static int
@@ -157,7 +241,7 @@ a_token_gets_too_old(void **state)
 
 	(void)state;
 	make(&p);
-	assert_int_equal(writers_token(p.dir, 1, other, NULL), 0);
+	assert_int_equal(writers_token(p.dir, 1, NULL, other, NULL), 0);
 	assert_int_equal(files_in(&p, "tokens"), 2);
 	{
 		struct writer_entry w = host(1, 9);
@@ -190,7 +274,7 @@ revoked_and_paired_again(void **state)
 	assert_int_equal(n, 1);
 	assert_true(list[0].revoked);
 	lc_free(list);
-	assert_int_equal(writers_token(p.dir, 60 * LC_NS_PER_S, p.secret, NULL), 0);
+	assert_int_equal(writers_token(p.dir, 60 * LC_NS_PER_S, NULL, p.secret, NULL), 0);
 	assert_int_equal(bind_it(&p, 1, 8), LC_ECONFLICT); /* of another domain */
 	w = host(1, 9);
 	assert_int_equal(writers_bind(p.dir, &w, p.secret, NULL), 0); /* the token is still good */
@@ -211,7 +295,7 @@ no_two_hosts_share_a_store(void **state)
 	make(&p);
 	b.key[12] ^= 1;
 	assert_int_equal(writers_bind(p.dir, &a, p.secret, NULL), 0);
-	assert_int_equal(writers_token(p.dir, 60 * LC_NS_PER_S, p.secret, NULL), 0);
+	assert_int_equal(writers_token(p.dir, 60 * LC_NS_PER_S, NULL, p.secret, NULL), 0);
 	assert_int_equal(writers_bind(p.dir, &b, p.secret, NULL), 0);
 	assert_string_not_equal(a.store, b.store);
 	tmpdir_free(p.dir);
@@ -250,6 +334,8 @@ main(int argc, char **argv)
 	    cmocka_unit_test(a_token_lets_one_host_in_once),
 	    cmocka_unit_test(a_stranger_is_named_by_its_own_key),
 	    cmocka_unit_test(killed_after_binding),
+	    cmocka_unit_test(a_host_takes_anothers_place),
+	    cmocka_unit_test(killed_while_replacing),
 	    cmocka_unit_test(a_token_gets_too_old),
 	    cmocka_unit_test(revoked_and_paired_again),
 	    cmocka_unit_test(no_two_hosts_share_a_store),
