@@ -789,10 +789,10 @@ protect_site(const struct protect *x, size_t i, struct site_status *out)
 bool
 protect_spool(const struct protect *x, struct spool_status *out)
 {
-	if (x->spool == NULL || x->o.settings->spool_max == 0)
+	if (x->spool == NULL)
 		return false;
 	spool_status(x->spool, out);
-	return true;
+	return out->max > 0;
 }
 
 const struct protect_opts *

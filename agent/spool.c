@@ -167,16 +167,26 @@ on_over(uv_async_t *a)
 	uv_close((uv_handle_t *)a, on_closed);
 }
 
+/* A limit that makes no sense must not keep VMs from being protected. */
 static int
 find_replicas(struct spool *s, struct lc_err *e)
 {
 	int rc = s->o.max == 0 ? 0 : remote_new(s->o.store, s->o.key_dir, &s->remote, e);
 
-	if (rc == 0 && s->remote != NULL && remote_count(s->remote) == 0)
-		rc = lc_fail(e, LC_EINVAL, 0,
-		             "spool_max is for hosts with a replica, and this one is paired with "
-		             "none (locum pair)");
-	return rc;
+	if (rc != 0 || s->o.max == 0)
+		return rc;
+	if (remote_count(s->remote) == 0) {
+		log_warn("spool_max is for hosts with a replica, and this one is paired with none "
+		         "(locum pair): the store keeps everything");
+		remote_free(s->remote);
+		s->remote = NULL;
+		s->o.max = 0;
+	} else if (s->o.max < SPOOL_MIN) {
+		log_warn("spool_max: less than 64 MiB is of no use: it counts as that");
+		s->o.max = SPOOL_MIN;
+	}
+	s->st.max = s->o.max;
+	return 0;
 }
 
 int
@@ -188,10 +198,7 @@ spool_start(const struct spool_opts *o, struct spool **out, struct lc_err *e)
 	if (s == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	s->o = *o;
-	s->st.max = o->max;
-	rc = o->max == 0 || o->max >= SPOOL_MIN
-	         ? find_replicas(s, e)
-	         : lc_fail(e, LC_EINVAL, 0, "spool_max must be at least 64 MiB, or 0");
+	rc = find_replicas(s, e);
 	if (rc == 0 && uv_async_init(o->loop, &s->over, on_over) != 0)
 		rc = lc_fail(e, LC_ENOMEM, 0, "out of descriptors");
 	if (rc != 0) {

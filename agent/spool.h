@@ -19,7 +19,7 @@ struct spool;
 struct store;
 struct uv_loop_s;
 
-#define SPOOL_MIN (UINT64_C(64) << 20) /* less is refused by the settings */
+#define SPOOL_MIN (UINT64_C(64) << 20) /* less counts as that */
 /** spool_low(max): bytes from which on contents are dropped. */
 static inline uint64_t
 spool_low(uint64_t max)
@@ -41,7 +41,7 @@ struct spool_opts {
 	uint64_t max;        /* bytes; 0: without limit */
 };
 
-/** spool_start(o, out, e): LC_EINVAL: there is a limit, and no replica. */
+/** spool_start(o, out, e): where there is no replica, there is no limit. */
 int spool_start(const struct spool_opts *o, struct spool **out, struct lc_err *e);
 
 struct spool_status {

@@ -92,7 +92,18 @@ locum store init --kit "$t/kit" >/dev/null || fail "store init"
 scenario_vm web01 'memory = 64 MiB' "disk = vda raw $t/img"
 replica_start
 
-refused 1 'spool_max is for hosts with a replica' locum agent
+agent_start # paired with none: the limit does nothing, and keeps no VM from being protected
+for ((i = 0; i < 100; i++)); do
+	! grep -q 'spool_max is for hosts with a replica' "$t/agent.log" || break
+	sleep 0.05
+done
+grep -q 'spool_max is for hosts with a replica' "$t/agent.log" || fail "the agent says nothing of spool_max"
+captured
+kill $agent_pid
+wait $agent_pid 2>/dev/null || true
+rm -rf "$t/store" "$t/kit" "$t/keys"
+newest=''
+locum store init --kit "$t/kit" >/dev/null || fail "store init"
 # More than the budget lies in the store, of an attempt that failed: there is nothing that a replica could take.
 LOCUM_FAILPOINT=writer.rows:1:kill locum backup web01 2>/dev/null && fail "writer.rows was not passed"
 [ "$(kept)" -gt $((64 * mib)) ] || fail "the attempt left $(kept) bytes"
