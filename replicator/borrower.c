@@ -20,6 +20,7 @@
 #include "store/segment.h"
 
 #define MESSAGE_HEAD_SIZE 8u
+#define SLOTS 128u /* contents that were asked for, or came and were not taken: 8 MiB */
 
 struct request {
 	TAILQ_ENTRY(request) entry;
@@ -28,11 +29,25 @@ struct request {
 	/* Called on the worker with each answer; *done once it was the last one. */
 	int (*answer)(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e);
 	void *arg; /* of that */
+	bool own;  /* nobody waits for it: it is freed when it is over */
+	size_t answered;
 	bool done; /* under the lock */
 	int rc;
 	struct lc_err err;
 };
 TAILQ_HEAD(request_list, request);
+
+enum slot_state { SLOT_FREE = 0, SLOT_ASKED, SLOT_HERE };
+
+struct slot { /* a content that was asked for */
+	enum slot_state state;
+	uint8_t id[CHUNK_ID_SIZE];
+	int rc; /* here: whether it can be had */
+	struct fetched what;
+	struct lc_buf payload;
+	unsigned waiters;
+	uint64_t used;
+};
 
 struct borrower {
 	struct peer peer;
@@ -55,6 +70,8 @@ struct borrower {
 	bool welcome, over, stopping;
 	struct lc_err err; /* why it is over */
 	uint64_t received;
+	struct slot slots[SLOTS];
+	uint64_t tick;
 };
 
 /* ---- requests ---- */
@@ -63,11 +80,16 @@ struct borrower {
 static void
 finish(struct borrower *b, struct request *r, int rc, const struct lc_err *err)
 {
+	(void)pthread_cond_broadcast(&b->cond);
+	if (r->own) {
+		lc_buf_free(&r->body);
+		lc_free(r);
+		return;
+	}
 	r->rc = rc;
 	if (rc != 0 && err != NULL)
 		r->err = *err;
 	r->done = true;
-	(void)pthread_cond_broadcast(&b->cond);
 }
 
 static void
@@ -318,6 +340,10 @@ run(void *arg)
 static void
 borrower_free(struct borrower *b)
 {
+	size_t i;
+
+	for (i = 0; i < SLOTS; i++)
+		lc_buf_free(&b->slots[i].payload);
 	if (b->addresses != NULL)
 		freeaddrinfo(b->addresses);
 	workers_free(b->workers);
@@ -444,47 +470,174 @@ borrower_have(struct borrower *b, const uint8_t *ids, size_t n, uint8_t *bits, s
 
 /* ---- contents ---- */
 
-struct reading {
-	const uint8_t *id;
-	uint8_t *payload;
-	struct fetched *out;
-};
+/* Under the lock.  NULL: it was not asked for. */
+static struct slot *
+find_slot(struct borrower *b, const uint8_t *id)
+{
+	size_t i;
 
+	for (i = 0; i < SLOTS; i++) {
+		if (b->slots[i].state != SLOT_FREE &&
+		    memcmp(b->slots[i].id, id, CHUNK_ID_SIZE) == 0)
+			return &b->slots[i];
+	}
+	return NULL;
+}
+
+/* Under the lock: one that is free, or holds what came longest ago; NULL: none. */
+static struct slot *
+take_slot(struct borrower *b, const uint8_t *id)
+{
+	struct slot *best = NULL;
+	size_t i;
+
+	for (i = 0; i < SLOTS; i++) {
+		struct slot *x = &b->slots[i];
+
+		if (x->state == SLOT_ASKED || x->waiters > 0)
+			continue;
+		if (best == NULL || x->state == SLOT_FREE ||
+		    (best->state != SLOT_FREE && x->used < best->used))
+			best = x;
+	}
+	if (best == NULL)
+		return NULL;
+	memcpy(best->id, id, CHUNK_ID_SIZE);
+	best->state = SLOT_ASKED;
+	best->payload.n = 0;
+	return best;
+}
+
+/* Answers come in the order of the ids. */
 static int
 take_body(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e)
 {
-	const struct reading *x = r->arg;
-	struct transfer_chunk c;
-	struct none none;
+	uint8_t want[CHUNK_ID_SIZE];
+	struct transfer_chunk c = {.encoding = 0};
+	struct borrower *b = r->arg;
+	struct none none = {.code = 0};
+	struct slot *x;
+	int rc = 0;
 
-	if (type == MESSAGE_NONE) {
-		if (message_get_none(body, &none, e) != 0 ||
-		    memcmp(none.id, x->id, CHUNK_ID_SIZE) != 0)
-			return LC_EPEER;
-		if (none.code == LC_ENOENT)
-			return lc_fail(e, LC_ENOENT, 0, "it is not there (any more)");
-		return lc_fail(e, LC_ECORRUPT, 0, "it can't be read there: %s",
-		               lc_code_text((enum lc_code)none.code));
-	}
-	if (type != MESSAGE_BODY)
-		return unexpected(type, e);
-	if (message_get_body(body, &c, e) != 0)
+	if (type == MESSAGE_NONE)
+		rc = message_get_none(body, &none, e);
+	else if (type == MESSAGE_BODY)
+		rc = message_get_body(body, &c, e);
+	else
+		rc = unexpected(type, e);
+	if (rc != 0)
 		return LC_EPEER;
-	memcpy(x->payload, c.payload.p, c.payload.n);
-	*x->out = (struct fetched){.encoding = c.encoding, .key = c.key, .n = c.payload.n};
-	return 1;
+	memcpy(want, r->body.p + 4 + r->answered * CHUNK_ID_SIZE, sizeof want);
+	if (memcmp(type == MESSAGE_NONE ? none.id : chunk_payload_id(c.payload), want,
+	           CHUNK_ID_SIZE) != 0)
+		return lc_fail(e, LC_EPEER, 0, "another chunk than was asked for");
+	(void)pthread_mutex_lock(&b->lock);
+	x = find_slot(b, want);
+	if (x != NULL && x->state == SLOT_ASKED) {
+		x->state = SLOT_HERE;
+		x->used = ++b->tick;
+		x->rc = none.code;
+		x->what = (struct fetched){.encoding = c.encoding, .key = c.key, .n = c.payload.n};
+		if (none.code == 0 && lc_buf_append(&x->payload, c.payload.p, c.payload.n) != 0)
+			x->rc = LC_ENOMEM;
+	}
+	(void)pthread_cond_broadcast(&b->cond);
+	(void)pthread_mutex_unlock(&b->lock);
+	return ++r->answered < (r->body.n - 4) / CHUNK_ID_SIZE ? 0 : 1;
+}
+
+/* Under the lock: ask for the ids that were not asked for yet, as far as there are slots.  No
+ * memory: nothing happens, and whoever waits finds out. */
+static int
+ask_for(struct borrower *b, const uint8_t *ids, size_t n)
+{
+	struct request *r = lc_alloc(sizeof *r);
+	uint8_t list[READ_IDS_MAX * CHUNK_ID_SIZE];
+	struct ids m = {.n = 0, .ids = list};
+	size_t i;
+
+	if (r == NULL || lc_buf_reserve(&r->body, 4 + sizeof list) != 0) {
+		lc_free(r);
+		return LC_ENOMEM;
+	}
+	for (i = 0; i < n && m.n < READ_IDS_MAX; i++) {
+		const uint8_t *id = ids + i * CHUNK_ID_SIZE;
+
+		if (find_slot(b, id) != NULL)
+			continue;
+		if (take_slot(b, id) == NULL)
+			break;
+		memcpy(list + (size_t)m.n++ * CHUNK_ID_SIZE, id, CHUNK_ID_SIZE);
+	}
+	if (m.n == 0) {
+		lc_buf_free(&r->body);
+		lc_free(r);
+		return 0;
+	}
+	(void)message_put_ids(&r->body, &m); /* the room is there */
+	r->type = MESSAGE_READ;
+	r->answer = take_body;
+	r->arg = b;
+	r->own = true;
+	TAILQ_INSERT_TAIL(&b->queued, r, entry);
+	(void)uv_async_send(&b->wake);
+	return 0;
+}
+
+/* Under the lock. */
+static int
+give(struct slot *x, uint8_t *payload, struct fetched *out, struct lc_err *e)
+{
+	int rc = x->rc;
+
+	if (rc == 0) {
+		memcpy(payload, x->payload.p, x->payload.n);
+		*out = x->what;
+	}
+	if (x->waiters == 0) { /* who read it has it */
+		x->state = SLOT_FREE;
+		lc_buf_free(&x->payload);
+	}
+	if (rc == 0 || rc == LC_ENOMEM)
+		return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	if (rc == LC_ENOENT)
+		return lc_fail(e, LC_ENOENT, 0, "it is not there (any more)");
+	return lc_fail(e, LC_ECORRUPT, 0, "it can't be read there: %s",
+	               lc_code_text((enum lc_code)rc));
 }
 
 int
-borrower_read(struct borrower *b, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload,
+borrower_read(struct borrower *b, const uint8_t *ids, size_t n, uint8_t *payload,
               struct fetched *out, struct lc_err *e)
 {
-	struct reading x = {.id = id, .payload = payload, .out = out};
-	struct request r = {.type = MESSAGE_READ, .answer = take_body, .arg = &x};
+	struct slot *x;
+	int rc = 0;
 
-	if (message_put_ids(&r.body, &(struct ids){1, id}) != 0)
-		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	return ask(b, &r, e);
+	(void)pthread_mutex_lock(&b->lock);
+	/* The others are asked for with the first one that was not asked for ahead. */
+	while (rc == 0 && !b->over && find_slot(b, ids) == NULL) {
+		rc = ask_for(b, ids, n);
+		if (rc == 0 && find_slot(b, ids) == NULL) /* all are being waited for */
+			(void)pthread_cond_wait(&b->cond, &b->lock);
+	}
+	x = rc != 0 ? NULL : find_slot(b, ids);
+	while (x != NULL && x->state == SLOT_ASKED && !b->over) {
+		x->waiters++;
+		(void)pthread_cond_wait(&b->cond, &b->lock);
+		x->waiters--;
+	}
+	if (x != NULL && x->state == SLOT_HERE) {
+		rc = give(x, payload, out, e);
+		(void)pthread_cond_broadcast(&b->cond);
+	} else if (rc != 0) {
+		(void)lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	} else {
+		rc = b->err.code;
+		if (e != NULL && e->code == LC_OK)
+			*e = b->err;
+	}
+	(void)pthread_mutex_unlock(&b->lock);
+	return rc;
 }
 
 /* NOLINTEND(readability-non-const-parameter) */

@@ -33,8 +33,8 @@ int borrower_open(const struct borrower_opts *o, struct borrower **out, struct l
 /** borrower_have(b, ids, n, bits, e): as thin_opts.have, of this replica. */
 int borrower_have(struct borrower *b, const uint8_t *ids, size_t n, uint8_t *bits,
                   struct lc_err *e);
-/** borrower_read(b, id, payload, out, e): as thin_fetch_cb.  LC_ENOENT: it is not there. */
-int borrower_read(struct borrower *b, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload,
+/** borrower_read(b, ids, n, payload, out, e): as thin_fetch_cb.  LC_ENOENT: it is not there. */
+int borrower_read(struct borrower *b, const uint8_t *ids, size_t n, uint8_t *payload,
                   struct fetched *out, struct lc_err *e);
 /** borrower_keys(b, keys, e): append the KEYS payload of the store there. */
 int borrower_keys(struct borrower *b, struct lc_buf *keys, struct lc_err *e);

@@ -187,7 +187,7 @@ remote_have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_er
 }
 
 static int
-fetch_from(struct remote *r, struct far *f, const uint8_t *id, uint8_t *payload,
+fetch_from(struct remote *r, struct far *f, const uint8_t *ids, size_t n, uint8_t *payload,
            struct fetched *out, struct lc_err *e)
 {
 	struct borrower *b = NULL;
@@ -198,14 +198,14 @@ fetch_from(struct remote *r, struct far *f, const uint8_t *id, uint8_t *payload,
 		rc = take(r, f, &b, e);
 		if (rc != 0)
 			break;
-		rc = borrower_read(b, id, payload, out, e);
+		rc = borrower_read(b, ids, n, payload, out, e);
 		give(f, rc);
 	}
 	return rc;
 }
 
 int
-remote_fetch(void *arg, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload, struct fetched *out,
+remote_fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched *out,
              struct lc_err *e)
 {
 	struct lc_err err = LC_ERR_INIT, first = LC_ERR_INIT;
@@ -215,7 +215,7 @@ remote_fetch(void *arg, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload, struc
 
 	(void)lc_fail(&first, LC_ENOENT, 0, "this host is not paired with any replica");
 	for (i = 0; i < r->n; i++) {
-		rc = fetch_from(r, &r->list[i], id, payload, out, &err);
+		rc = fetch_from(r, &r->list[i], ids, n, payload, out, &err);
 		if (rc == 0)
 			return 0;
 		if (i == 0)

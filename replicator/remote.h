@@ -27,7 +27,7 @@ const char *remote_names(const struct remote *r);
  * them can't be asked, and where there is none. */
 int remote_have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e);
 /** remote_fetch(remote, ...): thin_fetch_cb, from the first one that can give it. */
-int remote_fetch(void *arg, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload, struct fetched *out,
+int remote_fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched *out,
                  struct lc_err *e);
 /** remote_free(r): hang up; NULL is fine. */
 void remote_free(struct remote *r);

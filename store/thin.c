@@ -443,16 +443,34 @@ not_here(struct store *s, const struct record *r, struct lc_err *e)
 	               s->dir, lc_hex(hex, r->id, 8), peers);
 }
 
+/* Numbers are the order of the log, and so mostly that of a disk's windows: who reads one will want
+ * the next ones. */
+static size_t
+with_next(struct store *s, const struct record *r, uint8_t ids[THIN_AHEAD * CHUNK_ID_SIZE])
+{
+	struct record next;
+	uint64_t no;
+	size_t n = 1;
+
+	memcpy(ids, r->id, CHUNK_ID_SIZE);
+	for (no = r->seq + 1; r->seq > 0 && no < r->seq + THIN_AHEAD; no++) {
+		if (catalog_chunk(s->catalog, no, &next, NULL) == 0 && record_is_stub(&next))
+			memcpy(ids + CHUNK_ID_SIZE * n++, next.id, CHUNK_ID_SIZE);
+	}
+	return n;
+}
+
 static int
 fetch(struct store *s, struct record *r, uint8_t *buf, struct lc_err *e)
 {
 	char peers[THIN_PEERS_MAX + 1], hex[17];
+	uint8_t ids[THIN_AHEAD * CHUNK_ID_SIZE];
 	struct fetched got = {0};
 	int rc;
 
 	if (s->fetch == NULL)
 		return not_here(s, r, e);
-	rc = s->fetch(s->fetch_arg, r->id, buf, &got, e);
+	rc = s->fetch(s->fetch_arg, ids, with_next(s, r, ids), buf, &got, e);
 	if (rc == 0 && (got.n < CHUNK_ID_SIZE || memcmp(buf, r->id, CHUNK_ID_SIZE) != 0))
 		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk came");
 	if (rc != 0) {

@@ -64,12 +64,15 @@ struct fetched { /* a chunk as it lies there */
 };
 /**
  * thin_fetch(s, fetch, arg):
- * From now on contents that are not here are read through fetch(arg, id, payload, out, e), which
- * fills payload[RECORD_PAYLOAD_MAX] with the CHUNK payload of that id.  Called from any thread,
- * several at once; what it gives is believed no more than what lies here.  NULL: no more.
+ * From now on contents that are not here are read through fetch(arg, ids, n, payload, out, e),
+ * which fills payload[RECORD_PAYLOAD_MAX] with the CHUNK payload of the first of n ids (at most
+ * THIN_AHEAD, of CHUNK_ID_SIZE bytes each); the others will probably be wanted next.  Called from
+ * any thread, several at once; what it gives is believed no more than what lies here.  NULL: no
+ * more.
  */
-typedef int thin_fetch_cb(void *arg, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload,
+typedef int thin_fetch_cb(void *arg, const uint8_t *ids, size_t n, uint8_t *payload,
                           struct fetched *out, struct lc_err *e);
+#define THIN_AHEAD 16u
 void thin_fetch(struct store *s, thin_fetch_cb *fetch, void *arg);
 /** thin_peers(s, dst): whose names the last thin_run() gave; "" where the store was never thin. */
 void thin_peers(struct store *s, char dst[THIN_PEERS_MAX + 1]);

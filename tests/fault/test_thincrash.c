@@ -50,12 +50,12 @@ have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
 }
 
 static int
-fetch(void *arg, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload, struct fetched *out,
+fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched *out,
       struct lc_err *e)
 {
 	const struct site *x = arg;
 	struct transfer_chunk c;
-	int rc = transfer_read(x->peer, id, payload, &c, e);
+	int rc = n == 0 ? LC_EINVAL : transfer_read(x->peer, ids, payload, &c, e);
 
 	*out = (struct fetched){c.encoding, c.key, c.payload.n};
 	return rc;

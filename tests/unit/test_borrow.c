@@ -16,6 +16,7 @@
 #include "tests/lib/mole.h"
 #include "tests/lib/twosites.h"
 #include "tests/lib/unit.h"
+#include "tests/lib/wan.h"
 
 #define SOON_MS 30000
 #define WINDOWS 100u
@@ -144,10 +145,10 @@ ask_borrower(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_e
 }
 
 static int
-fetch(void *arg, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload, struct fetched *out,
+fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched *out,
       struct lc_err *e)
 {
-	return borrower_read(((struct scene *)arg)->b, id, payload, out, e);
+	return borrower_read(((struct scene *)arg)->b, ids, n, payload, out, e);
 }
 
 static int
@@ -200,7 +201,7 @@ read_unknown(struct scene *x, struct lc_err *e)
 	uint8_t id[CHUNK_ID_SIZE] = {7};
 	struct fetched out;
 
-	return borrower_read(x->b, id, payload, &out, e);
+	return borrower_read(x->b, id, 1, payload, &out, e);
 }
 
 static int
@@ -223,6 +224,45 @@ knows_what_is_not_there(void **state)
 	assert_int_equal(call(&x, have_unknown), 0);
 	assert_int_equal(call(&x, read_unknown), LC_ENOENT);
 	assert_int_equal(call(&x, have_unknown), 0); /* it goes on */
+	end(&x);
+}
+
+static int
+verify_only(struct scene *x, struct lc_err *e)
+{
+	thin_fetch(x->h.v.s, fetch, x);
+	return vault_verify(x->h.v.s, x->p.id, e);
+}
+
+#define ONE_WAY_MS 40
+
+/* What comes next is asked for ahead: the wire's delay is not paid for each content. */
+static void
+reads_ahead(void **state)
+{
+	struct wan_opts o = {.delay_ms = ONE_WAY_MS};
+	struct wan *wan;
+	struct scene x;
+	int64_t began;
+	unsigned n = 0, i;
+
+	(void)state;
+	make(&x);
+	o.loop = &x.loop;
+	o.to = x.d.port;
+	wan = wan_start(&o);
+	(void)snprintf(x.h.peer.at.port, sizeof x.h.peer.at.port, "%u", wan_port(wan));
+	must(call(&x, open_it), &x.err);
+	must(call(&x, thin), &x.err);
+	for (i = 0; i < WINDOWS; i++)
+		n += x.disk.codes[i] != 0;
+	began = clock_mono_ns();
+	must(call(&x, verify_only), &x.err);
+	began = (clock_mono_ns() - began) / LC_NS_PER_MS;
+	print_message("%u contents in %u ms, %u ms away\n", n, (unsigned)began, 2 * ONE_WAY_MS);
+	assert_true(began < n * 2 * ONE_WAY_MS / 2); /* by two threads, one at a time */
+	(void)call(&x, close_it);
+	wan_stop(wan);
 	end(&x);
 }
 
@@ -504,6 +544,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(thins_and_reads_through),
 	    cmocka_unit_test(knows_what_is_not_there),
+	    cmocka_unit_test(reads_ahead),
 	    cmocka_unit_test(fails_when_the_link_does),
 	    cmocka_unit_test(heals_a_replica_that_lost_what_was_dropped),
 	    cmocka_unit_test(another_hosts_contents_are_not_there),

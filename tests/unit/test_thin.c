@@ -24,7 +24,7 @@ struct site { /* a store, and a copy of it that stands for the replica */
 	char dir[300];
 	struct store *peer;
 	struct vault_disk d;
-	unsigned asked, fetched;
+	unsigned asked, fetched, ahead;
 	bool lies; /* it gives another chunk than it was asked for */
 	struct point first, second;
 };
@@ -52,16 +52,18 @@ have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
 }
 
 static int
-fetch(void *arg, const uint8_t id[CHUNK_ID_SIZE], uint8_t *payload, struct fetched *out,
+fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched *out,
       struct lc_err *e)
 {
 	static uint8_t kept[RECORD_PAYLOAD_MAX];
 	static struct fetched of_kept;
 	struct site *x = arg;
 	struct transfer_chunk c;
-	int rc = transfer_read(x->peer, id, payload, &c, e);
+	int rc = transfer_read(x->peer, ids, payload, &c, e);
 
+	assert_in_range(n, 1, THIN_AHEAD);
 	x->fetched++;
+	x->ahead += (unsigned)n - 1;
 	*out = (struct fetched){c.encoding, c.key, c.payload.n};
 	if (rc != 0 || !x->lies)
 		return rc;
@@ -192,6 +194,7 @@ drops_and_fetches(void **state)
 	thin_fetch(x.v.s, fetch, &x);
 	check(&x);
 	assert_true(x.fetched > 50);
+	assert_true(x.ahead > 10 * 50); /* of a point that was read from the beginning */
 	free_site(&x);
 }
 
