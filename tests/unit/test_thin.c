@@ -17,7 +17,7 @@
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
-#define WINDOWS 200u
+#define WINDOWS 110u
 
 struct site { /* a store, and a copy of it that stands for the replica */
 	struct vault v;
@@ -107,7 +107,7 @@ make_site(struct site *x)
 
 	memset(x, 0, sizeof *x);
 	vault_make(&x->v, true);
-	x->v.segment_bytes = 512u << 10;
+	x->v.segment_bytes = 256u << 10;
 	vault_open(&x->v);
 	(void)snprintf(x->dir, sizeof x->dir, "%s/replica", x->v.top);
 	x->d = vault_disk("vda", WINDOWS);
