@@ -482,13 +482,16 @@ note_taken(struct sender *x)
 }
 
 static int
-send_chunk(struct sender *x, struct line *l, uint64_t no, struct lc_err *bad, struct lc_err *e)
+send_chunk(struct sender *x, struct line *l, uint64_t no, bool base, struct lc_err *bad,
+           struct lc_err *e)
 {
 	struct transfer_chunk c;
 	struct lc_buf body = {0};
 	int rc;
 
-	if (outgoing_chunk(l->out, no, x->buf, &c, bad) != 0)
+	rc = base ? outgoing_base(l->out, no, x->buf, &c, bad)
+	          : outgoing_chunk(l->out, no, x->buf, &c, bad);
+	if (rc != 0)
 		return 0;
 	rc = message_put_chunk_head(&body, l->stream, &c) != 0
 	         ? no_memory(e)
@@ -514,7 +517,7 @@ send_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad
 			x->flight.limited = true;
 			return 0;
 		}
-		rc = send_chunk(x, l, b->chunks[b->next], bad, e);
+		rc = send_chunk(x, l, b->chunks[b->next], b->next < b->nbases, bad, e);
 	}
 	if (rc != 0 || bad->code != LC_OK)
 		return rc;

@@ -34,6 +34,25 @@ fold_resolve(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *
 	return r.segment != 0 && memcmp(r.id, id, 32) == 0 ? 0 : LC_ENOENT;
 }
 
+/* A delta is here only where all is that it is made upon. */
+static bool
+base_is_dropped(struct fold *f, const struct record *r)
+{
+	uint64_t bases[CHUNK_BASES_MAX];
+	struct record base;
+	size_t i, n = 0;
+	bool dropped = false;
+
+	if (!chunk_is_delta(r->encoding))
+		return false;
+	if (catalog_bases(f->catalog, r->seq, bases, &n, NULL) != 0)
+		return true;
+	for (i = 0; i < n; i++)
+		dropped = dropped || catalog_chunk(f->catalog, bases[i], &base, NULL) != 0 ||
+		          record_is_stub(&base);
+	return dropped;
+}
+
 /* Whether the bytes of a chunk were dropped.  One that is not in the catalog yet is new. */
 static int
 was_dropped(struct fold *f, uint64_t no, bool *dropped, struct lc_err *e)
@@ -45,7 +64,7 @@ was_dropped(struct fold *f, uint64_t no, bool *dropped, struct lc_err *e)
 	if (!f->thin)
 		return 0;
 	rc = catalog_chunk(f->catalog, no, &r, NULL);
-	*dropped = rc == 0 && record_is_stub(&r);
+	*dropped = rc == 0 && (record_is_stub(&r) || base_is_dropped(f, &r));
 	return rc == 0 || rc == LC_ENOENT
 	           ? 0
 	           : lc_fail(e, (enum lc_code)rc, 0, "catalog: cannot look up a chunk");

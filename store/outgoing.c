@@ -552,6 +552,37 @@ outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_ch
 	return 0;
 }
 
+static int
+make_whole(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
+           struct lc_err *e)
+{
+	uint8_t *window = lc_alloc(WINDOW_SIZE), id[CHUNK_ID_SIZE];
+	struct chunk_reader *r = NULL;
+	struct sealer *s = NULL;
+	int rc = window == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+
+	rc = rc != 0 ? rc : chunk_reader_new(o->s, &r, e);
+	rc = rc != 0 ? rc : sealer_new(o->s->keyring, 1, &s, e);
+	rc = rc != 0 ? rc : chunk_read(r, no, window, id, e);
+	rc = rc != 0
+	         ? rc
+	         : seal_chunk(s, window, id, buf, &out->payload.n, &out->encoding, &out->key, e);
+	sealer_free(s);
+	chunk_reader_free(r);
+	lc_free(window);
+	return rc;
+}
+
+/* Where its bytes are elsewhere, or were stored anew meanwhile, it may come as a delta. */
+int
+outgoing_base(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
+              struct lc_err *e)
+{
+	int rc = outgoing_chunk(o, no, buf, out, e);
+
+	return rc != 0 || !chunk_is_delta(out->encoding) ? rc : make_whole(o, no, buf, out, e);
+}
+
 int
 outgoing_bases(struct outgoing *o, uint64_t no, uint64_t bases[CHUNK_BASES_MAX], size_t *n,
                struct lc_err *e)

@@ -11,10 +11,12 @@
 
 #include "store/base/bytes.h"
 #include "store/packer.h"
+#include "store/signatures.h"
 #include "store/store_internal.h"
 
 #define PAGE_SIZE 4096u
-#define WORTH_NUM 7u /* of 10: kept where it takes at most so much of the whole */
+#define WORTH_NUM 70u /* percent: kept where it takes at most so much of the whole */
+#define BLIND_NUM 37u /* where it can't be told how much of it was paid for before */
 
 struct packer {
 	struct store *s;
@@ -25,12 +27,20 @@ struct packer {
 	uint8_t payload[CHUNK_PAYLOAD_MAX], spare[CHUNK_PAYLOAD_MAX];
 };
 
+struct sealed {
+	size_t n;
+	uint8_t encoding;
+	uint32_t key;
+};
+
 struct origin { /* what a window may be a delta against */
 	size_t n;
 	uint8_t ids[CHUNK_BASES_MAX * CHUNK_ID_SIZE];
 	uint8_t old_id[CHUNK_ID_SIZE];
-	bool old_is_delta;
+	bool old_is_delta, old_is_elsewhere;
 	size_t whole; /* bytes of the first base's payload */
+	/* The base is elsewhere: what is left of it here. */
+	struct lc_buf signature;
 };
 
 int
@@ -64,7 +74,7 @@ packer_free(struct packer *p)
 bool
 packer_worth(const struct packer_sizes *z)
 {
-	return z->delta <= z->whole * WORTH_NUM / 10;
+	return z->delta <= z->whole * (z->blind ? BLIND_NUM : WORTH_NUM) / 100;
 }
 
 bool
@@ -75,23 +85,44 @@ packer_outgrown(const struct packer_sizes *z)
 	return x > 0 && x * x >= (uint64_t)z->whole * z->step;
 }
 
-/* The bases of a chunk that is here: itself, or those of a delta. */
+/* Not one that was found to be bad, here or over there. */
 static bool
-find_origin(struct packer *p, uint64_t old, struct origin *o)
+known_good(struct packer *p, const uint8_t *id)
 {
+	uint64_t no;
+
+	return fold_resolve(p->s->fold, id, &no, NULL) == 0;
+}
+
+/* The bases of a delta whose record may be elsewhere: the catalog knows them as long as it is not
+ * made again. */
+static bool
+known_bases(struct packer *p, uint64_t old, struct origin *o)
+{
+	uint64_t bases[CHUNK_BASES_MAX];
 	struct record r;
+	size_t i, n;
+
+	if (catalog_bases(p->s->catalog, old, bases, &n, NULL) != 0)
+		return false;
+	for (i = 0; i < n; i++) {
+		if (catalog_chunk(p->s->catalog, bases[i], &r, NULL) != 0)
+			return false;
+		memcpy(o->ids + i * CHUNK_ID_SIZE, r.id, CHUNK_ID_SIZE);
+	}
+	o->old_is_delta = n > 0;
+	o->n = n > 0 ? n : 1;
+	return true;
+}
+
+/* Nothing is fetched: a snapshot never waits for the network. */
+static bool
+bases_are_here(struct packer *p, struct origin *o)
+{
+	struct record r = {0};
 	uint64_t no;
 	size_t i;
 
-	if (catalog_chunk(p->s->catalog, old, &r, NULL) != 0 || r.segment == 0 ||
-	    record_is_stub(&r))
-		return false;
-	memcpy(o->old_id, r.id, CHUNK_ID_SIZE);
-	o->old_is_delta = chunk_is_delta(r.encoding);
-	o->n = 1;
-	memcpy(o->ids, r.id, CHUNK_ID_SIZE);
-	if (o->old_is_delta && chunk_read_bases(p->reader, old, o->ids, &o->n) != 0)
-		return false;
 	/* From the last to the first: the size of that is taken. */
 	for (i = o->n; i > 0; i--) {
 		if (store_find_base(p->s, o->ids + (i - 1) * CHUNK_ID_SIZE, &no, NULL) != 0 ||
@@ -100,6 +131,30 @@ find_origin(struct packer *p, uint64_t old, struct origin *o)
 	}
 	o->whole = r.n;
 	return true;
+}
+
+/* What a window may be made upon whose content was that chunk: itself, or the bases of a delta. */
+static bool
+find_origin(struct packer *p, uint64_t old, struct origin *o)
+{
+	struct record r;
+
+	if (catalog_chunk(p->s->catalog, old, &r, NULL) != 0 || r.segment == 0)
+		return false;
+	memcpy(o->old_id, r.id, CHUNK_ID_SIZE);
+	memcpy(o->ids, r.id, CHUNK_ID_SIZE);
+	o->n = 1;
+	o->old_is_delta = chunk_is_delta(r.encoding);
+	o->old_is_elsewhere = record_is_stub(&r);
+	if (o->old_is_elsewhere && !known_bases(p, old, o))
+		return false;
+	if (!o->old_is_elsewhere && o->old_is_delta &&
+	    chunk_read_bases(p->reader, old, o->ids, &o->n) != 0)
+		return false;
+	if (bases_are_here(p, o))
+		return true;
+	return p->s->signatures != NULL && o->n == 1 && known_good(p, o->ids) &&
+	       signatures_get(p->s->signatures, o->ids, &o->signature) == 0;
 }
 
 /* Whether at least half of what a window has stands where it was: then it is clear without looking
@@ -136,32 +191,61 @@ step_size(struct packer *p, const uint8_t *window, const uint8_t *id, uint64_t o
 	return n;
 }
 
-/* A delta into p->payload; *n = 0 where none is worth while. */
+/* With the bases' bytes.  *n = 0 where no delta is worth while. */
 static void
-try_delta(struct packer *p, const uint8_t *window, const uint8_t *id, uint64_t old, size_t *n,
-          uint8_t *encoding, uint32_t *key, struct packer_sizes *z)
+try_prefix(struct packer *p, const uint8_t *window, const uint8_t *id, uint64_t old,
+           const struct origin *o, struct sealed *d, struct packer_sizes *z)
+{
+	struct chunk_bases b = {.n = o->n, .ids = o->ids};
+
+	if (chunk_bases(p->reader, o->old_is_delta ? old : 0, o->ids, o->n, &b.plain, NULL) != 0 ||
+	    seal_delta(p->sealer, window, id, &b, CHUNK_PAYLOAD_MAX, p->payload, &d->n,
+	               &d->encoding, &d->key, NULL) != 0)
+		d->n = 0;
+	if (d->n == 0)
+		return;
+	*z = (struct packer_sizes){.delta = d->n, .step = d->n, .whole = o->whole};
+	z->sure = mostly_same(b.plain, window);
+	z->blind = o->old_is_delta && o->old_is_elsewhere;
+	if (o->old_is_delta && !o->old_is_elsewhere)
+		z->step = step_size(p, window, id, old, o);
+	if (packer_outgrown(z))
+		d->n = 0;
+}
+
+/* With the base's signature, and only where much is the same: librsync crawls over what is not.
+ * How much of it is new since the predecessor is not known. */
+static void
+try_rsync(struct packer *p, const uint8_t *window, const uint8_t *id, const struct origin *o,
+          struct sealed *d, struct packer_sizes *z)
+{
+	struct chunk_bases b = {
+	    .n = 1, .ids = o->ids, .signature = {o->signature.p, o->signature.n}};
+
+	if (!signatures_alike(b.signature, window))
+		return;
+	if (seal_delta(p->sealer, window, id, &b, CHUNK_PAYLOAD_MAX, p->payload, &d->n,
+	               &d->encoding, &d->key, NULL) != 0)
+		d->n = 0;
+	*z = (struct packer_sizes){.delta = d->n, .blind = o->old_is_delta};
+}
+
+/* A delta into p->payload; d->n = 0 where none is worth while. */
+static void
+try_delta(struct packer *p, const uint8_t *window, const uint8_t *id, uint64_t old,
+          struct sealed *d, struct packer_sizes *z)
 {
 	struct origin o = {0};
-	struct chunk_bases b = {.ids = o.ids};
 
-	*n = 0;
 	if (p->reader == NULL && chunk_reader_new(p->s, &p->reader, NULL) != 0)
 		return;
-	if (!find_origin(p, old, &o) ||
-	    chunk_bases(p->reader, o.old_is_delta ? old : 0, o.ids, o.n, &b.plain, NULL) != 0)
-		return;
-	b.n = o.n;
-	if (seal_delta(p->sealer, window, id, &b, CHUNK_PAYLOAD_MAX, p->payload, n, encoding, key,
-	               NULL) != 0)
-		*n = 0;
-	if (*n == 0)
-		return;
-	*z = (struct packer_sizes){.delta = *n, .step = *n, .whole = o.whole};
-	z->sure = mostly_same(b.plain, window);
-	if (o.old_is_delta)
-		z->step = step_size(p, window, id, old, &o);
-	if (packer_outgrown(z))
-		*n = 0;
+	if (find_origin(p, old, &o)) {
+		if (o.signature.n == 0)
+			try_prefix(p, window, id, old, &o, d, z);
+		else
+			try_rsync(p, window, id, &o, d, z);
+	}
+	lc_buf_free(&o.signature);
 }
 
 int
@@ -169,22 +253,20 @@ packer_seal(struct packer *p, const uint8_t *window, const uint8_t id[CHUNK_ID_S
             uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number, struct lc_err *e)
 {
 	struct packer_sizes z = {0};
-	uint32_t delta_key = 0;
-	uint8_t delta_encoding = 0;
-	size_t ndelta = 0;
+	struct sealed d = {0};
 	int rc;
 
 	if (old != 0)
-		try_delta(p, window, id, old, &ndelta, &delta_encoding, &delta_key, &z);
-	if (ndelta == 0 || !z.sure || !packer_worth(&z)) {
+		try_delta(p, window, id, old, &d, &z);
+	if (d.n == 0 || !z.sure || !packer_worth(&z)) {
 		rc = seal_chunk(p->sealer, window, id, payload, n, encoding, key_number, e);
 		z.whole = *n;
-		if (rc != 0 || ndelta == 0 || !packer_worth(&z))
+		if (rc != 0 || d.n == 0 || !packer_worth(&z))
 			return rc;
 	}
-	memcpy(payload, p->payload, ndelta);
-	*n = ndelta;
-	*encoding = delta_encoding;
-	*key_number = delta_key;
+	memcpy(payload, p->payload, d.n);
+	*n = d.n;
+	*encoding = d.encoding;
+	*key_number = d.key;
 	return 0;
 }

@@ -40,6 +40,7 @@ struct packer_sizes {
 	               * that been stored whole; else as delta */
 	size_t whole; /* of the base, or its own where that is known */
 	bool sure;    /* that its own is not much less than that */
+	bool blind;   /* step is not known, and the predecessor is a delta */
 };
 /** packer_worth(z): whether the delta is clearly smaller than the whole. */
 bool packer_worth(const struct packer_sizes *z);

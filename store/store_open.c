@@ -18,9 +18,11 @@
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/segment_internal.h"
+#include "store/signatures.h"
 #include "store/store_internal.h"
 
 #define CATALOG_FILE "catalog.sqlite"
+#define SIGNATURES_BYTES (UINT64_C(64) << 20) /* some 100,000 windows */
 #define INDEX_IDS_IN_MEMORY 200000u
 #define CACHE_BYTES (16u << 20)
 /* How often a reader looks again whether the living owner's catalog has caught up with its log. */
@@ -480,6 +482,21 @@ store_open_segments(struct store *s, const struct store_opts *o, struct lc_err *
 	return rc;
 }
 
+/* Only whoever makes points has a use for them; and can do without. */
+static void
+open_signatures(struct store *s)
+{
+	struct lc_err err = LC_ERR_INIT;
+	char *path = s->writable && s->keyring != NULL ? lc_asprintf("%s/index/signatures", s->dir)
+	                                               : NULL;
+
+	if (path != NULL &&
+	    signatures_open(path, s->keyring, SIGNATURES_BYTES, &s->signatures, &err) != 0)
+		log_warn("store %s: deltas against contents that are elsewhere can't be made: %s",
+		         s->dir, err.msg);
+	lc_free(path);
+}
+
 int
 store_open(const struct store_opts *o, struct store **out, struct lc_err *e)
 {
@@ -516,6 +533,8 @@ store_open(const struct store_opts *o, struct store **out, struct lc_err *e)
 	if (rc == 0)
 		rc = s->writable ? open_for_writing(s, path, o, e)
 		                 : open_for_reading(s, path, o, e);
+	if (rc == 0)
+		open_signatures(s);
 	if (rc == 0 && s->writable && s->identity_lost)
 		(void)store_identity_write(s->dir, s->id, s->domain, NULL);
 	lc_free(path);
@@ -540,6 +559,7 @@ store_close(struct store *s)
 		catalog_checkpoint(s->catalog);
 	if (s->fold != NULL)
 		close_catalog(s);
+	signatures_close(s->signatures);
 	segments_close(s->segments);
 	keyring_free(s->keyring);
 	store_forget_pending(s);

@@ -17,6 +17,7 @@
 #include "store/base/log.h"
 #include "store/commit.h"
 #include "store/segment_thin.h"
+#include "store/signatures.h"
 #include "store/store_internal.h"
 #include "store/stubs.h"
 #include "store/thin.h"
@@ -159,6 +160,8 @@ make_thin(struct slimming *x, struct lc_err *e)
 	int rc = stubs_encode(list, x->stubs.n / sizeof *list, &x->payload, e);
 
 	d.stubs = (struct lc_span){x->payload.p, x->payload.n};
+	if (rc == 0)
+		signatures_keep(x->s, record_at(x, 0), x->drop, x->n);
 	rc = rc != 0 ? rc : segment_thin_write(x->s->segments, &d, e);
 	if (rc != 0)
 		return rc;

@@ -122,6 +122,10 @@ struct transfer_chunk {
  */
 int outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
                    struct lc_err *e);
+/** outgoing_base(o, no, buf, out, e): as outgoing_chunk(), but whole, as others are made upon it.
+ * LC_EKEY: it is none, and only the key could make it so. */
+int outgoing_base(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
+                  struct lc_err *e);
 /** outgoing_bases(o, no, bases, n, e): numbers of the chunks that one is made upon; n = 0: it is
  * whole. */
 int outgoing_bases(struct outgoing *o, uint64_t no, uint64_t bases[CHUNK_BASES_MAX], size_t *n,

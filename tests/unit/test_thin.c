@@ -176,6 +176,78 @@ check(struct site *x)
 	vault_disk_free(&old);
 }
 
+/* How the content of a window lies here. */
+static uint8_t
+encoding_of(struct site *x, const struct point *p, uint64_t window)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct record r;
+	uint64_t no;
+
+	must(catalog_map(x->v.s->catalog, p->id, p->disks[0].id, window, 1, &no, &e), &e);
+	must(catalog_chunk(x->v.s->catalog, no, &r, &e), &e);
+	assert_false(record_is_stub(&r));
+	return r.encoding;
+}
+
+/* Two windows that are elsewhere change a little; nothing is fetched for the backup. */
+static void
+deltas_without_the_base(struct site *x, bool spoil, uint8_t encoding)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct point p;
+	char junk[4096];
+	FILE *f;
+
+	memset(junk, 0x55, sizeof junk);
+	make_site(x);
+	make_thin(x);
+	if (spoil) { /* every signature is another one */
+		f = fopen(vault_path(&x->v, "index/signatures"), "r+");
+		assert_non_null(f);
+		while (fread(junk, 1, 100, f) == 100) {
+			junk[60] ^= 1;
+			(void)fseek(f, -100, SEEK_CUR);
+			assert_int_equal(fwrite(junk, 1, 100, f), 100);
+			(void)fseek(f, 0, SEEK_CUR);
+		}
+		(void)fclose(f);
+	}
+	x->d.codes[15] += VAULT_EDIT;
+	x->d.codes[25] += VAULT_EDIT;
+	must(vault_backup(x->v.s, "web01", &x->d, 1, &p, &e), &e);
+	assert_int_equal(x->fetched, 0);
+	assert_int_equal(encoding_of(x, &p, 15), encoding);
+	assert_int_equal(encoding_of(x, &p, 25), encoding);
+	thin_fetch(x->v.s, fetch, x);
+	must(vault_compare(x->v.s, p.id, &x->d, 1, &e), &e);
+	must(vault_verify(x->v.s, p.id, &e), &e);
+	point_done(&p);
+	/* A point that shares nothing with that one does not count on what is elsewhere. */
+	must(vault_backup(x->v.s, "db", &x->d, 1, &p, &e), &e);
+	assert_int_equal(encoding_of(x, &p, 15), CHUNK_RAW);
+	point_done(&p);
+	free_site(x);
+}
+
+static void
+deltas_are_made_upon_what_is_elsewhere(void **state)
+{
+	struct site x;
+
+	(void)state;
+	deltas_without_the_base(&x, false, CHUNK_RSYNC);
+}
+
+static void
+a_wrong_signature_only_costs_bytes(void **state)
+{
+	struct site x;
+
+	(void)state;
+	deltas_without_the_base(&x, true, CHUNK_RAW);
+}
+
 static void
 drops_and_fetches(void **state)
 {
@@ -552,6 +624,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(drops_and_fetches),
+	    cmocka_unit_test(deltas_are_made_upon_what_is_elsewhere),
+	    cmocka_unit_test(a_wrong_signature_only_costs_bytes),
 	    cmocka_unit_test(says_where_it_is),
 	    cmocka_unit_test(believes_nothing_that_is_fetched),
 	    cmocka_unit_test(rebuilds),

@@ -619,6 +619,40 @@ a_point_that_is_sent_is_not_dropped(void **state)
 	free_two(&t);
 }
 
+/* Others are made upon it, so it must not be a delta itself. */
+static void
+a_base_is_given_whole(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 2);
+	uint8_t *buf = lc_alloc(RECORD_PAYLOAD_MAX), id[CHUNK_ID_SIZE];
+	struct lc_err e = LC_ERR_INIT;
+	struct transfer_chunk c;
+	struct outgoing *out;
+	struct point p;
+	struct two t;
+	uint64_t no;
+
+	(void)state;
+	make_two(&t);
+	d.codes[0] = 5;
+	p = backup(&t, "web01", &d, 1);
+	d.codes[0] += VAULT_EDIT;
+	p = backup(&t, "web01", &d, 1);
+	out = next_of(&t, &p);
+	must(catalog_next_delta(t.v.s->catalog, 0, &no, &e), &e);
+	must(outgoing_chunk(out, no, buf, &c, &e), &e);
+	assert_int_equal(c.encoding, CHUNK_PREFIX);
+	memcpy(id, chunk_payload_id(c.payload), sizeof id);
+	must(outgoing_base(out, no, buf, &c, &e), &e);
+	assert_int_equal(c.encoding, CHUNK_RAW);
+	assert_true(chunk_payload_ok(c.payload, c.encoding));
+	assert_memory_equal(chunk_payload_id(c.payload), id, sizeof id);
+	outgoing_free(out);
+	lc_free(buf);
+	vault_disk_free(&d);
+	free_two(&t);
+}
+
 int
 main(void)
 {
@@ -633,6 +667,7 @@ main(void)
 	    cmocka_unit_test(a_giver_that_is_behind_is_told),
 	    cmocka_unit_test(a_newest_point_that_was_dropped_leaves_nothing),
 	    cmocka_unit_test(a_point_that_is_sent_is_not_dropped),
+	    cmocka_unit_test(a_base_is_given_whole),
 	};
 
 	log_set_level(LOG_LV_ERROR);
