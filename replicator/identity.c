@@ -257,6 +257,31 @@ peer_name_ok(const char *name)
 	return n > 0 && n < PEER_NAME_MAX && name[0] != '.';
 }
 
+int
+identity_of_store(const char *key_dir, const uint8_t domain[16], bool create, struct identity *out,
+                  struct lc_err *e)
+{
+	char hex[33], *key = lc_asprintf("%s/%s.key", key_dir, lc_hex(hex, domain, 16));
+	char *path;
+	int rc;
+
+	if (key != NULL && access(key, F_OK) == 0)
+		path = lc_asprintf("%s/host.key", key_dir);
+	else
+		path = lc_asprintf("%s/store-%.8s.key", key_dir, hex);
+	rc = key == NULL || path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+	rc = rc != 0 || !create ? rc : dir_make(key_dir, 0700, e);
+	rc = rc != 0 ? rc : identity_load(path, create, out, e);
+	if (rc == LC_ENOENT) {
+		lc_err_clear(e);
+		rc = lc_fail(e, LC_ENOENT, 0,
+		             "this store is not paired with a replica from here (locum pair)");
+	}
+	lc_free(key);
+	lc_free(path);
+	return rc;
+}
+
 static char *
 peer_path(const char *key_dir, const char *name)
 {

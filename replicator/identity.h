@@ -57,6 +57,15 @@ int token_parse(const char *text, struct token *out, struct lc_err *e);
 
 /* A replica that this host is paired with: <key_dir>/<name>.replica. */
 #define PEER_NAME_MAX 64u
+/**
+ * identity_of_store(key_dir, domain, create, out, e):
+ * Who sends that store's points from this machine: <key_dir>/host.key where its key is here, else,
+ * as at a replica that passes on what it cannot read, <key_dir>/store-<8 digits>.key: each store is
+ * another host to the third site.
+ */
+int identity_of_store(const char *key_dir, const uint8_t domain[16], bool create,
+                      struct identity *out, struct lc_err *e);
+
 struct peer {
 	char name[PEER_NAME_MAX];
 	struct address at;

@@ -11,6 +11,7 @@
 #include "replicator/receiver.h"
 #include "replicator/sender.h"
 #include "replicator/verbs.h"
+#include "replicator/verbs/forward.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
@@ -144,41 +145,71 @@ open_other(struct copy *c, const char *dir, struct lc_err *e)
 }
 
 static int
-only_vms(struct copy *c, const struct cli_args *a, struct lc_err *e)
+find_vm(struct copy *c, const char *vm, uint8_t id[16], struct lc_err *e)
 {
 	struct point_list l = {0};
+	int rc = store_points(c->o.store, vm, &l, e);
+
+	if (rc == 0 && l.n > 0)
+		memcpy(id, l.points[0].vm_id, 16);
+	else if (rc == 0)
+		rc = lc_fail(e, LC_ENOENT, 0, "%s has no restore points yet", vm);
+	point_list_free(&l);
+	return rc;
+}
+
+static int
+only_vms(struct copy *c, const struct cli_args *a, struct lc_err *e)
+{
+	uint8_t id[16];
 	size_t i;
 	int rc = 0;
 
 	for (i = 1; rc == 0 && i < cli_operands(a); i++) {
-		rc = store_points(c->o.store, cli_operand(a, i), &l, e);
-		if (rc == 0 && l.n > 0)
-			rc = sender_only(c->sender, l.points[0].vm_id, e);
-		else if (rc == 0)
-			rc = lc_fail(e, LC_ENOENT, 0, "%s has no restore points yet",
-			             cli_operand(a, i));
-		point_list_free(&l);
+		rc = find_vm(c, cli_operand(a, i), id, e);
+		rc = rc != 0 ? rc : sender_only(c->sender, id, e);
 	}
 	return rc;
 }
 
 static void
-report(const struct cli_args *a, const struct copy *c, int64_t took_ns)
+report(const struct cli_args *a, const struct sender_stats *st, int64_t took_ns)
 {
-	struct sender_stats st;
 	char size[32], took[32];
 
-	sender_stats(c->sender, &st);
 	if (cli_has(a, "json")) {
-		(void)printf("{\"points\": %" PRIu64 ", \"chunks\": %" PRIu64
-		             ", \"bytes\": %" PRIu64 ", \"failed\": %u, \"seconds\": %.3f}\n",
-		             st.points, st.chunks, st.chunk_bytes, c->failed,
-		             (double)took_ns / 1e9);
+		(void)printf(
+		    "{\"points\": %" PRIu64 ", \"chunks\": %" PRIu64 ", \"bytes\": %" PRIu64
+		    ", \"failed\": %" PRIu64 ", \"seconds\": %.3f}\n",
+		    st->points, st->chunks, st->chunk_bytes, st->failed, (double)took_ns / 1e9);
 	} else if (!cli_has(a, "quiet") && isatty(STDOUT_FILENO) != 0) {
-		(void)printf("%" PRIu64 " points, %s in %s\n", st.points,
-		             size_format(size, sizeof size, st.chunk_bytes),
+		(void)printf("%" PRIu64 " points, %s in %s\n", st->points,
+		             size_format(size, sizeof size, st->chunk_bytes),
 		             clock_format_duration(took, sizeof took, took_ns));
 	}
+}
+
+/* To a replica, which may be a third site, over the wire. */
+static int
+copy_to(const struct cli_args *a, struct copy *c, const char *replica, struct lc_err *e)
+{
+	uint8_t(*only)[16] = lc_alloc_array(cli_operands(a) + 1, sizeof *only);
+	int64_t began = clock_mono_ns();
+	struct sender_stats st;
+	size_t i;
+	int rc = only == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+
+	for (i = 0; rc == 0 && i < cli_operands(a); i++)
+		rc = find_vm(c, cli_operand(a, i), only[i], e);
+	if (rc == 0)
+		rc = forward(&c->o.settings, c->o.store, replica, (const uint8_t(*)[16])only,
+		             cli_operands(a), !cli_has(a, "quiet"), &st, e);
+	lc_free(only);
+	if (rc != 0)
+		return rc;
+	c->failed = (unsigned)st.failed;
+	report(a, &st, clock_mono_ns() - began);
+	return 0;
 }
 
 static int
@@ -186,6 +217,7 @@ copy(const struct cli_args *a, struct copy *c, struct lc_err *e)
 {
 	struct sender_events se = {.arg = c, .emit = emit_up, .failed = on_failed};
 	struct receiver_events re = {.arg = c, .emit = emit_down};
+	struct sender_stats st;
 	struct progress *bar = NULL;
 	int64_t began = clock_mono_ns();
 	int rc;
@@ -197,8 +229,11 @@ copy(const struct cli_args *a, struct copy *c, struct lc_err *e)
 	bar = progress_new("copy", rc == 0 && !cli_has(a, "quiet"));
 	rc = rc != 0 ? rc : move_all(c, bar, e);
 	progress_free(bar);
-	if (rc == 0)
-		report(a, c, clock_mono_ns() - began);
+	if (rc == 0) {
+		sender_stats(c->sender, &st);
+		st.failed = c->failed;
+		report(a, &st, clock_mono_ns() - began);
+	}
 	return rc;
 }
 
@@ -207,13 +242,17 @@ run_copy(const struct cli_args *a)
 {
 	struct lc_err e = LC_ERR_INIT;
 	struct copy c = {.failed = 0};
+	const char *to = cli_get(a, "to");
 	int rc;
 
+	if (to == NULL && cli_operands(a) == 0)
+		return cli_usage(a, "copy to where? name a folder, or give --to REPLICA");
 	STAILQ_INIT(&c.up);
 	STAILQ_INIT(&c.down);
 	rc = opening_settings(a, &c.o, &e);
 	rc = rc != 0 ? rc : opening_store(a, &c.o, STORE_READ, "locum copy", true, &e);
-	rc = rc != 0 ? rc : copy(a, &c, &e);
+	if (rc == 0)
+		rc = to != NULL ? copy_to(a, &c, to, &e) : copy(a, &c, &e);
 	sender_free(c.sender);
 	receiver_free(c.receiver);
 	packet_free_all(&c.up);
@@ -225,23 +264,33 @@ run_copy(const struct cli_args *a)
 	return c.failed > 0 ? CLI_PARTLY : CLI_DONE;
 }
 
-static const struct cli_option copy_options[] = {OPENING_OPTIONS, {.name = NULL}};
+static const struct cli_option copy_options[] = {
+    OPENING_OPTIONS,
+    {.name = "to",
+     .arg = "REPLICA",
+     .help = "to this replica over the wire, as `locum pair` named it; all operands are VMs then"},
+    {.name = NULL}};
 
 const struct cli_verb verb_copy = {
     .name = "copy",
-    .operands = "DIR [VM...]",
+    .operands = "DIR|--to REPLICA [VM...]",
     .summary = "copy restore points into another store",
-    .details = "Copies what the store in DIR lacks, of all VMs or of those that are named, as it\n"
-	       "lies here: sealed.  DIR becomes a store of the same key domain where there is\n"
-	       "none; the recovery kit opens both.  Run again, it copies what is new.  To copy\n"
-	       "all VMs no key is needed, unless points were dropped here that are the newest\n"
-	       "there.\n"
-	       "\n"
-	       "Examples:\n"
-	       "  locum copy /mnt/usb/locum\n"
-	       "  locum copy --store /srv/locum/stores/3f2a91c0-77aa01b2 /mnt/vault",
+    .details =
+	"Copies what the store in DIR lacks, of all VMs or of those that are named, as it\n"
+	"lies here: sealed.  DIR becomes a store of the same key domain where there is\n"
+	"none; the recovery kit opens both.  Run again, it copies what is new.  To copy\n"
+	"all VMs no key is needed, unless points were dropped here that are the newest\n"
+	"there.\n"
+	"\n"
+	"With --to it goes to a replica that this store was paired with (locum pair), which\n"
+	"may be a third site: a replica passes on what it cannot read.\n"
+	"\n"
+	"Examples:\n"
+	"  locum copy /mnt/usb/locum\n"
+	"  locum copy --to third --store /srv/locum/stores/3f2a91c0-77aa01b2\n"
+	"  locum copy --store /srv/locum/stores/3f2a91c0-77aa01b2 /mnt/vault",
     .options = copy_options,
-    .min_operands = 1,
+    .min_operands = 0,
     .max_operands = -1,
     .run = run_copy,
 };

@@ -83,15 +83,13 @@ pair(const struct cli_args *a, const struct opening *o, const struct token *t, s
 	char print[FINGERPRINT_MAX], ours[FINGERPRINT_MAX], host[256] = "host";
 	struct peer peer = {.at = t->at};
 	struct identity id = {0};
-	char *path = path_join(o->settings.key_dir, "host.key");
 	int rc;
 
 	(void)snprintf(peer.name, sizeof peer.name, "%s", name);
 	memcpy(peer.key, t->key, sizeof peer.key);
 	if (as == NULL && gethostname(host, sizeof host - 1) == 0)
 		as = host;
-	rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
-	                  : identity_load(path, true, &id, e);
+	rc = identity_of_store(o->settings.key_dir, transfer_domain(o->store), true, &id, e);
 	rc = rc != 0 ? rc : say_hello(o->store, &peer, &id, as == NULL ? host : as, t->secret, e);
 	rc = rc != 0 ? rc : peer_save(o->settings.key_dir, &peer, e);
 	if (rc == 0 && !cli_has(a, "quiet")) {
@@ -103,7 +101,6 @@ pair(const struct cli_args *a, const struct opening *o, const struct token *t, s
 		             name, fingerprint(print, peer.key), fingerprint(ours, id.public));
 	}
 	identity_forget(&id);
-	lc_free(path);
 	return rc;
 }
 
@@ -124,7 +121,7 @@ run_pair(const struct cli_args *a)
 	if (rc != 0)
 		return cli_error(&e);
 	rc = opening_settings(a, &o, &e);
-	rc = rc != 0 ? rc : opening_store(a, &o, STORE_READ, "locum pair", false, &e);
+	rc = rc != 0 ? rc : opening_store(a, &o, STORE_READ, "locum pair", true, &e);
 	rc = rc != 0 ? rc : pair(a, &o, &t, &e);
 	explicit_bzero(&t, sizeof t);
 	opening_done(&o);
@@ -145,6 +142,8 @@ const struct cli_verb verb_pair = {
 	"Uses a token of `locum token` once: the replica learns this host's key and keeps a\n"
 	"store for it, in the key domain of the store here; this host learns the replica's.\n"
 	"From then on `locum backup --to NAME` and `locum agent` send restore points there.\n"
+	"At a replica, with --store and no key, a host's store there is paired with a third\n"
+	"site; `locum copy --to NAME` passes its points on.\n"
 	"\n"
 	"Example:\n"
 	"  locum pair --name dr locum1/dr.example.net:7227/...",

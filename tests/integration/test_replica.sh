@@ -10,7 +10,8 @@ set -euo pipefail
 points=${1:-5}
 scenario_begin replica
 
-at_end() { kill -9 $replica_pid 2>/dev/null; }
+third_pid=''
+at_end() { kill -9 $replica_pid $third_pid 2>/dev/null; }
 
 at_replica() { # COMMAND...: there is no key at the replica but what the code opens
 	LOCUM_CONFIG=/dev/null locum "$@" --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit"
@@ -83,4 +84,29 @@ rm -rf "$t/store" "$t/keys" "$t/img"
 kill -9 $replica_pid
 at_replica restore web01 --to "$t/r" --quiet || fail "restore after the loss of the host"
 "$GUEST_OUT/seqcheck" --strict "$t"/r/web01-v*.raw >"$t/seq" 2>&1 || fail "after the loss of the host: $(cat "$t/seq")"
+
+# What it cannot read it passes on to a third site, of which the kit opens the copy, too.
+: >"$t/third.log"
+"$bin/locum" replica --dir "$t/third" --listen 127.0.0.1:0 >>"$t/third.log" 2>&1 &
+third_pid=$!
+for ((i = 0; i < 200; i++)); do
+	! grep -q 'listens on port' "$t/third.log" || break
+	sleep 0.05
+done
+third=127.0.0.1:$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/third.log")
+here=$(echo "$t"/dr/stores/*)
+printf '[locum]\nkey_dir = %s\n' "$t/dr-keys" >"$t/dr.conf"
+at_dr() { LOCUM_CONFIG=$t/dr.conf locum "$@" --store "$here"; }
+refused 1 'locum pair' at_dr copy --to third
+at_dr pair --name third --as dr --quiet "$(locum token --dir "$t/third" --address "$third")" || fail "pairing with a third site"
+at_dr copy --to third --json >"$t/copied" || fail "copy to a third site: $(cat "$t/copied")"
+grep -q "^{\"points\": $(at_replica points web01 --json | grep -c '"id"'),.*\"failed\": 0" "$t/copied" || fail "copied: $(cat "$t/copied")"
+at_dr copy --to third --json | grep -q '^{"points": 0, "chunks": 0' || fail "copied twice"
+! grep -rqa web01 "$t/third" "$t/third.log" || fail "the third site knows the VM's name"
+kill $third_pid
+wait $third_pid || fail "the third site ended with $?"
+rm -rf "$t/r"
+LOCUM_CONFIG=/dev/null locum restore web01 --to "$t/r" --quiet --store "$(echo "$t"/third/stores/*)" --recovery-code-file "$t/kit" ||
+	fail "restore at the third site"
+"$GUEST_OUT/seqcheck" --strict "$t"/r/web01-v*.raw >"$t/seq" 2>&1 || fail "at the third site: $(cat "$t/seq")"
 echo "$((points + 2)) points at the replica, of one instant each"
