@@ -140,6 +140,9 @@ choose_point(struct boot *b, struct lc_err *e)
 		rc = store_find(b->opening.store,
 		                recorded != NULL ? recorded : cli_operand(b->args, 0), &b->point,
 		                e);
+	if (rc != 0 && recorded != NULL)
+		(void)lc_wrap(e, "what an earlier boot of '%s' wrote lies over '%s'", asked_name(b),
+		              recorded);
 	lc_free(recorded);
 	if (rc == 0)
 		rc = store_view(b->opening.store, b->point.id, &b->view, e);

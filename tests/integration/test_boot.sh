@@ -136,6 +136,11 @@ from=$(grep -ao 'SEQ start [0-9]*' "$serial" | tail -n 1 | tr -dc 0-9)
 locum vm stop web01 --force >/dev/null
 nothing_runs web01 "vm stop"
 
+cp "$t/scratch/boot/web01/point" "$t/point"
+echo 'web01@0123456789abcdef0123456789abcdef' >"$t/scratch/boot/web01/point"
+refused 1 "an earlier boot of 'web01' wrote lies over 'web01@0123.*: web01 has no point" locum boot web01 --resume
+cp "$t/point" "$t/scratch/boot/web01/point"
+
 # The point itself is what it was.
 cp "${disks[0]}" "$t/before.raw"
 locum restore web01 --disk vd0 --to "$t/vd0.raw" --quiet
