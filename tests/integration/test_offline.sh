@@ -86,3 +86,22 @@ locum restore web01 --to "$t/r" --quiet
 "$GUEST_OUT/seqcheck" --no-load "$t"/r/web01-vd0.raw "$t"/r/web01-vd1.raw || fail "the last point is not of one instant"
 unharmed "$t/vm"
 locum verify web01 --quiet || fail "verify"
+
+# However large a disk is: what it takes in memory does not grow with it.
+truncate -s 4T "$t/big"
+for at in 0 3000000000000 4398046511103; do
+	printf x | dd of="$t/big" bs=1 seek=$at conv=notrunc status=none
+done
+scenario_vm big "disk = vda raw $t/big"
+measured() { # COMMAND...: its peak in MiB
+	python3 -c 'import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)' "$@"
+}
+for what in "backup big" "restore big --to $t/small.qcow2 --format qcow2 --quiet"; do
+	# shellcheck disable=SC2086
+	mib=$(measured "$bin/locum" $what)
+	echo "$what: $mib MiB"
+	[ "$mib" -lt 100 ] || fail "$what: $mib MiB of memory"
+done
+qemu-img compare -q -f qcow2 -F raw "$t/small.qcow2" "$t/big" || fail "a restored disk of 4 TiB differs"
