@@ -226,11 +226,11 @@ send_points(struct command *c, struct lc_err *e)
 	int rc = ids == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
 
 	for (i = 0; rc == 0 && ids != NULL && i < c->nvms; i++) {
-		struct point_list l;
+		struct point p = {.ndisks = 0};
 
-		if (store_points(c->store, c->vms[i], &l, NULL) == 0 && l.n > 0)
-			memcpy(ids[n++], l.points[0].vm_id, 16);
-		point_list_free(&l);
+		if (store_find(c->store, c->vms[i], &p, NULL) == 0)
+			memcpy(ids[n++], p.vm_id, 16);
+		point_done(&p);
 	}
 	o.only = (const uint8_t(*)[16])ids;
 	o.nonly = n;

@@ -526,18 +526,16 @@ on_timer(uv_timer_t *t)
 static void
 look_back(struct guarded *g)
 {
-	struct point_list l;
+	struct point p = {.ndisks = 0};
 
-	if (store_points(g->p->o.store, g->name, &l, NULL) == 0 && l.n > 0) {
-		const struct point *p = &l.points[l.n - 1];
-
+	if (store_find(g->p->o.store, g->name, &p, NULL) == 0) {
 		g->known = true;
-		memcpy(g->vm_id, p->vm_id, sizeof g->vm_id);
-		memcpy(g->line, p->line, sizeof g->line);
-		memcpy(g->point, p->id, sizeof g->point);
-		g->instant_ns = g->fresh_ns = p->source_ns;
+		memcpy(g->vm_id, p.vm_id, sizeof g->vm_id);
+		memcpy(g->line, p.line, sizeof g->line);
+		memcpy(g->point, p.id, sizeof g->point);
+		g->instant_ns = g->fresh_ns = p.source_ns;
 	}
-	point_list_free(&l);
+	point_done(&p);
 }
 
 static int64_t

@@ -5,6 +5,7 @@
 
 #include "store/base/clock.h"
 #include "store/base/config.h"
+#include "store/base/memory.h"
 #include "store/store.h"
 #include "store/verbs/opening.h"
 #include "restore/describe.h"
@@ -69,57 +70,64 @@ print_point(const struct point *p, const struct point *before, int64_t now)
 		             p->vm);
 }
 
-static void
-print_table(const struct point_list *l)
+struct printing {
+	bool json;
+	size_t n;
+	int64_t now;
+	struct point *before; /* without what it owned */
+};
+
+static int
+print_one(void *arg, struct point *p, struct lc_err *e)
 {
-	int64_t now = clock_wall_ns();
-	size_t i;
+	struct printing *x = arg;
+	bool same = x->n > 0 && strcmp(p->vm, x->before->vm) == 0;
 
-	for (i = 0; i < l->n; i++) {
-		bool first = i == 0 || strcmp(l->points[i].vm, l->points[i - 1].vm) != 0;
-
-		if (first && i > 0)
+	(void)e;
+	if (x->json) {
+		(void)puts(x->n == 0 ? "[" : ",");
+		describe_json(stdout, p);
+	} else {
+		if (x->n > 0 && !same)
 			(void)putchar('\n');
-		print_point(&l->points[i], first ? NULL : &l->points[i - 1], now);
+		print_point(p, same ? x->before : NULL, x->now);
 	}
+	*x->before = *p;
+	x->n++;
+	return 0;
 }
 
-static void
-print_json(const struct point_list *l)
+static int
+print_all(const struct cli_args *a, const struct opening *o, struct lc_err *e)
 {
-	size_t i;
+	struct printing x = {.json = cli_has(a, "json"),
+	                     .now = clock_wall_ns(),
+	                     .before = lc_alloc(sizeof *x.before)};
+	int rc = x.before == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
 
-	(void)puts("[");
-	for (i = 0; i < l->n; i++) {
-		describe_json(stdout, &l->points[i]);
-		(void)puts(i + 1 < l->n ? "," : "");
-	}
-	(void)puts("]");
+	rc = rc != 0 ? rc : store_each_point(o->store, cli_operand(a, 0), print_one, &x, e);
+	if (rc == 0 && x.json)
+		(void)puts(x.n == 0 ? "[\n]" : "\n]");
+	else if (rc == 0 && x.n == 0 && !cli_has(a, "quiet"))
+		(void)printf("%s has no restore points yet\n", o->settings.store);
+	lc_free(x.before);
+	return rc;
 }
 
 static int
 run(const struct cli_args *a)
 {
 	struct lc_err e = LC_ERR_INIT;
-	struct point_list list = {0};
 	struct opening x;
 	int rc = opening_settings(a, &x, &e);
 
 	rc = rc != 0 ? rc : opening_store(a, &x, STORE_READ, "locum points", true, &e);
-	if (rc == 0)
-		rc = store_points(x.store, cli_operand(a, 0), &list, &e);
-	if (rc == 0 && cli_has(a, "json"))
-		print_json(&list);
-	else if (rc == 0 && list.n == 0 && !cli_has(a, "quiet"))
-		(void)printf("%s has no restore points yet\n", x.settings.store);
-	else if (rc == 0)
-		print_table(&list);
+	rc = rc != 0 ? rc : print_all(a, &x, &e);
 	if (rc == 0 && !store_has_key(x.store) && !cli_has(a, "quiet"))
 		(void)fprintf(stderr,
 		              "locum: %s is locked: names and contents need its key (locum "
 		              "unlock)\n",
 		              x.settings.store);
-	point_list_free(&list);
 	opening_done(&x);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
 }

@@ -9,6 +9,7 @@
 #include "replicator/remote.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
+#include "store/base/memory.h"
 #include "store/base/progress.h"
 #include "store/store.h"
 #include "store/verbs/opening.h"
@@ -97,19 +98,39 @@ verify_point(struct verify *v, const char *asked, const struct point *p)
 	(void)fflush(stdout);
 }
 
+/* The newest of each VM: the last of its group. */
+static int
+keep_newest(void *arg, struct point *p, struct lc_err *e)
+{
+	struct lc_buf *newest = arg;
+	struct point *last = (struct point *)(void *)newest->p;
+	size_t n = newest->n / sizeof *last;
+
+	if (n > 0 && memcmp(last[n - 1].vm_id, p->vm_id, 16) == 0) {
+		point_done(&last[n - 1]);
+		last[n - 1] = *p;
+	} else if (lc_buf_append(newest, p, sizeof *p) != 0) {
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	p->definition = NULL; /* taken */
+	p->left_out = NULL;
+	return 0;
+}
+
 static int
 verify_all(struct verify *v, struct lc_err *e)
 {
-	struct point_list list = {0};
-	size_t i;
-	int rc = store_points(v->opening.store, NULL, &list, e);
+	struct lc_buf newest = {0};
+	int rc = store_each_point(v->opening.store, NULL, keep_newest, &newest, e);
+	struct point *list = (struct point *)(void *)newest.p;
+	size_t i, n = newest.n / sizeof *list;
 
-	/* The newest of each VM: the last of its group. */
-	for (i = 0; rc == 0 && i < list.n; i++) {
-		if (i + 1 == list.n || strcmp(list.points[i].vm, list.points[i + 1].vm) != 0)
-			verify_point(v, list.points[i].vm, &list.points[i]);
+	for (i = 0; i < n; i++) {
+		if (rc == 0)
+			verify_point(v, list[i].vm, &list[i]);
+		point_done(&list[i]);
 	}
-	point_list_free(&list);
+	lc_buf_free(&newest);
 	return rc;
 }
 

@@ -147,6 +147,15 @@ struct point_list {
  * unknown VM, nearest suggested.
  */
 int store_points(struct store *s, const char *vm, struct point_list *out, struct lc_err *e);
+/**
+ * store_each_point(s, vm, on, arg, e):
+ * The same, one after the other, so that a long list takes no memory (a struct point is 15 KB).  p
+ * is borrowed for the call; on() may take definition and left_out out of it.  No transaction is
+ * open meanwhile; what is dropped meanwhile is left out.
+ */
+int store_each_point(struct store *s, const char *vm,
+                     int (*on)(void *arg, struct point *p, struct lc_err *e), void *arg,
+                     struct lc_err *e);
 struct store_vm {
 	uint8_t id[16];
 	char name[POINT_NAME_MAX]; /* its id in hex without the key */

@@ -51,12 +51,34 @@ store_point_of(struct store *s, const struct catalog_point *cp, struct point *ou
 	return rc;
 }
 
+/* A point takes 15 KB in memory, as it has room for many disks; so a list of all is one of these,
+ * and each point is read when its turn comes. */
+struct listed {
+	uint8_t id[POINT_ID_SIZE];
+	int64_t source_ns;
+	size_t vm;
+};
+
 struct listing {
 	struct store *s;
-	const char *name;     /* of the VM that is being listed */
-	struct lc_buf points; /* struct point[] */
-	struct lc_buf vms;    /* struct store_vm[] */
+	struct lc_buf vms;  /* struct store_vm[], by name */
+	struct lc_buf rows; /* struct listed[] */
+	size_t vm;          /* that is being listed */
+	struct point *p;    /* the one at hand */
 };
+
+static const struct store_vm *
+vm_at(const struct listing *l, size_t i)
+{
+	return (const struct store_vm *)(const void *)l->vms.p + i;
+}
+
+static const struct listed *
+rows_of(const struct listing *l, size_t *n)
+{
+	*n = l->rows.n / sizeof(struct listed);
+	return (const struct listed *)(const void *)l->rows.p;
+}
 
 static int
 list_vm(void *arg, const struct catalog_vm *vm, struct lc_err *e)
@@ -75,52 +97,64 @@ list_vm(void *arg, const struct catalog_vm *vm, struct lc_err *e)
 /* A point whose header does not open, or is of another VM than the log says, is shown as damaged:
  * it must not hide the others. */
 static int
-damaged_point(const struct listing *l, const struct catalog_point *cp, struct point *p,
-              struct lc_err *e)
+damaged_point(const struct listing *l, const struct catalog_point *cp, struct lc_err *e)
 {
+	struct point *p = l->p;
 	struct lc_span sealed;
 	int rc = point_decode(cp->entry, p, &sealed, e);
 
 	if (rc != 0)
 		return rc;
 	memcpy(p->vm_id, cp->vm, 16);
-	(void)snprintf(p->vm, sizeof p->vm, "%s", l->name);
+	(void)snprintf(p->vm, sizeof p->vm, "%s", vm_at(l, l->vm)->name);
 	p->flags = cp->flags | POINT_MAP_DAMAGED;
 	p->commit_ns = cp->commit_ns;
 	return 0;
 }
 
+/* Into l->p. */
 static int
-list_point(void *arg, const struct catalog_point *cp, struct lc_err *e)
+read_point(void *arg, const struct catalog_point *cp, struct lc_err *e)
 {
 	struct lc_err err = LC_ERR_INIT;
 	struct listing *l = arg;
-	struct point p;
+	const char *name = vm_at(l, l->vm)->name;
+	int rc = store_point_of(l->s, cp, l->p, &err);
+
+	if (rc == 0 && l->p->opened && strcmp(l->p->vm, name) != 0) {
+		rc = lc_fail(&err, LC_ECORRUPT, 0, "a restore point of %s in the place of %s's",
+		             l->p->vm, name);
+		point_done(l->p);
+	}
+	if (rc == LC_ECORRUPT || rc == LC_EKEY) {
+		log_warn("%s", err.msg);
+		rc = damaged_point(l, cp, e);
+	} else if (rc != 0 && e != NULL) {
+		*e = err;
+	}
+	if (rc == 0 && !l->p->opened)
+		(void)snprintf(l->p->vm, sizeof l->p->vm, "%s", name);
+	return rc;
+}
+
+static int
+list_point(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct listing *l = arg;
+	struct listed x = {.vm = l->vm};
+	struct lc_span sealed;
 	int rc;
 
 	if ((cp->flags & POINT_SEED) != 0)
 		return 0;
-	rc = store_point_of(l->s, cp, &p, &err);
-	if (rc == 0 && p.opened && strcmp(p.vm, l->name) != 0) {
-		point_done(&p);
-		rc = lc_fail(&err, LC_ECORRUPT, 0, "a restore point of %s in the place of %s's",
-		             p.vm, l->name);
-	}
-	if (rc == LC_ECORRUPT || rc == LC_EKEY) {
-		log_warn("%s", err.msg);
-		rc = damaged_point(l, cp, &p, e);
-	} else if (rc != 0 && e != NULL) {
-		*e = err;
-	}
+	rc = point_decode(cp->entry, l->p, &sealed, e);
 	if (rc != 0)
 		return rc;
-	if (!p.opened)
-		(void)snprintf(p.vm, sizeof p.vm, "%s", l->name);
-	if (lc_buf_append(&l->points, &p, sizeof p) != 0) {
-		point_done(&p);
-		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	}
-	return 0;
+	memcpy(x.id, cp->id, sizeof x.id);
+	x.source_ns = l->p->source_ns;
+	return lc_buf_append(&l->rows, &x, sizeof x) == 0
+	           ? 0
+	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
 static int
@@ -176,20 +210,29 @@ pick_vm(const struct store_vm *vms, size_t n, const char *vm)
 	return hits == 1 ? found : NULL;
 }
 
-int
-store_points(struct store *s, const char *vm, struct point_list *out, struct lc_err *e)
+static void
+listing_done(struct listing *l)
 {
-	struct listing l = {.s = s};
+	lc_buf_free(&l->vms);
+	lc_buf_free(&l->rows);
+	lc_free(l->p);
+}
+
+/* The rows of a VM (NULL: of all).  l needs listing_done() in every case. */
+static int
+listing_make(struct listing *l, struct store *s, const char *vm, struct lc_err *e)
+{
 	const struct store_vm *one = NULL;
 	struct store_vm *vms;
-	size_t i, n;
+	size_t n;
 	int rc;
 
-	out->points = NULL;
-	out->n = 0;
-	rc = catalog_each_vm(s->catalog, list_vm, &l, e);
-	vms = (struct store_vm *)(void *)l.vms.p;
-	n = l.vms.n / sizeof *vms;
+	*l = (struct listing){.s = s, .p = lc_alloc(sizeof *l->p)};
+	if (l->p == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = catalog_each_vm(s->catalog, list_vm, l, e);
+	vms = (struct store_vm *)(void *)l->vms.p;
+	n = l->vms.n / sizeof *vms;
 	if (rc == 0 && n > 0)
 		qsort(vms, n, sizeof *vms, by_name);
 	if (rc == 0 && vm != NULL) {
@@ -197,15 +240,62 @@ store_points(struct store *s, const char *vm, struct point_list *out, struct lc_
 		if (one == NULL)
 			rc = unknown_vm(s, vm, vms, n, e);
 	}
-	for (i = 0; rc == 0 && i < n; i++) {
-		if (one != NULL && one != &vms[i])
-			continue;
-		l.name = vms[i].name;
-		rc = catalog_each_point_of(s->catalog, vms[i].id, list_point, &l, e);
+	for (l->vm = 0; rc == 0 && l->vm < n; l->vm++) {
+		if (one == NULL || one == &vms[l->vm])
+			rc = catalog_each_point_of(s->catalog, vms[l->vm].id, list_point, l, e);
 	}
-	lc_buf_free(&l.vms);
-	out->points = (struct point *)(void *)l.points.p;
-	out->n = l.points.n / sizeof(struct point);
+	return rc;
+}
+
+int
+store_each_point(struct store *s, const char *vm,
+                 int (*on)(void *arg, struct point *p, struct lc_err *e), void *arg,
+                 struct lc_err *e)
+{
+	const struct listed *rows;
+	struct listing l;
+	size_t i, n;
+	int rc = listing_make(&l, s, vm, e);
+
+	rows = rows_of(&l, &n);
+	for (i = 0; rc == 0 && i < n; i++) {
+		struct lc_err err = LC_ERR_INIT;
+
+		l.vm = rows[i].vm;
+		rc = catalog_point(s->catalog, rows[i].id, read_point, &l, &err);
+		if (rc == 0) {
+			rc = on(arg, l.p, e);
+			point_done(l.p);
+		} else if (rc == LC_ENOENT) {
+			rc = 0; /* dropped meanwhile */
+		} else if (e != NULL) {
+			*e = err;
+		}
+	}
+	listing_done(&l);
+	return rc;
+}
+
+static int
+keep_point(void *arg, struct point *p, struct lc_err *e)
+{
+	struct lc_buf *points = arg;
+
+	if (lc_buf_append(points, p, sizeof *p) != 0)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	p->definition = NULL; /* given away */
+	p->left_out = NULL;
+	return 0;
+}
+
+int
+store_points(struct store *s, const char *vm, struct point_list *out, struct lc_err *e)
+{
+	struct lc_buf points = {0};
+	int rc = store_each_point(s, vm, keep_point, &points, e);
+
+	out->points = (struct point *)(void *)points.p;
+	out->n = points.n / sizeof(struct point);
 	if (rc != 0)
 		point_list_free(out);
 	return rc;
@@ -238,16 +328,17 @@ point_list_free(struct point_list *l)
 
 /* The point of the list that `when` names: a time, an age, or digits of its id. */
 static int
-choose(const struct point_list *l, const char *vm, const char *when, size_t *out, struct lc_err *e)
+choose(const struct listing *l, const char *vm, const char *when, size_t *out, struct lc_err *e)
 {
 	char hex[33], newest[32], oldest[32];
-	size_t i, hits = 0, len = strlen(when);
+	size_t i, n, hits = 0, len = strlen(when);
+	const struct listed *rows = rows_of(l, &n);
 	int64_t limit = 0, age;
 	bool timed;
 
-	if (l->n == 0)
+	if (n == 0)
 		return lc_fail(e, LC_ENOENT, 0, "%s has no restore points yet", vm);
-	*out = l->n - 1;
+	*out = n - 1;
 	if (*when == '\0' || strcmp(when, "latest") == 0)
 		return 0;
 	timed = clock_parse(when, &limit);
@@ -256,18 +347,17 @@ choose(const struct point_list *l, const char *vm, const char *when, size_t *out
 		timed = true;
 	}
 	if (timed) {
-		for (i = l->n; i > 0; i--) {
-			if (l->points[i - 1].source_ns <= limit) {
+		for (i = n; i > 0; i--) {
+			if (rows[i - 1].source_ns <= limit) {
 				*out = i - 1;
 				return 0;
 			}
 		}
 		return lc_fail(e, LC_ENOENT, 0, "%s has no point as old as %s; its oldest is of %s",
-		               vm, when,
-		               clock_format(oldest, sizeof oldest, l->points[0].source_ns));
+		               vm, when, clock_format(oldest, sizeof oldest, rows[0].source_ns));
 	}
-	for (i = 0; len >= 4 && len <= 32 && i < l->n; i++) {
-		if (strncasecmp(lc_hex(hex, l->points[i].id, 16), when, len) == 0) {
+	for (i = 0; len >= 4 && len <= 32 && i < n; i++) {
+		if (strncasecmp(lc_hex(hex, rows[i].id, 16), when, len) == 0) {
 			*out = i;
 			hits++;
 		}
@@ -280,8 +370,8 @@ choose(const struct point_list *l, const char *vm, const char *when, size_t *out
 		               hits);
 	return lc_fail(e, LC_ENOENT, 0,
 	               "%s has no point %s; it has %zu, from %s to %s (see: locum points %s)", vm,
-	               when, l->n, clock_format(oldest, sizeof oldest, l->points[0].source_ns),
-	               clock_format(newest, sizeof newest, l->points[l->n - 1].source_ns), vm);
+	               when, n, clock_format(oldest, sizeof oldest, rows[0].source_ns),
+	               clock_format(newest, sizeof newest, rows[n - 1].source_ns), vm);
 }
 
 int
@@ -290,8 +380,8 @@ store_find(struct store *s, const char *spec, struct point *out, struct lc_err *
 	const char *at = strrchr(spec, '@');
 	size_t n = at == NULL ? strlen(spec) : (size_t)(at - spec);
 	char vm[POINT_NAME_MAX];
-	struct point_list l;
-	size_t pick = 0;
+	struct listing l;
+	size_t pick = 0, rows;
 	int rc;
 
 	if (n == 0 || n >= sizeof vm)
@@ -302,16 +392,17 @@ store_find(struct store *s, const char *spec, struct point *out, struct lc_err *
 		               spec);
 	memcpy(vm, spec, n);
 	vm[n] = '\0';
-	rc = store_points(s, vm, &l, e);
-	if (rc != 0)
-		return rc;
-	rc = choose(&l, vm, at == NULL ? "" : at + 1, &pick, e);
+	rc = listing_make(&l, s, vm, e);
+	rc = rc != 0 ? rc : choose(&l, vm, at == NULL ? "" : at + 1, &pick, e);
 	if (rc == 0) {
-		*out = l.points[pick];
-		l.points[pick].definition = NULL; /* given away */
-		l.points[pick].left_out = NULL;
+		const struct listed *x = rows_of(&l, &rows) + pick;
+
+		l.vm = x->vm;
+		rc = catalog_point(s->catalog, x->id, read_point, &l, e);
 	}
-	point_list_free(&l);
+	if (rc == 0)
+		*out = *l.p; /* with what it owns */
+	listing_done(&l);
 	return rc;
 }
 

@@ -147,14 +147,15 @@ open_other(struct copy *c, const char *dir, struct lc_err *e)
 static int
 find_vm(struct copy *c, const char *vm, uint8_t id[16], struct lc_err *e)
 {
-	struct point_list l = {0};
-	int rc = store_points(c->o.store, vm, &l, e);
+	struct point p = {.ndisks = 0};
+	int rc = 0;
 
-	if (rc == 0 && l.n > 0)
-		memcpy(id, l.points[0].vm_id, 16);
-	else if (rc == 0)
-		rc = lc_fail(e, LC_ENOENT, 0, "%s has no restore points yet", vm);
-	point_list_free(&l);
+	if (strchr(vm, '@') != NULL)
+		rc = lc_fail(e, LC_EINVAL, 0, "%s: name the VM; all its points are copied", vm);
+	rc = rc != 0 ? rc : store_find(c->o.store, vm, &p, e);
+	if (rc == 0)
+		memcpy(id, p.vm_id, 16);
+	point_done(&p);
 	return rc;
 }
 

@@ -1783,10 +1783,72 @@ a_point_that_would_say_the_same_is_seen(void **state)
 	vault_free(&v);
 }
 
+struct one_by_one {
+	struct store *s;
+	uint8_t ids[8][POINT_ID_SIZE];
+	size_t n;
+	const uint8_t *drop; /* at the first one, or NULL */
+};
+
+static int
+note_point(void *arg, struct point *p, struct lc_err *e)
+{
+	struct one_by_one *x = arg;
+
+	if (x->n == 0 && x->drop != NULL)
+		must(store_drop(x->s, x->drop, e), e);
+	memcpy(x->ids[x->n++], p->id, POINT_ID_SIZE);
+	assert_string_equal(p->vm, "web01");
+	return 0;
+}
+
+/* A list is read point by point, with nothing locked, so that it may change meanwhile.  A VM is
+ * also named by digits of its id. */
+static void
+points_one_by_one(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 2);
+	struct one_by_one x = {.n = 0};
+	struct lc_err e = LC_ERR_INIT;
+	struct point p[3], found;
+	struct vault v = {.top = NULL};
+	char hex[33];
+	size_t i;
+
+	(void)state;
+	vault_make(&v, true);
+	vault_open(&v);
+	for (i = 0; i < 3; i++) {
+		d.codes[0] = i + 1;
+		must(vault_backup(v.s, "web01", &d, 1, &p[i], &e), &e);
+	}
+	x.s = v.s;
+	must(store_each_point(v.s, NULL, note_point, &x, &e), &e);
+	assert_int_equal(x.n, 3);
+	for (i = 0; i < 3; i++)
+		assert_memory_equal(x.ids[i], p[i].id, POINT_ID_SIZE);
+	x.n = 0;
+	x.drop = p[2].id;
+	must(store_each_point(v.s, "web01", note_point, &x, &e), &e);
+	assert_int_equal(x.n, 2);
+	(void)lc_hex(hex, p[0].vm_id, 16);
+	hex[8] = '\0';
+	must(store_find(v.s, hex, &found, &e), &e);
+	assert_memory_equal(found.id, p[1].id, POINT_ID_SIZE);
+	point_done(&found);
+	hex[7] = '\0'; /* too few */
+	assert_int_equal(store_find(v.s, hex, &found, &e), LC_ENOENT);
+	for (i = 0; i < 3; i++)
+		point_done(&p[i]);
+	vault_disk_free(&d);
+	vault_free(&v);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(points_one_by_one),
 	    cmocka_unit_test(init_takes_back_what_it_made),
 	    cmocka_unit_test(init_wants_a_folder_of_its_own),
 	    cmocka_unit_test(points_are_listed_found_and_dropped),
