@@ -200,14 +200,15 @@ look_at_reader(int dir, const char *name, const char *hex, struct lc_err *e)
 
 	if (fd < 0) /* another user's: nobody knows whether it lives */
 		return errno == ENOENT ? 0 : lc_fail_errno(e, "lease %s", name);
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
 		(void)unlinkat(dir, name, 0); /* its reader is dead */
-	else
+	} else {
 		rc = lc_fail(
 		    e, LC_EBUSY, 0,
 		    "restore point %.8s is being read (booted, restored or verified): stop "
 		    "that first",
 		    hex);
+	}
 	(void)close(fd);
 	return rc;
 }
