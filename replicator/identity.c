@@ -269,8 +269,12 @@ identity_of_store(const char *key_dir, const uint8_t domain[16], bool create, st
 		path = lc_asprintf("%s/host.key", key_dir);
 	else
 		path = lc_asprintf("%s/store-%.8s.key", key_dir, hex);
-	rc = key == NULL || path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
-	rc = rc != 0 || !create ? rc : dir_make(key_dir, 0700, e);
+	if (key == NULL || path == NULL) {
+		lc_free(key);
+		lc_free(path);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	rc = create ? dir_make(key_dir, 0700, e) : 0;
 	rc = rc != 0 ? rc : identity_load(path, create, out, e);
 	if (rc == LC_ENOENT) {
 		lc_err_clear(e);

@@ -198,8 +198,10 @@ copy_to(const struct cli_args *a, struct copy *c, const char *replica, struct lc
 	int64_t began = clock_mono_ns();
 	struct sender_stats st;
 	size_t i;
-	int rc = only == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+	int rc = 0;
 
+	if (only == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	for (i = 0; rc == 0 && i < cli_operands(a); i++)
 		rc = find_vm(c, cli_operand(a, i), only[i], e);
 	if (rc == 0)
