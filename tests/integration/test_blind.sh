@@ -224,7 +224,8 @@ for ((i = 0; i < 100; i++)); do kill -0 "$nbdkit_pid" 2>/dev/null || break; slee
 ! kill -0 "$nbdkit_pid" 2>/dev/null || fail "the server of disks does not end"
 
 # ---- locked again: the keys are nowhere ----
-! grep -q ' locum:' /proc/keys || fail "the kernel still has it: $(grep ' locum:' /proc/keys)"
+domain=$(basename "$key" .key)
+! grep -q " locum:$domain" /proc/keys || fail "the kernel still has it: $(grep ' locum:' /proc/keys)"
 mapfile -t ours < <(pgrep -x 'locum|nbdkit' | sed 's/^/pid:/')
 markers=$t/key-markers unseen "keys, locked" "$t/dr" "$t/dr-run" "$t/dr-scratch" "$t/replica.log" "${ours[@]}"
 unseen "the replica, locked" "$t/dr" "$t/replica.log" "pid:$replica_pid"
