@@ -4,11 +4,13 @@
  */
 const char *__tsan_default_suppressions(void); /* NOLINT(bugprone-reserved-identifier) */
 
+/* By the name of the function, and by that of what the sanitizer puts before it. */
+#define CALL(name) "race_top:^" name "$\nrace_top:^__interceptor_" name "$\n"
+
 __attribute__((visibility("default"))) const char *
 __tsan_default_suppressions(void)
 {
-	return "race_top:epoll_ctl\nrace_top:accept4\nrace_top:^socket$\nrace_top:^open$\n"
-	       "race_top:^openat$\nrace_top:^opendir$\nrace_top:^fdopendir$\nrace_top:^close$\n"
-	       "race_top:^closedir$\nrace_top:^dup$\nrace_top:^pipe2$\nrace_top:^eventfd$\n"
-	       "race_top:^epoll_create1$\n";
+	return CALL("epoll_ctl") CALL("accept4") CALL("socket") CALL("open") CALL("openat")
+	    CALL("opendir") CALL("fdopendir") CALL("close") CALL("closedir") CALL("dup")
+		CALL("pipe2") CALL("eventfd") CALL("epoll_create1");
 }
