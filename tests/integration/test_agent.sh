@@ -9,29 +9,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
 scenario_begin agent
-agent_pid=''
 at_end() { kill -9 $replica_pid $agent_pid 2>/dev/null; }
-
-agent_start() {
-	"$bin/locum" agent >>"$t/agent.log" 2>&1 &
-	agent_pid=$!
-}
-
-at_replica() {
-	LOCUM_CONFIG=/dev/null locum "$@" --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit"
-}
-
-# Until the status says that; at most 60 s.
-status_has() { # REGEX
-	local i
-	for ((i = 0; i < 600; i++)); do
-		locum status --json >"$t/status" 2>/dev/null || true
-		! grep -qE "$1" "$t/status" || return 0
-		kill -0 $agent_pid 2>/dev/null || fail "the agent died: $(tail -n 5 "$t/agent.log")"
-		sleep 0.1
-	done
-	fail "'$1' did not come: $(cat "$t/status") $(tail -n 5 "$t/agent.log")"
-}
 
 made() { # points that this agent has made
 	{ locum status --json 2>/dev/null || true; } | sed -nE 's/.*"points": ([0-9]+), "failures".*/\1/p' | head -n 1

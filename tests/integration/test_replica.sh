@@ -13,10 +13,6 @@ scenario_begin replica
 third_pid=''
 at_end() { kill -9 $replica_pid $third_pid 2>/dev/null; }
 
-at_replica() { # COMMAND...: there is no key at the replica but what the code opens
-	LOCUM_CONFIG=/dev/null locum "$@" --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit"
-}
-
 mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img")
 scenario_vm web01 "qmp = $t/vm/qmp"
 guest_start "$t/vm" -s blockdev -a 'seq.load=400 seq.disks=vda,vdb' "${disks[@]}"

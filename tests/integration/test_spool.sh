@@ -9,29 +9,12 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
 scenario_begin spool
-agent_pid=''
 at_end() { kill -9 $replica_pid $agent_pid 2>/dev/null; }
 mib=$((1024 * 1024))
 
 replica_kill() {
 	kill -9 $replica_pid
 	wait $replica_pid 2>/dev/null || true
-}
-
-agent_start() {
-	"$bin/locum" agent >>"$t/agent.log" 2>&1 &
-	agent_pid=$!
-}
-
-status_has() { # REGEX
-	local i
-	for ((i = 0; i < 600; i++)); do
-		locum status --json >"$t/status" 2>/dev/null || true
-		! grep -qE "$1" "$t/status" || return 0
-		kill -0 $agent_pid 2>/dev/null || fail "the agent died: $(tail -n 5 "$t/agent.log")"
-		sleep 0.1
-	done
-	fail "'$1' did not come: $(cat "$t/status") $(tail -n 5 "$t/agent.log")"
 }
 
 spool() { # KEY: a number of the spool
@@ -44,10 +27,6 @@ kept() { # bytes of the log here
 
 at_replica_bytes() { # of the log there
 	cat "$t"/dr/stores/*/segments/* | wc -c
-}
-
-at_replica() {
-	LOCUM_CONFIG=/dev/null locum "$@" --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit"
 }
 
 write() { # MIB OFFSET: random bytes into the image, all at once

@@ -4,6 +4,9 @@
 #   scenario_begin NAME       a short private folder in $t, a store in it, LOCUM_CONFIG set; all removed at the end
 #   scenario_vm VM KEY=VALUE  a section [vm VM] of the configuration
 #   locum ...                 the program
+#   agent_start               an agent, as agent_program starts it; sets agent_pid; its log is $t/agent.log
+#   status_has REGEX          until the agent's status has that, at most 60 s
+#   at_replica COMMAND...     on the store of the one host at the replica, with no key but what the code opens
 #   replica_start             a replica in $t/dr, as replica_program starts it; sets port, replica_pid; its log is $t/replica.log
 #   moment MAX_MS             sleep for a random time, from the logged seed
 #   left_out WHY              a part of it can't run here: the rest does, and then it counts as skipped
@@ -104,6 +107,32 @@ replica_start() {
 		sleep 0.05
 	done
 	fail "the replica does not listen: $(tail -n 3 "$t/replica.log")"
+}
+
+# A test may have its own.
+agent_program() {
+	exec "$bin/locum" agent
+}
+
+agent_pid=''
+agent_start() {
+	(agent_program) >>"$t/agent.log" 2>&1 &
+	agent_pid=$!
+}
+
+status_has() { # REGEX
+	local i
+	for ((i = 0; i < 600; i++)); do
+		locum status --json >"$t/status" 2>/dev/null || true
+		! grep -qE "$1" "$t/status" || return 0
+		kill -0 "$agent_pid" 2>/dev/null || fail "the agent died: $(tail -n 5 "$t/agent.log")"
+		sleep 0.1
+	done
+	fail "'$1' did not come: $(cat "$t/status") $(tail -n 5 "$t/agent.log")"
+}
+
+at_replica() {
+	LOCUM_CONFIG=/dev/null locum "$@" --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit"
 }
 
 moment() { # MAX_MS
