@@ -164,6 +164,24 @@ sql_run1(struct catalog *c, enum statement which, uint64_t a, struct lc_err *e)
 	return sql_run(c, st, e);
 }
 
+int
+sql_put_id(struct catalog *c, enum statement which, const void *id, size_t n, uint64_t v,
+           struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = LC_EIO;
+
+	sql_lock(c);
+	st = sql_stmt(c, which, e);
+	if (st != NULL) {
+		sql_blob(st, 1, id, n);
+		sql_int(st, 2, v);
+		rc = sql_run(c, st, e);
+	}
+	sql_unlock(c);
+	return rc;
+}
+
 /* First row: 0; no row: LC_ENOENT without a message; else the failure.  The caller ends with
  * sql_done(). */
 int

@@ -31,18 +31,7 @@ catalog_put_base(struct catalog *c, uint64_t no, uint64_t base, struct lc_err *e
 int
 catalog_put_missing(struct catalog *c, const uint8_t id[32], uint64_t no, struct lc_err *e)
 {
-	sqlite3_stmt *st;
-	int rc = LC_EIO;
-
-	sql_lock(c);
-	st = sql_stmt(c, ST_MISSING_ADD, e);
-	if (st != NULL) {
-		sql_blob(st, 1, id, 32);
-		sql_int(st, 2, no);
-		rc = sql_run(c, st, e);
-	}
-	sql_unlock(c);
-	return rc;
+	return sql_put_id(c, ST_MISSING_ADD, id, 32, no, e);
 }
 
 int

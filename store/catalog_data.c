@@ -385,18 +385,7 @@ catalog_each_line_vm(struct catalog *c,
 int
 catalog_restart(struct catalog *c, const uint8_t line[16], bool on, struct lc_err *e)
 {
-	sqlite3_stmt *st;
-	int rc = LC_EIO;
-
-	sql_lock(c);
-	st = sql_stmt(c, ST_LINE_RESTART, e);
-	if (st != NULL) {
-		sql_blob(st, 1, line, 16);
-		sql_int(st, 2, on);
-		rc = sql_run(c, st, e);
-	}
-	sql_unlock(c);
-	return rc;
+	return sql_put_id(c, ST_LINE_RESTART, line, 16, on, e);
 }
 
 int

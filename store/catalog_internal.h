@@ -178,6 +178,10 @@ void sql_done(sqlite3_stmt *st);
 /** sql_run(c, st, e): run a statement that returns nothing; sql_run1(): one that has one number. */
 int sql_run(struct catalog *c, sqlite3_stmt *st, struct lc_err *e);
 int sql_run1(struct catalog *c, enum statement which, uint64_t a, struct lc_err *e);
+/** sql_put_id(c, which, id, n, v, e): one that has an id of n bytes and a number.  It takes the
+ * lock. */
+int sql_put_id(struct catalog *c, enum statement which, const void *id, size_t n, uint64_t v,
+               struct lc_err *e);
 /** sql_first(c, st, e): first row: 0; no row: LC_ENOENT, without a message.  The caller ends with
  * sql_done(). */
 int sql_first(struct catalog *c, sqlite3_stmt *st, struct lc_err *e);
