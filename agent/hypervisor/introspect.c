@@ -287,6 +287,21 @@ set(struct introspect *x, const char *section, const char *name, const char *key
 
 /* ---- PCI ---- */
 
+/*
+ * What is behind a bridge, by query-pci, or NULL.  Firmware that numbers the buses first makes
+ * every bridge lead to bus 255 and, with a highest bus below that, to nothing: those numbers will
+ * change.
+ */
+static const struct json_t *
+behind_bridge(const struct json_t *d)
+{
+	uint64_t first = 0, last = 0;
+
+	(void)qmp_u64(d, "pci_bridge.bus.secondary", &first);
+	(void)qmp_u64(d, "pci_bridge.bus.subordinate", &last);
+	return first <= last ? qmp_get(d, "pci_bridge.devices") : NULL;
+}
+
 /* The device with that id in a list of query-pci, also behind bridges. */
 static const struct json_t *
 pci_by_id(const struct json_t *devices, const char *id)
@@ -301,7 +316,7 @@ pci_by_id(const struct json_t *devices, const char *id)
 		if (its != NULL && strcmp(its, id) == 0)
 			found = d;
 		else
-			found = pci_by_id(qmp_get(d, "pci_bridge.devices"), id);
+			found = pci_by_id(behind_bridge(d), id);
 	}
 	return found;
 }

@@ -1,5 +1,6 @@
 /* introspect.c: QEMUs of several shapes, what is told of them, and that a machine made from that
  * tells the same. */
+#include <errno.h>
 #include <linux/sockios.h>
 #include <signal.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -481,6 +483,91 @@ test_root_ports(void **state)
 	free(ours);
 }
 
+/* One line to a qtest socket, and its "OK". */
+static void
+poke(int fd, const char *line)
+{
+	char answer[64];
+
+	assert_int_equal(write(fd, line, strlen(line)), (ssize_t)strlen(line));
+	assert_true(read(fd, answer, sizeof answer) >= 3);
+	assert_memory_equal(answer, "OK", 2);
+}
+
+static int
+connect_to(const char *path)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	assert_true(strlen(path) < sizeof to.sun_path);
+	memcpy(to.sun_path, path, strlen(path));
+	while (connect(fd, (struct sockaddr *)&to, sizeof to) != 0) {
+		assert_true(errno == ENOENT || errno == ECONNREFUSED);
+		nap_ms(20);
+	}
+	return fd;
+}
+
+/*
+ * While firmware numbers the buses, a bridge that it has not come to yet leads to bus 255 and no
+ * further: that is no address.  The processor stands still; qtest writes the bridge's registers
+ * (primary, secondary, subordinate) as firmware does.
+ */
+static void
+test_half_numbered_buses(void **state)
+{
+	struct test *t = *state;
+	const char *argv[] = {"qemu-system-x86_64",
+	                      "-M",
+	                      "pc-q35-7.2,accel=tcg",
+	                      "-S",
+	                      "-m",
+	                      "64",
+	                      "-display",
+	                      "none",
+	                      "-nodefaults",
+	                      "-qmp",
+	                      "unix:q,server=on,wait=off",
+	                      "-qtest",
+	                      "unix:qt,server=on,wait=off",
+	                      "-qtest-log",
+	                      "none",
+	                      "-device",
+	                      "pcie-root-port,port=16,chassis=1,id=pci.1,bus=pcie.0,addr=0x2",
+	                      "-blockdev",
+	                      "driver=raw,node-name=c,file.driver=file,file.filename=c.raw",
+	                      "-device",
+	                      "virtio-blk-pci,bus=pci.1,drive=c,id=vda",
+	                      NULL};
+	static const struct {
+		const char *registers, *address;
+	} steps[] = {{"0x00000000", ""},        /* as after a reset */
+	             {"0x0000ffff", ""},        /* hidden, until its turn comes */
+	             {"0x00ff0100", "01:00.0"}, /* numbered; what is behind it is not yet */
+	             {"0x00010100", "01:00.0"}};
+	char *monitor = process_path(t->dir, "q"), *qtest = process_path(t->dir, "qt");
+	char line[64];
+	size_t i;
+	int fd;
+
+	start_qemu(t, argv);
+	fd = connect_to(qtest);
+	for (i = 0; i < sizeof steps / sizeof *steps; i++) {
+		struct definition *d;
+
+		poke(fd, "outl 0xcf8 0x80001018\n");
+		(void)snprintf(line, sizeof line, "outl 0xcfc %s\n", steps[i].registers);
+		poke(fd, line);
+		d = introspect(t, monitor);
+		assert_string_equal(d->disks[0].address, steps[i].address);
+		lc_free(d);
+	}
+	(void)close(fd);
+	free(monitor);
+	free(qtest);
+}
+
 /* On a bridge of the host, by a descriptor: QEMU itself may make no interfaces, and does not know
  * the bridge. */
 static void
@@ -545,8 +632,13 @@ main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    T(test_q35),        T(test_i440fx),           T(test_a_foreign_command_line),
-	    T(test_root_ports), T(test_kernel_and_flash), T(test_a_bridge),
+	    T(test_q35),
+	    T(test_i440fx),
+	    T(test_a_foreign_command_line),
+	    T(test_root_ports),
+	    T(test_half_numbered_buses),
+	    T(test_kernel_and_flash),
+	    T(test_a_bridge),
 	};
 
 	if (!process_have("qemu-system-x86_64")) {
