@@ -1,0 +1,450 @@
+/*
+ * One connection of a host, as far as it is worked on by a worker: HELLO, its store, then what the
+ * receiver or the lender makes of its messages.
+ */
+#include <assert.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "replicator/lender.h"
+#include "replicator/message.h"
+#include "replicator/receiver.h"
+#include "replicator/server_internal.h"
+#include "replicator/stores.h"
+#include "store/base/bytes.h"
+#include "store/base/clock.h"
+#include "store/base/files.h"
+#include "store/base/log.h"
+#include "store/keyring.h"
+
+#define READERS_MAX 4u /* connections of one host that read */
+#define BYTE_WINDOW (8u << 20)
+#define BYTE_WINDOW_MIN (256u << 10)
+#define STORE_WAIT_MS 2000
+#define ROOM_NS (5 * LC_NS_PER_S) /* how often the size of a store is looked at */
+
+static int
+emit(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_err *e)
+{
+	struct guest *g = arg;
+
+	return session_emit(g->session, type, spans, n, e);
+}
+
+static void
+on_committed(void *arg, const uint8_t vm[16], const uint8_t point[16])
+{
+	struct guest *g = arg;
+	struct host *h = g->host;
+	char vm_hex[33], point_hex[33];
+	struct host_vm *x;
+
+	(void)pthread_mutex_lock(&g->server->lock);
+	h->points++;
+	x = host_vm_find(h, vm);
+	if (x != NULL) {
+		x->last_ns = clock_wall_ns();
+		x->points++;
+	}
+	(void)pthread_mutex_unlock(&g->server->lock);
+	log_info("%s: VM %.8s: point %.8s is durable", g->who.name, lc_hex(vm_hex, vm, 16),
+	         lc_hex(point_hex, point, 16));
+}
+
+static void
+on_refused(void *arg, const uint8_t vm[16], const struct lc_err *why)
+{
+	struct guest *g = arg;
+	struct host *h = g->host;
+	char hex[33];
+
+	(void)pthread_mutex_lock(&g->server->lock);
+	h->refused++;
+	h->err = *why;
+	(void)pthread_mutex_unlock(&g->server->lock);
+	log_warn("%s: VM %.8s: refused a point: %s", g->who.name, lc_hex(hex, vm, 16), why->msg);
+	/* After these the store takes nothing more until it is opened again. */
+	if (why->code == LC_EIO || (why->code == LC_ENOSPC && !receiver_full(g->receiver)))
+		g->broken = *why;
+}
+
+/* Names are for people and files: what is neither letter nor digit becomes a '-'. */
+static void
+take_name(struct guest *g, const char *name)
+{
+	size_t i;
+
+	(void)snprintf(g->who.name, sizeof g->who.name, "%s", name[0] != '\0' ? name : "host");
+	for (i = 0; g->who.name[i] != '\0'; i++) {
+		char one[2] = {g->who.name[i], '\0'};
+
+		if (i > 0 ? !peer_name_ok(one) && one[0] != '.' : !peer_name_ok(one))
+			g->who.name[i] = '-';
+	}
+}
+
+/* A host that has lost its store knows no more than its own key, and who has the rest. */
+static bool
+asks_for_keys(const struct hello *m)
+{
+	return m->reading && m->keys.n == 0;
+}
+
+static int
+let_in(struct guest *g, const struct hello *m, struct lc_err *e)
+{
+	int rc;
+
+	memcpy(g->who.key, g->key, sizeof g->who.key);
+	if (m->version != MESSAGE_VERSION)
+		return lc_fail(
+		    e, LC_EVERSION, 0,
+		    "the host speaks version %u of the protocol, this replica version %u",
+		    m->version, MESSAGE_VERSION);
+	if (m->pairing) {
+		memcpy(g->who.domain, m->domain, sizeof g->who.domain);
+		take_name(g, m->name);
+		(void)pthread_mutex_lock(&g->server->pairing);
+		rc = writers_bind(g->dir, &g->who, m->secret, e);
+		(void)pthread_mutex_unlock(&g->server->pairing);
+		/* Whom it replaces has to leave the store that this one is about to open. */
+		if (rc == 0)
+			atomic_store(&g->server->look, true);
+		return rc;
+	}
+	rc = writers_find(g->dir, g->key, &g->who, e);
+	if (rc != 0)
+		return rc;
+	if (asks_for_keys(m)) /* it has yet to learn of which domain it is */
+		return 0;
+	if (memcmp(g->who.domain, m->domain, sizeof g->who.domain) != 0)
+		return lc_fail(
+		    e, LC_ECONFLICT, 0,
+		    "host %s was paired with the store of another key domain: pair again",
+		    g->who.name);
+	return 0;
+}
+
+/* Every segment says which keys open it; a host whose keys are others would write what the recovery
+ * code does not open.  One that has rotated has more, and they are put down before it writes. */
+static int
+check_keys(struct guest *g, struct lc_span keys, struct lc_err *e)
+{
+	enum keys_change change;
+	int rc = transfer_take_keys(g->store, keys, &change, e);
+
+	if (rc != 0)
+		return lc_wrap(e, "the host's keys are not those of its store here");
+	if (change == KEYS_FEWER && !g->reading)
+		return lc_fail(e, LC_EKEY, 0,
+		               "the host's key file is an older copy: it lacks data keys that its "
+		               "store here has (locum key recover, there)");
+	if (change == KEYS_MORE && !g->reading)
+		log_info("%s: has a new data key", g->who.name);
+	return 0;
+}
+
+static int
+open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
+{
+	char *dir = path_join(g->dir, g->who.store);
+	struct stores *all = g->server->stores;
+	int rc;
+
+	if (dir == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = stores_take(all, dir, !g->reading, STORE_WAIT_MS, &g->shared, e);
+	if (rc == LC_ENOENT && !g->reading) {
+		uint8_t domain[16];
+
+		lc_err_clear(e);
+		rc = keyring_domain_of(keys, domain, e);
+		if (rc == 0 && memcmp(domain, g->who.domain, sizeof domain) != 0)
+			rc = lc_fail(e, LC_EKEY, 0, "the host's keys are of another key domain");
+		rc = rc != 0 ? rc : transfer_make(dir, keys, e);
+		rc = rc != 0 ? rc : stores_take(all, dir, true, STORE_WAIT_MS, &g->shared, e);
+	}
+	lc_free(dir);
+	if (rc != 0)
+		return rc;
+	g->store = shared_store(g->shared);
+	return g->reading && keys.n == 0 ? 0 : check_keys(g, keys, e);
+}
+
+/* Bytes of the store's log; what else lies there is small or can be made again. */
+static uint64_t
+bytes_kept(const struct guest *g)
+{
+	char *dir = lc_asprintf("%s/%s/segments", g->dir, g->who.store);
+	DIR *d = dir == NULL ? NULL : opendir(dir);
+	const struct dirent *ent;
+	uint64_t sum = 0;
+	struct stat st;
+
+	while (d != NULL && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+		if (fstatat(dirfd(d), ent->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISREG(st.st_mode))
+			sum += (uint64_t)st.st_size;
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	lc_free(dir);
+	return sum;
+}
+
+static void
+look_at_room(struct guest *g)
+{
+	uint64_t max = g->server->host_max, kept;
+	struct host *h = g->host;
+	int64_t now = clock_mono_ns();
+
+	if (g->room_ns != 0 && now - g->room_ns < ROOM_NS)
+		return;
+	g->room_ns = now;
+	kept = bytes_kept(g);
+	if (max > 0)
+		receiver_room(g->receiver, kept < max ? max - kept : 0);
+	(void)pthread_mutex_lock(&g->server->lock);
+	h->kept = kept;
+	h->room = max;
+	(void)pthread_mutex_unlock(&g->server->lock);
+}
+
+/* Now and then, in steps of a hundredth: a host cannot see by itself that its room ends. */
+static int
+tell_room(struct guest *g, struct lc_err *e)
+{
+	struct room m = {.max = g->server->host_max};
+	struct host *h = g->host;
+	struct lc_buf body = {0};
+	uint64_t step;
+	int rc;
+
+	if (m.max == 0)
+		return 0;
+	(void)pthread_mutex_lock(&g->server->lock);
+	m.used = h->kept;
+	(void)pthread_mutex_unlock(&g->server->lock);
+	step = m.used > g->room_told ? m.used - g->room_told : g->room_told - m.used;
+	if (g->room_is_told && step < m.max / 100 + 1)
+		return 0;
+	g->room_told = m.used;
+	g->room_is_told = true;
+	rc = message_put_room(&body, &m) != 0
+	         ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	         : session_emit(g->session, MESSAGE_ROOM, &(struct lc_span){body.p, body.n}, 1, e);
+	lc_buf_free(&body);
+	return rc;
+}
+
+static int
+note_line(void *arg, const struct transfer_line *l, struct lc_err *e)
+{
+	struct guest *g = arg;
+	struct point *p = lc_alloc(sizeof *p);
+	struct lc_span sealed;
+	struct host_vm *x;
+
+	(void)e;
+	if (p != NULL && l->head.n > 0 && point_decode(l->head, p, &sealed, NULL) == 0) {
+		(void)pthread_mutex_lock(&g->server->lock);
+		x = host_vm_find(g->host, l->vm);
+		if (x != NULL && p->source_ns > x->last_ns && p->source_ns < clock_wall_ns())
+			x->last_ns = p->source_ns;
+		(void)pthread_mutex_unlock(&g->server->lock);
+	}
+	lc_free(p);
+	return 0;
+}
+
+/* One that reads is not what is shown as a host that is connected. */
+static int
+enter_reader(struct guest *g, struct lc_err *e)
+{
+	struct server *s = g->server;
+	struct host *h;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&s->lock);
+	h = host_find(s, g->key);
+	if (h == NULL) {
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	} else if (h->readers >= READERS_MAX) {
+		rc = lc_fail(e, LC_EBUSY, 0, "this host has %u connections that read", h->readers);
+	} else {
+		(void)snprintf(h->name, sizeof h->name, "%s", g->who.name);
+		h->readers++;
+		g->host = h;
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+/* From now on it is in the status. */
+static int
+enter(struct guest *g, struct lc_err *e)
+{
+	struct server *s = g->server;
+	struct host *h;
+
+	(void)pthread_mutex_lock(&s->lock);
+	h = host_find(s, g->key);
+	if (h != NULL) {
+		(void)snprintf(h->name, sizeof h->name, "%s", g->who.name);
+		(void)snprintf(h->at, sizeof h->at, "%s", session_peer_name(g->session));
+		h->connected++;
+		h->since_ns = clock_wall_ns();
+		lc_err_clear(&h->err);
+		g->host = h;
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	if (h == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	look_at_room(g);
+	return transfer_lines(g->store, note_line, g, e);
+}
+
+/* What a host with a limit has on the way is over in a second. */
+static uint32_t
+byte_window(const struct server *s)
+{
+	if (s->host_rate == 0 || s->host_rate > BYTE_WINDOW)
+		return BYTE_WINDOW;
+	return s->host_rate < BYTE_WINDOW_MIN ? BYTE_WINDOW_MIN : (uint32_t)s->host_rate;
+}
+
+static int
+welcome(struct guest *g, const struct hello *m, struct lc_err *e)
+{
+	struct receiver_events events = {
+	    .arg = g, .emit = emit, .committed = on_committed, .refused = on_refused};
+	struct welcome w = {.version = MESSAGE_VERSION,
+	                    .byte_window = byte_window(g->server),
+	                    .wall_ns = clock_wall_ns()};
+	int64_t ahead = m->wall_ns - w.wall_ns;
+	struct lc_buf body = {0};
+	char text[32];
+	int rc;
+
+	if (g->reading) {
+		rc = lender_new(g->store, emit, g, &g->lender, e);
+		rc = rc != 0 ? rc : enter_reader(g, e);
+	} else {
+		rc = receiver_new(g->store, &events, &g->receiver, e);
+		rc = rc != 0 ? rc : enter(g, e);
+	}
+	memcpy(w.store, store_id(g->store), sizeof w.store);
+	if (rc == 0 && message_put_welcome(&body, &w) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = rc != 0 ? rc
+	             : session_emit(g->session, MESSAGE_WELCOME, &(struct lc_span){body.p, body.n},
+	                            1, e);
+	lc_buf_free(&body);
+	if (rc == 0) {
+		log_info("%s: %s from %s", g->who.name,
+		         m->pairing   ? "paired"
+		         : m->reading ? "connected to read"
+		                      : "connected",
+		         session_peer_name(g->session));
+	}
+	if (rc == 0 && (ahead > SESSION_SKEW_NS || ahead < -SESSION_SKEW_NS))
+		log_warn("%s: its clock is %s %s this one's: points are ordered by this one's",
+		         g->who.name,
+		         clock_format_duration(text, sizeof text, ahead > 0 ? ahead : -ahead),
+		         ahead > 0 ? "ahead of" : "behind");
+	return rc;
+}
+
+static int
+on_hello(struct guest *g, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	struct hello m;
+	int rc;
+
+	if (type != MESSAGE_HELLO)
+		return lc_fail(e, LC_EPEER, 0, "%s before HELLO", message_name(type));
+	rc = message_get_hello(body, &m, e);
+	g->reading = rc == 0 && m.reading;
+	g->greeted = true; /* in this order */
+	rc = rc != 0 || m.pairing ? rc : let_in(g, &m, e);
+	if (rc == 0 && g->unwelcome.code != LC_OK && !m.reading) {
+		rc = g->unwelcome.code;
+		*e = g->unwelcome;
+	}
+	if (rc == 0 && m.pairing) /* uses up the token */
+		rc = let_in(g, &m, e);
+	rc = rc != 0 ? rc : open_store(g, m.keys, e);
+	rc = rc != 0 ? rc : welcome(g, &m, e);
+	explicit_bzero(m.secret, sizeof m.secret);
+	return rc;
+}
+
+int
+guest_say_why(struct guest *g, int rc, const struct lc_err *why)
+{
+	struct lc_buf body = {0};
+
+	if (rc != 0 && message_put_refused(&body, SESSION_STREAM, why) == 0)
+		(void)session_emit(g->session, MESSAGE_REFUSED, &(struct lc_span){body.p, body.n},
+		                   1, NULL);
+	lc_buf_free(&body);
+	return rc;
+}
+
+int
+guest_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
+{
+	struct guest *g = arg;
+	int rc;
+
+	if (g->lender != NULL && shared_spoilt(g->shared))
+		(void)lc_fail(&g->broken, LC_EIO, 0, "the store failed; connect again");
+	if (g->broken.code != LC_OK)
+		rc = 0; /* see below */
+	else if (g->lender != NULL)
+		rc = lender_message(g->lender, type, body, e);
+	else
+		rc = g->receiver == NULL ? on_hello(g, type, body, e)
+		                         : receiver_message(g->receiver, type, body, e);
+	if (rc == 0 && g->broken.code != LC_OK) {
+		rc = g->broken.code;
+		*e = g->broken;
+	}
+	return guest_say_why(g, rc, e);
+}
+
+int
+guest_settle(void *arg, struct lc_err *e)
+{
+	struct guest *g = arg;
+	int rc = g->receiver == NULL ? 0 : receiver_settle(g->receiver, e);
+
+	if (rc == 0 && g->receiver != NULL) {
+		look_at_room(g);
+		rc = tell_room(g, e);
+	}
+	if (rc == 0 && g->broken.code != LC_OK) {
+		rc = g->broken.code;
+		*e = g->broken;
+	}
+	return guest_say_why(g, rc, e);
+}
+
+void
+guest_leave(void *arg)
+{
+	struct guest *g = arg;
+
+	receiver_free(g->receiver);
+	lender_free(g->lender);
+	if (g->broken.code != LC_OK && g->shared != NULL)
+		stores_spoil(g->server->stores, g->shared);
+	stores_give(g->server->stores, g->shared, !g->reading);
+	g->receiver = NULL;
+	g->lender = NULL;
+	g->shared = NULL;
+	g->store = NULL;
+}

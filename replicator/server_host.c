@@ -1,0 +1,154 @@
+/*
+ * What became of the hosts of a replica since it began, and the status that tells of it.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "replicator/server_internal.h"
+#include "store/base/bytes.h"
+#include "store/base/cli.h"
+#include "store/base/clock.h"
+
+#define VMS_MAX 4096u /* of a host, in the status */
+
+struct host *
+host_find(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE])
+{
+	struct host *h;
+
+	TAILQ_FOREACH (h, &s->hosts, entry) {
+		if (memcmp(h->key, key, CHANNEL_KEY_SIZE) == 0)
+			return h;
+	}
+	h = lc_alloc(sizeof *h);
+	if (h == NULL)
+		return NULL;
+	memcpy(h->key, key, CHANNEL_KEY_SIZE);
+	TAILQ_INSERT_TAIL(&s->hosts, h, entry);
+	return h;
+}
+
+struct host_vm *
+host_vm_find(struct host *h, const uint8_t id[16])
+{
+	struct host_vm *list = (struct host_vm *)(void *)h->vms.p, fresh = {.points = 0};
+	size_t i, n = h->vms.n / sizeof *list;
+
+	for (i = 0; i < n; i++) {
+		if (memcmp(list[i].id, id, 16) == 0)
+			return &list[i];
+	}
+	memcpy(fresh.id, id, 16);
+	if (n >= VMS_MAX || lc_buf_append(&h->vms, &fresh, sizeof fresh) != 0)
+		return NULL;
+	return (struct host_vm *)(void *)h->vms.p + n;
+}
+
+/* ---- status ---- */
+
+/* Under the lock: bytes, with those of the connections that it has. */
+static uint64_t
+received_of(const struct host *h, const struct server *s)
+{
+	uint64_t received = h->received;
+	const struct guest *g;
+	struct session_stats st;
+
+	TAILQ_FOREACH (g, &s->guests, entry) {
+		if (g->host != h)
+			continue;
+		session_stats(g->session, &st);
+		received += st.received;
+	}
+	return received;
+}
+
+void
+server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host *h), void *arg)
+{
+	const struct host *h;
+
+	(void)pthread_mutex_lock(&s->lock);
+	TAILQ_FOREACH (h, &s->hosts, entry) {
+		const struct host_vm *vms = (const struct host_vm *)(const void *)h->vms.p;
+		struct server_host x = {.name = h->name,
+		                        .key = h->key,
+		                        .connected = h->connected > 0,
+		                        .since_ns = h->since_ns,
+		                        .received = received_of(h, s),
+		                        .points = h->points,
+		                        .refused = h->refused,
+		                        .kept = h->kept,
+		                        .room = h->room,
+		                        .vms = h->vms.n / sizeof *vms};
+		size_t i;
+
+		for (i = 0; i < x.vms; i++)
+			x.last_ns = vms[i].last_ns > x.last_ns ? vms[i].last_ns : x.last_ns;
+		visit(arg, &x);
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+static void
+print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
+{
+	const struct host_vm *vms = (const struct host_vm *)(const void *)h->vms.p;
+	size_t i, n = h->vms.n / sizeof *vms;
+	char print[FINGERPRINT_MAX], hex[33], when[40];
+
+	(void)fprintf(f, "{\"name\": ");
+	cli_json_string(f, h->name);
+	(void)fprintf(f, ", \"fingerprint\": \"%s\", \"connected\": %s, \"since\": ",
+	              fingerprint(print, h->key), h->connected > 0 ? "true" : "false");
+	if (h->since_ns == 0)
+		(void)fprintf(f, "null");
+	else
+		(void)fprintf(f, "\"%s\"", clock_format_utc(when, sizeof when, h->since_ns));
+	(void)fprintf(f, ", \"address\": ");
+	cli_json_string(f, h->at);
+	(void)fprintf(f,
+	              ", \"received_bytes\": %" PRIu64 ", \"points\": %" PRIu64
+	              ", \"refused\": %" PRIu64 ", \"stored_bytes\": %" PRIu64
+	              ", \"quota_bytes\": %" PRIu64 ", \"error\": ",
+	              received_of(h, s), h->points, h->refused, h->kept, h->room);
+	if (h->err.code == LC_OK)
+		(void)fprintf(f, "null");
+	else
+		cli_json_string(f, h->err.msg);
+	(void)fprintf(f, ",\n   \"vms\": [");
+	for (i = 0; i < n; i++) {
+		(void)fprintf(
+		    f,
+		    "%s{\"vm\": \"%s\", \"time\": \"%s\", \"age_s\": %.3f, \"points\": %" PRIu64
+		    "}",
+		    i == 0 ? "" : ",\n    ", lc_hex(hex, vms[i].id, 16),
+		    clock_format_utc(when, sizeof when, vms[i].last_ns),
+		    (double)(wall > vms[i].last_ns ? wall - vms[i].last_ns : 0) / 1e9,
+		    vms[i].points);
+	}
+	(void)fprintf(f, "]}");
+}
+
+void
+server_status(struct server *s, FILE *f)
+{
+	char print[FINGERPRINT_MAX], when[40];
+	int64_t wall = clock_wall_ns();
+	struct host *h;
+
+	(void)fprintf(f, "{\"role\": \"replica\", \"pid\": %ld, \"time\": \"%s\", \"dir\": ",
+	              (long)getpid(), clock_format_utc(when, sizeof when, wall));
+	cli_json_string(f, s->dir);
+	(void)fprintf(f, ", \"fingerprint\": \"%s\", \"port\": %u,\n \"hosts\": [",
+	              fingerprint(print, s->identity.public), server_port(s));
+	(void)pthread_mutex_lock(&s->lock);
+	TAILQ_FOREACH (h, &s->hosts, entry) {
+		(void)fprintf(f, "%s", h == TAILQ_FIRST(&s->hosts) ? "" : ",\n  ");
+		print_host(h, s, wall, f);
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	(void)fprintf(f, "]}\n");
+}

@@ -1,0 +1,119 @@
+/**
+ * server_internal: what the files of server.h share.  Not for others.
+ *
+ * What is decided on a worker (HELLO, the receiver) uses only the guest's own part, and files; the
+ * list of guests is the loop's.  What both of them look at, hosts and what became of them, has a
+ * lock.
+ */
+#ifndef LOCUM_SERVER_INTERNAL_H
+#define LOCUM_SERVER_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+#include "replicator/server.h"
+#include "replicator/session.h"
+#include "replicator/writers.h"
+#include "store/base/errors.h"
+#include "store/base/memory.h"
+
+struct lender;
+struct receiver;
+struct shared;
+struct store;
+struct stores;
+struct throttle;
+
+struct host_vm {
+	uint8_t id[16];
+	int64_t last_ns; /* wall clock here: its newest point came; of one before: its instant */
+	uint64_t points; /* that came */
+};
+
+struct host { /* what became of a paired host since this process began */
+	TAILQ_ENTRY(host) entry;
+	uint8_t key[CHANNEL_KEY_SIZE];
+	char name[64];
+	unsigned connected, readers;
+	int64_t since_ns; /* wall clock: connected, or not, since then */
+	char at[64];
+	uint64_t received;        /* bytes, of connections that ended */
+	uint64_t points, refused; /* points */
+	uint64_t kept, room;      /* bytes of its store; and that it may have, 0: any number */
+	struct lc_err err;        /* what was refused last, or why the connection ended */
+	struct lc_buf vms;        /* of struct host_vm */
+};
+
+struct guest {
+	TAILQ_ENTRY(guest) entry;
+	struct server *server;
+	struct session *session;
+	const char *dir; /* of the replica */
+	uint8_t key[CHANNEL_KEY_SIZE];
+	atomic_bool greeted;         /* HELLO came */
+	atomic_bool reading;         /* and said that it only reads */
+	struct lc_err unwelcome;     /* told in answer to HELLO; set before it can come */
+	_Atomic(struct host *) host; /* NULL: not welcome yet */
+
+	/* The loop's. */
+	struct throttle *throttle; /* NULL: it may send as fast as it can */
+	bool open, known;          /* it has proved its key; which is that of a paired host */
+	char name[64];             /* "" unless known */
+	int64_t since_ns, looked_ns;
+	bool sent_away;
+
+	/* The worker's. */
+	struct writer_entry who;
+	struct shared *shared;
+	struct store *store; /* that one's */
+	struct receiver *receiver;
+	struct lender *lender; /* instead, where it reads */
+	struct lc_err broken;  /* the store can't go on */
+	int64_t room_ns;
+	uint64_t room_told; /* bytes used, as the host was told last */
+	bool room_is_told;
+};
+
+struct server {
+	struct uv_loop_s *loop;
+	struct workers *workers;
+	char *dir;
+	struct identity identity;
+	struct session_limits limits;
+	uint64_t host_max, host_rate;
+	uv_tcp_t tcp;
+	uv_timer_t timer;
+	unsigned handles;
+	bool stopping;
+	bool waiting; /* a connection that could not even be turned away */
+	int64_t warned_ns;
+	unsigned turned_away; /* since the last warning */
+	TAILQ_HEAD(, guest) guests;
+	unsigned nguests;
+	void (*stopped)(void *arg);
+	void *arg;
+
+	struct stores *stores;
+	pthread_mutex_t pairing; /* one host at a time uses a token */
+	atomic_bool look;        /* one may have been revoked just now */
+	pthread_mutex_t lock;    /* the hosts */
+	TAILQ_HEAD(, host) hosts;
+};
+
+/** host_find(s, key): what became of that host; one is made.  NULL: no memory.  Under the lock. */
+struct host *host_find(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE]);
+/** host_vm_find(h, id): one is made; NULL: there are too many, or no memory.  Under the lock. */
+struct host_vm *host_vm_find(struct host *h, const uint8_t id[16]);
+
+/* The calls of a session_role that come on a worker, and their last words. */
+int guest_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e);
+int guest_settle(void *arg, struct lc_err *e);
+void guest_leave(void *arg);
+/** guest_say_why(g, rc, why): tell the other side why it ends, unless rc is 0.  Returns rc. */
+int guest_say_why(struct guest *g, int rc, const struct lc_err *why);
+
+#endif
