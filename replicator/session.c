@@ -1,168 +1,21 @@
-#include <assert.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <uv.h>
 
 #include "replicator/identity.h"
 #include "replicator/message.h"
-#include "replicator/packet.h"
-#include "replicator/session.h"
-#include "replicator/throttle.h"
+#include "replicator/session_internal.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
-#include "store/base/workers.h"
 
 #define READ_BYTES 65536u
-#define WRITE_BYTES (256u << 10)
-#define INPUT_MAX (4u << 20) /* bytes of messages that wait for the role; then we stop reading */
 #define PONG_MAX (64u << 10) /* bytes that wait to be sent: they are a sign of life, too */
 #define TICK_MS INT64_C(500)
 #define KEEPALIVE_S 20
 
-enum session_state {
-	SESSION_CONNECTING = 0,
-	SESSION_HANDSHAKE,
-	SESSION_OPEN,
-	SESSION_LINGERING,
-	SESSION_CLOSED,
-};
-
-struct session {
-	struct work work; /* first: the worker gets this */
-	struct uv_loop_s *loop;
-	struct workers *workers;
-	const struct session_role *role;
-	void *arg;
-	enum session_state state;
-	struct channel *channel;
-	uv_tcp_t tcp;
-	uv_timer_t timer;
-	uv_async_t wake; /* the worker is done */
-	uv_connect_t connect;
-	uv_write_t write;
-	unsigned handles; /* that are not closed yet */
-	char peer[64];
-	bool reading, writing;
-	int64_t since_ns, heard_ns; /* state began; the last byte came */
-	bool pinged;
-	size_t ping_left; /* bytes that go out until our PING has */
-	struct session_limits limits;
-	size_t output_max;
-	size_t unwritten; /* bytes that the other side had not taken at the last tick ... */
-	int64_t taken_ns; /* ... and when that was another number */
-	bool last_words;  /* lingering: they are worth waiting for */
-	uv_shutdown_t shutdown;
-	bool shut;
-	struct session_stats stats;
-	struct lc_err err; /* why it ends */
-	uint8_t *read_buf, *write_buf;
-	struct throttle *sending, *receiving; /* NULL: no limit */
-	struct throttle_place send_place, read_place;
-	struct packet_list held; /* the role's messages that the channel did not get yet */
-	size_t held_bytes;
-
-	bool peer_closed; /* in order: what it said before is worked on, then it is over */
-	bool busy;        /* a worker has the session, or is about to; loop thread's */
-	bool poked;
-	bool left;            /* the role has */
-	pthread_mutex_t lock; /* what follows */
-	struct packet_list in, out;
-	size_t in_bytes, out_bytes;
-	bool done; /* the worker is */
-	struct lc_err work_err;
-};
-
-static void fail(struct session *s, const struct lc_err *why, bool linger);
-static void pump(struct session *s);
 static void set_reading(struct session *s);
-
-/* ---- the worker's part ---- */
-
-static struct packet *
-next_input(struct session *s)
-{
-	struct packet *p;
-
-	(void)pthread_mutex_lock(&s->lock);
-	p = packet_take(&s->in);
-	if (p != NULL)
-		s->in_bytes -= p->body.n + PACKET_COST;
-	(void)pthread_mutex_unlock(&s->lock);
-	return p;
-}
-
-static bool
-emitted_enough(struct session *s)
-{
-	bool enough;
-
-	(void)pthread_mutex_lock(&s->lock);
-	enough = s->output_max > 0 && s->out_bytes > s->output_max;
-	(void)pthread_mutex_unlock(&s->lock);
-	return enough;
-}
-
-static void
-tell_done(struct session *s, const struct lc_err *err)
-{
-	(void)pthread_mutex_lock(&s->lock);
-	s->work_err = *err;
-	s->done = true;
-	(void)pthread_mutex_unlock(&s->lock);
-	(void)uv_async_send(&s->wake);
-}
-
-static void
-leave(struct work *w, unsigned worker)
-{
-	struct session *s = (struct session *)(void *)w;
-	struct lc_err none = LC_ERR_INIT;
-
-	(void)worker;
-	s->role->leave(s->arg);
-	tell_done(s, &none);
-}
-
-static void
-work(struct work *w, unsigned worker)
-{
-	struct session *s = (struct session *)(void *)w;
-	struct lc_err err = LC_ERR_INIT;
-	struct packet *p;
-	size_t bytes = 0;
-	int rc = 0;
-
-	(void)worker;
-	while (rc == 0 && bytes < INPUT_MAX && !emitted_enough(s) && (p = next_input(s)) != NULL) {
-		bytes += p->body.n + PACKET_COST;
-		rc = s->role->message(s->arg, p->type, (struct lc_span){p->body.p, p->body.n},
-		                      &err);
-		packet_free(p);
-	}
-	if (rc == 0)
-		(void)s->role->settle(s->arg, &err);
-	tell_done(s, &err);
-}
-
-int
-session_emit(struct session *s, uint16_t type, const struct lc_span *spans, size_t n,
-             struct lc_err *e)
-{
-	struct packet *p = packet_new(type, spans, n);
-
-	if (p == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	(void)pthread_mutex_lock(&s->lock);
-	STAILQ_INSERT_TAIL(&s->out, p, entry);
-	s->out_bytes += p->body.n + PACKET_COST;
-	(void)pthread_mutex_unlock(&s->lock);
-	return 0;
-}
-
-/* ---- the loop's part ---- */
 
 static void
 on_closed(uv_handle_t *h)
@@ -183,15 +36,14 @@ on_closed(uv_handle_t *h)
 	lc_free(s);
 }
 
-/* The worker must have let go first: the role is its too. */
-static void
-close_now(struct session *s)
+void
+session_close_now(struct session *s)
 {
 	if (s->state == SESSION_CLOSED || s->busy)
 		return;
 	if (!s->left && s->role->leave != NULL) {
 		s->left = s->busy = true;
-		s->work.run = leave;
+		s->work.run = session_leave;
 		workers_submit(s->workers, &s->work);
 		return;
 	}
@@ -212,57 +64,8 @@ set_state(struct session *s, enum session_state state)
 	s->since_ns = clock_mono_ns();
 }
 
-/* What the role emitted waits here, so that PING and PONG need not wait behind all of it. */
-static void
-take_emitted(struct session *s)
-{
-	(void)pthread_mutex_lock(&s->lock);
-	STAILQ_CONCAT(&s->held, &s->out);
-	s->held_bytes += s->out_bytes;
-	s->out_bytes = 0;
-	(void)pthread_mutex_unlock(&s->lock);
-}
-
-/* Give the channel enough for n bytes. */
-static int
-fill_channel(struct session *s, size_t n, struct lc_err *e)
-{
-	struct packet *p;
-	int rc = 0;
-
-	while (rc == 0 && channel_queued(s->channel) < n && (p = packet_take(&s->held)) != NULL) {
-		struct lc_span span = {p->body.p, p->body.n};
-
-		s->held_bytes -= p->body.n + PACKET_COST;
-		rc = channel_send(s->channel, p->type, &span, 1, e);
-		packet_free(p);
-	}
-	return rc;
-}
-
-static size_t
-queued(const struct session *s)
-{
-	return s->channel == NULL ? 0 : channel_queued(s->channel) + s->held_bytes;
-}
-
-/* The end of what we say.  At a limit that would take long, and what is left over is sent in the
- * next session. */
-static bool
-say_last_words(struct session *s)
-{
-	struct lc_err ignored = LC_ERR_INIT;
-
-	take_emitted(s);
-	if (throttle_rate(s->sending) > 0) {
-		packet_free_all(&s->held);
-		s->held_bytes = 0;
-	}
-	return fill_channel(s, SIZE_MAX, &ignored) == 0 && channel_close(s->channel, &ignored) == 0;
-}
-
-static void
-fail(struct session *s, const struct lc_err *why, bool linger)
+void
+session_fail(struct session *s, const struct lc_err *why, bool linger)
 {
 	bool open = s->state == SESSION_OPEN;
 
@@ -272,28 +75,27 @@ fail(struct session *s, const struct lc_err *why, bool linger)
 		if (why != NULL)
 			s->err = *why;
 		set_state(s, SESSION_LINGERING);
-		s->last_words = linger && open && say_last_words(s);
+		s->last_words = linger && open && session_last_words(s);
 	}
 	if (!linger)
-		close_now(s);
+		session_close_now(s);
 	else
-		pump(s);
+		session_pump(s);
 	set_reading(s);
 }
 
-static void
-fail_uv(struct session *s, int urc, const char *what)
+void
+session_fail_uv(struct session *s, int urc, const char *what)
 {
 	struct lc_err err = LC_ERR_INIT;
 
 	(void)lc_fail(&err, LC_EPEER, 0, "%s: %s", what, uv_strerror(urc));
 	/* Who has said that it closes need not take what we still have to say. */
-	fail(s, s->peer_closed ? NULL : &err, false);
+	session_fail(s, s->peer_closed ? NULL : &err, false);
 }
 
-/* Give the role what waits for it. */
-static void
-kick(struct session *s)
+void
+session_kick(struct session *s)
 {
 	bool waits;
 
@@ -302,11 +104,11 @@ kick(struct session *s)
 	(void)pthread_mutex_unlock(&s->lock);
 	if (s->busy || s->state != SESSION_OPEN || (!waits && !s->poked))
 		return;
-	if (s->output_max > 0 && queued(s) > s->output_max)
+	if (s->output_max > 0 && session_queued(s) > s->output_max)
 		return;
 	s->busy = true;
 	s->poked = false;
-	s->work.run = work;
+	s->work.run = session_work;
 	workers_submit(s->workers, &s->work);
 }
 
@@ -314,120 +116,7 @@ static void
 end_if_idle(struct session *s)
 {
 	if (s->peer_closed && !s->busy && s->state == SESSION_OPEN)
-		fail(s, NULL, true);
-}
-
-static void
-on_written(uv_write_t *w, int status)
-{
-	struct session *s = w->data;
-
-	s->writing = false;
-	if (status != 0 && status != UV_ECANCELED && s->state != SESSION_CLOSED)
-		fail_uv(s, status, "sending");
-	else if (s->state != SESSION_CLOSED) {
-		pump(s);
-		kick(s);
-	}
-}
-
-static void
-on_shutdown(uv_shutdown_t *req, int status)
-{
-	(void)req; /* its session goes after it */
-	(void)status;
-}
-
-/* All that we had to say is on its way. */
-static void
-hang_up(struct session *s)
-{
-	if (!s->last_words || s->peer_closed) {
-		close_now(s);
-	} else if (!s->shut) {
-		s->shut = true;
-		if (uv_shutdown(&s->shutdown, (uv_stream_t *)&s->tcp, on_shutdown) != 0)
-			close_now(s);
-	}
-}
-
-/* Its time to answer begins when our PING has gone, where a limit of ours held that up. */
-static void
-note_ping(struct session *s, size_t sent)
-{
-	if (s->ping_left == 0)
-		return;
-	s->ping_left -= sent < s->ping_left ? sent : s->ping_left;
-	if (s->ping_left == 0 && throttle_rate(s->sending) > 0)
-		s->heard_ns = clock_mono_ns() - s->limits.ping_ms * LC_NS_PER_MS;
-}
-
-/* The next bytes into write_buf, as many as may go now. */
-static int
-next_bytes(struct session *s, size_t *n, struct lc_err *e)
-{
-	bool limited = throttle_rate(s->sending) > 0 && s->state != SESSION_LINGERING;
-	size_t want;
-	int rc;
-
-	*n = 0;
-	channel_frame_max(s->channel, throttle_frame(s->sending));
-	rc = fill_channel(s, limited ? throttle_piece(s->sending) : WRITE_BYTES, e);
-	want = channel_queued(s->channel);
-	if (rc != 0 || want == 0)
-		return rc;
-	if (want > WRITE_BYTES)
-		want = WRITE_BYTES;
-	if (limited)
-		want = throttle_take(s->sending, &s->send_place, want);
-	if (want == 0)
-		return 0;
-	if (channel_pull(s->channel, s->write_buf, want, n, NULL) != 0)
-		*n = 0;
-	if (limited)
-		throttle_give_back(s->sending, want - *n);
-	return 0;
-}
-
-/* Write what the channel has to give. */
-static void
-pump(struct session *s)
-{
-	struct lc_err err = LC_ERR_INIT;
-	size_t n = 0;
-	uv_buf_t buf;
-	int urc;
-
-	if (s->writing || s->shut || s->state == SESSION_CLOSED || s->state == SESSION_CONNECTING)
-		return;
-	if (next_bytes(s, &n, &err) != 0) {
-		fail(s, &err, true);
-		return;
-	}
-	if (n == 0) {
-		if (s->state == SESSION_LINGERING && !s->busy)
-			hang_up(s);
-		return;
-	}
-	buf = uv_buf_init((char *)s->write_buf, (unsigned)n);
-	s->write.data = s;
-	s->stats.sent += n;
-	note_ping(s, n);
-	urc = uv_write(&s->write, (uv_stream_t *)&s->tcp, &buf, 1, on_written);
-	if (urc != 0)
-		fail_uv(s, urc, "sending");
-	else
-		s->writing = true;
-}
-
-static int
-send_number(struct session *s, uint16_t type, uint64_t number)
-{
-	uint8_t body[8];
-	struct lc_span span = {body, sizeof body};
-
-	lc_put64(body, number);
-	return channel_send(s->channel, type, &span, 1, NULL);
+		session_fail(s, NULL, true);
 }
 
 static int
@@ -442,9 +131,9 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 	if (type == MESSAGE_PING) {
 		int rc = message_get_number(body, type, &number, e);
 
-		if (rc != 0 || queued(s) > PONG_MAX)
+		if (rc != 0 || session_queued(s) > PONG_MAX)
 			return rc;
-		return send_number(s, MESSAGE_PONG, number);
+		return session_send_number(s, MESSAGE_PONG, number);
 	}
 	p = packet_new(type, &body, 1);
 	if (p == NULL)
@@ -465,7 +154,7 @@ on_opened(void *arg, const uint8_t *peer, struct lc_err *e)
 	if (rc != 0)
 		return rc;
 	set_state(s, SESSION_OPEN);
-	take_emitted(s);
+	session_take_emitted(s);
 	return 0;
 }
 
@@ -489,7 +178,7 @@ set_reading(struct session *s)
 	bool want = s->state == SESSION_HANDSHAKE || s->state == SESSION_OPEN;
 
 	(void)pthread_mutex_lock(&s->lock);
-	want = want && !s->peer_closed && s->in_bytes < INPUT_MAX && !s->read_place.waits;
+	want = want && !s->peer_closed && s->in_bytes < SESSION_INPUT_MAX && !s->read_place.waits;
 	(void)pthread_mutex_unlock(&s->lock);
 	want = want || (s->state == SESSION_LINGERING && s->last_words && !s->peer_closed);
 	if (want == s->reading || s->state == SESSION_CLOSED)
@@ -516,7 +205,7 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	if (s->state == SESSION_LINGERING) {
 		s->peer_closed = s->peer_closed || n < 0;
 		if (n < 0)
-			fail(s, NULL, false);
+			session_fail(s, NULL, false);
 		return;
 	}
 	if (n == UV_EOF && channel_eof(s->channel, &err) == 0) {
@@ -525,11 +214,11 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		return; /* CLOSE came before, and is seen to */
 	}
 	if (n == UV_EOF) {
-		fail(s, &err, false);
+		session_fail(s, &err, false);
 		return;
 	}
 	if (n < 0) {
-		fail_uv(s, (int)n, "receiving");
+		session_fail_uv(s, (int)n, "receiving");
 		return;
 	}
 	s->stats.received += (uint64_t)n;
@@ -539,12 +228,13 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	s->pinged = false;
 	s->ping_left = 0;
 	rc = channel_feed(s->channel, (const uint8_t *)buf->base, (size_t)n, &events, &err);
-	kick(s);
+	session_kick(s);
 	if (rc != 0) {
-		fail(s, &err, true); /* the channel has the answer to a wrong version at most */
+		session_fail(s, &err,
+		             true); /* the channel has the answer to a wrong version at most */
 		return;
 	}
-	pump(s);
+	session_pump(s);
 	s->peer_closed = channel_ended(s->channel);
 	end_if_idle(s);
 	set_reading(s);
@@ -567,21 +257,21 @@ on_wake(uv_async_t *a)
 	s->busy = false;
 	if (s->state == SESSION_LINGERING) {
 		if (s->left || !s->last_words)
-			close_now(s);
+			session_close_now(s);
 		else
-			pump(s);
+			session_pump(s);
 		return;
 	}
-	take_emitted(s);
+	session_take_emitted(s);
 	if (work_err.code != LC_OK) {
-		fail(s, &work_err, true);
+		session_fail(s, &work_err, true);
 		return;
 	}
-	pump(s);
+	session_pump(s);
 	if (s->role->settled != NULL)
 		s->role->settled(s->arg);
 	set_reading(s);
-	kick(s);
+	session_kick(s);
 	end_if_idle(s);
 }
 
@@ -611,11 +301,11 @@ check_life(struct session *s, int64_t now)
 		(void)lc_fail(&err, LC_ETIMEDOUT, 0, "it took nothing for %d s",
 		              (int)(s->limits.stuck_ms / 1000));
 	if (err.code != LC_OK) {
-		fail(s, &err, false);
+		session_fail(s, &err, false);
 	} else if (s->reading && silence >= s->limits.ping_ms && !s->pinged) {
-		s->pinged = send_number(s, MESSAGE_PING, (uint64_t)now) == 0;
+		s->pinged = session_send_number(s, MESSAGE_PING, (uint64_t)now) == 0;
 		s->ping_left = channel_queued(s->channel);
-		pump(s);
+		session_pump(s);
 	}
 }
 
@@ -633,14 +323,14 @@ on_tick(uv_timer_t *t)
 			return;
 		(void)lc_fail(&err, LC_ETIMEDOUT, 0, "no answer within %d s",
 		              (int)(s->limits.connect_ms / 1000));
-		fail(s, &err, false);
+		session_fail(s, &err, false);
 		return;
 	case SESSION_OPEN:
 		check_life(s, now);
 		return;
 	case SESSION_LINGERING:
 		if (age >= s->limits.linger_ms)
-			close_now(s);
+			session_close_now(s);
 		return;
 	case SESSION_CLOSED:
 		return;
@@ -650,7 +340,7 @@ on_tick(uv_timer_t *t)
 static void
 on_may_send(void *arg)
 {
-	pump(arg);
+	session_pump(arg);
 }
 
 static void
@@ -667,7 +357,7 @@ connected(struct session *s)
 	(void)uv_tcp_keepalive(&s->tcp, 1, KEEPALIVE_S);
 	set_state(s, SESSION_HANDSHAKE);
 	set_reading(s);
-	pump(s);
+	session_pump(s);
 }
 
 static void
@@ -678,7 +368,7 @@ on_connect(uv_connect_t *c, int status)
 	if (s->state != SESSION_CONNECTING)
 		return;
 	if (status != 0)
-		fail_uv(s, status, "connecting");
+		session_fail_uv(s, status, "connecting");
 	else
 		connected(s);
 }
@@ -689,7 +379,7 @@ session_connect(struct session *s, const struct sockaddr *to)
 	int urc = uv_tcp_connect(&s->connect, &s->tcp, to, on_connect);
 
 	if (urc != 0)
-		fail_uv(s, urc, "connecting");
+		session_fail_uv(s, urc, "connecting");
 }
 
 void
@@ -698,7 +388,7 @@ session_accept(struct session *s, struct uv_stream_s *server)
 	int urc = uv_accept(server, (uv_stream_t *)&s->tcp);
 
 	if (urc != 0)
-		fail_uv(s, urc, "accepting");
+		session_fail_uv(s, urc, "accepting");
 	else
 		connected(s);
 }
@@ -735,7 +425,7 @@ session_new(const struct session_opts *o, struct session **out, struct lc_err *e
 	if (s == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	s->read_buf = lc_alloc(READ_BYTES);
-	s->write_buf = lc_alloc(WRITE_BYTES);
+	s->write_buf = lc_alloc(SESSION_WRITE_BYTES);
 	rc = s->read_buf == NULL || s->write_buf == NULL
 	         ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
 	         : channel_new(o->secret, o->remote, &s->channel, e);
@@ -791,18 +481,18 @@ void
 session_poke(struct session *s)
 {
 	s->poked = true;
-	kick(s);
+	session_kick(s);
 }
 
 void
 session_end(struct session *s, const struct lc_err *why)
 {
-	fail(s, why, true);
+	session_fail(s, why, true);
 }
 
 void
 session_stats(const struct session *s, struct session_stats *out)
 {
 	*out = s->stats;
-	out->queued = queued(s);
+	out->queued = session_queued(s);
 }
