@@ -1,0 +1,216 @@
+/* The disks of a machine that runs, as a definition tells of them. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/base/memory.h"
+
+#include "agent/hypervisor/driver.h"
+#include "agent/hypervisor/introspect_state.h"
+#include "agent/hypervisor/qmp.h"
+
+static const struct json_t *
+disk_value(const struct introspect *x, size_t disk, enum disk_prop p)
+{
+	return qmp_reply(x->b, x->at_disks + disk * DISK_N + (size_t)p);
+}
+
+static const struct json_t *
+find_node(const struct introspect *x, const char *name)
+{
+	const struct json_t *nodes = qmp_reply(x->b, x->at_nodes);
+	size_t i;
+
+	for (i = 0; name != NULL && i < qmp_count(nodes); i++) {
+		const char *its = qmp_str(qmp_at(nodes, i), "node-name");
+
+		if (its != NULL && strcmp(its, name) == 0)
+			return qmp_at(nodes, i);
+	}
+	return NULL;
+}
+
+static const struct {
+	const char *type; /* prefix */
+	const char *bus;
+	const char *instead; /* NULL: the same again */
+} disk_types[] = {
+    {"virtio-blk", "virtio", NULL},
+    {"scsi-hd", "scsi", NULL},
+    {"scsi-disk", "scsi", NULL},
+    {"ide-hd", "sata", NULL},
+    {"nvme", "sata", "NVMe becomes SATA"},
+    {"cfi.pflash", "virtio", NULL}, /* firmware variables: on no bus */
+};
+
+static void
+tell_disk_image(struct introspect *x, const struct introspect_disk *xd)
+{
+	const char *name = xd->disk->name;
+	const struct json_t *node = find_node(x, xd->node);
+	const char *format = qmp_str(node, "drv"), *file = qmp_str(node, "file");
+	char text[INTROSPECT_VALUE_BYTES];
+
+	if (format != NULL && (strcmp(format, "raw") == 0 || strcmp(format, "qcow2") == 0)) {
+		(void)introspect_set(x, "disk", name, "format", format);
+	} else if (format != NULL && strcmp(format, "file") != 0 &&
+	           strcmp(format, "host_device") != 0) {
+		(void)snprintf(text, sizeof text, "it is %.32s here and becomes raw", format);
+		introspect_leave_out(x, "format of disk", name, text);
+	}
+	if (file != NULL && *file == '/' && !introspect_starts(file, "/dev/fdset/"))
+		(void)introspect_set(x, "disk", name, "path", file);
+	(void)snprintf(text, sizeof text, "%" PRIu64, xd->disk->size);
+	(void)introspect_set(x, "disk", name, "size", text);
+}
+
+static void
+tell_scsi_controller(struct introspect *x, const char *name, const struct part *owner)
+{
+	if (owner == NULL)
+		return;
+	if (owner->address[0] != '\0')
+		(void)introspect_set(x, "disk", name, "address", owner->address);
+	if (!introspect_starts(owner->type, "virtio-scsi"))
+		introspect_leave_out(x, "SCSI controller", owner->type, "becomes virtio-scsi");
+}
+
+static void
+tell_disk(struct introspect *x, size_t i)
+{
+	const struct introspect_disk *xd = &x->disks[i];
+	const char *name = xd->disk->name, *type = qmp_str(disk_value(x, i, DISK_TYPE), "");
+	const char *bus = qmp_str(disk_value(x, i, DISK_BUS), "");
+	const char *serial = qmp_str(disk_value(x, i, DISK_SERIAL), "");
+	const struct part *owner = introspect_owner(x, bus);
+	bool q35 = strstr(x->def->machine, "q35") != NULL;
+	const char *kind = NULL;
+	char address[16], boot[INTROSPECT_VALUE_BYTES];
+	uint64_t bootindex;
+	size_t k;
+
+	if (!introspect_set(x, "disk", name, "", ""))
+		return;
+	for (k = 0; kind == NULL && k < sizeof disk_types / sizeof disk_types[0]; k++) {
+		if (!introspect_starts(type, disk_types[k].type))
+			continue;
+		kind = disk_types[k].bus;
+		if (disk_types[k].instead != NULL)
+			introspect_leave_out(x, "bus of disk", name, disk_types[k].instead);
+	}
+	if (kind == NULL) {
+		kind = "virtio";
+		introspect_leave_out(x, "bus of disk", name,
+		                     "its kind of device is not made again; it becomes virtio");
+	}
+	if (strcmp(kind, "sata") == 0 &&
+	    (owner == NULL ? !q35 : strstr(owner->type, "ahci") == NULL))
+		kind = "ide";
+	(void)introspect_set(x, "disk", name, "bus", kind);
+	if (xd->disk->role == HV_ROLE_NVRAM)
+		(void)introspect_set(x, "disk", name, "role", "nvram");
+	tell_disk_image(x, xd);
+	if (serial != NULL && *serial != '\0')
+		(void)introspect_set(x, "disk", name, "serial", serial);
+	if (qmp_u64(disk_value(x, i, DISK_BOOT), "", &bootindex)) {
+		(void)snprintf(boot, sizeof boot, "%" PRIu64, bootindex + 1);
+		(void)introspect_set(x, "disk", name, "boot", boot);
+	}
+	if (strcmp(kind, "scsi") == 0)
+		tell_scsi_controller(x, name, owner);
+	if (strcmp(kind, "virtio") == 0 && xd->disk->role == HV_ROLE_DISK) {
+		const char *id = strrchr(xd->qdev, '/');
+
+		introspect_address(x, id == NULL ? "" : id + 1, bus, disk_value(x, i, DISK_ADDR),
+		                   address);
+		if (address[0] != '\0')
+			(void)introspect_set(x, "disk", name, "address", address);
+	}
+}
+
+struct keyed {
+	char key[160];
+	struct def_disk disk;
+};
+
+static int
+compare_keyed(const void *a, const void *b)
+{
+	return strcmp(((const struct keyed *)a)->key, ((const struct keyed *)b)->key);
+}
+
+static void
+make_key(const struct introspect *x, size_t i, struct keyed *k)
+{
+	const char *bus = qmp_str(disk_value(x, i, DISK_BUS), ""), *last;
+	uint64_t unit = 0, id = 0, lun = 0;
+
+	(void)qmp_u64(disk_value(x, i, DISK_UNIT), "", &unit);
+	(void)qmp_u64(disk_value(x, i, DISK_ID), "", &id);
+	(void)qmp_u64(disk_value(x, i, DISK_LUN), "", &lun);
+	last = bus == NULL || k->disk.bus == DEF_BUS_VIRTIO ? NULL : strrchr(bus, '/');
+	(void)snprintf(
+	    k->key, sizeof k->key, "%u %-15s %-60.60s %05" PRIu64 " %05" PRIu64 " %05" PRIu64,
+	    (unsigned)k->disk.bus, k->disk.address, last == NULL ? "" : last, unit, id, lun);
+}
+
+/*
+ * In the order of their places on their buses, because launch.c hands places on IDE, SATA and SCSI
+ * out in the order of the definition; QEMU lists the devices in any order.
+ */
+static void
+sort_disks(struct introspect *x)
+{
+	struct keyed *all = lc_alloc_array(HV_DISKS_MAX, sizeof *all);
+	size_t i, n = 0;
+
+	for (i = 0; all != NULL && i < x->ndisks; i++) {
+		const struct def_disk *d = definition_disk(x->def, x->disks[i].disk->name);
+
+		if (d == NULL)
+			continue;
+		all[n].disk = *d;
+		make_key(x, i, &all[n]);
+		n++;
+	}
+	if (all != NULL && n == x->def->ndisks) {
+		qsort(all, n, sizeof *all, compare_keyed);
+		for (i = 0; i < n; i++)
+			x->def->disks[i] = all[i].disk;
+	}
+	lc_free(all);
+}
+
+void
+introspect_tell_disks(struct introspect *x)
+{
+	size_t i;
+
+	for (i = 0; i < x->ndisks; i++) {
+		const struct hv_disk *d = x->disks[i].disk;
+
+		if (d->capturable)
+			tell_disk(x, i);
+		else
+			introspect_leave_out(x, "disk", d->name, d->reason);
+	}
+	sort_disks(x);
+}
+
+void
+introspect_tell_removable(struct introspect *x)
+{
+	const struct json_t *devices = qmp_reply(x->b, x->at_block);
+	size_t i;
+
+	for (i = 0; i < qmp_count(devices); i++) {
+		const struct json_t *d = qmp_at(devices, i);
+		const char *device = qmp_str(d, "device"), *qdev = qmp_str(d, "qdev");
+
+		if (qmp_true(d, "removable") && qdev != NULL)
+			introspect_leave_out(x, "removable drive",
+			                     device != NULL && *device != '\0' ? device : qdev,
+			                     "neither the drive nor its medium is made again");
+	}
+}
