@@ -13,10 +13,10 @@
 #include "store/base/config.h"
 
 #include "agent/hypervisor/definition.h"
+#include "agent/hypervisor/deftext.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define MEMORY_MAX (UINT64_C(16) << 40)
-#define BOOT_MAX 255
 
 enum kind { TEXT = 0, LOWER /* text in lower case */, NUMBER, BYTES, MEMORY, WORD /* an enum */ };
 
@@ -31,179 +31,6 @@ struct field {
 	const char *hint;          /* what is expected */
 };
 
-/* ---- characters ---- */
-
-#define LOWERS "abcdefghijklmnopqrstuvwxyz"
-#define UPPERS "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-#define DIGITS "0123456789"
-#define HEXES "0123456789abcdef"
-
-static bool
-is_one_of(char c, const char *set)
-{
-	return c != '\0' && strchr(set, c) != NULL;
-}
-
-/* The first letter is of `first`, the others of `rest`. */
-static bool
-made_of(const char *s, const char *first, const char *rest)
-{
-	return is_one_of(s[0], first) && strspn(s + 1, rest) == strlen(s + 1);
-}
-
-static bool
-is_name(const char *s)
-{
-	return made_of(s, LOWERS UPPERS DIGITS "_", LOWERS UPPERS DIGITS "_.-");
-}
-
-static bool
-is_machine(const char *s)
-{
-	return made_of(s, LOWERS DIGITS, LOWERS DIGITS ".-");
-}
-
-static bool
-is_cpu(const char *s)
-{
-	return made_of(s, LOWERS UPPERS DIGITS, LOWERS UPPERS DIGITS "_.-");
-}
-
-static bool
-is_serial(const char *s)
-{
-	return made_of(s, LOWERS UPPERS DIGITS, LOWERS UPPERS DIGITS "_.:+-");
-}
-
-/* Whether s has the form of `form`, where 'x' stands for a hex digit in lower case. */
-static bool
-has_form(const char *s, const char *form)
-{
-	for (; *form != '\0'; s++, form++) {
-		if (*form == 'x' ? !is_one_of(*s, HEXES) : *s != *form)
-			return false;
-	}
-	return *s == '\0';
-}
-
-static bool
-is_uuid(const char *s)
-{
-	return has_form(s, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
-}
-
-static bool
-is_mac(const char *s)
-{
-	/* The lowest bit of the first byte says multicast, which is no address of a card. */
-	return has_form(s, "xx:xx:xx:xx:xx:xx") && is_one_of(s[1], "02468ace");
-}
-
-static bool
-is_address(const char *s)
-{
-	return has_form(s, "xx:xx.x") && is_one_of(s[3], "01") && is_one_of(s[6], "01234567");
-}
-
-static bool
-is_network(const char *s)
-{
-	static const char bridge[] = "bridge:";
-	size_t n = sizeof bridge - 1;
-
-	if (strncmp(s, bridge, n) == 0)
-		return is_name(s + n) && strlen(s + n) < 16; /* as long as an interface's may be */
-	return is_name(s);
-}
-
-/* Bytes of the UTF-8 sequence at s, 0 if it is none: no overlong forms, no surrogates. */
-static size_t
-utf8_length(const unsigned char *s)
-{
-	static const struct {
-		unsigned char first, last, low, high; /* of the lead byte; of the second byte */
-		size_t n;
-	} forms[] = {
-	    {0x01, 0x7f, 0x00, 0x00, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-	    {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-	    {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-	};
-	size_t i, k;
-
-	for (i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-		if (s[0] < forms[i].first || s[0] > forms[i].last)
-			continue;
-		if (forms[i].n > 1 && (s[1] < forms[i].low || s[1] > forms[i].high))
-			return 0;
-		for (k = 2; k < forms[i].n; k++) {
-			if ((s[k] & 0xc0) != 0x80)
-				return 0;
-		}
-		return forms[i].n;
-	}
-	return 0;
-}
-
-/* Text that stands in a line of INI and comes out as it went in (see config.c). */
-static bool
-is_text(const char *s)
-{
-	const unsigned char *p = (const unsigned char *)s;
-	size_t n = strlen(s), k;
-
-	if (n == 0 || s[0] == ' ' || s[n - 1] == ' ')
-		return false;
-	for (; *p != '\0'; p += k) {
-		k = utf8_length(p);
-		if (k == 0 || *p < 0x20 || *p == 0x7f)
-			return false;
-		if (p[0] == ' ' && is_one_of((char)p[1], "#;") && (p[2] == ' ' || p[2] == '\0'))
-			return false;
-	}
-	return true;
-}
-
-static bool
-is_path(const char *s)
-{
-	return s[0] == '/' && is_text(s);
-}
-
-/* Of a part that was left out: stands between brackets, so without them. */
-static bool
-is_what(const char *s)
-{
-	size_t n = strlen(s);
-
-	return made_of(s, LOWERS UPPERS DIGITS "/_", LOWERS UPPERS DIGITS " /_.:()+-") &&
-	       s[n - 1] != ' ';
-}
-
-static bool
-is_format(const char *s)
-{
-	return strcmp(s, "raw") == 0 || strcmp(s, "qcow2") == 0;
-}
-
-static bool
-is_clock(const char *s)
-{
-	return strcmp(s, "utc") == 0 || strcmp(s, "localtime") == 0;
-}
-
-static bool
-is_model(const char *s)
-{
-	static const char *const models[] = {"virtio", "e1000", "e1000e", "rtl8139"};
-	size_t i;
-
-	for (i = 0; i < sizeof models / sizeof models[0]; i++) {
-		if (strcmp(s, models[i]) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* ---- the table ---- */
 
 static const char *const roles[] = {"disk", "nvram", "kernel", "initrd", NULL};
@@ -216,19 +43,19 @@ static const char hint_path[] = "an absolute path in UTF-8 without control chara
 static const char hint_address[] = "a PCI address such as 00:03.0";
 
 static const struct field machine_fields[] = {
-    {"type", TEXT, AT(definition, machine), .ok = is_machine, .needed = true,
+    {"type", TEXT, AT(definition, machine), .ok = deftext_is_machine, .needed = true,
      .hint = "a machine type such as pc-q35-7.2"},
-    {"cpu", TEXT, AT(definition, cpu), .ok = is_cpu, .needed = true,
+    {"cpu", TEXT, AT(definition, cpu), .ok = deftext_is_cpu, .needed = true,
      .hint = "a CPU model such as max"},
     {"cpus", NUMBER, AT(definition, cpus), .min = 1, .max = DEF_CPUS_MAX,
      .hint = "a number from 1 to 1024"},
     {"memory", MEMORY, AT(definition, memory), .min = MIB, .max = MEMORY_MAX,
      .hint = "a size in whole MiB, up to 16 TiB, such as 512 MiB"},
-    {"uuid", LOWER, AT(definition, uuid), .ok = is_uuid, .hint = "a UUID"},
-    {"clock", TEXT, AT(definition, clock), .ok = is_clock, .needed = true,
+    {"uuid", LOWER, AT(definition, uuid), .ok = deftext_is_uuid, .hint = "a UUID"},
+    {"clock", TEXT, AT(definition, clock), .ok = deftext_is_clock, .needed = true,
      .hint = "utc or localtime"},
-    {"firmware", TEXT, AT(definition, firmware), .ok = is_path, .hint = hint_path},
-    {"append", TEXT, AT(definition, append), .ok = is_text,
+    {"firmware", TEXT, AT(definition, firmware), .ok = deftext_is_path, .hint = hint_path},
+    {"append", TEXT, AT(definition, append), .ok = deftext_is_text,
      .hint = "one line of UTF-8 without \" # \""},
     {.key = NULL},
 };
@@ -236,28 +63,30 @@ static const struct field machine_fields[] = {
 static const struct field disk_fields[] = {
     {"role", WORD, AT(def_disk, role), .words = roles, .hint = "disk, nvram, kernel or initrd"},
     {"bus", WORD, AT(def_disk, bus), .words = buses, .hint = "virtio, scsi, sata or ide"},
-    {"format", TEXT, AT(def_disk, format), .ok = is_format, .needed = true, .hint = "raw or qcow2"},
-    {"path", TEXT, AT(def_disk, path), .ok = is_path, .hint = hint_path},
+    {"format", TEXT, AT(def_disk, format), .ok = deftext_is_format, .needed = true,
+     .hint = "raw or qcow2"},
+    {"path", TEXT, AT(def_disk, path), .ok = deftext_is_path, .hint = hint_path},
     {"size", BYTES, AT(def_disk, size), .max = INT64_MAX, .hint = "a size such as 20 GiB"},
-    {"serial", TEXT, AT(def_disk, serial), .ok = is_serial,
+    {"serial", TEXT, AT(def_disk, serial), .ok = deftext_is_serial,
      .hint = "letters, digits and _.:+-, a letter or digit first"},
-    {"address", LOWER, AT(def_disk, address), .ok = is_address, .hint = hint_address},
-    {"boot", NUMBER, AT(def_disk, boot), .max = BOOT_MAX, .hint = "a number from 0 to 255"},
+    {"address", LOWER, AT(def_disk, address), .ok = deftext_is_address, .hint = hint_address},
+    {"boot", NUMBER, AT(def_disk, boot), .max = DEF_BOOT_MAX, .hint = "a number from 0 to 255"},
     {.key = NULL},
 };
 
 static const struct field nic_fields[] = {
-    {"model", TEXT, AT(def_nic, model), .ok = is_model, .needed = true,
+    {"model", TEXT, AT(def_nic, model), .ok = deftext_is_model, .needed = true,
      .hint = "virtio, e1000, e1000e or rtl8139"},
-    {"mac", LOWER, AT(def_nic, mac), .ok = is_mac, .hint = "an address such as 52:54:00:12:34:56"},
-    {"network", TEXT, AT(def_nic, network), .ok = is_network, .needed = true,
+    {"mac", LOWER, AT(def_nic, mac), .ok = deftext_is_mac,
+     .hint = "an address such as 52:54:00:12:34:56"},
+    {"network", TEXT, AT(def_nic, network), .ok = deftext_is_network, .needed = true,
      .hint = "user, none, bridge:NAME or a name made of letters, digits and _.-"},
-    {"address", LOWER, AT(def_nic, address), .ok = is_address, .hint = hint_address},
+    {"address", LOWER, AT(def_nic, address), .ok = deftext_is_address, .hint = hint_address},
     {.key = NULL},
 };
 
 static const struct field left_out_fields[] = {
-    {"why", TEXT, AT(def_left_out, why), .ok = is_text, .needed = true,
+    {"why", TEXT, AT(def_left_out, why), .ok = deftext_is_text, .needed = true,
      .hint = "one line of UTF-8 without \" # \""},
     {.key = NULL},
 };
@@ -274,13 +103,13 @@ struct section {
 
 static const struct section sections[] = {
     {.name = "machine", .fields = machine_fields},
-    {"disk", disk_fields, is_name, offsetof(struct definition, disks),
+    {"disk", disk_fields, deftext_is_name, offsetof(struct definition, disks),
      offsetof(struct definition, ndisks), sizeof(struct def_disk), HV_DISKS_MAX, HV_NAME_MAX,
      "letters, digits and _.-"},
-    {"nic", nic_fields, is_name, offsetof(struct definition, nics),
+    {"nic", nic_fields, deftext_is_name, offsetof(struct definition, nics),
      offsetof(struct definition, nnics), sizeof(struct def_nic), DEF_NICS_MAX, HV_NAME_MAX,
      "letters, digits and _.-"},
-    {"left-out", left_out_fields, is_what, offsetof(struct definition, left_out),
+    {"left-out", left_out_fields, deftext_is_what, offsetof(struct definition, left_out),
      offsetof(struct definition, nleft_out), sizeof(struct def_left_out), DEF_LEFT_OUT_MAX,
      sizeof(((struct def_left_out *)0)->what), "letters, digits, blanks and /_.:()+-"},
 };
@@ -292,7 +121,7 @@ enum { NSECTIONS = sizeof sections / sizeof sections[0], MAX_FIELDS = 8 };
 static char
 lowered(char c)
 {
-	static const char uppers[] = UPPERS, lowers[] = LOWERS;
+	static const char uppers[] = DEFTEXT_UPPERS, lowers[] = DEFTEXT_LOWERS;
 	const char *at = c == '\0' ? NULL : strchr(uppers, c);
 
 	if (at != NULL)
@@ -690,7 +519,7 @@ clean(char *dst, size_t size, const char *s, const char *allowed, const char *fa
 	while (*s == ' ')
 		s++;
 	for (i = 0; i + 1 < size && s[i] != '\0'; i++)
-		memcpy(dst + i, is_one_of(s[i], allowed) ? s + i : &other, 1);
+		memcpy(dst + i, deftext_is_one_of(s[i], allowed) ? s + i : &other, 1);
 	while (i > 0 && dst[i - 1] == ' ')
 		dst[--i] = '\0';
 	if (i == 0)
@@ -700,13 +529,14 @@ clean(char *dst, size_t size, const char *s, const char *allowed, const char *fa
 void
 definition_leave_out(struct definition *d, const char *what, const char *why)
 {
-	static const char letters[] = LOWERS UPPERS DIGITS " /_.:()+-,'=";
+	static const char letters[] = DEFTEXT_LOWERS DEFTEXT_UPPERS DEFTEXT_DIGITS " /_.:()+-,'=";
 	struct def_left_out x;
 	size_t i;
 
-	clean(x.what, sizeof x.what, what, LOWERS UPPERS DIGITS " /_.:()+-", "something");
+	clean(x.what, sizeof x.what, what, DEFTEXT_LOWERS DEFTEXT_UPPERS DEFTEXT_DIGITS " /_.:()+-",
+	      "something");
 	clean(x.why, sizeof x.why, why, letters, "not reproduced");
-	if (!is_what(x.what)) /* only its first letter can be wrong */
+	if (!deftext_is_what(x.what)) /* only its first letter can be wrong */
 		x.what[0] = '_';
 	for (i = 0; i < d->nleft_out; i++) {
 		if (strcmp(d->left_out[i].what, x.what) == 0)
@@ -743,103 +573,4 @@ definition_role(const struct definition *d, enum hv_role role)
 			return &d->disks[i];
 	}
 	return NULL;
-}
-
-/* ---- whether it can be launched ---- */
-
-static bool
-is_known_machine(const char *s)
-{
-	static const char *const families[] = {"pc-q35-", "pc-i440fx-"};
-	size_t i;
-
-	for (i = 0; i < sizeof families / sizeof families[0]; i++) {
-		if (strncmp(s, families[i], strlen(families[i])) == 0)
-			return true;
-	}
-	return strcmp(s, "q35") == 0 || strcmp(s, "pc") == 0;
-}
-
-static int
-check_addresses(const struct definition *d, struct lc_err *e)
-{
-	const char *used[HV_DISKS_MAX + DEF_NICS_MAX];
-	size_t i, k, n = 0;
-
-	for (i = 0; i < d->ndisks; i++) {
-		if (d->disks[i].address[0] != '\0' && d->disks[i].bus == DEF_BUS_VIRTIO)
-			used[n++] = d->disks[i].address;
-	}
-	for (i = 0; i < d->nnics; i++) {
-		if (d->nics[i].address[0] != '\0')
-			used[n++] = d->nics[i].address;
-	}
-	for (i = 0; i < n; i++) {
-		for (k = i + 1; k < n; k++) {
-			if (strcmp(used[i], used[k]) == 0)
-				return lc_fail(e, LC_EINVAL, 0, "two devices at PCI address %s",
-				               used[i]);
-		}
-	}
-	return 0;
-}
-
-static int
-check_boot_order(const struct definition *d, struct lc_err *e)
-{
-	const char *at[BOOT_MAX + 1] = {NULL};
-	size_t i;
-
-	for (i = 0; i < d->ndisks; i++) {
-		const struct def_disk *disk = &d->disks[i];
-
-		if (disk->boot == 0)
-			continue;
-		if (disk->boot > BOOT_MAX || at[disk->boot] != NULL)
-			return lc_fail(e, LC_EINVAL, 0, "disk %s: boot = %u is taken by disk %s",
-			               disk->name, disk->boot,
-			               disk->boot > BOOT_MAX ? "?" : at[disk->boot]);
-		at[disk->boot] = disk->name;
-	}
-	return 0;
-}
-
-static int
-check_roles(const struct definition *d, struct lc_err *e)
-{
-	unsigned count[HV_ROLE_INITRD + 1] = {0};
-	size_t i;
-
-	for (i = 0; i < d->ndisks; i++) {
-		if (++count[d->disks[i].role] > 1 && d->disks[i].role != HV_ROLE_DISK)
-			return lc_fail(e, LC_EINVAL, 0, "disk %s: a second %s", d->disks[i].name,
-			               roles[d->disks[i].role]);
-	}
-	if (count[HV_ROLE_DISK] == 0 && count[HV_ROLE_KERNEL] == 0)
-		return lc_fail(e, LC_EINVAL, 0, "neither a disk nor a kernel to boot from");
-	if (count[HV_ROLE_KERNEL] == 0 && count[HV_ROLE_INITRD] != 0)
-		return lc_fail(e, LC_EINVAL, 0, "an initrd without a kernel");
-	if (count[HV_ROLE_KERNEL] == 0 && d->append[0] != '\0')
-		return lc_fail(e, LC_EINVAL, 0, "a kernel command line (append) without a kernel");
-	if (count[HV_ROLE_NVRAM] != 0 && d->firmware[0] == '\0')
-		return lc_fail(e, LC_EINVAL, 0, "firmware variables (nvram) without firmware");
-	return 0;
-}
-
-int
-definition_check(const struct definition *d, struct lc_err *e)
-{
-	int rc;
-
-	if (!is_known_machine(d->machine))
-		return lc_fail(
-		    e, LC_ENOTSUP, 0,
-		    "machine type '%s' can't be started here; q35, pc and their versions can",
-		    d->machine);
-	rc = check_roles(d, e);
-	if (rc == 0)
-		rc = check_boot_order(d, e);
-	if (rc == 0)
-		rc = check_addresses(d, e);
-	return rc;
 }

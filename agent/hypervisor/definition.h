@@ -50,6 +50,7 @@
 #define DEF_NICS_MAX 16
 #define DEF_LEFT_OUT_MAX 32
 #define DEF_CPUS_MAX 1024u
+#define DEF_BOOT_MAX 255
 
 enum def_bus { DEF_BUS_VIRTIO = 0, DEF_BUS_SCSI, DEF_BUS_SATA, DEF_BUS_IDE };
 
