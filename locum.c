@@ -14,6 +14,7 @@ static const struct cli_verb *const verbs[] = {
     &verb_backup,
     &verb_agent,
     &verb_status,
+    &verb_doctor,
     &verb_vm_list,
     &verb_vm_start,
     &verb_vm_stop,

@@ -36,24 +36,23 @@ target_listens(const char *path)
 	return yes;
 }
 
-/* A VM that was lost and booted from a restore point under its own name is that VM now, whatever
- * socket it had before. */
-static int
-find_monitor(const struct settings *s, const struct settings_vm *sv, const char *vm,
-             struct target *t, struct lc_err *e)
+int
+target_monitor(const struct settings *s, const char *vm, char **out, struct lc_err *e)
 {
+	const struct settings_vm *sv = settings_vm(s, vm);
 	char *dir = path_join(s->run_dir, vm);
 	bool ours, named = sv != NULL && sv->qmp != NULL;
 	int rc = 0;
 
+	*out = NULL;
 	if (dir == NULL)
 		return out_of_memory(vm, e);
 	ours = launch_alive(dir, NULL) && !(named && target_listens(sv->qmp));
 	if (ours)
-		t->qmp = path_join(dir, "qmp");
+		*out = path_join(dir, "qmp");
 	else if (named)
-		t->qmp = lc_strdup(sv->qmp);
-	if (t->qmp == NULL && (ours || named))
+		*out = lc_strdup(sv->qmp);
+	if (*out == NULL && (ours || named))
 		rc = out_of_memory(vm, e);
 	lc_free(dir);
 	return rc;
@@ -152,7 +151,7 @@ target_find(const struct settings *s, struct store *store, const char *vm, struc
 	    .command_timeout_ms = s->command_timeout_ms,
 	    .copy_timeout_s = (s->copy_timeout_ms + 999) / 1000,
 	};
-	rc = find_monitor(s, sv, vm, t, e);
+	rc = target_monitor(s, vm, &t->qmp, e);
 	t->hv.qmp = t->qmp;
 	if (rc == 0 && sv != NULL && sv->def != NULL)
 		rc = copy_definition(sv->def, t, vm, e);

@@ -23,9 +23,15 @@ struct target {
 bool target_listens(const char *path);
 
 /**
- * target_find(settings, store, vm, out, e):
+ * target_monitor(settings, vm, out, e):
  * The monitor of [vm NAME], or of a VM that Locum started or booted under that name where nobody
- * listens on the other; else the images of its definition.
+ * listens on the other: a VM that was lost and booted from a restore point under its own name is
+ * that VM now, whatever socket it had before.  NULL where there is neither; free with lc_free().
+ */
+int target_monitor(const struct settings *s, const char *vm, char **out, struct lc_err *e);
+/**
+ * target_find(settings, store, vm, out, e):
+ * Its monitor, else the images of its definition.
  * LC_ENOENT with what to write into locum.conf where nothing is known of it.  target_done() in
  * every case.
  */

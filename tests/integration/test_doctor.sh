@@ -1,0 +1,178 @@
+#!/bin/bash
+# What `locum doctor` says of a good host and of broken ones: each line is true, and where what it advises can be done, doing
+# it helps.  No guest runs here but one that stands still.
+set -euo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+scenario_begin doctor
+
+pids=()
+at_end() { [ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null || true; }
+
+# What it says of one thing, in $t/said as "LEVEL ABOUT TEXT | ADVICE"; its exit status in $status.
+status=0
+doctor() { # ABOUT [OPTION...]
+	local about=$1
+	shift
+	status=0
+	locum doctor web01 "$@" --json >"$t/doctor" 2>"$t/err" || status=$?
+	python3 - "$about" "$t/doctor" >"$t/said" <<-'EOF'
+	import json, sys
+	d = json.load(open(sys.argv[2]))
+	assert d["complete"]
+	for x in d["host"] + d["vms"]:
+	    about = x.get("check") or x["vm"]
+	    if about == sys.argv[1]:
+	        print(x["level"], x.get("state") or "-", x["text"], "|", x["do"])
+	EOF
+}
+
+broken=0
+# One thing that is wrong: how bad, what is said of it, and what is advised.
+sick() { # STATUS LEVEL ABOUT TEXT ADVICE [OPTION...]
+	local want=$1 level=$2 about=$3 text=$4 advice=$5
+	shift 5
+	doctor "$about" "$@"
+	[ "$status" = "$want" ] || fail "$about: exit status $status and not $want: $(cat "$t/doctor" "$t/err")"
+	grep -qE "^$level [a-z-]+ .*$text.* \| .*$advice" "$t/said" || fail "$about should be $level, '$text' | '$advice': $(cat "$t/said")"
+	echo "$about: $(head -n 1 "$t/said")"
+	broken=$((broken + 1))
+}
+
+well() { # ABOUT [OPTION...]
+	doctor "$@"
+	grep -q '^ok ' "$t/said" || fail "$1 is not well: $(cat "$t/said")"
+	! grep -qE '^(bad|warn)' "$t/said" || fail "$1 is not well: $(cat "$t/said")"
+}
+
+changed() { # SED: of the configuration, in $t/other.conf
+	sed -e "$1" "$LOCUM_CONFIG" >"$t/other.conf"
+}
+other=(--config "$t/other.conf")
+
+# ---- a good host: a VM that is off, with a point ----
+truncate -s 1M "$t/a.raw"
+qemu-img create -q -f qcow2 "$t/b.qcow2" 1M
+scenario_vm web01 "uuid = 6a1f0000-0000-4000-8000-00000000abcd" "disk = vda raw $t/a.raw" "disk = vdb qcow2 $t/b.qcow2"
+sick 0 warn web01 'no restore point yet' 'locum backup web01'
+locum backup web01
+for about in configuration store scratch 'run folder' qemu qemu-img qemu-nbd nbdkit libraries web01; do
+	well "$about"
+done
+[ $status = 0 ] || fail "a good host: $(cat "$t/doctor")"
+grep -q 'protected, newest restore point .* old (off, disks vda 1.0 MiB, vdb 1.0 MiB)' "$t/said" || fail "of web01: $(cat "$t/said")"
+locum doctor web01 --quiet >"$t/out"
+! grep -vE '^(warn +(schedule|clock|privileges)|  )' "$t/out" || fail "--quiet: $(cat "$t/out")"
+locum doctor web01 | grep -qE '^ok +store +.*1 points of 1 VMs' || fail "as text: $(locum doctor web01)"
+sick 3 bad nobody 'no VM of that name' 'locum doctor' nobody
+broken=0
+
+# ---- broken hosts ----
+changed '/^store/d'
+sick 1 bad store 'names none' "store = FOLDER.*store init" "${other[@]}"
+changed "s|^store.*|store = $t/new\nkey_dir = $t/newkeys|"
+sick 1 bad store "$t/new is no store" "locum store init --store $t/new" "${other[@]}"
+locum store init --store "$t/new" "${other[@]}" --kit "$t/kit2" >/dev/null
+well store "${other[@]}"
+rm -r "$t/newkeys"
+sick 1 bad store 'no key' "locum key recover --recovery-code-file KIT" "${other[@]}"
+locum key recover --recovery-code-file "$t/kit2" --store "$t/new" "${other[@]}" >/dev/null
+well store "${other[@]}"
+chmod 644 "$t"/newkeys/*.key
+sick 1 bad store 'lets others at it' 'chmod' "${other[@]}"
+
+: >"$t/file"
+changed "s|^scratch_dir.*|scratch_dir = $t/file/scratch|"
+sick 1 bad scratch "$t/file" 'scratch_dir = another folder' "${other[@]}"
+changed "s|^scratch_dir.*|scratch_dir = $t/new\nscratch_max = 900 TiB|"
+sick 0 warn scratch 'free, and scratch_max allows' 'scratch_max = [0-9]+ MiB' "${other[@]}"
+sed -i "s|^scratch_max.*|$(grep -oE 'scratch_max = [0-9]+ MiB' "$t/said" | tail -n 1)|" "$t/other.conf"
+well scratch "${other[@]}"
+if [ "$(id -u)" = 0 ] && mkdir "$t/small" && mount -t tmpfs -o size=16m none "$t/small" 2>/dev/null; then
+	changed "s|^scratch_dir.*|scratch_dir = $t/small|"
+	sick 0 warn scratch 'only 16.0 MiB free' 'make room' "${other[@]}"
+	mount -o remount,ro "$t/small"
+	sick 1 bad scratch 'Read-only' 'mount -o remount,rw' "${other[@]}"
+	umount "$t/small"
+else
+	left_out "a scratch that is full or read-only: not root"
+fi
+changed "s|^run_dir.*|run_dir = $t/$(printf 'x%.0s' {1..60})|"
+sick 1 bad 'run folder' 'characters too long for sockets' 'run_dir = /run/locum' "${other[@]}"
+changed "s|^run_dir.*|run_dir = $t/file/run|"
+sick 1 bad 'run folder' "$t/file" 'run_dir = another folder' "${other[@]}"
+
+changed '/^run_dir/a qemu = qemu-system-nowhere'
+sick 1 bad qemu "qemu-system-nowhere can't be run" 'apt install qemu-system' "${other[@]}"
+printf '#!/bin/sh\necho QEMU emulator version 6.2.0\n' >"$t/old"
+chmod +x "$t/old"
+changed "/^run_dir/a qemu = $t/old"
+sick 1 bad qemu 'is 6.2.0, and 7.1 is the oldest' 'apt install' "${other[@]}"
+changed '/^run_dir/a qemu = /bin/true'
+sick 1 bad qemu '/bin/true is no QEMU' 'qemu = qemu-system' "${other[@]}"
+changed '/^run_dir/a nbdkit = /nowhere/nbdkit'
+sick 1 bad nbdkit "/nowhere/nbdkit can't be run" 'apt install nbdkit' "${other[@]}"
+changed '/^run_dir/a plugin = /nowhere/plugin.so'
+sick 1 bad nbdkit 'plugin /nowhere/plugin.so: No such file' 'remove .plugin.' "${other[@]}"
+changed '/^run_dir/a scratch_dri = /x'
+sick 1 bad configuration "other.conf:[0-9]+: .*scratch_dri" 'locum.conf' "${other[@]}"
+changed 's/x/x/'
+chmod 666 "$t/other.conf"
+sick 1 bad configuration 'can be written by others' "chmod go-w $t/other.conf" "${other[@]}"
+chmod go-w "$t/other.conf"
+well configuration "${other[@]}"
+# The newest point is of a time that is still to come.
+LOCUM_TEST_CLOCK_NS=-$((3600 * 1000000000)) sick 1 bad clock 'newest restore point is of' 'timedatectl'
+# Nobody has looked for two days.
+LOCUM_TEST_CLOCK_NS=$((48 * 3600 * 1000000000)) sick 0 warn web01 'newest restore point is 2 days old' 'locum backup web01'
+agent_start
+for ((i = 0; i < 100; i++)); do [ ! -S "$t/run/agent.sock" ] || break; sleep 0.05; done
+well schedule
+kill "$agent_pid"
+wait "$agent_pid" || true
+
+# ---- broken VMs ----
+mv "$t/a.raw" "$t/away"
+sick 3 bad web01 'disk vda: .*a.raw: No such file' 'exclude = vda'
+changed "/^\[vm web01\]/a exclude = vda"
+well web01 "${other[@]}"
+mv "$t/away" "$t/a.raw"
+changed "/^\[vm web01\]/a exclude = vdc"
+sick 0 warn web01 'disk vdc is excluded, and it has none' 'remove exclude = vdc' "${other[@]}"
+changed "/^\[vm web01\]/a exclude = vda"
+cp "$LOCUM_CONFIG" "$t/other.conf"
+sed -i 's/^disk = vdb.*/disk = vdb qcow2 '"${t//\//\\/}"'\/a.raw/' "$t/other.conf"
+sick 3 bad web01 'disk vdb: .*not a qcow2 image' 'exclude = vdb' "${other[@]}"
+sed -e '/^\[vm web01\]/,$d' "$LOCUM_CONFIG" >"$t/other.conf"
+printf '[vm web01]\nqmp = %s\n' "$t/no.sock" >>"$t/other.conf"
+sick 0 ok web01 'protected' None "${other[@]}" # off: by what its newest point says
+for id in $(point_ids web01); do
+	locum drop "web01@$id" >/dev/null
+done
+sed -i 's|^run_dir|connect_timeout = 300ms\nrun_dir|' "$t/other.conf"
+sick 3 bad web01 "no monitor socket $t/no.sock" 'start it, or say what it is' "${other[@]}"
+nbdkit -f -U "$t/no.sock" null >/dev/null 2>&1 &
+pids+=($!)
+for ((i = 0; i < 100; i++)); do [ ! -S "$t/no.sock" ] || break; sleep 0.05; done
+sick 3 bad web01 "$t/no.sock" 'qmp = its monitor' "${other[@]}"
+python3 - "$t/silent.sock" <<-'EOF' &
+import socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+time.sleep(60)
+EOF
+pids+=($!)
+sed -i "s|no.sock|silent.sock|" "$t/other.conf"
+for ((i = 0; i < 100; i++)); do [ ! -S "$t/silent.sock" ] || break; sleep 0.05; done
+sick 3 bad web01 'another client holds the monitor' 'give locum a monitor of its own: -qmp unix:' "${other[@]}"
+{
+	cat "$LOCUM_CONFIG"
+	printf '[vm clone]\nuuid = 6a1f0000-0000-4000-8000-00000000abcd\ndisk = vda raw %s\n' "$t/b.qcow2"
+} >"$t/other.conf"
+sick 0 warn clone 'UUID 6a1f0000.* is that of VM web01, too' 'another UUID' "${other[@]}" clone
+echo "$broken broken hosts and VMs"
+[ $broken -ge 20 ] || fail "the table has become short"
+
+# Nothing is left behind, and nothing was made.
+[ ! -e "$t/run/.backup" ] || [ -z "$(ls "$t/run/.backup")" ] || fail "left: $(ls "$t/run/.backup")"
