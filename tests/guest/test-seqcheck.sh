@@ -204,7 +204,7 @@ expect 'and all three have wrapped' 0 'newest 3199, checked 3072 records, ok' n0
 "$out/seqw" --quiet --create 32 --load 20000 k0 k1 >seqw.log 2>&1 &
 pid=$!
 # Killed at a place that the number of records says is in the middle of things.
-for _ in $(seq 200); do
+for _ in $(seq 2000); do
 	[ ! -e k1 ] || "$out/seqcheck" --no-load k0 k1 2>/dev/null | grep -q 'newest [0-9][0-9]' && break
 	sleep 0.02
 done
