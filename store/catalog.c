@@ -55,6 +55,7 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS point(gen INTEGER PRIMARY KEY,ord INT,id BLOB UNIQUE,line INT,"
     "flags INT,recent INT,rows INT,commit_ns INT,entry BLOB);"
     "CREATE INDEX IF NOT EXISTS point_line ON point(line,gen);"
+    "CREATE INDEX IF NOT EXISTS point_recent ON point(line,gen) WHERE recent=1;"
     "CREATE TABLE IF NOT EXISTS gen(gen INTEGER PRIMARY KEY,id BLOB UNIQUE,rows INT,sum BLOB);"
     "CREATE TABLE IF NOT EXISTS map_recent(gen INT,disk INT,window INT,chunk INT,"
     "PRIMARY KEY(gen,disk,window)) WITHOUT ROWID;"

@@ -59,6 +59,38 @@ catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e
 	return rc;
 }
 
+int
+catalog_chunk_ids(struct catalog *c, const uint64_t *chunks, uint32_t n, uint8_t (*ids)[32],
+                  struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	uint32_t i;
+	bool own;
+	int rc = sql_start(c, ST_CHUNK_ID, &st, e);
+
+	/* One transaction: each statement by itself would lock the file, and look for its WAL. */
+	own = rc == 0 && sqlite3_get_autocommit(c->db) != 0;
+	rc = own ? sql_exec(c, "BEGIN", e) : rc;
+	for (i = 0; rc == 0 && i < n; i++) {
+		if (chunks[i] == 0) {
+			memset(ids[i], 0, 32);
+			continue;
+		}
+		sql_int(st, 1, chunks[i]);
+		rc = sql_first(c, st, e);
+		if (rc == 0)
+			col_copy(st, 0, ids[i], 32);
+		else if (rc == LC_ENOENT)
+			rc = lc_fail(e, LC_ENOENT, 0, "catalog %s: no chunk %" PRIu64, c->path,
+			             chunks[i]);
+		(void)sqlite3_reset(st);
+	}
+	if (own)
+		(void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
+	sql_finish(c, st);
+	return rc;
+}
+
 static int
 missing_create(struct catalog *c, const uint8_t id[32], uint64_t *no, struct lc_err *e)
 {

@@ -22,6 +22,7 @@
 	X(CHUNK_PUT, "INSERT OR REPLACE INTO chunk(no,id,seg,off,len,enc,key) "                    \
 	             "VALUES(?1,?2,?3,?4,?5,?6,?7)")                                               \
 	X(CHUNK_GET, "SELECT id,seg,off,len,enc,key FROM chunk WHERE no=?1")                       \
+	X(CHUNK_ID, "SELECT id FROM chunk WHERE no=?1")                                            \
 	X(CHUNK_EACH, "SELECT no,id FROM chunk WHERE no>?1 AND seg>0 ORDER BY no")                 \
 	X(MISSING_GET, "SELECT no FROM missing WHERE id=?1 LIMIT 1")                               \
 	X(MISSING_ANY, "SELECT 1 FROM missing LIMIT 1")                                            \
@@ -116,8 +117,10 @@
 	            "SELECT disk,window,gen,chunk FROM map_recent WHERE gen=?1")                   \
 	X(MAP_LONG, "SELECT window,max(gen),chunk FROM map_long WHERE disk=?1 "                    \
 	            "AND window>=?2 AND window<?3 AND gen<=?4 GROUP BY window")                    \
-	X(MAP_RECENT, "SELECT window,chunk FROM map_recent WHERE gen=?1 AND disk=?2 "              \
-	              "AND window>=?3 AND window<?4")                                              \
+	X(MAP_RECENT, "SELECT map_recent.gen,window,chunk FROM point CROSS JOIN map_recent "       \
+	              "ON map_recent.gen=point.gen AND disk=?3 AND window>=?4 AND window<?5 "      \
+	              "WHERE line=(SELECT no FROM line WHERE id=?1) AND recent=1 "                 \
+	              "AND point.gen<=?2 ORDER BY point.gen")                                      \
 	X(ROWS_RECENT, "SELECT map_recent.disk,window,chunk,chunk.id FROM map_recent "             \
 	               "LEFT JOIN chunk ON chunk.no=chunk WHERE gen=?1 "                           \
 	               "AND (map_recent.disk,window)>(?2,?3) ORDER BY map_recent.disk,window "     \
@@ -137,11 +140,12 @@
 	         "WHERE chunk=?1 OR chunk IN (SELECT no FROM base WHERE base=?1))")                \
 	X(DISK_NAME, "SELECT disk.id,line.id FROM disk JOIN line ON line.no=disk.line "            \
 	             "WHERE disk.no=?1")                                                           \
-	X(COUNTS, "SELECT (SELECT count(*) FROM chunk WHERE seg>0),"                               \
+	X(COUNTS, "SELECT (SELECT count(*) FROM chunk)-"                                           \
+	          "(SELECT count(*) FROM chunk WHERE no>=4611686018427387904 AND seg=0),"          \
 	          "(SELECT count(*) FROM point WHERE flags&1=0),(SELECT count(*) FROM vm),"        \
 	          "(SELECT coalesce(sum(rows),0) FROM point),"                                     \
 	          "(SELECT count(*) FROM damage),"                                                 \
-	          "(SELECT count(*) FROM chunk WHERE seg>0 AND off=0)")
+	          "(SELECT count(*) FROM chunk WHERE seg>0 AND off=0 AND ?1)")
 
 #define POINT_COLUMNS                                                                            \
 	"SELECT point.gen,point.ord,point.id,line.id,vm.id,point.flags,point.recent,point.rows," \

@@ -32,25 +32,27 @@ map_long(struct catalog *c, uint64_t gen, uint64_t disk, uint64_t first_window, 
 	return rc;
 }
 
+/* Of all recent points up to p at once, the oldest first. */
 static int
-map_recent(struct catalog *c, uint64_t gen, uint64_t disk, uint64_t first_window, uint32_t n,
-           uint64_t *gens, uint64_t *chunks, struct lc_err *e)
+map_recent(struct catalog *c, const struct catalog_point *p, uint64_t disk, uint64_t first_window,
+           uint32_t n, uint64_t *gens, uint64_t *chunks, struct lc_err *e)
 {
 	sqlite3_stmt *st = sql_stmt(c, ST_MAP_RECENT, e);
 	int rc = 0;
 
 	if (st == NULL)
 		return LC_EIO;
-	sql_int(st, 1, gen);
-	sql_int(st, 2, disk);
-	sql_int(st, 3, first_window);
-	sql_int(st, 4, first_window + n);
+	sql_blob(st, 1, p->line, 16);
+	sql_int(st, 2, p->gen);
+	sql_int(st, 3, disk);
+	sql_int(st, 4, first_window);
+	sql_int(st, 5, first_window + n);
 	while (sql_next(c, st, &rc, e)) {
-		uint64_t i = col_int(st, 0) - first_window;
+		uint64_t gen = col_int(st, 0), i = col_int(st, 1) - first_window;
 
 		if (gen >= gens[i]) {
 			gens[i] = gen;
-			chunks[i] = col_int(st, 1);
+			chunks[i] = col_int(st, 2);
 		}
 	}
 	sql_done(st);
@@ -62,23 +64,13 @@ map_at(struct catalog *c, const struct catalog_point *p, uint64_t disk, uint64_t
        uint32_t n, uint64_t *chunks, struct lc_err *e)
 {
 	uint64_t *gens = lc_alloc_array(n, sizeof *gens);
-	sqlite3_stmt *st;
 	int rc;
 
 	if (gens == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "map: out of memory");
 	memset(chunks, 0, n * sizeof *chunks);
 	rc = map_long(c, p->gen, disk, first_window, n, gens, chunks, e);
-	st = rc != 0 ? NULL : sql_stmt(c, ST_RECENTS, e);
-	if (st != NULL) {
-		sql_blob(st, 1, p->line, 16);
-		sql_int(st, 2, p->gen);
-		while (sql_next(c, st, &rc, e))
-			rc = map_recent(c, col_int(st, 0), disk, first_window, n, gens, chunks, e);
-		sql_done(st);
-	} else if (rc == 0) {
-		rc = LC_EIO;
-	}
+	rc = rc != 0 ? rc : map_recent(c, p, disk, first_window, n, gens, chunks, e);
 	lc_free(gens);
 	return rc;
 }
@@ -338,12 +330,17 @@ catalog_void_after(struct catalog *c, const uint8_t line[16], const uint8_t base
 int
 catalog_counts(struct catalog *c, struct catalog_counts *out, struct lc_err *e)
 {
+	char peers[2] = "";
 	sqlite3_stmt *st;
 	int rc = LC_EIO;
 
 	sql_lock(c);
+	(void)catalog_peers(c, peers, sizeof peers, NULL);
 	st = sql_stmt(c, ST_COUNTS, e);
 	if (st != NULL) {
+		/* Only where a replica has something can anything be dropped; to look for it reads
+		 * every row. */
+		sql_int(st, 1, peers[0] != '\0');
 		rc = sql_first(c, st, e);
 		if (rc == 0) {
 			out->chunks = col_int(st, 0);

@@ -93,20 +93,24 @@ view_add(const struct view *v, size_t disk, uint64_t window, const uint8_t *id, 
 	set_add(sum, &one);
 }
 
+/* Ids that are looked up at once: the reads of others wait no longer for that than for a chunk. */
+#define IDS_AT_ONCE 256u
+
 static int
 add_page(struct view *v, size_t disk, uint64_t first, uint32_t n, uint64_t *chunks,
          struct set_sum *sum, struct lc_err *e)
 {
-	struct record rec;
-	uint32_t i;
+	uint8_t ids[IDS_AT_ONCE][CHUNK_ID_SIZE];
+	uint32_t i, k, part;
 	int rc = view_map(v, disk, first, n, chunks, e);
 
-	for (i = 0; rc == 0 && i < n; i++) {
-		if (chunks[i] == 0)
-			continue;
-		rc = catalog_chunk(v->s->catalog, chunks[i], &rec, e);
-		if (rc == 0)
-			view_add(v, disk, first + i, rec.id, sum);
+	for (i = 0; rc == 0 && i < n; i += part) {
+		part = n - i < IDS_AT_ONCE ? n - i : IDS_AT_ONCE;
+		rc = catalog_chunk_ids(v->s->catalog, chunks + i, part, ids, e);
+		for (k = 0; rc == 0 && k < part; k++) {
+			if (chunks[i + k] != 0)
+				view_add(v, disk, first + i + k, ids[k], sum);
+		}
 	}
 	return rc;
 }

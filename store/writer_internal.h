@@ -15,10 +15,12 @@
 #include "store/store_internal.h"
 
 #define PAGE_WINDOWS 4096u
-#define PAGES 4u /* of the base's map kept per disk: workers are never far apart */
+#define PAGES 4u       /* of the base's map kept per disk: workers are never far apart */
+#define PAGE_FIRST 64u /* windows that are looked up where nothing says that others follow */
 
 struct page {
-	uint64_t first; /* window; UINT64_MAX: empty */
+	uint64_t first; /* window */
+	uint32_t n;     /* windows; 0: empty */
 	uint64_t used_at;
 	uint64_t chunks[PAGE_WINDOWS];
 };

@@ -95,11 +95,41 @@ writer_add_row(struct writer *w, struct writer_disk_state *d, uint64_t window, u
 	return rc;
 }
 
+static bool
+page_has(const struct page *p, uint64_t window)
+{
+	return p->first <= window && window - p->first < p->n;
+}
+
+/* A page that begins with this window or shortly before.  Looking up many costs ten times as much
+ * as a few, so many are only where a page before this one was used. */
+static int
+read_page(struct writer *w, const struct writer_disk_state *d, uint64_t window, struct page *p,
+          struct lc_err *e)
+{
+	uint64_t first = window - window % PAGE_FIRST;
+	uint32_t n = PAGE_FIRST;
+	size_t i;
+	int rc;
+
+	for (i = 0; first > 0 && i < PAGES; i++) {
+		if (page_has(&d->pages[i], first - 1))
+			n = PAGE_WINDOWS;
+	}
+	p->n = 0;
+	rc = catalog_map(w->s->catalog, w->base->id, w->base->disks[d->base_disk].id, first, n,
+	                 p->chunks, e);
+	if (rc != 0)
+		return rc;
+	p->first = first;
+	p->n = n;
+	return 0;
+}
+
 int
 writer_old_chunk(struct writer *w, struct writer_disk_state *d, uint64_t window, uint64_t *old,
                  struct lc_err *e)
 {
-	uint64_t first = window - window % PAGE_WINDOWS;
 	struct page *best = NULL;
 	size_t i;
 	int rc;
@@ -111,22 +141,19 @@ writer_old_chunk(struct writer *w, struct writer_disk_state *d, uint64_t window,
 	for (i = 0; i < PAGES; i++) {
 		struct page *p = &d->pages[i];
 
-		if (p->first == first) {
+		if (page_has(p, window)) {
 			p->used_at = w->tick;
-			*old = p->chunks[window - first];
+			*old = p->chunks[window - p->first];
 			return 0;
 		}
 		if (best == NULL || p->used_at < best->used_at)
 			best = p;
 	}
-	best->first = UINT64_MAX;
-	rc = catalog_map(w->s->catalog, w->base->id, w->base->disks[d->base_disk].id, first,
-	                 PAGE_WINDOWS, best->chunks, e);
+	rc = read_page(w, d, window, best, e);
 	if (rc != 0)
 		return rc;
-	best->first = first;
 	best->used_at = w->tick;
-	*old = best->chunks[window - first];
+	*old = best->chunks[window - best->first];
 	return 0;
 }
 
@@ -201,8 +228,6 @@ new_disk_state(struct writer *w, const struct writer_disk *src, struct writer_di
 	d->pages = lc_alloc_array(PAGES, sizeof *d->pages);
 	if (d->pages == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", w->vm);
-	for (i = 0; i < PAGES; i++)
-		d->pages[i].first = UINT64_MAX;
 	return 0;
 }
 

@@ -1406,12 +1406,21 @@ a_missing_segment_is_damage(void **state)
 			(void)unlink(vault_path(&v, name));
 		}
 	}
-	vault_open(&v);
 	{
+		struct vault_piece *pieces;
 		struct store_stats st;
+		size_t n, chunks = 0;
 
+		vault_open(&v);
+		vault_close(&v);
+		vault_pieces(v.dir, &pieces, &n);
+		for (i = 0; i < n; i++)
+			chunks += pieces[i].r.type == RECORD_CHUNK;
+		free(pieces);
+		vault_open(&v);
 		must(store_stats(v.s, &st, &e), &e);
 		assert_int_equal(st.damaged, 2);
+		assert_int_equal(st.chunks, chunks); /* not what stands for those that are lost */
 	}
 	vault_disk_free(&d);
 	vault_free(&v);
