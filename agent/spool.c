@@ -1,6 +1,5 @@
 #include <inttypes.h>
 #include <pthread.h>
-#include <time.h>
 #include <uv.h>
 
 #include "agent/spool.h"
@@ -122,20 +121,15 @@ static void *
 run(void *arg)
 {
 	struct spool *s = arg;
-	struct timespec until;
 
 	while (!stop(s)) {
 		if (s->remote != NULL)
 			look(s);
-		(void)clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += LOOK_NS;
-		until.tv_sec += until.tv_nsec / LC_NS_PER_S;
-		until.tv_nsec %= LC_NS_PER_S;
 		(void)pthread_mutex_lock(&s->lock);
 		if (!s->stopping && s->remote == NULL)
 			(void)pthread_cond_wait(&s->cond, &s->lock);
 		else if (!s->stopping)
-			(void)pthread_cond_timedwait(&s->cond, &s->lock, &until);
+			(void)clock_wait(&s->cond, &s->lock, clock_mono_ns() + LOOK_NS);
 		(void)pthread_mutex_unlock(&s->lock);
 	}
 	remote_free(s->remote);

@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/base/failpoint.h"
 #include "store/base/files.h"
@@ -319,15 +319,7 @@ wait_idle(struct export *x, bool all)
 	progress_update(x->progress, &p);
 	(void)pthread_mutex_lock(&x->lock);
 	while (all ? x->nbusy > 0 : TAILQ_EMPTY(&x->idle)) {
-		struct timespec until;
-
-		(void)clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += POLL_MS * 1000000L;
-		if (until.tv_nsec >= 1000000000L) {
-			until.tv_nsec -= 1000000000L;
-			until.tv_sec++;
-		}
-		(void)pthread_cond_timedwait(&x->idle_cond, &x->lock, &until);
+		(void)clock_wait(&x->idle_cond, &x->lock, clock_mono_ns() + POLL_MS * LC_NS_PER_MS);
 		(void)pthread_mutex_unlock(&x->lock);
 		if (interrupt_pending(&x->interrupt))
 			atomic_store(&x->stop, true);

@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
@@ -311,18 +310,12 @@ client_seen(void)
 static void *
 watch_first_client(void *arg)
 {
-	struct timespec until;
-	int64_t at;
-	int rc = 0;
+	int64_t until = clock_mono_ns() + plugin.first_client_ns;
 
 	(void)arg;
-	(void)clock_gettime(CLOCK_REALTIME, &until);
-	at = until.tv_nsec + plugin.first_client_ns;
-	until.tv_sec += (time_t)(at / LC_NS_PER_S);
-	until.tv_nsec = (long)(at % LC_NS_PER_S);
 	(void)pthread_mutex_lock(&plugin.lock);
-	while (!plugin.seen && rc == 0)
-		rc = pthread_cond_timedwait(&plugin.seen_cond, &plugin.lock, &until);
+	while (!plugin.seen && clock_wait(&plugin.seen_cond, &plugin.lock, until))
+		;
 	if (!plugin.seen) {
 		nbdkit_error("no client came");
 		nbdkit_shutdown();

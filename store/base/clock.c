@@ -1,6 +1,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,15 @@ int64_t
 clock_mono_ns(void)
 {
 	return read_clock(CLOCK_MONOTONIC);
+}
+
+bool
+clock_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until_ns)
+{
+	struct timespec until = {.tv_sec = (time_t)(until_ns / LC_NS_PER_S),
+	                         .tv_nsec = (long)(until_ns % LC_NS_PER_S)};
+
+	return pthread_cond_clockwait(cond, lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT;
 }
 
 char *

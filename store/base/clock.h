@@ -7,6 +7,7 @@
 #ifndef LOCUM_CLOCK_H
 #define LOCUM_CLOCK_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,6 +19,13 @@
 int64_t clock_wall_ns(void);
 /** clock_mono_ns(): nanoseconds since an arbitrary start; never goes back.  Thread: any. */
 int64_t clock_mono_ns(void);
+
+/**
+ * clock_wait(cond, lock, until_ns):
+ * pthread_cond_wait() until clock_mono_ns() is until_ns: false then.  So nobody waits for hours, or
+ * not at all, because somebody set the time.  Thread: any, with lock held.
+ */
+bool clock_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until_ns);
 
 /** clock_format(dst, n, wall_ns): local time "2026-11-22T05:00:00"; returns dst. */
 char *clock_format(char *dst, size_t n, int64_t wall_ns);

@@ -174,6 +174,23 @@ tests_can_shift_the_wall_clock(void **state)
 }
 
 static void
+a_wait_ends_by_the_monotonic_clock(void **state)
+{
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+	int64_t began = clock_mono_ns(), until = began + 50 * LC_NS_PER_MS;
+
+	(void)state;
+	assert_int_equal(pthread_mutex_lock(&lock), 0);
+	while (clock_wait(&cond, &lock, until)) /* may wake for no reason */
+		assert_true(clock_mono_ns() - began < 60 * LC_NS_PER_S);
+	assert_true(clock_mono_ns() >= until);
+	while (clock_wait(&cond, &lock, began)) /* is over already */
+		;
+	assert_int_equal(pthread_mutex_unlock(&lock), 0);
+}
+
+static void
 far_times_do_not_overflow(void **state)
 {
 	(void)state;
@@ -194,6 +211,7 @@ main(void)
 	    cmocka_unit_test(refuses_what_is_no_time),
 	    cmocka_unit_test(durations),
 	    cmocka_unit_test(durations_for_people),
+	    cmocka_unit_test(a_wait_ends_by_the_monotonic_clock),
 	    cmocka_unit_test(far_times_do_not_overflow),
 	    cmocka_unit_test(tests_can_shift_the_wall_clock),
 	};
