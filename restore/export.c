@@ -25,8 +25,10 @@ enum {
 	PAGE = 4096,    /* windows of the map looked up at once */
 	BATCH = 16,     /* windows decoded and written by one job: 1 MiB */
 	PER_THREAD = 3, /* batches that wait, are worked on, or are written out */
-	POLL_MS = 100,  /* how often Ctrl-C is looked for */
-	MODE = 0600,    /* a disk image holds all secrets of its VM */
+	AHEAD = 256,    /* windows that the system is to have read when their batch is made */
+	AHEAD_STEP = 64,
+	POLL_MS = 100, /* how often Ctrl-C is looked for */
+	MODE = 0600,   /* a disk image holds all secrets of its VM */
 };
 
 struct target { /* one file */
@@ -360,19 +362,32 @@ check_stop(struct export *x, struct lc_err *e)
 	return LC_EIO;
 }
 
+/* Window i of a page of n is next: what follows is to be in the page cache by then. */
+static void
+read_ahead(struct export *x, uint32_t i, uint32_t n, uint32_t *upto)
+{
+	while (*upto < n && *upto < i + AHEAD) {
+		uint32_t part = n - *upto < AHEAD_STEP ? n - *upto : AHEAD_STEP;
+
+		view_read_ahead(x->view, x->map + *upto, part);
+		*upto += part;
+	}
+}
+
 static int
 export_target(struct export *x, struct target *t, struct lc_err *e)
 {
 	struct batch *b = NULL;
 	uint64_t first;
-	uint32_t i, n;
+	uint32_t i, n, ahead;
 	int rc = write_head(t, e);
 
 	for (first = 0; rc == 0 && first < t->windows; first += n) {
 		rc = look_up(x, t, first, &n, e);
-		for (i = 0; rc == 0 && i < n; i++) {
+		for (i = ahead = 0; rc == 0 && i < n; i++) {
 			if (x->map[i] == 0)
 				continue;
+			read_ahead(x, i, n, &ahead);
 			if (b == NULL)
 				b = batch_take(x, t);
 			b->window[b->n] = first + i;

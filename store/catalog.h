@@ -66,6 +66,13 @@ int catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_er
  * lock is held meanwhile: not for many thousands at once. */
 int catalog_chunk_ids(struct catalog *c, const uint64_t *chunks, uint32_t n, uint8_t (*ids)[32],
                       struct lc_err *e);
+/**
+ * catalog_places(c, chunks, n, on, arg):
+ * Where the bytes of n chunks lie, and those of their bases before: what is to be read for them, in
+ * that order (r: segment, off, n).  Number 0 and what is not there is left out; best effort.
+ */
+void catalog_places(struct catalog *c, const uint64_t *chunks, uint32_t n,
+                    void (*on)(void *arg, const struct record *r), void *arg);
 /** catalog_missing(c, id, create, no, e): number that stands for an id whose bytes are not there;
  * LC_ENOENT. */
 int catalog_missing(struct catalog *c, const uint8_t id[32], bool create, uint64_t *no,

@@ -73,3 +73,62 @@ catalog_bases(struct catalog *c, uint64_t no, uint64_t bases[CHUNK_BASES_MAX], s
 	sql_unlock(c);
 	return rc;
 }
+
+/* ---- what reading chunks will take ---- */
+
+static void
+on_place(sqlite3_stmt *st, void (*on)(void *arg, const struct record *r), void *arg)
+{
+	struct record r = {.type = RECORD_CHUNK,
+	                   .segment = col_int(st, 0),
+	                   .off = col_int(st, 1),
+	                   .n = (uint32_t)col_int(st, 2)};
+
+	if (r.segment != 0 && !record_is_stub(&r))
+		on(arg, &r);
+}
+
+static int
+places_of(struct catalog *c, uint64_t chunk, void (*on)(void *arg, const struct record *r),
+          void *arg)
+{
+	sqlite3_stmt *st = sql_stmt(c, ST_CHUNK_PLACE, NULL), *bases = NULL;
+	int rc = 0, found;
+
+	if (st == NULL)
+		return LC_EIO;
+	sql_int(st, 1, chunk);
+	found = sql_first(c, st, NULL);
+	if (found == 0 && chunk_is_delta((uint8_t)col_int(st, 3)))
+		bases = sql_stmt(c, ST_BASE_PLACES, NULL);
+	if (bases != NULL)
+		sql_int(bases, 1, chunk);
+	while (bases != NULL && sql_next(c, bases, &rc, NULL))
+		on_place(bases, on, arg);
+	sql_done(bases);
+	if (found == 0)
+		on_place(st, on, arg);
+	sql_done(st);
+	return rc;
+}
+
+void
+catalog_places(struct catalog *c, const uint64_t *chunks, uint32_t n,
+               void (*on)(void *arg, const struct record *r), void *arg)
+{
+	uint32_t i;
+	bool own;
+	int rc = 0;
+
+	sql_lock(c);
+	own = sqlite3_get_autocommit(c->db) != 0;
+	if (own)
+		rc = sql_exec(c, "BEGIN", NULL);
+	for (i = 0; rc == 0 && i < n; i++) {
+		if (chunks[i] != 0)
+			rc = places_of(c, chunks[i], on, arg);
+	}
+	if (own)
+		(void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
+	sql_unlock(c);
+}

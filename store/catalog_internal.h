@@ -22,6 +22,9 @@
 	X(CHUNK_PUT, "INSERT OR REPLACE INTO chunk(no,id,seg,off,len,enc,key) "                    \
 	             "VALUES(?1,?2,?3,?4,?5,?6,?7)")                                               \
 	X(CHUNK_GET, "SELECT id,seg,off,len,enc,key FROM chunk WHERE no=?1")                       \
+	X(CHUNK_PLACE, "SELECT seg,off,len,enc FROM chunk WHERE no=?1")                            \
+	X(BASE_PLACES, "SELECT seg,off,len FROM chunk WHERE no IN "                                \
+	               "(SELECT base FROM base WHERE no=?1)")                                      \
 	X(CHUNK_ID, "SELECT id FROM chunk WHERE no=?1")                                            \
 	X(CHUNK_EACH, "SELECT no,id FROM chunk WHERE no>?1 AND seg>0 ORDER BY no")                 \
 	X(MISSING_GET, "SELECT no FROM missing WHERE id=?1 LIMIT 1")                               \

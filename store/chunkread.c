@@ -6,22 +6,13 @@
 #include <string.h>
 
 #include "store/base/bytes.h"
+#include "store/bases.h"
 #include "store/seal.h"
 #include "store/store_internal.h"
-
-#define KEPT 8u /* bases that were decoded last */
-
-struct kept_base {
-	uint8_t id[CHUNK_ID_SIZE];
-	uint8_t window[WINDOW_SIZE];
-};
 
 struct deltas { /* what reading deltas takes */
 	uint8_t payload[CHUNK_PAYLOAD_MAX];
 	uint8_t bases[CHUNK_BASES_MAX * WINDOW_SIZE];
-	struct kept_base kept[KEPT];
-	bool used[KEPT];
-	unsigned next;
 };
 
 struct chunk_reader {
@@ -128,17 +119,23 @@ get_base_payload(struct chunk_reader *r, uint64_t owner, const uint8_t *id, stru
 
 /* A base, known by its id; what was found to be bad is tried all the same. */
 static int
-read_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, uint8_t *window,
+read_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, bool check, uint8_t *window,
           struct lc_err *e)
 {
 	uint8_t got[CHUNK_ID_SIZE];
 	struct record rec = {.segment = 0};
+	struct lc_span payload = {.p = r->payload};
 	int rc = get_base_payload(r, owner, id, &rec, e);
 
 	if (rc != 0)
 		return rc;
-	rc = open_chunk(r->sealer, (struct lc_span){r->payload, rec.n}, rec.encoding, rec.key,
-	                window, got, e);
+	payload.n = rec.n;
+	if (check) {
+		rc = open_chunk(r->sealer, payload, rec.encoding, rec.key, window, got, e);
+	} else {
+		rc = open_base(r->sealer, payload, rec.encoding, rec.key, window, e);
+		memcpy(got, payload.n < CHUNK_HEAD_SIZE ? rec.id : payload.p, sizeof got);
+	}
 	if (rc == LC_ECONFLICT) { /* a delta */
 		rc = LC_ECORRUPT;
 		if (e != NULL)
@@ -152,27 +149,17 @@ read_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, uint8_t *wi
 }
 
 static int
-get_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, uint8_t *window,
+get_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, bool check, uint8_t *window,
          struct lc_err *e)
 {
-	struct deltas *d = r->deltas;
-	unsigned i;
 	int rc;
 
-	for (i = 0; i < KEPT; i++) {
-		if (d->used[i] && memcmp(d->kept[i].id, id, CHUNK_ID_SIZE) == 0) {
-			memcpy(window, d->kept[i].window, WINDOW_SIZE);
-			return 0;
-		}
-	}
-	rc = read_base(r, owner, id, window, e);
-	if (rc != 0)
-		return rc;
-	i = d->next++ % KEPT;
-	memcpy(d->kept[i].id, id, CHUNK_ID_SIZE);
-	memcpy(d->kept[i].window, window, WINDOW_SIZE);
-	d->used[i] = true;
-	return 0;
+	if (bases_get(r->s->bases, id, check, window))
+		return 0;
+	rc = read_base(r, owner, id, check, window, e);
+	if (rc == 0)
+		bases_put(r->s->bases, id, check, window);
+	return rc;
 }
 
 static int
@@ -183,16 +170,26 @@ make_room(struct chunk_reader *r, struct lc_err *e)
 	return r->deltas != NULL ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
+static int
+get_bases(struct chunk_reader *r, uint64_t owner, const uint8_t *ids, size_t n, bool check,
+          struct lc_err *e)
+{
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < n && i < CHUNK_BASES_MAX; i++)
+		rc = get_base(r, owner, ids + i * CHUNK_ID_SIZE, check,
+		              r->deltas->bases + i * WINDOW_SIZE, e);
+	return rc;
+}
+
 int
 chunk_bases(struct chunk_reader *r, uint64_t owner, const uint8_t *ids, size_t n,
             const uint8_t **bases, struct lc_err *e)
 {
-	size_t i;
 	int rc = make_room(r, e);
 
-	for (i = 0; rc == 0 && i < n && i < CHUNK_BASES_MAX; i++)
-		rc = get_base(r, owner, ids + i * CHUNK_ID_SIZE, r->deltas->bases + i * WINDOW_SIZE,
-		              e);
+	rc = rc != 0 ? rc : get_bases(r, owner, ids, n, true, e);
 	if (rc == 0)
 		*bases = r->deltas->bases;
 	return rc;
@@ -221,6 +218,7 @@ read_delta(struct chunk_reader *r, const struct record *rec, uint8_t *window, ui
            struct lc_err *e)
 {
 	struct lc_span payload = {.n = rec->n};
+	struct lc_err err = LC_ERR_INIT;
 	const uint8_t *ids, *bases;
 	size_t n;
 	int rc = make_room(r, e);
@@ -232,6 +230,16 @@ read_delta(struct chunk_reader *r, const struct record *rec, uint8_t *window, ui
 	memcpy(r->deltas->payload, r->payload, rec->n); /* the bases' come there */
 	payload.p = r->deltas->payload;
 	ids = chunk_payload_bases(payload, &n);
+	/* Whether the bases are right shows in what comes of them. */
+	rc = get_bases(r, rec->seq, ids, n, false, &err);
+	rc = rc != 0 ? rc
+	             : open_delta(r->sealer, payload, rec->encoding, rec->key, r->deltas->bases,
+	                          window, id, &err);
+	if (rc == 0)
+		return 0;
+	if (rc != LC_ECORRUPT)
+		return lc_fail(e, (enum lc_code)rc, 0, "%s", err.msg);
+	/* Again, to say which one it was. */
 	rc = chunk_bases(r, rec->seq, ids, n, &bases, e);
 	return rc != 0
 	           ? rc

@@ -289,9 +289,10 @@ unpack(struct sealer *s, uint8_t encoding, const uint8_t *plain, size_t n, struc
 	}
 }
 
+/* id_out NULL: the content is not compared with its id. */
 static int
 open_any(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
-         const uint8_t *bases, uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE], struct lc_err *e)
+         const uint8_t *bases, uint8_t *window, uint8_t *id_out, struct lc_err *e)
 {
 	const uint8_t *key = keyring_data(s->k, key_number);
 	uint8_t ad[CHUNK_AD_MAX], id[CHUNK_ID_SIZE];
@@ -313,6 +314,8 @@ open_any(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t ke
 	if (!unpack(s, encoding, plain, nbody, (struct lc_span){bases, nbases * WINDOW_SIZE},
 	            window))
 		return chunk_refuse(e, window, payload.p, "does not decompress to a window");
+	if (id_out == NULL)
+		return 0;
 	seal_id(s->k, window, id);
 	if (sodium_memcmp(id, payload.p, CHUNK_ID_SIZE) != 0)
 		return chunk_refuse(e, window, payload.p, "content is not what the id names");
@@ -326,15 +329,29 @@ known_encoding(uint8_t encoding)
 	return encoding <= CHUNK_PREFIX;
 }
 
-int
-open_chunk(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
-           uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE], struct lc_err *e)
+static int
+open_whole(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
+           uint8_t *window, uint8_t *id_out, struct lc_err *e)
 {
 	if (!known_encoding(encoding))
 		return lc_fail(e, LC_EVERSION, 0, "chunk: unknown encoding %u", encoding);
 	if (chunk_is_delta(encoding))
 		return lc_fail(e, LC_ECONFLICT, 0, "chunk: a delta, where a whole one must be");
 	return open_any(s, payload, encoding, key_number, NULL, window, id_out, e);
+}
+
+int
+open_chunk(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
+           uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE], struct lc_err *e)
+{
+	return open_whole(s, payload, encoding, key_number, window, id_out, e);
+}
+
+int
+open_base(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
+          uint8_t *window, struct lc_err *e)
+{
+	return open_whole(s, payload, encoding, key_number, window, NULL, e);
 }
 
 int

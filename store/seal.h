@@ -83,9 +83,16 @@ int seal_delta(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_I
 int open_chunk(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
                uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE], struct lc_err *e);
 /**
+ * open_base(s, payload, encoding, key_number, window, e):
+ * The same without a look whether the content is what the id names, which is half of the work: for
+ * the base of a delta that is opened with it, whose own id shows whether that was right.
+ */
+int open_base(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
+              uint8_t *window, struct lc_err *e);
+/**
  * open_delta(s, payload, encoding, key_number, bases, window, id_out, e):
- * The same for a delta: bases[n * WINDOW_SIZE] are the contents that chunk_payload_bases() names,
- * in that order, each of which was checked by its id.
+ * The same as open_chunk() for a delta: bases[n * WINDOW_SIZE] are the contents that
+ * chunk_payload_bases() names, in that order.
  */
 int open_delta(struct sealer *s, struct lc_span payload, uint8_t encoding, uint32_t key_number,
                const uint8_t *bases, uint8_t *window, uint8_t id_out[CHUNK_ID_SIZE],

@@ -459,6 +459,23 @@ segment_read(struct segments *s, const struct record *want, uint8_t *payload, st
 	return rc;
 }
 
+#define ADVISE_PART (UINT64_C(256) << 10) /* Linux takes no more than a part of a large request */
+
+void
+segment_advise(struct segments *s, uint64_t no, uint64_t off, uint64_t n)
+{
+	struct open_fd *f = NULL;
+	uint64_t part;
+
+	if (get_fd(s, no, &f, NULL) != 0)
+		return;
+	for (; n > 0; off += part, n -= part) {
+		part = n < ADVISE_PART ? n : ADVISE_PART;
+		(void)posix_fadvise(f->fd, (off_t)off, (off_t)part, POSIX_FADV_WILLNEED);
+	}
+	put_fd(s, f);
+}
+
 enum record_look
 segment_peek(struct segments *s, uint64_t no, uint64_t off, struct record *r)
 {

@@ -152,6 +152,11 @@ int segment_keys(struct segments *s, const struct segment_info *seg, struct lc_b
  */
 int segment_read(struct segments *s, const struct record *want, uint8_t *payload, struct lc_err *e);
 
+/**
+ * segment_advise(s, no, off, n):
+ * Those bytes are read soon: the system begins to read them now, if it likes.  Thread: any.
+ */
+void segment_advise(struct segments *s, uint64_t no, uint64_t off, uint64_t n);
 /** segment_peek(s, no, off, r): what record header is there (BAD: none); its payload is not looked
  * at. */
 enum record_look segment_peek(struct segments *s, uint64_t no, uint64_t off, struct record *r);

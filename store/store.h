@@ -215,6 +215,12 @@ void chunk_reader_free(struct chunk_reader *r);
 int chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t *id,
                struct lc_err *e);
 /**
+ * view_read_ahead(v, chunks, n):
+ * These are read next, in this order (zeros: nothing): the system begins to read what it takes into
+ * its cache, while others are decoded.  Some hundred at once; best effort.  Thread: any.
+ */
+void view_read_ahead(struct view *v, const uint64_t *chunks, uint32_t n);
+/**
  * The map that a reader follows comes from the catalog, which has no seal; the point's header has
  * one: a keyed hash over all rows.  So that nobody restores by a map that is another one:
  *

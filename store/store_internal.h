@@ -39,7 +39,7 @@ struct pending { /* appended, not yet in the catalog; in order of sequence */
 struct group_entry; /* group.h */
 struct incoming;    /* incoming.c */
 struct signatures;  /* signatures.h */
-struct signatures;  /* signatures.h */
+struct bases;       /* bases.h */
 
 struct store {
 	char *dir;
@@ -55,6 +55,7 @@ struct store {
 	struct catalog *catalog;
 	struct idindex *index;
 	struct fold *fold;
+	struct bases *bases;
 	struct signatures *signatures; /* NULL: none are kept */
 
 	bool broken;              /* the catalog could not follow the log */

@@ -17,6 +17,7 @@
 #include "store/base/failpoint.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
+#include "store/bases.h"
 #include "store/segment_internal.h"
 #include "store/signatures.h"
 #include "store/store_internal.h"
@@ -526,6 +527,7 @@ store_open(const struct store_opts *o, struct store **out, struct lc_err *e)
 		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	else
 		rc = store_identity_read(s, e);
+	rc = rc != 0 ? rc : bases_new(&s->bases, e);
 	if (rc == 0 && s->writable)
 		rc = take_lock(s, o, e);
 	rc = rc != 0 ? rc : store_open_segments(s, o, e);
@@ -560,6 +562,7 @@ store_close(struct store *s)
 	if (s->fold != NULL)
 		close_catalog(s);
 	signatures_close(s->signatures);
+	bases_free(s->bases);
 	segments_close(s->segments);
 	keyring_free(s->keyring);
 	store_forget_pending(s);

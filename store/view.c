@@ -82,6 +82,47 @@ view_close(struct view *v)
 	lc_free(v);
 }
 
+/* ---- reading ahead ---- */
+
+#define AHEAD_GAP (UINT64_C(64) << 10) /* bytes that are not needed, and are read all the same */
+
+struct ahead { /* bytes of a segment that are to be read */
+	struct segments *segments;
+	uint64_t segment, from, to;
+};
+
+static void
+ahead_flush(struct ahead *a)
+{
+	if (a->to > a->from)
+		segment_advise(a->segments, a->segment, a->from, a->to - a->from);
+	a->from = a->to = 0;
+}
+
+static void
+ahead_add(void *arg, const struct record *r)
+{
+	struct ahead *a = arg;
+	uint64_t end = r->off + record_size(r->n);
+
+	if (a->to == 0 || r->segment != a->segment || r->off < a->from ||
+	    r->off > a->to + AHEAD_GAP) {
+		ahead_flush(a);
+		a->segment = r->segment;
+		a->from = r->off;
+	}
+	a->to = end > a->to ? end : a->to;
+}
+
+void
+view_read_ahead(struct view *v, const uint64_t *chunks, uint32_t n)
+{
+	struct ahead a = {.segments = v->s->segments};
+
+	catalog_places(v->s->catalog, chunks, n, ahead_add, &a);
+	ahead_flush(&a);
+}
+
 /* ---- whether the map is the one that was committed ---- */
 
 void
@@ -154,6 +195,7 @@ view_check(const struct view *v, const struct set_sum *sum, struct lc_err *e)
 /* ---- verify ---- */
 
 #define VERIFY_BATCH 1024u
+#define VERIFY_AHEAD 256u /* looked up at once, to be read ahead */
 
 struct verify {
 	struct view *v;
@@ -227,6 +269,8 @@ verify_batch(struct verify *x, struct chunk_reader *r, uint8_t *window, uint64_t
 	int rc;
 
 	rc = view_map(x->v, disk, first, n, chunks, &err);
+	for (i = 0; rc == 0 && i < n; i += VERIFY_AHEAD)
+		view_read_ahead(x->v, chunks + i, n - i < VERIFY_AHEAD ? n - i : VERIFY_AHEAD);
 	for (i = 0; rc == 0 && i < n; i++) {
 		struct lc_err chunk_err = LC_ERR_INIT;
 

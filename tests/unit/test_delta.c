@@ -464,6 +464,108 @@ a_delta_upon_a_delta_is_refused(void **state)
 	end(&a);
 }
 
+/* The number of the chunk in the first window. */
+static uint64_t
+chunk_of(struct at *a)
+{
+	struct lc_err e = LC_ERR_INIT;
+	uint64_t no = 0;
+	struct view *v;
+
+	must(store_view(a->v.s, a->p.id, &v, &e), &e);
+	must(view_map(v, 0, 0, 1, &no, &e), &e);
+	view_close(v);
+	return no;
+}
+
+static int
+read_one(struct at *a, uint64_t no, uint64_t code)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct chunk_reader *r;
+	int rc;
+
+	must(chunk_reader_new(a->v.s, &r, &e), &e);
+	rc = chunk_read(r, no, opened, NULL, &e);
+	chunk_reader_free(r);
+	vault_fill(code, window);
+	if (rc == 0)
+		assert_memory_equal(opened, window, WINDOW_SIZE);
+	return rc;
+}
+
+static void
+a_base_is_decoded_once_for_all_readers(void **state)
+{
+	struct vault_piece base;
+	uint64_t no[2];
+	struct at a;
+
+	(void)state;
+	begin(&a);
+	backup(&a);
+	a.d.codes[0] += VAULT_EDIT;
+	backup(&a);
+	no[0] = chunk_of(&a);
+	a.d.codes[0] += VAULT_EDIT;
+	backup(&a);
+	no[1] = chunk_of(&a);
+	vault_close(&a.v);
+	vault_open(&a.v);
+	assert_int_equal(read_one(&a, no[0], 5 + VAULT_EDIT), 0);
+	assert_true(vault_piece_of(a.v.dir, RECORD_CHUNK, 0, &base));
+	vault_flip(a.v.dir, &base, 5000, 1);
+	assert_int_equal(read_one(&a, no[1], 5 + 2 * VAULT_EDIT), 0);
+	vault_close(&a.v);
+	vault_open(&a.v);
+	assert_int_equal(read_one(&a, no[0], 0), LC_ECORRUPT); /* so it was that one */
+	assert_int_equal(read_one(&a, no[1], 0), LC_ECORRUPT);
+	end(&a);
+}
+
+/* Somebody who has the key seals another content under the id of a base. */
+static void
+a_base_that_is_another_content_is_named(void **state)
+{
+	struct chunk_bases b = {.n = 1, .ids = ids, .plain = plain};
+	struct record base = {.type = RECORD_CHUNK}, r = {.type = RECORD_CHUNK};
+	struct lc_err e = LC_ERR_INIT;
+	struct sealer *s;
+	struct at a;
+	char hex[17];
+	uint64_t no;
+	size_t n;
+
+	(void)state;
+	begin(&a);
+	vault_fill(55, plain);
+	seal_id(a.v.s->keyring, plain, ids);
+	memcpy(base.id, ids, CHUNK_ID_SIZE);
+	vault_fill(55 + VAULT_EDIT, window);
+	seal_id(a.v.s->keyring, window, r.id);
+	must(sealer_new(a.v.s->keyring, 1, &s, &e), &e);
+	must(seal_delta(s, window, r.id, &b, CHUNK_PAYLOAD_MAX, payload, &n, &r.encoding, &r.key,
+	                &e),
+	     &e);
+	r.n = (uint32_t)n;
+	plain[100] ^= 1;
+	must(seal_chunk(s, plain, base.id, changed, &n, &base.encoding, &base.key, &e), &e);
+	base.n = (uint32_t)n;
+	sealer_free(s);
+	must(store_append_chunk(a.v.s, &base, changed, &no, &e), &e);
+	must(store_append_chunk(a.v.s, &r, payload, &no, &e), &e);
+	a.d.codes[0] = 55 + VAULT_EDIT;
+	backup(&a);
+	for (n = 0; n < 2; n++) { /* also when it was decoded already */
+		lc_err_clear(&e);
+		assert_int_equal(vault_compare(a.v.s, a.p.id, &a.d, 1, &e), LC_ECORRUPT);
+		assert_non_null(strstr(e.msg, "content is not what the id names"));
+		assert_non_null(strstr(e.msg, lc_hex(hex, base.id, 8)));
+	}
+	assert_int_equal(vault_verify(a.v.s, a.p.id, NULL), LC_ECORRUPT);
+	end(&a);
+}
+
 int
 main(void)
 {
@@ -479,6 +581,8 @@ main(void)
 	    cmocka_unit_test(a_condemned_base_condemns_its_deltas),
 	    cmocka_unit_test(a_lost_base_is_missed_by_a_rebuild),
 	    cmocka_unit_test(a_delta_upon_a_delta_is_refused),
+	    cmocka_unit_test(a_base_is_decoded_once_for_all_readers),
+	    cmocka_unit_test(a_base_that_is_another_content_is_named),
 	};
 
 	log_set_level(LOG_LV_ERROR);
