@@ -1,0 +1,345 @@
+/*
+ * locum status: how continuous protection does, at a host or at a replica.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/hypervisor/settings.h"
+#include "agent/names.h"
+#include "agent/verbs.h"
+#include "replicator/session.h"
+#include "store/base/cli.h"
+#include "store/base/clock.h"
+#include "store/base/config.h"
+#include "store/base/files.h"
+#include "store/base/log.h"
+
+#define STATUS_FILE "agent.json"
+#define REPLICA_FILE "replica.json"
+#define STALE_NS (10 * LC_NS_PER_S)
+
+static const char *
+text_of(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s == NULL ? "-" : s;
+}
+
+static const char *
+duration_of(const json_t *o, const char *key, char *dst, size_t n)
+{
+	const json_t *v = json_object_get(o, key);
+
+	if (!json_is_number(v))
+		return "none";
+	return clock_format_duration(dst, n, (int64_t)(json_number_value(v) * 1e9));
+}
+
+static void
+print_clock(const json_t *x)
+{
+	double ahead = json_number_value(json_object_get(x, "clock_ahead_s"));
+	char text[32];
+
+	if (fabs(ahead) * 1e9 > (double)SESSION_SKEW_NS)
+		(void)printf("    its clock is %s %s this host's: one of the two is wrong\n",
+		             clock_format_duration(text, sizeof text, (int64_t)(fabs(ahead) * 1e9)),
+		             ahead > 0 ? "ahead of" : "behind");
+}
+
+static void
+print_spool(const json_t *x)
+{
+	char bytes[32], max[32];
+
+	if (x == NULL)
+		return;
+	(void)printf("\nspool: %s of %s%s\n",
+	             size_format(bytes, sizeof bytes,
+	                         (uint64_t)json_integer_value(json_object_get(x, "bytes"))),
+	             size_format(max, sizeof max,
+	                         (uint64_t)json_integer_value(json_object_get(x, "max_bytes"))),
+	             json_is_true(json_object_get(x, "spent"))
+	                 ? ": SPENT; no points are made until the replicas have what waits"
+	                 : "");
+	if (json_is_string(json_object_get(x, "error")))
+		(void)printf("    %s\n", text_of(x, "error"));
+}
+
+static void
+print_quota(const json_t *x)
+{
+	json_int_t used = json_integer_value(json_object_get(x, "quota_used_bytes"));
+	json_int_t max = json_integer_value(json_object_get(x, "quota_bytes"));
+	char of[32], all[32];
+
+	if (max > 0)
+		(void)printf("    %s used of the %s that this host may have there\n",
+		             size_format(of, sizeof of, (uint64_t)used),
+		             size_format(all, sizeof all, (uint64_t)max));
+}
+
+static void
+print_table(const json_t *doc)
+{
+	char lag[32], worst[32], goal[32], sent[32];
+	json_int_t bytes;
+	const json_t *x;
+	size_t i;
+
+	(void)printf("%-20s %-10s %12s %12s %12s  %s\n", "VM", "STATE", "LAG", "WORST 24H", "GOAL",
+	             "LAST POINT");
+	json_array_foreach(json_object_get(doc, "vms"), i, x)
+	{
+		(void)printf("%-20s %-10s %12s %12s %12s  %s\n", text_of(x, "vm"),
+		             text_of(x, "state"), duration_of(x, "lag_s", lag, sizeof lag),
+		             duration_of(x, "worst_lag_s", worst, sizeof worst),
+		             duration_of(x, "goal_s", goal, sizeof goal), text_of(x, "time"));
+		if (json_is_string(json_object_get(x, "error")))
+			(void)printf("    %s\n", text_of(x, "error"));
+	}
+	print_spool(json_object_get(doc, "spool"));
+	if (json_array_size(json_object_get(doc, "replicas")) == 0)
+		(void)printf("\nno replica (locum pair)\n");
+	else
+		(void)printf("\n%-20s %-28s %-10s %-9s %s\n", "REPLICA", "ADDRESS", "LINK",
+		             "HAS ALL", "SENT");
+	json_array_foreach(json_object_get(doc, "replicas"), i, x)
+	{
+		bytes = json_integer_value(json_object_get(x, "sent_bytes"));
+		(void)printf("%-20s %-28s %-10s %-9s %s\n", text_of(x, "name"),
+		             text_of(x, "address"),
+		             json_is_true(json_object_get(x, "up")) ? "up" : "DOWN",
+		             json_is_true(json_object_get(x, "has_all")) ? "yes" : "no",
+		             size_format(sent, sizeof sent, (uint64_t)bytes));
+		if (json_is_string(json_object_get(x, "error")))
+			(void)printf("    %s\n", text_of(x, "error"));
+		print_clock(x);
+		if (json_is_string(json_object_get(x, "lost_points")))
+			(void)printf(
+			    "    on %s it lacked points that it had acknowledged (an older "
+			    "copy of its folder?)\n",
+			    text_of(x, "lost_points"));
+		print_quota(x);
+	}
+	bytes = json_integer_value(json_object_get(doc, "bandwidth_bytes"));
+	if (bytes > 0)
+		(void)printf("\nat most %s/s go to replicas (bandwidth)\n",
+		             size_format(sent, sizeof sent, (uint64_t)bytes));
+}
+
+static void
+print_host(const json_t *h)
+{
+	char got[32], kept[32], age[32];
+	const json_t *x;
+	size_t i;
+
+	(void)printf(
+	    "%-20s %-10s %-26s %10s %10s %8lld\n", text_of(h, "name"),
+	    json_is_true(json_object_get(h, "connected")) ? "connected" : "AWAY",
+	    text_of(h, "since"),
+	    size_format(got, sizeof got,
+	                (uint64_t)json_integer_value(json_object_get(h, "received_bytes"))),
+	    size_format(kept, sizeof kept,
+	                (uint64_t)json_integer_value(json_object_get(h, "stored_bytes"))),
+	    (long long)json_integer_value(json_object_get(h, "points")));
+	if (json_is_string(json_object_get(h, "error")))
+		(void)printf("    %s\n", text_of(h, "error"));
+	json_array_foreach(json_object_get(h, "vms"), i, x)
+	{
+		bool named = json_is_string(json_object_get(x, "name"));
+
+		(void)printf("    VM %-38.*s newest point %s old\n", named ? 63 : 8,
+		             text_of(x, named ? "name" : "vm"),
+		             duration_of(x, "age_s", age, sizeof age));
+	}
+}
+
+static void
+print_replica(const json_t *doc)
+{
+	const json_t *hosts = json_object_get(doc, "hosts"), *x;
+	size_t i;
+
+	(void)printf("replica %s in %s\n\n", text_of(doc, "fingerprint"), text_of(doc, "dir"));
+	if (json_array_size(hosts) == 0) {
+		(void)printf("no host is paired (locum token)\n");
+		return;
+	}
+	(void)printf("%-20s %-10s %-26s %10s %10s %8s\n", "HOST", "LINK", "SINCE", "RECEIVED",
+	             "STORED", "POINTS");
+	json_array_foreach(hosts, i, x)
+	{
+		print_host(x);
+	}
+}
+
+/* 3 where something is not as it should be: for monitoring. */
+static int
+verdict(const json_t *doc)
+{
+	const json_t *x;
+	size_t i;
+
+	json_array_foreach(json_object_get(doc, "vms"), i, x)
+	{
+		if (strcmp(text_of(x, "state"), "protected") != 0)
+			return CLI_PARTLY;
+	}
+	json_array_foreach(json_object_get(doc, "replicas"), i, x)
+	{
+		if (!json_is_true(json_object_get(x, "up")) ||
+		    json_is_string(json_object_get(x, "error")))
+			return CLI_PARTLY;
+	}
+	json_array_foreach(json_object_get(doc, "hosts"), i, x)
+	{
+		if (!json_is_true(json_object_get(x, "connected")) ||
+		    json_is_string(json_object_get(x, "error")))
+			return CLI_PARTLY;
+	}
+	return CLI_DONE;
+}
+
+static bool
+alive(const json_t *doc)
+{
+	json_int_t pid = json_integer_value(json_object_get(doc, "pid"));
+
+	return pid <= 0 || kill((pid_t)pid, 0) == 0 || errno != ESRCH;
+}
+
+static void
+print_json(const json_t *doc, const struct lc_buf *text, bool replica)
+{
+	if (!replica) {
+		(void)fwrite(text->p, 1, text->n, stdout);
+		return;
+	}
+	(void)json_dumpf(doc, stdout,
+	                 JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(15));
+	(void)putchar('\n');
+}
+
+static int
+show(const struct cli_args *a, const struct lc_buf *text, const char *path, const char *key_dir)
+{
+	json_error_t je;
+	json_t *doc = json_loadb((const char *)text->p, text->n, 0, &je);
+	const char *role;
+	int64_t at = 0;
+	bool replica;
+	char *dir;
+	int status;
+
+	if (doc == NULL || !clock_parse(text_of(doc, "time"), &at)) {
+		log_error("%s: not written by this version", path);
+		json_decref(doc);
+		return CLI_FAILED;
+	}
+	role = strcmp(text_of(doc, "role"), "replica") == 0 ? "replica" : "agent";
+	/* One that was killed leaves its last words behind. */
+	if (clock_wall_ns() - at > STALE_NS || !alive(doc)) {
+		log_error("the %s (pid %lld) has said nothing since %s: was it killed, or does it "
+		          "hang?",
+		          role, (long long)json_integer_value(json_object_get(doc, "pid")),
+		          text_of(doc, "time"));
+		json_decref(doc);
+		return CLI_FAILED;
+	}
+	status = verdict(doc);
+	replica = strcmp(role, "replica") == 0;
+	dir = replica ? path_dirname(path) : NULL;
+	if (dir != NULL)
+		names_add(doc, dir, key_dir);
+	lc_free(dir);
+	if (cli_has(a, "json"))
+		print_json(doc, text, replica);
+	else if (replica)
+		print_replica(doc);
+	else
+		print_table(doc);
+	json_decref(doc);
+	return status;
+}
+
+static int
+read_status(const char *dir, const char *name, char **path, struct lc_buf *text, struct lc_err *e)
+{
+	lc_free(*path);
+	*path = path_join(dir, name);
+	return *path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                     : file_read_all(*path, 16u << 20, text, e);
+}
+
+static int
+run_status(const struct cli_args *a)
+{
+	const char *dir = cli_get(a, "dir");
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf text = {0};
+	struct settings settings;
+	char *path = NULL;
+	int rc, status;
+
+	rc = settings_load(a, &settings, &e);
+	if (rc == 0 && dir == NULL) {
+		rc = read_status(settings.run_dir, STATUS_FILE, &path, &text, &e);
+		dir = rc == LC_ENOENT ? settings.replica_dir : NULL;
+	}
+	if (dir != NULL) {
+		lc_err_clear(&e);
+		rc = read_status(dir, REPLICA_FILE, &path, &text, &e);
+	}
+	if (rc == LC_ENOENT) {
+		lc_err_clear(&e);
+		rc = lc_fail(&e, LC_ENOENT, 0,
+		             cli_get(a, "dir") != NULL
+		                 ? "no replica runs in %s (locum replica --dir %s)"
+		                 : "no agent runs on this host (locum agent)",
+		             dir, dir);
+	}
+	status = rc != 0 ? cli_error(&e) : show(a, &text, path, settings.key_dir);
+	lc_buf_free(&text);
+	lc_free(path);
+	settings_done(&settings);
+	return status;
+}
+
+static const struct cli_option status_options[] = {
+    {.name = "dir",
+     .arg = "DIR",
+     .help = "folder of a replica (default: the agent here, else replica_dir of the settings)"},
+    {.name = NULL}};
+
+const struct cli_verb verb_status = {
+    .name = "status",
+    .operands = "",
+    .summary = "show how continuous protection does",
+    .details =
+	"For each VM: how old its newest safe state is (lag), the worst of 24 hours, its goal,\n"
+	"and what is wrong.  For each replica: whether it is connected and has everything.\n"
+	"\n"
+	"At a replica: for each host whether it is connected, what it has sent, and how old the\n"
+	"newest point of each of its VMs is.  VMs show by their ids there, and by their names\n"
+	"where this machine has the key of the host's store (locum unlock).\n"
+	"\n"
+	"Exit status: 0 all VMs are within their goals and all replicas (all hosts) connected,\n"
+	"3 not so, 1 no agent or replica runs.\n"
+	"\n"
+	"Examples:\n"
+	"  locum status\n"
+	"  watch -n 1 locum status\n"
+	"  locum status --json\n"
+	"  locum status --dir /srv/locum",
+    .options = status_options,
+    .min_operands = 0,
+    .max_operands = 0,
+    .run = run_status,
+};
