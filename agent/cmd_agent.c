@@ -16,6 +16,7 @@
 #include "agent/report.h"
 #include "agent/verbs.h"
 #include "agent/spool.h"
+#include "agent/tenure.h"
 #include "replicator/metrics.h"
 #include "replicator/throttle.h"
 #include "store/base/cli.h"
@@ -31,6 +32,7 @@
 /* A store that failed is opened again when there is room, and not much more often than it fails. */
 #define REOPEN_ROOM (UINT64_C(16) << 20)
 #define REOPEN_MAX_NS (60 * LC_NS_PER_S)
+#define REOPEN_WAIT_MS 500 /* who had it may be about to end */
 
 struct agent {
 	uv_loop_t loop;
@@ -42,6 +44,7 @@ struct agent {
 	bool reload, stopping;
 	bool reopen;                       /* the store failed: it is closed and opened again */
 	int64_t reopen_ns, reopen_wait_ns; /* not before then; then so much later */
+	char lent[64];                     /* to this command, or about to be; "": it is ours */
 	struct store *store;
 	struct capture_pool *pool;
 	struct throttle *throttle;
@@ -49,11 +52,25 @@ struct agent {
 	struct alert *alert;     /* NULL: no program */
 	struct metrics *metrics; /* NULL: not served */
 	struct control *control; /* NULL: not served */
-	char *status_path;
+	struct tenure *tenure;
+	struct desk *desk; /* NULL: not served */
+	char *status_path, *desk_path;
 };
 
 static void begin(struct agent *x);
 static void on_stopped(void *arg);
+
+/* Nobody makes points then, which is not to look as if the agent had hung. */
+static void
+print_lent(const struct agent *x, FILE *f)
+{
+	char when[40];
+
+	(void)fprintf(f, "{\"role\": \"agent\", \"pid\": %ld, \"time\": \"%s\", \"lent\": ",
+	              (long)getpid(), clock_format_utc(when, sizeof when, clock_wall_ns()));
+	cli_json_string(f, x->lent);
+	(void)fprintf(f, "}\n");
+}
 
 /* Beside, then renamed: who reads sees the whole of one moment.  No flush: it is about now. */
 static void
@@ -63,7 +80,10 @@ write_status(struct agent *x)
 	FILE *f = made == NULL ? NULL : fopen(made, "we");
 
 	if (f != NULL) {
-		protect_status(x->protect, f);
+		if (x->protect != NULL)
+			protect_status(x->protect, f);
+		else
+			print_lent(x, f);
 		if (fclose(f) != 0 || rename(made, x->status_path) != 0)
 			log_debug("%s can't be written", x->status_path);
 	}
@@ -97,8 +117,8 @@ end_protection(struct agent *x)
 static void
 look_at_store(struct agent *x)
 {
-	if (x->stopping || x->reload || x->reopen || !store_failed(x->store) ||
-	    !may_reopen(x, clock_mono_ns()))
+	if (x->stopping || x->reload || x->reopen || x->lent[0] != '\0' ||
+	    !store_failed(x->store) || !may_reopen(x, clock_mono_ns()))
 		return;
 	log_warn("agent: a write to the store failed: opening it again");
 	x->reopen = true;
@@ -111,6 +131,8 @@ open_store(struct agent *x, struct lc_err *e)
 	struct store_opts o = {.mode = STORE_WRITE,
 	                       .who = "locum agent",
 	                       .dir = x->settings.store,
+	                       .desk = x->desk_path,
+	                       .wait_ms = x->reopen ? REOPEN_WAIT_MS : 0,
 	                       .segment_bytes = spool_segment(x->settings.spool_max),
 	                       .key_dir = x->settings.key_dir};
 
@@ -127,6 +149,7 @@ open_again(struct agent *x)
 		return;
 	}
 	x->reopen = false;
+	tenure_store(x->tenure, x->store);
 	begin(x);
 }
 
@@ -138,6 +161,8 @@ on_status(uv_timer_t *t)
 
 	if (x->protect == NULL && x->reopen && may_reopen(x, clock_mono_ns()))
 		open_again(x);
+	if (x->protect == NULL && x->lent[0] != '\0')
+		write_status(x);
 	if (x->protect == NULL)
 		return;
 	write_status(x);
@@ -187,8 +212,23 @@ tell_others(struct agent *x)
 }
 
 static void
+on_desk_closed(void *arg)
+{
+	struct agent *x = arg;
+
+	x->desk = NULL;
+	tenure_close(x->tenure);
+	x->tenure = NULL;
+}
+
+static void
 close_handles(struct agent *x)
 {
+	struct lc_err why = LC_ERR_INIT;
+
+	(void)lc_fail(&why, LC_EBUSY, 0, "the agent is stopping: give the command again");
+	tenure_refuse(x->tenure, &why);
+	desk_close(x->desk, on_desk_closed, x);
 	metrics_stop(x->metrics);
 	alert_close(x->alert);
 	control_stop(x->control);
@@ -206,13 +246,57 @@ close_handles(struct agent *x)
 	x->pool = NULL;
 }
 
+/* Nobody has anything of it any more. */
+static void
+close_store(struct agent *x)
+{
+	tenure_store(x->tenure, NULL);
+	store_close(x->store);
+	x->store = NULL;
+}
+
+static void
+on_wanted(void *arg, const char *who)
+{
+	struct agent *x = arg;
+	struct lc_err why = LC_ERR_INIT;
+
+	if (x->stopping || x->reload || x->reopen || x->protect == NULL) {
+		(void)lc_fail(&why, LC_EBUSY, 0,
+		              "the agent is reading its settings or its store anew: try again");
+		tenure_refuse(x->tenure, &why);
+		return;
+	}
+	log_info("agent: lending the store to %s: no points are made meanwhile", who);
+	(void)snprintf(x->lent, sizeof x->lent, "%s", who);
+	end_protection(x);
+}
+
+static void
+on_back(void *arg)
+{
+	struct agent *x = arg;
+
+	x->lent[0] = '\0';
+	if (x->stopping)
+		return;
+	log_info("agent: the store is back");
+	x->reopen = true;
+	x->reopen_ns = x->reopen_wait_ns = 0;
+	open_again(x);
+}
+
 static void
 on_stopped(void *arg)
 {
 	struct agent *x = arg;
 
 	x->protect = NULL;
-	if (!x->stopping && x->reload) {
+	if (!x->stopping && x->lent[0] != '\0') {
+		close_store(x);
+		write_status(x);
+		tenure_lent(x->tenure);
+	} else if (!x->stopping && x->reload) {
 		x->reload = false;
 		settings_done(&x->settings);
 		x->settings = x->next;
@@ -220,8 +304,7 @@ on_stopped(void *arg)
 		throttle_set(x->throttle, x->settings.bandwidth);
 		begin(x);
 	} else if (!x->stopping && x->reopen) {
-		store_close(x->store);
-		x->store = NULL;
+		close_store(x);
 		open_again(x);
 	} else {
 		close_handles(x);
@@ -241,7 +324,7 @@ on_stop(uv_signal_t *h, int signum)
 	log_info("agent: stopping: giving back snapshots");
 	if (x->protect == NULL) /* between two stores */
 		close_handles(x);
-	else if (!x->reload && !x->reopen)
+	else if (!x->reload && !x->reopen && x->lent[0] == '\0')
 		end_protection(x);
 }
 
@@ -267,7 +350,7 @@ on_hup(uv_signal_t *h, int signum)
 	struct agent *x = h->data;
 
 	(void)signum;
-	if (x->stopping || x->reload || x->reopen || x->protect == NULL)
+	if (x->stopping || x->reload || x->reopen || x->lent[0] != '\0' || x->protect == NULL)
 		return;
 	if (settings_load(x->args, &x->next, &e) != 0 || settings_need_store(&x->next, &e) != 0) {
 		log_error("the settings stay as they were: %s", e.msg);
@@ -315,11 +398,16 @@ take_orders(struct agent *x)
 {
 	char *path = path_join(x->settings.run_dir, CONTROL_FILE);
 	struct control_opts o = {.loop = &x->loop, .path = path, .store = x->settings.store};
+	struct desk_opts d = {
+	    .loop = &x->loop, .path = x->desk_path, .owner = tenure_owner(x->tenure)};
 	struct lc_err e = LC_ERR_INIT;
 
 	if (path == NULL || control_start(&o, &x->control, &e) != 0)
 		log_error("agent: other commands can't ask for anything: %s", e.msg);
 	lc_free(path);
+	lc_err_clear(&e);
+	if (x->desk_path == NULL || desk_open(&d, &x->desk, &e) != 0)
+		log_error("agent: other commands can't ask for the store: %s", e.msg);
 }
 
 static int
@@ -338,6 +426,7 @@ run_loop(struct agent *x)
 	(void)uv_signal_start(&x->on_hup, on_hup, SIGHUP);
 	(void)uv_timer_start(&x->status, on_status, STATUS_MS, STATUS_MS);
 	(void)uv_timer_start(&x->watch, on_watch, REPORT_TICK_MS, REPORT_TICK_MS);
+	tenure_store(x->tenure, x->store);
 	take_orders(x);
 	begin(x);
 	began = x->protect != NULL;
@@ -353,6 +442,7 @@ static int
 run_agent(const struct cli_args *a)
 {
 	struct agent x = {.args = a};
+	struct tenure_opts to = {.loop = &x.loop, .arg = &x, .wanted = on_wanted, .back = on_back};
 	struct lc_err e = LC_ERR_INIT;
 	int rc, status;
 
@@ -360,6 +450,7 @@ run_agent(const struct cli_args *a)
 		return CLI_FAILED;
 	rc = settings_load(a, &x.settings, &e);
 	rc = rc != 0 ? rc : settings_need_store(&x.settings, &e);
+	x.desk_path = rc == 0 ? path_join(x.settings.run_dir, CONTROL_DESK_FILE) : NULL;
 	rc = rc != 0 ? rc : open_store(&x, &e);
 	rc = rc != 0 ? rc : dir_make(x.settings.run_dir, 0700, &e);
 	if (rc == 0 && (x.status_path = path_join(x.settings.run_dir, STATUS_FILE)) == NULL)
@@ -368,10 +459,13 @@ run_agent(const struct cli_args *a)
 	             : capture_pool_new(&x.loop, (unsigned)x.settings.workers, BUFFER_BYTES,
 	                                &x.pool, &e);
 	rc = rc != 0 ? rc : throttle_new(&x.loop, x.settings.bandwidth, &x.throttle, &e);
+	to.dir = x.settings.store;
+	rc = rc != 0 ? rc : tenure_new(&to, &x.tenure, &e);
 	status = rc != 0 ? cli_error(&e) : run_loop(&x);
 	if (x.status_path != NULL)
 		(void)unlink(x.status_path);
 	lc_free(x.status_path);
+	lc_free(x.desk_path);
 	store_close(x.store);
 	(void)uv_loop_close(&x.loop);
 	settings_done(&x.settings);
@@ -393,7 +487,8 @@ const struct cli_verb verb_agent = {
 	"spool_max lets them.  SIGHUP reads the configuration anew; where only the limit of\n"
 	"bandwidth is another one, all goes on.\n"
 	"\n"
-	"The store is the agent's as long as it runs; `locum backup` has it make points at once.\n"
+	"The store is the agent's as long as it runs; `locum backup` has it make points at once,\n"
+	"and other commands (drop, scrub, key rotate, store rebuild) work through it.\n"
 	"\n"
 	"Examples:\n"
 	"  locum agent\n"

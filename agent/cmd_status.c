@@ -187,6 +187,8 @@ verdict(const json_t *doc)
 	const json_t *x;
 	size_t i;
 
+	if (json_is_string(json_object_get(doc, "lent")))
+		return CLI_PARTLY;
 	json_array_foreach(json_object_get(doc, "vms"), i, x)
 	{
 		if (strcmp(text_of(x, "state"), "protected") != 0)
@@ -263,6 +265,9 @@ show(const struct cli_args *a, const struct lc_buf *text, const char *path, cons
 		print_json(doc, text, replica);
 	else if (replica)
 		print_replica(doc);
+	else if (json_is_string(json_object_get(doc, "lent")))
+		(void)printf("the store is lent to %s: no points are made until it is done\n",
+		             text_of(doc, "lent"));
 	else
 		print_table(doc);
 	json_decref(doc);

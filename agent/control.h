@@ -26,6 +26,7 @@ struct protect;
 struct uv_loop_s;
 
 #define CONTROL_FILE "agent.sock"
+#define CONTROL_DESK_FILE "store.sock" /* beside it: the desk (store/desk/desk.h) */
 #define CONTROL_VERSION 1
 #define CONTROL_LINE_MAX (64u << 10)
 

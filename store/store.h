@@ -57,6 +57,7 @@ struct store_opts {
 	const char *dir;
 	enum store_mode mode;
 	const char *who;             /* "locum backup": for the message that a second owner gets */
+	const char *desk;            /* where it listens for such ones (desk.h), or NULL */
 	const char *key_dir;         /* look for the host's key file here, then in the kernel
 	                              * (unlocked.h), or NULL */
 	struct lc_span key_image;    /* else with what store_key_image() gave, or empty */
@@ -79,6 +80,9 @@ struct store_opts {
  *          domain's), LC_EVERSION (made by a newer version), LC_EACCES.
  */
 int store_open(const struct store_opts *opts, struct store **out, struct lc_err *e);
+#define STORE_DESK_MAX 108u /* as the name of a socket */
+/** store_desk(dir, path): where the owner that a store has, or had last, listens; "": nowhere. */
+void store_desk(const char *dir, char path[STORE_DESK_MAX]);
 /** store_failed(s): a write failed, so nothing more is written until the store is opened again.
  * Thread: any. */
 bool store_failed(struct store *s);

@@ -29,6 +29,7 @@
 /* How often a reader looks again whether the living owner's catalog has caught up with its log. */
 #define BEHIND_TRIES 20
 #define BEHIND_PAUSE_MS 50
+#define LOCK_TEXT_MAX 256u
 
 /* ---- identity ---- */
 
@@ -51,13 +52,14 @@ identity_from_segments(struct store *s, struct lc_err *e)
 	if (rc != 0)
 		return rc;
 	rc = segments_list(segs, &list, &n, &err);
-	if (rc == LC_ENOENT)
+	if (rc == LC_ENOENT) {
 		rc = lc_fail(e, LC_ENOENT, 0,
 		             "%s is no store (make one with: locum store init; one that was "
 		             "lost comes back from a replica with: locum recall)",
 		             s->dir);
-	else if (rc != 0)
+	} else if (rc != 0) {
 		rc = lc_fail(e, (enum lc_code)rc, 0, "%s", err.msg);
+	}
 	for (i = 0; rc == 0 && !found && i < n; i++) {
 		fd = segment_open_fd(segs, list[i].no, O_RDONLY, name, NULL);
 		if (fd < 0)
@@ -119,27 +121,54 @@ static int
 take_lock(struct store *s, const struct store_opts *o, struct lc_err *e)
 {
 	int64_t until = clock_mono_ns() + o->wait_ms * LC_NS_PER_MS;
+	const char *who = o->who == NULL ? "locum" : o->who;
 	char *path = path_join(s->dir, "lock");
+	char *text = o->desk == NULL ? lc_strdup(who) : lc_asprintf("%s\n%s", who, o->desk);
 	struct lc_err err;
 	int rc;
 
-	if (path == NULL)
+	if (path == NULL || text == NULL) {
+		lc_free(path);
+		lc_free(text);
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
 	for (;;) {
 		struct timespec pause = {.tv_nsec = 50 * LC_NS_PER_MS};
 
 		lc_err_clear(&err);
-		rc = file_lock(path, 0600, o->who == NULL ? "locum" : o->who, &s->lock_fd, &err);
+		rc = file_lock(path, 0600, text, &s->lock_fd, &err);
 		if (rc != LC_EBUSY || clock_mono_ns() >= until)
 			break;
 		(void)nanosleep(&pause, NULL);
 	}
 	lc_free(path);
+	lc_free(text);
 	if (rc != 0 && e != NULL) {
 		*e = err;
 		(void)lc_wrap(e, "store %s", s->dir);
 	}
 	return rc;
+}
+
+void
+store_desk(const char *dir, char path[STORE_DESK_MAX])
+{
+	char *lock = path_join(dir, "lock");
+	struct lc_buf b = {0};
+	const char *line = NULL;
+	size_t n = 0;
+
+	if (lock != NULL && file_read_all(lock, LOCK_TEXT_MAX, &b, NULL) == 0 &&
+	    lc_buf_append(&b, "", 1) == 0)
+		line = strchr((const char *)b.p, '\n');
+	if (line != NULL)
+		n = strcspn(++line, "\n");
+	if (n >= STORE_DESK_MAX)
+		n = 0;
+	memcpy(path, n == 0 ? "" : line, n);
+	path[n] = '\0';
+	lc_buf_free(&b);
+	lc_free(lock);
 }
 
 /* ---- the catalog and the index of ids ---- */

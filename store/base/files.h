@@ -60,7 +60,8 @@ void dir_remove(const char *path);
 /**
  * file_lock(path, mode, who, fd_out, e):
  * Take an exclusive lock (flock) on path, creating it.  The holder's pid and `who` (a short text
- * such as "locum backup") are written into it, for the message that others get.  The lock dies with
+ * such as "locum backup") are written into it, for the message that others get; a second line of
+ * it is for whoever reads the file.  The lock dies with
  * the process, so a dead holder leaves nothing to clean, and its text is never taken for that of a
  * holder that lives.  The file itself stays for ever; do not unlink it.  Waits half a second at
  * most.

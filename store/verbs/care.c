@@ -169,10 +169,10 @@ condemn(const struct cli_args *a, struct opening *o, const struct scrubbing *x)
 
 	store_close(o->store);
 	o->store = NULL;
-	rc = opening_store(a, o, STORE_WRITE, "locum scrub", true, &e);
+	rc = opening_own(a, o, "locum scrub", true, &e);
 	rc = rc != 0 ? rc
-	             : store_condemn(o->store, (const struct damage *)(const void *)x->list.p,
-	                             x->list.n / sizeof(struct damage), &n, &e);
+	             : opening_condemn(o, (const struct damage *)(const void *)x->list.p,
+	                               x->list.n / sizeof(struct damage), &n, &e);
 	if (rc != 0)
 		log_warn("the damage could not be noted, so new backups will not mend it: %s",
 		         e.msg);

@@ -63,7 +63,7 @@ drop_all(struct dropping *d)
 
 		if (!x->found || x->err.code != LC_OK || d->dry)
 			continue;
-		x->dropped = store_drop(d->o.store, x->p.id, &x->err) == 0;
+		x->dropped = opening_drop(&d->o, x->p.id, &x->err) == 0;
 		if (!x->dropped)
 			(void)lc_wrap(&x->err, "%s", x->spec);
 	}
@@ -141,9 +141,9 @@ run(const struct cli_args *a)
 	d.list = lc_alloc_array(d.n, sizeof *d.list);
 	if (rc == 0 && d.list == NULL)
 		rc = lc_fail(&e, LC_ENOMEM, 0, "out of memory");
-	rc = rc != 0 ? rc
-	             : opening_store(a, &d.o, d.dry ? STORE_READ : STORE_WRITE, "locum drop", false,
-	                             &e);
+	if (rc == 0)
+		rc = d.dry ? opening_store(a, &d.o, STORE_READ, "locum drop", false, &e)
+		           : opening_own(a, &d.o, "locum drop", false, &e);
 	if (rc == 0) {
 		find_all(&d);
 		drop_all(&d);

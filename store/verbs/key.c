@@ -141,7 +141,7 @@ run_rotate(const struct cli_args *a)
 		                        .who = "locum key rotate",
 		                        .key_dir = o.settings.key_dir};
 
-		rc = store_open(&so, &o.store, &e);
+		rc = opening_alone(&o, &so, &o.store, &e);
 	}
 	rc = rc != 0 ? rc : store_rotate(o.store, o.settings.key_dir, &e);
 	rc = rc != 0 ? rc : store_key(o.settings.store, o.settings.key_dir, &k, &e);
@@ -162,8 +162,8 @@ const struct cli_verb verb_key_rotate = {
     .details =
 	"From now on this host seals what it stores with a new data key.  What is there stays\n"
 	"as it is; the recovery code opens both.  Whoever got at the data keys of before can not\n"
-	"read what comes.  Replicas take the new key's seal up when the host connects.  Needs\n"
-	"the store for itself: stop the agent for that moment.\n"
+	"read what comes.  Replicas take the new key's seal up when the host connects.  An agent\n"
+	"that runs lends the store for that moment, and goes on with the new key.\n"
 	"\n"
 	"Example:\n"
 	"  locum key rotate",

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/desk/visit.h"
 #include "store/keyring.h"
 #include "store/kit.h"
 #include "store/verbs/ask.h"
@@ -25,12 +26,35 @@ open_or_rebuild(const struct store_opts *so, struct store **out, struct lc_err *
 	return out == NULL ? store_rebuild(so, e) : store_open(so, out, e);
 }
 
+int
+opening_alone(struct opening *o, struct store_opts *so, struct store **out, struct lc_err *e)
+{
+	struct lc_err busy = LC_ERR_INIT;
+	struct visit_opts vo = {.dir = so->dir, .who = so->who, .busy = &busy};
+	int rc;
+
+	so->wait_ms = 0;
+	rc = open_or_rebuild(so, out, &busy);
+	so->wait_ms = WAIT_MS;
+	if (rc != LC_EBUSY) {
+		if (rc != 0 && e != NULL)
+			*e = busy;
+		return rc;
+	}
+	rc = o->owner != NULL ? 0 : visit_open(&vo, &o->owner, NULL);
+	if (rc == 0) {
+		rc = visit_lend(o->owner, e);
+		if (rc != 0)
+			return rc;
+	}
+	return open_or_rebuild(so, out, e);
+}
+
 static void
 prepare(const struct cli_args *a, const struct opening *o, struct store_opts *so)
 {
 	so->dir = o->settings.store;
 	so->key_dir = o->settings.key_dir;
-	so->wait_ms = WAIT_MS;
 	so->passphrase_file = cli_get(a, "passphrase-file");
 }
 
@@ -40,7 +64,13 @@ key_is_named(const struct cli_args *a)
 	return cli_get(a, "recovery-code-file") != NULL || cli_get(a, "passphrase-file") != NULL;
 }
 
-/* out NULL: rebuild. */
+/* out NULL: rebuild, which nobody else does meanwhile. */
+static int
+open_somehow(struct opening *o, struct store_opts *so, struct store **out, struct lc_err *e)
+{
+	return out == NULL ? opening_alone(o, so, NULL, e) : store_open(so, out, e);
+}
+
 static int
 with_key(const struct cli_args *a, struct opening *o, struct store_opts *so, bool blind,
          struct store **out, struct lc_err *e)
@@ -56,11 +86,11 @@ with_key(const struct cli_args *a, struct opening *o, struct store_opts *so, boo
 			return rc;
 	}
 	so->recovery_code = file == NULL ? NULL : o->code;
-	rc = open_or_rebuild(so, out, &err);
+	rc = open_somehow(o, so, out, &err);
 	if (rc == LC_EKEY && blind && !key_is_named(a)) {
 		lc_err_clear(&err);
 		so->no_key = true;
-		rc = open_or_rebuild(so, out, &err);
+		rc = open_somehow(o, so, out, &err);
 	}
 	so->recovery_code = NULL;
 	if (rc != 0 && e != NULL)
@@ -92,7 +122,7 @@ open_with_secret(struct store_opts *so, const char *secret, struct store **out, 
 int
 opening_ask(const struct cli_args *a, struct opening *o, const char *who, struct lc_err *e)
 {
-	struct store_opts so = {.mode = STORE_READ, .who = who};
+	struct store_opts so = {.mode = STORE_READ, .who = who, .wait_ms = WAIT_MS};
 	char secret[SECRET_MAX];
 	char *prompt = lc_asprintf("Recovery code or passphrase of %s: ", o->settings.store);
 	struct lc_err err = LC_ERR_INIT;
@@ -125,7 +155,7 @@ int
 opening_store(const struct cli_args *a, struct opening *o, enum store_mode mode, const char *who,
               bool blind, struct lc_err *e)
 {
-	struct store_opts so = {.mode = mode, .who = who};
+	struct store_opts so = {.mode = mode, .who = who, .wait_ms = WAIT_MS};
 
 	return with_key(a, o, &so, blind, &o->store, e);
 }
@@ -152,6 +182,39 @@ opening_read(const struct cli_args *a, struct opening *o, const char *who, struc
 }
 
 int
+opening_own(const struct cli_args *a, struct opening *o, const char *who, bool blind,
+            struct lc_err *e)
+{
+	struct store_opts so = {.mode = STORE_WRITE, .who = who};
+	struct lc_err busy = LC_ERR_INIT;
+	struct visit_opts vo = {.dir = o->settings.store, .who = who, .busy = &busy};
+	int rc = with_key(a, o, &so, blind, &o->store, &busy);
+
+	if (rc != LC_EBUSY) {
+		if (rc != 0 && e != NULL)
+			*e = busy;
+		return rc;
+	}
+	rc = visit_open(&vo, &o->owner, NULL);
+	return rc == 0 ? opening_store(a, o, STORE_READ, who, blind, e)
+	               : opening_store(a, o, STORE_WRITE, who, blind, e);
+}
+
+int
+opening_drop(struct opening *o, const uint8_t point[POINT_ID_SIZE], struct lc_err *e)
+{
+	return o->owner != NULL ? visit_drop(o->owner, point, e) : store_drop(o->store, point, e);
+}
+
+int
+opening_condemn(struct opening *o, const struct damage *list, size_t n, uint64_t *condemned,
+                struct lc_err *e)
+{
+	return o->owner != NULL ? visit_condemn(o->owner, list, n, condemned, e)
+	                        : store_condemn(o->store, list, n, condemned, e);
+}
+
+int
 opening_rebuild(const struct cli_args *a, struct opening *o, struct lc_err *e)
 {
 	struct store_opts so = {.who = "locum store rebuild"};
@@ -163,6 +226,7 @@ void
 opening_done(struct opening *o)
 {
 	store_close(o->store);
+	visit_close(o->owner); /* what was lent is given back when it is closed */
 	settings_done(&o->settings);
 	explicit_bzero(o->code, sizeof o->code);
 	*o = (struct opening){0};

@@ -25,6 +25,9 @@
 struct opening {
 	struct settings settings;
 	struct store *store; /* NULL until opening_store() */
+	/* NULL: it was opened to write, or to read.  Else its owner does what is to be done
+	 * (opening_own()), or has lent it. */
+	struct visit *owner;
 	/* As typed in, where it was: a pipe can't be read again by who opens the store twice. */
 	char code[RECOVERY_CODE_MAX];
 };
@@ -52,6 +55,22 @@ int opening_read(const struct cli_args *a, struct opening *o, const char *who, s
  * three times; LC_ECANCELED.
  */
 int opening_ask(const struct cli_args *a, struct opening *o, const char *who, struct lc_err *e);
+/**
+ * opening_own(a, o, who, blind, e):
+ * Open the store that the settings name, for opening_drop() and opening_condemn().  Where a daemon
+ * has it, it is opened to read, and that one does what is asked for.
+ */
+int opening_own(const struct cli_args *a, struct opening *o, const char *who, bool blind,
+                struct lc_err *e);
+int opening_drop(struct opening *o, const uint8_t point[POINT_ID_SIZE], struct lc_err *e);
+int opening_condemn(struct opening *o, const struct damage *list, size_t n, uint64_t *condemned,
+                    struct lc_err *e);
+/**
+ * opening_alone(o, so, out, e):
+ * Open a store for writing, for this process alone; a daemon that has it lends it until
+ * opening_done().  out NULL: make its catalog again.
+ */
+int opening_alone(struct opening *o, struct store_opts *so, struct store **out, struct lc_err *e);
 /** opening_rebuild(a, o, e): make the catalog of that store again, with a key or without. */
 int opening_rebuild(const struct cli_args *a, struct opening *o, struct lc_err *e);
 void opening_done(struct opening *o);
