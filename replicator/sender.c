@@ -19,6 +19,7 @@
 #define BATCHES_MAX 4u /* of a line on the way: 256 MiB of a full disk */
 #define ACTIVE_MAX 16u /* lines under way */
 #define RESTARTS_MAX 3u
+#define HEADS_GOOD_NS (2 * LC_NS_PER_S) /* what it said so long ago may be over */
 
 /* What is on the way fills the wire and waits for a moment, not more: a small point of another line
  * goes behind it. */
@@ -79,7 +80,8 @@ struct sender {
 	uint64_t byte_window;
 	struct flight flight;
 	bool started, heads_known;
-	bool look; /* the store may have lines that are not in the list */
+	int64_t heads_ns; /* since when */
+	bool look;        /* the store may have lines that are not in the list */
 	struct line_list lines;
 	struct lc_buf only; /* ids of VMs; empty: all */
 	uint32_t last_stream;
@@ -753,6 +755,12 @@ on_refused(struct sender *x, struct lc_span body, struct lc_err *e)
 		leave_point(x, l, LINE_IDLE);
 		return 0;
 	}
+	/* What it said when the session began is not so any more: somebody dropped points there.
+	 * It says anew where it is when the next one begins; but not for ever. */
+	if (m.code == LC_ECONFLICT && clock_mono_ns() - x->heads_ns > HEADS_GOOD_NS)
+		return lc_fail(e, LC_ECONFLICT, 0,
+		               "its newest point of a VM is another one than it was (dropped "
+		               "there?): asking again");
 	(void)refused_error(&m, &why);
 	fail_line(x, l, &why);
 	return 0;
@@ -783,6 +791,7 @@ sender_message(struct sender *x, uint16_t type, struct lc_span body, struct lc_e
 		if (x->ev.head != NULL && x->started && !x->heads_known)
 			x->ev.head(x->ev.arg, NULL, NULL, (struct lc_span){0});
 		x->heads_known = x->look = x->started;
+		x->heads_ns = clock_mono_ns();
 		return 0;
 	case MESSAGE_WANT:
 		return on_want(x, body, e);

@@ -379,6 +379,12 @@ server_start(const struct server_opts *o, struct server **out, struct lc_err *e)
 	return 0;
 }
 
+struct stores *
+server_stores(struct server *s)
+{
+	return s->stores;
+}
+
 unsigned
 server_port(const struct server *s)
 {

@@ -20,6 +20,7 @@
 struct uv_loop_s;
 struct workers;
 struct server;
+struct stores;
 
 struct server_opts {
 	struct uv_loop_s *loop;
@@ -36,6 +37,8 @@ struct server_opts {
 int server_start(const struct server_opts *o, struct server **out, struct lc_err *e);
 /** server_port(s): the one it listens on. */
 unsigned server_port(const struct server *s);
+/** server_stores(s): those that are open. */
+struct stores *server_stores(struct server *s);
 /** server_guests(s): connections that there are, strangers too. */
 unsigned server_guests(const struct server *s);
 /** server_status(s, f): hosts that were here since it began, and how they do, as JSON. */

@@ -1,6 +1,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/queue.h>
 #include <time.h>
@@ -26,6 +27,7 @@ struct shared {
 struct stores {
 	pthread_mutex_t lock;
 	LIST_HEAD(, shared) list;
+	char desk[STORE_DESK_MAX];
 };
 
 int
@@ -49,6 +51,14 @@ stores_free(struct stores *x)
 	assert(LIST_EMPTY(&x->list));
 	(void)pthread_mutex_destroy(&x->lock);
 	lc_free(x);
+}
+
+void
+stores_desk(struct stores *x, const char *path)
+{
+	(void)pthread_mutex_lock(&x->lock);
+	(void)snprintf(x->desk, sizeof x->desk, "%s", path == NULL ? "" : path);
+	(void)pthread_mutex_unlock(&x->lock);
 }
 
 static struct shared *
@@ -90,8 +100,9 @@ enter(struct stores *x, const char *dir, bool writing, bool *busy)
 }
 
 static int
-open_once(struct shared *s, int64_t wait_ms, struct lc_err *e)
+open_once(struct stores *x, struct shared *s, int64_t wait_ms, struct lc_err *e)
 {
+	char desk[STORE_DESK_MAX];
 	struct store_opts o = {.mode = STORE_WRITE,
 	                       .who = "locum replica",
 	                       .no_key = true,
@@ -99,6 +110,10 @@ open_once(struct shared *s, int64_t wait_ms, struct lc_err *e)
 	                       .dir = s->dir};
 	int rc = 0;
 
+	(void)pthread_mutex_lock(&x->lock);
+	memcpy(desk, x->desk, sizeof desk);
+	(void)pthread_mutex_unlock(&x->lock);
+	o.desk = desk[0] == '\0' ? NULL : desk;
 	(void)pthread_mutex_lock(&s->opening);
 	if (s->store == NULL)
 		rc = store_open(&o, &s->store, e);
@@ -123,7 +138,7 @@ stores_take(struct stores *x, const char *dir, bool writing, int64_t wait_ms, st
 	}
 	if (s == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	rc = open_once(s, wait_ms, e);
+	rc = open_once(x, s, wait_ms, e);
 	if (rc != 0)
 		stores_give(x, s, writing);
 	else

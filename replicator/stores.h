@@ -17,6 +17,9 @@ struct shared;
 int stores_new(struct stores **out, struct lc_err *e);
 /** stores_free(x): all were given back; NULL is fine. */
 void stores_free(struct stores *x);
+/** stores_desk(x, path): what is opened from now on says that it is asked for there (desk.h); NULL:
+ * nowhere. */
+void stores_desk(struct stores *x, const char *path);
 /**
  * stores_take(x, dir, writing, wait_ms, out, e):
  * The store in that folder, opened without a key; blocks while it is being opened, and, as long as

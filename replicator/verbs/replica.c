@@ -11,6 +11,7 @@
 #include "agent/hypervisor/settings.h"
 #include "replicator/metrics.h"
 #include "replicator/server.h"
+#include "replicator/steward.h"
 #include "replicator/throttle.h"
 #include "replicator/verbs.h"
 #include "replicator/writers.h"
@@ -82,6 +83,7 @@ struct running {
 	uv_timer_t status;
 	struct server *server;
 	struct metrics *metrics; /* NULL: not served */
+	struct steward *steward; /* NULL: likewise */
 	char *status_path;
 	bool stopping;
 };
@@ -143,6 +145,25 @@ on_stopped(void *arg)
 }
 
 static void
+on_steward_closed(void *arg)
+{
+	struct running *r = arg;
+
+	r->steward = NULL;
+	server_stop(r->server, on_stopped, r);
+}
+
+/* Points are taken also where this fails. */
+static void
+take_orders(struct running *r, const char *dir)
+{
+	struct lc_err e = LC_ERR_INIT;
+
+	if (steward_open(&r->loop, dir, server_stores(r->server), &r->steward, &e) != 0)
+		log_error("replica: other commands can't ask for anything: %s", e.msg);
+}
+
+static void
 on_signal(uv_signal_t *h, int signum)
 {
 	struct running *r = h->data;
@@ -153,7 +174,7 @@ on_signal(uv_signal_t *h, int signum)
 	r->stopping = true;
 	notify_service("STOPPING=1");
 	log_info("replica: stopping");
-	server_stop(r->server, on_stopped, r);
+	steward_close(r->steward, on_steward_closed, r);
 }
 
 static int
@@ -177,6 +198,7 @@ run_server(struct place *p, const struct server_opts *o, struct running *r, stru
 		log_info("replica %s listens on port %u; folder %s",
 		         fingerprint(print, p->identity.public), server_port(r->server), p->dir);
 		serve_metrics(r, p->settings.metrics);
+		take_orders(r, p->dir);
 		notify_service("READY=1");
 	} else {
 		close_handles(r);

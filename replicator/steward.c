@@ -1,0 +1,139 @@
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "replicator/steward.h"
+#include "replicator/stores.h"
+#include "store/base/files.h"
+#include "store/base/memory.h"
+
+#define WAIT_MS 2000
+
+struct steward {
+	struct stores *stores;
+	char *dir, *path;
+	struct desk *desk;
+	struct shared *in_hand; /* the desk's thread: what it works on */
+	void (*closed)(void *arg);
+	void *arg;
+};
+
+static bool
+same_folder(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* By the name under which its host opens it, or NULL. */
+static char *
+name_of(const struct steward *w, const char *dir)
+{
+	const char *base = strrchr(dir, '/');
+	char *name = base == NULL ? NULL : lc_asprintf("%s/stores%s", w->dir, base);
+
+	if (name != NULL && same_folder(name, dir))
+		return name;
+	lc_free(name);
+	return NULL;
+}
+
+static int
+take(void *arg, const char *dir, struct store **out, struct lc_err *e)
+{
+	struct steward *w = arg;
+	char *name = name_of(w, dir);
+	int rc;
+
+	if (name == NULL)
+		return lc_fail(e, LC_ENOENT, 0, "%s is no store of the replica in %s", dir, w->dir);
+	rc = stores_take(w->stores, name, false, WAIT_MS, &w->in_hand, e);
+	lc_free(name);
+	if (rc == 0)
+		*out = shared_store(w->in_hand);
+	return rc;
+}
+
+static void
+give(void *arg, struct store *s)
+{
+	struct steward *w = arg;
+
+	(void)s;
+	stores_give(w->stores, w->in_hand, false);
+	w->in_hand = NULL;
+}
+
+static int
+lend(void *arg, const char *dir, const char *who, struct lc_err *e)
+{
+	(void)arg;
+	return lc_fail(e, LC_EBUSY, 0,
+	               "%s: its host is connected to the replica, which goes on writing: %s needs "
+	               "the store for itself, so stop the replica for that moment",
+	               dir, who);
+}
+
+static void
+back(void *arg)
+{
+	(void)arg;
+}
+
+static void
+free_steward(void *arg)
+{
+	struct steward *w = arg;
+
+	if (w->closed != NULL)
+		w->closed(w->arg);
+	lc_free(w->dir);
+	lc_free(w->path);
+	lc_free(w);
+}
+
+int
+steward_open(struct uv_loop_s *loop, const char *dir, struct stores *stores, struct steward **out,
+             struct lc_err *e)
+{
+	struct steward *w = lc_alloc(sizeof *w);
+	struct desk_opts o = {.loop = loop,
+	                      .owner = {.take = take, .give = give, .lend = lend, .back = back}};
+	char *whole = realpath(dir, NULL); /* others come from other folders */
+	int rc;
+
+	if (w == NULL || whole == NULL) {
+		free(whole);
+		lc_free(w);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	w->stores = stores;
+	w->dir = lc_strdup(dir);
+	w->path = path_join(whole, STEWARD_FILE);
+	free(whole);
+	o.owner.arg = w;
+	o.path = w->path;
+	rc = w->dir == NULL || w->path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                                       : desk_open(&o, &w->desk, e);
+	if (rc != 0) {
+		free_steward(w);
+		return rc;
+	}
+	stores_desk(stores, w->path);
+	*out = w;
+	return 0;
+}
+
+void
+steward_close(struct steward *w, void (*closed)(void *arg), void *arg)
+{
+	if (w == NULL) {
+		closed(arg);
+		return;
+	}
+	w->closed = closed;
+	w->arg = arg;
+	stores_desk(w->stores, NULL);
+	desk_close(w->desk, free_steward, w);
+}
