@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/base/memory.h"
@@ -48,9 +49,6 @@ print_point(const struct point *p, const struct point *before, int64_t now)
 {
 	char when[32], id[DESCRIBE_ID_SIZE], age[64], changed[32], stored[32];
 
-	if (before == NULL)
-		(void)printf("%s\n %-19s  %-8s  %11s  %-11s  %10s %10s\n", p->vm, "time", "id",
-		             "age", "consistency", "changed", "stored");
 	if (before == NULL || !same_disks(before, p)) {
 		(void)printf("   ");
 		print_disks(p);
@@ -72,16 +70,33 @@ print_point(const struct point *p, const struct point *before, int64_t now)
 
 struct printing {
 	bool json;
-	size_t n;
+	struct store_vm *vms;
+	size_t nvms, n;
 	int64_t now;
 	struct point *before; /* without what it owned */
 };
+
+/* Of several VMs of that name, which; other commands take the digits, too. */
+static void
+print_head(const struct printing *x, const struct point *p)
+{
+	size_t i, same = 0;
+	char hex[33];
+
+	for (i = 0; i < x->nvms; i++)
+		same += strcmp(x->vms[i].name, p->vm) == 0;
+	(void)printf("%s", p->vm);
+	if (same > 1)
+		(void)printf("  (%.8s)", lc_hex(hex, p->vm_id, 16));
+	(void)printf("\n %-19s  %-8s  %11s  %-11s  %10s %10s\n", "time", "id", "age", "consistency",
+	             "changed", "stored");
+}
 
 static int
 print_one(void *arg, struct point *p, struct lc_err *e)
 {
 	struct printing *x = arg;
-	bool same = x->n > 0 && strcmp(p->vm, x->before->vm) == 0;
+	bool same = x->n > 0 && memcmp(p->vm_id, x->before->vm_id, 16) == 0;
 
 	(void)e;
 	if (x->json) {
@@ -90,6 +105,8 @@ print_one(void *arg, struct point *p, struct lc_err *e)
 	} else {
 		if (x->n > 0 && !same)
 			(void)putchar('\n');
+		if (!same)
+			print_head(x, p);
 		print_point(p, same ? x->before : NULL, x->now);
 	}
 	*x->before = *p;
@@ -105,11 +122,13 @@ print_all(const struct cli_args *a, const struct opening *o, struct lc_err *e)
 	                     .before = lc_alloc(sizeof *x.before)};
 	int rc = x.before == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
 
+	rc = rc != 0 ? rc : store_vms(o->store, &x.vms, &x.nvms, e);
 	rc = rc != 0 ? rc : store_each_point(o->store, cli_operand(a, 0), print_one, &x, e);
 	if (rc == 0 && x.json)
 		(void)puts(x.n == 0 ? "[\n]" : "\n]");
 	else if (rc == 0 && x.n == 0 && !cli_has(a, "quiet"))
 		(void)printf("%s has no restore points yet\n", o->settings.store);
+	lc_free(x.vms);
 	lc_free(x.before);
 	return rc;
 }

@@ -170,7 +170,8 @@ void point_list_free(struct point_list *l);
 /**
  * store_find(s, spec, out, e):
  * "web01", "web01@latest", "web01@2026-11-22T05:00" (newest not after it), "web01@-15m",
- * "web01@<at least 4 digits of the id>".  LC_ENOENT says what there is.  Free with point_done().
+ * "web01@<at least 4 digits of the id>"; instead of a name, 8 digits of the VM's id or more do.
+ * LC_ENOENT says what there is; LC_EINVAL: several VMs.  Free with point_done().
  */
 int store_find(struct store *s, const char *spec, struct point *out, struct lc_err *e);
 /** store_drop(s, point, e): fold it into the next one of its line; LC_EBUSY where a reader has

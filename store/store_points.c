@@ -161,8 +161,9 @@ static int
 by_name(const void *a, const void *b)
 {
 	const struct store_vm *x = a, *y = b;
+	int order = strcmp(x->name, y->name);
 
-	return strcmp(x->name, y->name);
+	return order != 0 ? order : memcmp(x->id, y->id, sizeof x->id);
 }
 
 static int
@@ -188,26 +189,46 @@ unknown_vm(struct store *s, const char *vm, const struct store_vm *vms, size_t n
 
 #define ID_DIGITS_MIN 8u
 
-/* By its name, else by the first digits of its id: that is all that is known of it where the store
- * is locked.  NULL: no such VM, or several. */
-static const struct store_vm *
-pick_vm(const struct store_vm *vms, size_t n, const char *vm)
+/* Where several hosts write, a name may be there twice, and one of the two may be a false one. */
+static int
+several_vms(struct store *s, const char *vm, const struct store_vm *a, const struct store_vm *b,
+            struct lc_err *e)
 {
-	const struct store_vm *found = NULL;
-	size_t i, hits = 0, len = strlen(vm);
+	char x[33], y[33];
+
+	return lc_fail(e, LC_EINVAL, 0,
+	               "store %s has several VMs %s: give the first digits of its id (%.8s, %.8s, "
+	               "see: locum points)",
+	               s->dir, vm, lc_hex(x, a->id, 16), lc_hex(y, b->id, 16));
+}
+
+/* By its name, else by the first digits of its id: that is all that is known of it where the store
+ * is locked. */
+static int
+pick_vm(struct store *s, const struct store_vm *vms, size_t n, const char *vm,
+        const struct store_vm **out, struct lc_err *e)
+{
+	size_t i, len = strlen(vm);
 	char hex[33];
 
+	*out = NULL;
 	for (i = 0; i < n; i++) {
-		if (strcmp(vm, vms[i].name) == 0)
-			return &vms[i];
+		if (strcmp(vm, vms[i].name) != 0)
+			continue;
+		if (*out != NULL)
+			return several_vms(s, vm, *out, &vms[i], e);
+		*out = &vms[i];
 	}
+	if (*out != NULL)
+		return 0;
 	for (i = 0; len >= ID_DIGITS_MIN && i < n; i++) {
-		if (strncasecmp(lc_hex(hex, vms[i].id, 16), vm, len) == 0) {
-			found = &vms[i];
-			hits++;
-		}
+		if (strncasecmp(lc_hex(hex, vms[i].id, 16), vm, len) != 0)
+			continue;
+		if (*out != NULL)
+			return several_vms(s, vm, *out, &vms[i], e);
+		*out = &vms[i];
 	}
-	return hits == 1 ? found : NULL;
+	return *out != NULL ? 0 : unknown_vm(s, vm, vms, n, e);
 }
 
 static void
@@ -235,11 +256,8 @@ listing_make(struct listing *l, struct store *s, const char *vm, struct lc_err *
 	n = l->vms.n / sizeof *vms;
 	if (rc == 0 && n > 0)
 		qsort(vms, n, sizeof *vms, by_name);
-	if (rc == 0 && vm != NULL) {
-		one = pick_vm(vms, n, vm);
-		if (one == NULL)
-			rc = unknown_vm(s, vm, vms, n, e);
-	}
+	if (rc == 0 && vm != NULL)
+		rc = pick_vm(s, vms, n, vm, &one, e);
 	for (l->vm = 0; rc == 0 && l->vm < n; l->vm++) {
 		if (one == NULL || one == &vms[l->vm])
 			rc = catalog_each_point_of(s->catalog, vms[l->vm].id, list_point, l, e);
