@@ -16,6 +16,7 @@
 #include "store/base/progress.h"
 #include "store/base/workers.h"
 #include "store/store.h"
+#include "restore/convert.h"
 #include "restore/export.h"
 #include "restore/interrupt.h"
 #include "restore/output.h"
@@ -33,8 +34,10 @@ enum {
 
 struct target { /* one file */
 	struct export_file *file;
-	struct output *output;
-	uint64_t size; /* of the disk */
+	struct output *output;  /* what is to be published ... */
+	struct output *interim; /* ... and the image that it is made from, or NULL */
+	bool tables;            /* what is written here is qcow2 */
+	uint64_t size;          /* of the disk */
 	uint64_t windows;
 	uint64_t ndata;   /* windows that hold data */
 	bool *used;       /* qcow2: [areas] that hold data */
@@ -82,6 +85,52 @@ struct export
 	struct set_sum sum;     /* under lock: of the map's rows that were followed */
 };
 
+static const struct {
+	const char *name, *suffix;
+	bool foreign; /* made from qcow2, by convert */
+	enum convert_format convert;
+} formats[] = {
+    [EXPORT_RAW] = {.name = "raw", .suffix = ".raw"},
+    [EXPORT_QCOW2] = {.name = "qcow2", .suffix = ".qcow2"},
+    [EXPORT_VHDX] = {"vhdx", ".vhdx", true, CONVERT_VHDX},
+    [EXPORT_VMDK] = {"vmdk", ".vmdk", true, CONVERT_VMDK},
+    [EXPORT_VPC] = {"vpc", ".vhd", true, CONVERT_VPC},
+};
+enum { NFORMATS = sizeof formats / sizeof formats[0] };
+
+bool
+export_named(const char *word, enum export_format *out)
+{
+	size_t i;
+
+	for (i = 0; i < NFORMATS; i++) {
+		if (strcmp(formats[i].name, word) == 0) {
+			*out = (enum export_format)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *
+export_name(enum export_format f)
+{
+	return formats[f].name;
+}
+
+const char *
+export_suffix(enum export_format f)
+{
+	return formats[f].suffix;
+}
+
+/* Where our own writing goes. */
+static struct output *
+written_to(const struct target *t)
+{
+	return t->interim != NULL ? t->interim : t->output;
+}
+
 static const struct point_disk *
 disk_of(const struct export *x, const struct target *t)
 {
@@ -112,7 +161,7 @@ plan(struct export *x, struct target *t, struct lc_err *e)
 
 	t->size = disk_of(x, t)->size;
 	t->windows = point_windows(t->size);
-	if (t->file->format == EXPORT_QCOW2) {
+	if (t->tables) {
 		t->used = lc_alloc_array((size_t)qcow2_areas(t->size) + 1, sizeof *t->used);
 		t->table = lc_alloc(QCOW2_CLUSTER);
 		if (t->used == NULL || t->table == NULL)
@@ -138,9 +187,12 @@ plan(struct export *x, struct target *t, struct lc_err *e)
 	t->file->data = t->ndata * WINDOW_SIZE;
 	t->file->written = t->file->data;
 	x->total += t->file->data;
-	if (t->file->format == EXPORT_QCOW2) {
+	if (t->tables) {
 		qcow2_plan(t->size, ntables, t->ndata, &t->q);
 		t->file->written = t->q.end;
+		if (t->interim != NULL)
+			t->file->written += convert_room(formats[t->file->format].convert, t->size,
+			                                 t->file->data);
 	}
 	return 0;
 }
@@ -176,9 +228,9 @@ check_space(const struct export *x, struct lc_err *e)
 static int
 write_head(struct target *t, struct lc_err *e)
 {
-	int fd = output_fd(t->output);
+	int fd = output_fd(written_to(t));
 
-	if (t->file->format == EXPORT_QCOW2) {
+	if (t->tables) {
 		t->next_at = t->q.data_at;
 		t->table_at = t->q.l2_at;
 		t->area = UINT64_MAX;
@@ -195,8 +247,8 @@ flush_table(struct target *t, struct lc_err *e)
 	int rc = 0;
 
 	if (t->table != NULL && t->area != UINT64_MAX) {
-		rc = file_pwrite_full(output_fd(t->output), t->table, QCOW2_CLUSTER, t->table_at,
-		                      t->file->path, e);
+		rc = file_pwrite_full(output_fd(written_to(t)), t->table, QCOW2_CLUSTER,
+		                      t->table_at, t->file->path, e);
 		t->table_at += QCOW2_CLUSTER;
 	}
 	return rc;
@@ -208,7 +260,7 @@ place(struct target *t, uint64_t window, uint64_t *at, struct lc_err *e)
 {
 	int rc = 0;
 
-	if (t->file->format == EXPORT_RAW) {
+	if (!t->tables) {
 		*at = window * WINDOW_SIZE;
 		return 0;
 	}
@@ -240,7 +292,7 @@ batch_fail(struct export *x, const struct lc_err *err)
 static int
 write_out(const struct target *t, const uint8_t *p, uint64_t n, uint64_t at, struct lc_err *e)
 {
-	int fd = output_fd(t->output), direct = output_direct_fd(t->output), rc = 0;
+	int fd = output_fd(written_to(t)), direct = output_direct_fd(written_to(t)), rc = 0;
 	uint64_t aligned = direct < 0 ? 0 : n - n % OUTPUT_ALIGN;
 
 	if (aligned > 0)
@@ -267,7 +319,7 @@ batch_write(const struct batch *b, size_t from, size_t to, struct lc_err *e)
 		return lc_fail_errno(e, "%s: write", t->file->path);
 	}
 	/* A raw image ends where the disk does, which may be inside the last window. */
-	if (t->file->format == EXPORT_RAW && at + n > t->size)
+	if (!t->tables && at + n > t->size)
 		n = t->size - at;
 	return write_out(t, b->data + from * WINDOW_SIZE, n, at, e);
 }
@@ -435,6 +487,28 @@ check_map(struct export *x, struct lc_err *e)
 	return rc != 0 ? rc : view_check(x->view, &x->sum, e);
 }
 
+/* Into the formats of others. */
+static int
+convert_all(struct export *x, struct lc_err *e)
+{
+	struct progress_state p = {.done = x->total, .total = x->total, .note = "converting"};
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < x->opts->nfiles; i++) {
+		struct target *t = &x->targets[i];
+
+		if (t->interim == NULL)
+			continue;
+		progress_update(x->progress, &p);
+		rc = convert_run(formats[t->file->format].convert, t->size, output_fd(t->interim),
+		                 output_fd(t->output), t->file->path, stopped, x, e);
+		output_free(t->interim);
+		t->interim = NULL;
+	}
+	return rc;
+}
+
 static int
 finish_all(struct export *x, struct lc_err *e)
 {
@@ -519,6 +593,7 @@ clean_up(struct export *x)
 	for (i = 0; x->batches != NULL && i < x->nbatches; i++)
 		lc_free(x->batches[i].memory);
 	for (i = 0; x->targets != NULL && i < x->opts->nfiles; i++) {
+		output_free(x->targets[i].interim);
 		output_free(x->targets[i].output);
 		lc_free(x->targets[i].used);
 		lc_free(x->targets[i].table);
@@ -534,6 +609,30 @@ clean_up(struct export *x)
 }
 
 static int
+begin_target(const struct export *x, struct target *t, struct export_file *file, struct lc_err *e)
+{
+	bool foreign = formats[file->format].foreign;
+	char *path;
+	int rc;
+
+	t->file = file;
+	t->tables = file->format != EXPORT_RAW;
+	rc = output_create(file->path, MODE, x->opts->force, &t->output, e);
+	if (rc == 0 && foreign)
+		rc = convert_check(formats[file->format].convert, disk_of(x, t)->size, file->path,
+		                   e);
+	if (rc != 0 || !foreign)
+		return rc;
+	/* Never to be published, and called so only where a file can't be nameless. */
+	path = lc_asprintf("%s.interim", file->path);
+	if (path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", file->path);
+	rc = output_create(path, MODE, true, &t->interim, e);
+	lc_free(path);
+	return rc;
+}
+
+static int
 run(struct export *x, struct lc_err *e)
 {
 	size_t i;
@@ -544,9 +643,7 @@ run(struct export *x, struct lc_err *e)
 		return lc_fail(e, LC_ENOMEM, 0, "restore: out of memory");
 	/* What would be refused is refused before the work is begun. */
 	for (i = 0; i < x->opts->nfiles; i++) {
-		x->targets[i].file = &x->opts->files[i];
-		rc = output_create(x->targets[i].file->path, MODE, x->opts->force,
-		                   &x->targets[i].output, e);
+		rc = begin_target(x, &x->targets[i], &x->opts->files[i], e);
 		if (rc != 0)
 			return rc;
 	}
@@ -561,6 +658,7 @@ run(struct export *x, struct lc_err *e)
 	if (rc == 0)
 		rc = check_stop(x, e);
 	rc = rc != 0 ? rc : check_map(x, e);
+	rc = rc != 0 ? rc : convert_all(x, e);
 	rc = rc != 0 ? rc : finish_all(x, e);
 	return rc == 0 ? publish_all(x, e) : rc;
 }

@@ -5,6 +5,9 @@
  * against their ids and written by a pool of threads, in the disk's order.  All
  * the rest stays a hole.  The files get their names after all of them are whole
  * and durable, so that an interrupted export leaves none.
+ *
+ * A format of another hypervisor is made by qemu-img from a nameless qcow2 image in the same
+ * folder, once that is whole and checked: it needs the room twice for that while.
  */
 #ifndef LOCUM_EXPORT_H
 #define LOCUM_EXPORT_H
@@ -18,15 +21,21 @@
 struct store;
 struct view;
 
-enum export_format { EXPORT_RAW = 0, EXPORT_QCOW2 };
+enum export_format { EXPORT_RAW = 0, EXPORT_QCOW2, EXPORT_VHDX, EXPORT_VMDK, EXPORT_VPC };
 
 struct export_file {
 	size_t disk;      /* its index in the point */
 	const char *path; /* borrowed */
 	enum export_format format;
 	uint64_t data;    /* given: bytes of data in it */
-	uint64_t written; /* given: bytes written, tables included */
+	uint64_t written; /* given: bytes that it may take, tables included */
 };
+
+/** export_named(word, out), export_name(f): a format and what it is called. */
+bool export_named(const char *word, enum export_format *out);
+const char *export_name(enum export_format f);
+/** export_suffix(f): of files, ".raw". */
+const char *export_suffix(enum export_format f);
 
 struct export_opts {
 	struct export_file *files;

@@ -44,13 +44,10 @@ read_format(struct restore *r, struct lc_err *e)
 {
 	const char *format = cli_get(r->args, "format");
 
-	if (format == NULL || strcmp(format, "raw") == 0)
-		r->format = EXPORT_RAW;
-	else if (strcmp(format, "qcow2") == 0)
-		r->format = EXPORT_QCOW2;
-	else
+	if (format != NULL && !export_named(format, &r->format))
 		return lc_fail(e, LC_EINVAL, 0,
-		               "--format %s: raw or qcow2 (qemu-img convert makes every other)",
+		               "--format %s: raw, qcow2, vhdx (Hyper-V), vmdk (VMware) or vpc "
+		               "(Virtual PC and Server, .vhd)",
 		               format);
 	return 0;
 }
@@ -67,12 +64,10 @@ add_file(struct restore *r, size_t disk, const char *to, struct lc_err *e)
 {
 	const struct point_disk *d = &r->point.disks[disk];
 	enum export_format format = format_of(r, d);
-	const char *suffix = ".raw";
+	const char *suffix = export_suffix(format);
 
 	if (d->role == HV_ROLE_KERNEL || d->role == HV_ROLE_INITRD)
 		suffix = "";
-	else if (format == EXPORT_QCOW2)
-		suffix = ".qcow2";
 	if (r->to_dir)
 		r->paths[r->nfiles] = lc_asprintf("%s/%s-%s%s", r->dir, r->point.vm, d->name,
 		                                  suffix);
@@ -176,7 +171,8 @@ choose_files(struct restore *r, struct lc_err *e)
 static int
 choose_machine(struct restore *r, struct lc_err *e)
 {
-	if (!r->to_dir || r->point.definition == NULL || r->nfiles != r->point.ndisks)
+	if (!r->to_dir || r->point.definition == NULL || r->nfiles != r->point.ndisks ||
+	    (r->format != EXPORT_RAW && r->format != EXPORT_QCOW2)) /* others start it elsewhere */
 		return 0;
 	r->machine = lc_asprintf("%s/%s.conf", r->dir, r->point.vm);
 	if (r->machine == NULL)
@@ -223,10 +219,9 @@ write_machine(struct restore *r, struct lc_err *e)
 			return lc_fail_errno(e, "%s", r->paths[i]);
 		lc_free(r->paths[i]);
 		r->files[i].path = r->paths[i] = path;
-		files[i] = (struct machine_file){
-		    .disk = r->point.disks[r->files[i].disk].name,
-		    .path = path,
-		    .format = r->files[i].format == EXPORT_QCOW2 ? "qcow2" : "raw"};
+		files[i] = (struct machine_file){.disk = r->point.disks[r->files[i].disk].name,
+		                                 .path = path,
+		                                 .format = export_name(r->files[i].format)};
 	}
 	rc = add_host(r, &text, e);
 	if (rc == 0)
@@ -278,8 +273,7 @@ print_json(const struct restore *r, int64_t took_ns)
 		(void)fputs(",\"path\":", stdout);
 		cli_json_string(stdout, r->files[i].path);
 		(void)printf(",\"format\":\"%s\",\"data_bytes\":%" PRIu64 "}",
-		             r->files[i].format == EXPORT_QCOW2 ? "qcow2" : "raw",
-		             r->files[i].data);
+		             export_name(r->files[i].format), r->files[i].data);
 	}
 	(void)fputs("],\"machine\":", stdout);
 	if (r->machine != NULL)
@@ -364,7 +358,7 @@ run(const struct cli_args *a)
 
 static const struct cli_option options[] = {
     {.name = "to", .arg = "PATH", .help = "folder for the images, or the file for a single disk"},
-    {.name = "format", .arg = "FORMAT", .help = "raw (default, sparse) or qcow2"},
+    {.name = "format", .arg = "FORMAT", .help = "raw (default, sparse), qcow2, vhdx, vmdk or vpc"},
     {.name = "disk", .arg = "NAME", .help = "this disk only", .many = true},
     {.name = "force", .help = "replace files that are there"},
     OPENING_OPTIONS,
@@ -381,12 +375,16 @@ const struct cli_verb verb_restore = {
 	"them are whole and on disk: an interrupted restore leaves none.  Beside a whole VM\n"
 	"lies VM.conf, with which `locum vm start` runs it.\n"
 	"\n"
+	"vhdx, vmdk and vpc (.vhd), for Hyper-V, VMware and Virtual PC or Server, are made by\n"
+	"qemu-img, and need the room twice while they are made.\n"
+	"\n"
 	"A point is written web01, web01@latest, web01@-15m, web01@2026-11-22T05:00 (the newest\n"
 	"not after it) or web01@1f2e3d4c (its id).\n"
 	"\n"
 	"Examples:\n"
 	"  locum restore web01 --to /restore\n"
 	"  locum restore web01@-15m --to /restore --format qcow2\n"
+	"  locum restore web01 --to /restore --format vhdx\n"
 	"  locum restore web01 --disk vda --to /restore/web01.raw --force",
     .options = options,
     .min_operands = 1,
