@@ -1,19 +1,14 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <link.h>
 #include <linux/magic.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/timex.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/checkup.h"
@@ -26,6 +21,7 @@
 #include "store/base/config.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
+#include "store/base/spawn.h"
 #include "store/store.h"
 
 #define GIB (UINT64_C(1) << 30)
@@ -399,57 +395,23 @@ checkup_version(const char *text, unsigned *out)
 	return false;
 }
 
-static size_t
-read_words(int fd, char *dst, size_t n)
-{
-	int64_t end_ns = clock_mono_ns() + PROGRAM_MS * LC_NS_PER_MS;
-	size_t used = 0;
-
-	while (used + 1 < n) {
-		struct pollfd p = {.fd = fd, .events = POLLIN};
-		int64_t left_ms = (end_ns - clock_mono_ns()) / LC_NS_PER_MS;
-		ssize_t k;
-
-		if (left_ms <= 0 || poll(&p, 1, (int)left_ms) <= 0)
-			break;
-		k = read(fd, dst + used, n - 1 - used);
-		if (k <= 0)
-			break;
-		used += (size_t)k;
-	}
-	dst[used] = '\0';
-	return used;
-}
-
 /* The first line of what `program --version` says.  False: it can't be run. */
 static bool
 ask_version(const char *program, char *dst, size_t n)
 {
-	char copy[PATH_MAX], arg[] = "--version", *argv[] = {copy, arg, NULL};
-	posix_spawn_file_actions_t fa;
-	int fds[2], rc, status = 0;
-	pid_t pid;
+	char *copy = lc_strdup(program), arg[] = "--version";
+	char *argv[] = {copy, arg, NULL};
+	struct spawn s = {.argv = argv, .timeout_ms = PROGRAM_MS};
+	struct lc_buf out = {0};
+	bool yes = copy != NULL && spawn_run(&s, &out, NULL, NULL) == 0;
 
 	*dst = '\0';
-	(void)snprintf(copy, sizeof copy, "%s", program);
-	if (pipe2(fds, O_CLOEXEC) != 0)
-		return false;
-	(void)posix_spawn_file_actions_init(&fa);
-	(void)posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	(void)posix_spawn_file_actions_adddup2(&fa, fds[1], STDOUT_FILENO);
-	(void)posix_spawn_file_actions_adddup2(&fa, fds[1], STDERR_FILENO);
-	rc = posix_spawnp(&pid, copy, &fa, NULL, argv, environ);
-	(void)posix_spawn_file_actions_destroy(&fa);
-	(void)close(fds[1]);
-	if (rc == 0) {
-		(void)read_words(fds[0], dst, n);
-		dst[strcspn(dst, "\n")] = '\0';
-		(void)kill(pid, SIGKILL); /* it has said what it had to say */
-		while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
-			continue;
-	}
-	(void)close(fds[0]);
-	return rc == 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == 127);
+	if (yes)
+		(void)snprintf(dst, n, "%.*s", (int)strcspn((const char *)out.p, "\n"),
+		               (const char *)out.p);
+	lc_buf_free(&out);
+	lc_free(copy);
+	return yes;
 }
 
 static void

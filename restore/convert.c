@@ -4,31 +4,19 @@
  *
  * A VMDK has the name of its own file in it, which would be that of a descriptor.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "store/base/bytes.h"
 #include "store/base/config.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
+#include "store/base/spawn.h"
 #include "restore/convert.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 #define TIB (UINT64_C(1) << 40)
-#define POLL_MS 100
-#define WORDS_MAX 400
-
-enum { FROM_FD = 60, TO_FD = 61 }; /* what the two are called in qemu-img */
 
 /* A block is what one write of the guest makes longer: small, so that little data makes a small
  * file, but for disks whose table of blocks would grow too large. */
@@ -154,114 +142,30 @@ name_vmdk(int fd, const char *path, struct lc_err *e)
 
 /* ---- qemu-img ---- */
 
-static int
-start(enum convert_format f, uint64_t size, int from, int to, int words, pid_t *pid)
+int
+convert_run(enum convert_format f, uint64_t size, int from, int to, const char *path,
+            bool (*stop)(void *arg), void *arg, struct lc_err *e)
 {
 	char program[] = "qemu-img", convert[] = "convert", quiet[] = "-q", is[] = "-f",
 	     qcow2[] = "qcow2", be[] = "-O", name[8], with[] = "-o", options[64], in[64], out[64];
 	char *argv[] = {program, convert, quiet, is, qcow2, be, name, with, options, in, out, NULL};
-	posix_spawn_file_actions_t fa;
-	posix_spawnattr_t attr;
-	sigset_t none;
+	struct spawn s = {.argv = argv, .fds = {from, to}, .nfds = 2, .stop = stop, .arg = arg};
+	struct lc_err why = LC_ERR_INIT;
 	int rc;
 
 	(void)snprintf(name, sizeof name, "%s", formats[f].name);
 	(void)snprintf(options, sizeof options, "%s",
 	               f == CONVERT_VHDX && size > VHDX_SMALL_MAX ? "subformat=dynamic"
 	                                                          : formats[f].options);
-	(void)snprintf(in, sizeof in, "file:/proc/self/fd/%d", FROM_FD);
-	(void)snprintf(out, sizeof out, "file:/proc/self/fd/%d", TO_FD);
-	(void)sigemptyset(&none);
-	(void)posix_spawnattr_init(&attr);
-	(void)posix_spawnattr_setsigmask(&attr, &none);
-	/* Not of the terminal's group: Ctrl-C is ours to answer. */
-	(void)posix_spawnattr_setpgroup(&attr, 0);
-	(void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
-	(void)posix_spawn_file_actions_init(&fa);
-	(void)posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	(void)posix_spawn_file_actions_adddup2(&fa, words, STDOUT_FILENO);
-	(void)posix_spawn_file_actions_adddup2(&fa, words, STDERR_FILENO);
-	(void)posix_spawn_file_actions_adddup2(&fa, from, FROM_FD);
-	(void)posix_spawn_file_actions_adddup2(&fa, to, TO_FD);
-	rc = posix_spawnp(pid, program, &fa, &attr, argv, environ);
-	(void)posix_spawn_file_actions_destroy(&fa);
-	(void)posix_spawnattr_destroy(&attr);
-	return rc;
-}
-
-/* Until it has ended, or was to be stopped. */
-static int
-wait_for(pid_t pid, bool (*stop)(void *arg), void *arg, bool *stopped)
-{
-	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0u), status = 0;
-
-	*stopped = false;
-	while (pidfd >= 0 && !*stopped) {
-		struct pollfd p = {.fd = pidfd, .events = POLLIN};
-
-		if (poll(&p, 1, POLL_MS) > 0)
-			break;
-		*stopped = stop != NULL && stop(arg);
-	}
-	if (*stopped)
-		(void)kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
-		continue;
-	fd_close(&pidfd);
-	return status;
-}
-
-static int
-judge(int status, int words, const char *path, struct lc_err *e)
-{
-	char text[WORDS_MAX];
-	ssize_t n;
-	size_t i;
-
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-		return 0;
-	n = pread(words, text, sizeof text - 1, 0);
-	text[n > 0 ? n : 0] = '\0';
-	for (i = 0; text[i] != '\0'; i++) {
-		if ((unsigned char)text[i] < ' ')
-			text[i] = text[i + 1] == '\0' ? '\0' : ' ';
-	}
-	if (strstr(text, "No space left") != NULL)
-		return lc_fail(e, LC_ENOSPC, 0, "%s: no space left", path);
-	return lc_fail(e, LC_EIO, 0, "%s: qemu-img convert: %s", path,
-	               *text == '\0' ? "it was killed" : text);
-}
-
-int
-convert_run(enum convert_format f, uint64_t size, int from, int to, const char *path,
-            bool (*stop)(void *arg), void *arg, struct lc_err *e)
-{
-	int words = memfd_create("qemu-img", MFD_CLOEXEC), rc, status;
-	/* Above the two numbers, so that no descriptor is in another one's way. */
-	int a = fcntl(from, F_DUPFD_CLOEXEC, TO_FD + 1), b = fcntl(to, F_DUPFD_CLOEXEC, TO_FD + 1);
-	bool stopped = false;
-	pid_t pid;
-
-	if (words == -1 || a == -1 || b == -1) {
-		rc = lc_fail_errno(e, "%s: start qemu-img", path);
-		goto out;
-	}
-	rc = start(f, size, a, b, words, &pid);
-	if (rc != 0) {
-		rc = lc_fail(e, rc == ENOENT ? LC_ENOENT : LC_EIO, rc,
-		             "%s: start qemu-img (of the package qemu-utils)", path);
-		goto out;
-	}
-	status = wait_for(pid, stop, arg, &stopped);
-	if (stopped)
-		rc = lc_fail(e, LC_ECANCELED, 0, "interrupted; no file was left behind");
-	else
-		rc = judge(status, words, path, e);
-	if (rc == 0 && f == CONVERT_VMDK)
-		rc = name_vmdk(to, path, e);
-out:
-	fd_close(&words);
-	fd_close(&a);
-	fd_close(&b);
-	return rc;
+	(void)snprintf(in, sizeof in, "file:/proc/self/fd/%d", SPAWN_FD_FIRST);
+	(void)snprintf(out, sizeof out, "file:/proc/self/fd/%d", SPAWN_FD_FIRST + 1);
+	rc = spawn_run(&s, NULL, NULL, &why);
+	if (rc == LC_ECANCELED)
+		return lc_fail(e, rc, 0, "interrupted; no file was left behind");
+	if (rc == LC_ENOENT)
+		return lc_fail(e, rc, 0, "%s: %s (install qemu-utils)", path, why.msg);
+	if (rc != 0)
+		return lc_fail(e, strstr(why.msg, "No space left") != NULL ? LC_ENOSPC : LC_EIO, 0,
+		               "%s: %s", path, why.msg);
+	return f == CONVERT_VMDK ? name_vmdk(to, path, e) : 0;
 }

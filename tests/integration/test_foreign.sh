@@ -62,9 +62,9 @@ fake() {
 	chmod +x "$t/path/qemu-img"
 }
 fake 'echo it is broken >&2; exit 1'
-refused 1 'web01-vda.vhdx: qemu-img convert: it is broken' env "PATH=$t/path:$PATH" "$bin/locum" restore web01 --to "$t/to" --format vhdx
+refused 1 'web01-vda.vhdx: qemu-img: it is broken' env "PATH=$t/path:$PATH" "$bin/locum" restore web01 --to "$t/to" --format vhdx
 nothing
-refused 1 'start qemu-img .*qemu-utils' env PATH=/nowhere "$bin/locum" restore web01 --to "$t/to" --format vhdx
+refused 1 'start qemu-img.*qemu-utils' env PATH=/nowhere "$bin/locum" restore web01 --to "$t/to" --format vhdx
 nothing
 fake "echo \$\$ >$t/slow; exec sleep 60"
 env "PATH=$t/path:$PATH" "$bin/locum" restore web01 --to "$t/to" --format vhdx >"$t/out" 2>&1 &
