@@ -12,6 +12,7 @@
 #include "agent/capture.h"
 #include "agent/control.h"
 #include "agent/hypervisor/settings.h"
+#include "agent/import.h"
 #include "agent/sites.h"
 #include "agent/submit.h"
 #include "agent/target.h"
@@ -46,6 +47,7 @@ struct command {
 	struct slot *slots; /* [nslots] */
 	size_t nslots;
 	bool json, quiet, talk, canceled, stopping;
+	bool import;           /* of image files, not of a VM that is known */
 	char *agent_path;      /* of the socket of an agent that has the store; NULL: we have it */
 	struct lc_err busy;    /* what opening the store said then */
 	struct submit *submit; /* while the agent works for us */
@@ -432,12 +434,46 @@ on_redraw(uv_timer_t *t)
 	}
 }
 
+/* The VM whose images are given. */
+static int
+choose_import(struct command *c, const struct cli_args *a)
+{
+	struct import_opts o = {.vm = cli_operands(a) > 0 ? cli_operand(a, 0) : NULL,
+	                        .format = cli_get(a, "image-format")};
+	const char **files;
+	struct lc_err e = LC_ERR_INIT;
+	size_t i;
+	int rc;
+
+	while (cli_get_many(a, "image", o.nfiles) != NULL)
+		o.nfiles++;
+	if (cli_has(a, "all") || cli_operands(a) > 1)
+		return cli_usage(a, "--image: give one VM, or none");
+	files = lc_alloc_array(o.nfiles, sizeof *files);
+	c->vms = lc_alloc_array(1, sizeof *c->vms);
+	for (i = 0; files != NULL && i < o.nfiles; i++)
+		files[i] = cli_get_many(a, "image", i);
+	o.files = files;
+	if (files == NULL || c->vms == NULL)
+		rc = lc_fail(&e, LC_ENOMEM, 0, "out of memory");
+	else
+		rc = import_add(&c->settings, &o, &c->vms[0], &e);
+	lc_free(files);
+	c->import = true;
+	c->nvms = 1;
+	return rc == 0 ? CLI_DONE : cli_error(&e);
+}
+
 static int
 choose_vms(struct command *c, const struct cli_args *a)
 {
 	bool all = cli_has(a, "all");
 	size_t i, k, n = all ? c->settings.nvms : cli_operands(a);
 
+	if (cli_get_many(a, "image", 0) != NULL)
+		return choose_import(c, a);
+	if (cli_get(a, "image-format") != NULL)
+		return cli_usage(a, "--image-format is for --image");
 	if (all && cli_operands(a) > 0)
 		return cli_usage(a, "give either VMs or --all");
 	if (!all && n == 0)
@@ -525,8 +561,16 @@ open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 	c->slots = lc_alloc_array(c->nslots, sizeof *c->slots);
 	if (c->slots == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	if (c->agent_path != NULL && c->import)
+		return lc_fail(
+		    e, LC_EBUSY, 0,
+		    "--image: the agent has the store; stop it for that while (systemctl "
+		    "stop locum-agent), guests do not notice");
 	if (c->agent_path != NULL)
 		return 0;
+	rc = c->import ? import_check(c->store, c->vms[0], e) : 0;
+	if (rc != 0)
+		return rc;
 	rc = capture_pool_new(&c->loop, (unsigned)c->settings.workers, BUFFER_BYTES, &c->pool, e);
 	return rc != 0 ? rc : throttle_new(&c->loop, c->settings.bandwidth, &c->throttle, e);
 }
@@ -606,6 +650,13 @@ run_backup(const struct cli_args *a)
 
 static const struct cli_option backup_options[] = {
     {.name = "all", .letter = 'a', .help = "every VM of the configuration"},
+    {.name = "image",
+     .arg = "FILE",
+     .help = "a disk of a VM that ran elsewhere, from its image; one for each disk",
+     .many = true},
+    {.name = "image-format",
+     .arg = "FORMAT",
+     .help = "of these: raw, qcow2, vhdx, vmdk or vpc (default: what name and content agree on)"},
     {.name = "to",
      .arg = "REPLICA",
      .help = "send them there, too, as `locum pair` named it; may be given several times",
@@ -618,13 +669,17 @@ static const struct cli_option backup_options[] = {
 
 const struct cli_verb verb_backup = {
     .name = "backup",
-    .operands = "VM...|--all",
+    .operands = "VM...|--all|[VM] --image FILE",
     .summary = "make a restore point of running or stopped VMs",
     .details =
 	"The first point of a VM reads its disks as a whole, the next ones read what changed.\n"
 	"All disks are of one instant.  The guest goes on running.  A VM that is off is read\n"
 	"from its image files; where those were not written since, its newest point still\n"
 	"holds and none is made.\n"
+	"\n"
+	"With --image the disks of a VM that ran elsewhere (Hyper-V, VMware, Virtual Server)\n"
+	"are read from its images, exported or copied here, and become a restore point that\n"
+	"boots here; the next export of it, in the same order of disks, is compared with it.\n"
 	"\n"
 	"With --to the points of these VMs that a replica lacks are sent when all are made.\n"
 	"\n"
@@ -639,7 +694,8 @@ const struct cli_verb verb_backup = {
 	"  locum backup web01\n"
 	"  locum backup --all --quiet        # from cron\n"
 	"  locum backup --all --to dr        # and on to the other site\n"
-	"  locum backup web01 --json\n",
+	"  locum backup web01 --json\n"
+	"  locum backup sql01 --image /export/sql01.vhdx --image /export/data.vhdx\n",
     .options = backup_options,
     .min_operands = 0,
     .max_operands = -1,

@@ -64,7 +64,7 @@ static const struct field disk_fields[] = {
     {"role", WORD, AT(def_disk, role), .words = roles, .hint = "disk, nvram, kernel or initrd"},
     {"bus", WORD, AT(def_disk, bus), .words = buses, .hint = "virtio, scsi, sata or ide"},
     {"format", TEXT, AT(def_disk, format), .ok = deftext_is_format, .needed = true,
-     .hint = "raw or qcow2"},
+     .hint = "raw or qcow2, vhdx, vmdk or vpc"},
     {"path", TEXT, AT(def_disk, path), .ok = deftext_is_path, .hint = hint_path},
     {"size", BYTES, AT(def_disk, size), .max = INT64_MAX, .hint = "a size such as 20 GiB"},
     {"serial", TEXT, AT(def_disk, serial), .ok = deftext_is_serial,

@@ -58,7 +58,7 @@ struct def_disk {
 	char name[HV_NAME_MAX];
 	enum hv_role role;
 	enum def_bus bus;
-	char format[16]; /* "raw" or "qcow2"; always explicit, never probed */
+	char format[16]; /* imageformat_known(); always explicit, never probed */
 	char path[512];  /* absolute, or "" */
 	uint64_t size;   /* bytes, 0 = not known */
 	char serial[64];

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "agent/hypervisor/deftext.h"
+#include "agent/hypervisor/imageformat.h"
 
 #define HEXES "0123456789abcdef"
 
@@ -155,7 +156,7 @@ deftext_is_what(const char *s)
 bool
 deftext_is_format(const char *s)
 {
-	return strcmp(s, "raw") == 0 || strcmp(s, "qcow2") == 0;
+	return imageformat_known(s);
 }
 
 bool

@@ -34,7 +34,7 @@
 #include "agent/hypervisor/definition.h"
 #include "agent/hypervisor/driver.h"
 #include "agent/hypervisor/image.h"
-#include "agent/hypervisor/qemutext.h"
+#include "agent/hypervisor/imageformat.h"
 
 #define TICK_MS 10
 #define SETTLE_NS (50 * LC_NS_PER_MS)      /* several ticks of any kernel */
@@ -150,6 +150,10 @@ image_size(const char *path, const char *format, uint64_t *size_out, struct lc_e
 	size_t i;
 
 	*size_out = 0;
+	if (!imageformat_own(format)) {
+		fd_close(&fd);
+		return imageformat_size(path, format, size_out, e);
+	}
 	if (fd == -1 || fstat(fd, &st) == -1) {
 		rc = lc_fail_errno(e, "%s", path);
 	} else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
@@ -179,27 +183,6 @@ static const struct def_disk *
 disk_of(const struct image *im, const struct server *s)
 {
 	return definition_disk(im->t.def, im->base.vm.disks[s - im->servers].name);
-}
-
-/* json:{...}, so that no path can say more than a name. */
-static char *
-image_spec(const struct def_disk *d)
-{
-	struct qemutext j = {0}, file = {0};
-	struct stat st;
-	bool device = stat(d->path, &st) == 0 && S_ISBLK(st.st_mode);
-	char *text, *spec;
-
-	qemutext_put(&file, "driver", device ? "host_device" : "file");
-	qemutext_put(&file, "filename", d->path);
-	qemutext_put(&j, "driver", d->format);
-	qemutext_put_bool(&j, "read-only", true);
-	qemutext_put_bool(&j, "force-share", true); /* takes no lock: see image.h */
-	qemutext_put_object(&j, "file", &file);
-	text = qemutext_end(&j);
-	spec = text == NULL ? NULL : lc_asprintf("json:%s", text);
-	lc_free(text);
-	return spec;
 }
 
 /* What it said on stderr, in one line. */
@@ -322,7 +305,8 @@ static int
 spawn(struct image *im, struct server *s, struct lc_err *e)
 {
 	const struct def_disk *d = disk_of(im, s);
-	char *spec = image_spec(d), *socket_arg = lc_asprintf("--socket=%s", s->socket);
+	char *spec = imageformat_spec(d->path, d->format),
+	     *socket_arg = lc_asprintf("--socket=%s", s->socket);
 	char program[] = "qemu-nbd", ro[] = "--read-only", stay[] = "--persistent",
 	     many[] = "--shared=8", end[] = "--";
 	char *argv[] = {program, ro, stay, many, socket_arg, end, spec, NULL};

@@ -30,7 +30,7 @@ int image_stamp(const char *path, char *out, size_t n, struct lc_err *e);
 int image_check_unused(const char *path, struct lc_err *e);
 /**
  * image_size(path, format, size_out, e):
- * Bytes that a guest sees of a "raw" or "qcow2" image.  Files and block devices.
+ * Bytes that a guest sees of an image (imageformat.h).  Files and block devices.
  */
 int image_size(const char *path, const char *format, uint64_t *size_out, struct lc_err *e);
 

@@ -17,6 +17,7 @@
 #include "store/base/memory.h"
 
 #include "agent/hypervisor/driver.h"
+#include "agent/hypervisor/imageformat.h"
 #include "agent/hypervisor/launch_args.h"
 #include "agent/hypervisor/qemutext.h"
 
@@ -242,8 +243,11 @@ add_image(struct build *b, size_t i, char top[NODE_NAME_MAX + 1])
 
 	if (path == NULL)
 		return lc_fail(b->e, LC_EINVAL, 0, "disk %s: no image is given for it", d->name);
-	if (strcmp(format, "raw") != 0 && strcmp(format, "qcow2") != 0)
-		return lc_fail(b->e, LC_ENOTSUP, 0, "disk %s: format '%s'", d->name, format);
+	if (!imageformat_own(format))
+		return lc_fail(b->e, LC_ENOTSUP, 0,
+		               "disk %s: its image is %s, which is read here, but no VM runs from "
+		               "it: locum restore makes raw or qcow2 of it",
+		               d->name, format);
 	node_name(image, DRIVER_IMAGE_PREFIX, d->name, i);
 	node_name(base, "locum-nbd-", d->name, i);
 	node_name(top, DRIVER_TOP_PREFIX, d->name, i);

@@ -618,6 +618,22 @@ settings_from(const struct config *config, struct settings *out, struct lc_err *
 	return default_plugin(out, e);
 }
 
+int
+settings_add_vm(struct settings *s, const char *name, struct definition *def, const char **out,
+                struct lc_err *e)
+{
+	struct settings_vm *vm = vm_of(s, name, 0, e);
+
+	if (vm == NULL) {
+		lc_free(def);
+		return e == NULL ? LC_EINVAL : (int)e->code;
+	}
+	lc_free(vm->def);
+	vm->def = def;
+	*out = vm->name;
+	return 0;
+}
+
 /* cli_get() knows the variables, too; without a command line they are read here.  An empty one is
  * none. */
 static const char *

@@ -78,6 +78,10 @@ struct settings {     /* all pointers owned; free with settings_done() */
 int settings_load(const struct cli_args *args, struct settings *out, struct lc_err *e);
 /** settings_from(config, out, e): defaults and what the parsed file says; config may be NULL. */
 int settings_from(const struct config *config, struct settings *out, struct lc_err *e);
+/** settings_add_vm(s, name, def, out, e): one more VM, as if a section [vm name] with that
+ * definition stood in the file; takes def.  *out is its name, s's own. */
+int settings_add_vm(struct settings *s, const char *name, struct definition *def, const char **out,
+                    struct lc_err *e);
 /** settings_done(s): free everything in s. */
 void settings_done(struct settings *s);
 

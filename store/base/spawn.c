@@ -138,7 +138,7 @@ spawn_run(const struct spawn *s, struct lc_buf *out, struct lc_buf *err, struct 
 	enum lc_code why = LC_OK;
 	bool ready;
 	size_t i;
-	pid_t pid;
+	pid_t pid = -1;
 	int rc;
 
 	for (i = 0, ready = true; ready && i < NWORDS; i++) {

@@ -83,7 +83,7 @@ rm "$t/slow"
 for ((i = 0; i < 200; i++)); do [ ! -s "$t/slow" ] || break; sleep 0.05; done
 kill -KILL $pid
 kill "$(cat "$t/slow")"
-wait $pid 2>/dev/null || true
+{ wait $pid || true; } 2>/dev/null
 nothing
 if [ "$(id -u)" = 0 ] && mkdir "$t/small" && mount -t tmpfs -o size=16m none "$t/small" 2>/dev/null; then
 	refused 1 'web01-vda.vhdx: needs .* are free there' locum restore web01 --to "$t/small" --format vhdx
@@ -92,3 +92,102 @@ else
 	left_out "a small filesystem: not root"
 fi
 echo "nothing is left of what failed"
+
+# ---- in ----
+imported() { # VM OUTCOME [OPTION...]
+	local vm=$1 outcome=$2
+	shift 2
+	locum backup "$vm" "$@" --json >"$t/out" 2>"$t/err" || fail "import of $vm: $(cat "$t/out" "$t/err")"
+	grep -q "$outcome" "$t/out" || fail "$vm: not $outcome: $(cat "$t/out")"
+}
+is() { # VM DISK RAW
+	locum restore "$1" --disk "$2" --to "$t/back" --force --quiet || fail "restore of $1"
+	compare "$3" raw "$t/back"
+}
+for format in vhdx vmdk vpc; do
+	s=$(suffix $format)
+	a=$t/$format/web01-vda.$s b=$t/$format/web01-vdb.$s
+	imported "from-$format" '"full": true' --image "$a" --image "$b"
+	is "from-$format" sda "$t/a.raw"
+	is "from-$format" sdb "$t/b.raw"
+	locum verify "from-$format" --quiet || fail "verify of from-$format"
+	# All of it is in the store already: from the VM's own disks.
+	[ "$(figure stored_bytes)" -lt 20000 ] || fail "$format: stored again: $(cat "$t/out")"
+	# Another export of it: other files, 4 KiB changed.
+	mkdir "$t/next"
+	cp --sparse=always "$a" "$t/next/later.$s"
+	cp --sparse=always "$b" "$t/next/other.$s"
+	qemu-io -f $format -c 'write -q -P 0x77 131M 4k' "$t/next/later.$s" >/dev/null
+	imported "from-$format" '"full": false, "scanned_disks": 2' --image "$t/next/later.$s" --image "$t/next/other.$s"
+	[ "$(figure changed_bytes)" = 65536 ] || fail "$format: 4 KiB were written, but: $(cat "$t/out")"
+	[ "$(figure stored_bytes)" -lt 8192 ] || fail "$format: stored: $(cat "$t/out")"
+	echo "$format: imported twice, 4 KiB changed: $(figure stored_bytes) bytes stored"
+	qemu-img convert -f $format -O raw "$t/next/later.$s" "$t/later.raw"
+	is "from-$format" sda "$t/later.raw"
+	sleep 2.2
+	imported "from-$format" '"full": false' --image "$t/next/later.$s" --image "$t/next/other.$s"
+	imported "from-$format" '"outcome": "unchanged"' --image "$t/next/later.$s" --image "$t/next/other.$s"
+	rm -r "$t/next"
+done
+locum points from-vhdx --json | grep -q 'machine: imported from image files' || fail "the point does not say that it is imported"
+# By the name of the file; a name with odd letters.
+cp "$t/vhdx/web01-vdb.vhdx" "$t/sql01.vhdx"
+locum backup --image "$t/sql01.vhdx"
+is sql01 sda "$t/b.raw"
+mkdir "$t/a, \"b\\"
+cp "$t/sql01.vhdx" "$t/a, \"b\\/x=y:z.vhdx"
+locum backup odd --image "$t/a, \"b\\/x=y:z.vhdx"
+is odd sda "$t/b.raw"
+# Also from the configuration; but nothing runs from it.
+scenario_vm hyper "disk = vda vhdx $t/sql01.vhdx"
+locum backup hyper
+is hyper vda "$t/b.raw"
+refused 1 'its image is vhdx, which is read here, but no VM runs from it: locum restore' locum vm start hyper
+
+# ---- what is refused ----
+secret=$t/secret
+head -c 65536 /dev/urandom >"$secret"
+refused 1 'section \[vm web01\] already' locum backup web01 --image "$t/sql01.vhdx"
+sed '/^\[vm web01\]/,$d' "$LOCUM_CONFIG" >"$t/other.conf"
+refused 1 'restore points of that name are of a VM that was protected here' locum backup web01 --image "$t/sql01.vhdx" --config "$t/other.conf"
+refused 2 'one VM, or none' locum backup a b --image "$t/sql01.vhdx"
+refused 2 'one VM, or none' locum backup --all --image "$t/sql01.vhdx"
+refused 2 'image-format is for --image' locum backup web01 --image-format raw
+refused 2 'raw, qcow2, vhdx' locum backup x --image "$t/sql01.vhdx" --image-format vdi
+refused 2 'given twice' locum backup x --image "$t/sql01.vhdx" --image "$t/../$(basename "$t")/sql01.vhdx"
+refused 1 'No such file' locum backup x --image "$t/no.vhdx"
+refused 2 'neither a file nor a block device' locum backup x --image /dev/null --image-format raw
+refused 2 'no name for a VM' locum backup --image "$t/a, \"b\\/x=y:z.vhdx"
+# A raw disk whose guest wrote a header there, that names a file of the host.
+qemu-img create -q -f qcow2 -b "$secret" -F raw "$t/evil.qcow2"
+cp "$t/evil.qcow2" "$t/evil.raw"
+cp "$t/evil.qcow2" "$t/evil"
+for file in evil.raw evil; do
+	refused 2 'looks like qcow2 inside.*say what it is: --image-format raw or' locum backup x --image "$t/$file"
+done
+refused 2 'stands on a backing image' locum backup x --image "$t/evil.qcow2"
+truncate -s 262144 "$t/evil.raw"
+locum backup x --image "$t/evil.raw" --image-format raw
+is x sda "$t/evil.raw"
+qemu-img create -q -f vmdk -b "$t/vmdk/web01-vdb.vmdk" -F vmdk "$t/snap.vmdk"
+refused 2 'stands on another vmdk' locum backup y --image "$t/snap.vmdk"
+qemu-img create -q -f vmdk -o subformat=monolithicFlat "$t/flat.vmdk" 1M
+refused 2 'only names the files.*-flat.vmdk' locum backup y --image "$t/flat.vmdk"
+locum backup y --image "$t/flat-flat.vmdk" --image-format raw
+: >"$t/not.vhdx"
+refused 2 'its name says vhdx' locum backup z --image "$t/not.vhdx"
+printf vhdxfile >"$t/not.vhdx"
+refused 1 'not.vhdx: qemu-img' locum backup z --image "$t/not.vhdx"
+# Somebody writes to it.
+qemu-nbd -t -f vhdx -k "$t/nbd" "$t/sql01.vhdx" 2>/dev/null &
+pid=$!
+for ((i = 0; i < 200; i++)); do [ ! -S "$t/nbd" ] || break; sleep 0.05; done
+refused 1 'sql01.vhdx: the image is in use' locum backup --image "$t/sql01.vhdx"
+kill $pid
+wait $pid 2>/dev/null || true
+agent_start
+for ((i = 0; i < 200; i++)); do [ ! -S "$t/run/agent.sock" ] || break; sleep 0.05; done
+refused 1 'the agent has the store; stop it' locum backup --image "$t/sql01.vhdx"
+kill $agent_pid
+wait $agent_pid || true
+echo "hostile, unclear and busy images: refused"

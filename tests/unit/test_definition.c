@@ -261,8 +261,9 @@ test_complaints_name_the_place(void **state)
 	assert_string_equal(e.msg, "web01.ini:4: disk: no key 'fornat', did you mean 'format'?");
 	lc_err_clear(&e);
 	d = definition_new();
-	assert_int_equal(definition_set(d, "disk", "vda", "format", "vhdx", &e), LC_EINVAL);
-	assert_string_equal(e.msg, "disk vda: format: 'vhdx' is not raw or qcow2");
+	assert_int_equal(definition_set(d, "disk", "vda", "format", "vdi", &e), LC_EINVAL);
+	assert_string_equal(e.msg,
+	                    "disk vda: format: 'vdi' is not raw or qcow2, vhdx, vmdk or vpc");
 	lc_free(d);
 }
 

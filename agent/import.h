@@ -1,0 +1,38 @@
+/**
+ * import: image files of a VM that ran elsewhere (Hyper-V, VMware, Virtual Server), as a VM that is
+ * off: so that its exports become restore points of it, one after the other.
+ *
+ * Its disks are called sda, sdb ... in the order in which the files are given, whatever those are
+ * called, so that the next export is compared with this one.  What else the machine was is not in
+ * the files: a plain one is made up, and the points say so.
+ */
+#ifndef LOCUM_IMPORT_H
+#define LOCUM_IMPORT_H
+
+#include <stddef.h>
+
+#include "store/base/errors.h"
+
+struct settings;
+struct store;
+
+struct import_opts {
+	const char *vm;           /* its name; NULL: that of the first file without its ending */
+	const char *const *files; /* files[nfiles] */
+	size_t nfiles;
+	const char *format; /* of all of them, or NULL: by name and content */
+};
+
+/**
+ * import_add(s, o, vm, e):
+ * Put it among the VMs of the settings.  *vm is its name, the settings'.
+ *
+ * Returns  0; LC_EEXIST: there is a section of that name; LC_EINVAL: a format is not clear, an
+ *          image would have other files opened, or the name is none; LC_ENOENT.
+ */
+int import_add(struct settings *s, const struct import_opts *o, const char **vm, struct lc_err *e);
+/** import_check(store, vm, e): LC_EEXIST where the points of that name are of a VM that ran here.
+ */
+int import_check(struct store *store, const char *vm, struct lc_err *e);
+
+#endif
