@@ -55,6 +55,8 @@ struct borrower {
 	char host[64];
 	struct session_limits limits;
 	uint8_t domain[16];
+	uint8_t secret[TOKEN_SECRET_SIZE]; /* zeros unless it pairs */
+	bool pairing;
 	struct lc_buf keys;
 
 	pthread_t thread;
@@ -228,12 +230,16 @@ static int
 on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 {
 	struct borrower *b = arg;
-	struct hello m = {.version = MESSAGE_VERSION, .reading = true, .wall_ns = clock_wall_ns()};
+	struct hello m = {.version = MESSAGE_VERSION,
+	                  .pairing = b->pairing,
+	                  .reading = !b->pairing,
+	                  .wall_ns = clock_wall_ns()};
 	struct lc_buf body = {0};
 	int rc;
 
 	(void)peer;
 	memcpy(m.domain, b->domain, sizeof m.domain);
+	memcpy(m.secret, b->secret, sizeof m.secret);
 	(void)snprintf(m.name, sizeof m.name, "%s", b->host);
 	m.keys = (struct lc_span){b->keys.p, b->keys.n};
 	rc = message_put_hello(&body, &m) != 0
@@ -367,6 +373,9 @@ borrower_open(const struct borrower_opts *o, struct borrower **out, struct lc_er
 	b->identity = *o->identity;
 	b->limits = o->limits;
 	(void)snprintf(b->host, sizeof b->host, "%s", o->host);
+	b->pairing = o->secret != NULL;
+	if (b->pairing)
+		memcpy(b->secret, o->secret, sizeof b->secret);
 	if (o->store != NULL)
 		memcpy(b->domain, transfer_domain(o->store), sizeof b->domain);
 	TAILQ_INIT(&b->queued);

@@ -25,6 +25,8 @@ struct borrower_opts {
 	const struct peer *peer;
 	const struct identity *identity;
 	const char *host;
+	const uint8_t
+	    *secret; /* of a token, to pair by: store is NULL, and it joins another host's */
 	struct session_limits limits;
 };
 

@@ -10,6 +10,7 @@
 
 struct lender {
 	struct store *s;
+	uint16_t writer;
 	lender_emit *emit;
 	void *arg;
 	uint8_t *buf; /* [RECORD_PAYLOAD_MAX] */
@@ -20,12 +21,14 @@ struct lender {
 };
 
 int
-lender_new(struct store *s, lender_emit *emit, void *arg, struct lender **out, struct lc_err *e)
+lender_new(struct store *s, uint16_t writer, lender_emit *emit, void *arg, struct lender **out,
+           struct lc_err *e)
 {
 	struct lender *x = lc_alloc(sizeof *x);
 
 	if (x != NULL) {
 		x->s = s;
+		x->writer = writer;
 		x->emit = emit;
 		x->arg = arg;
 		x->buf = lc_alloc(RECORD_PAYLOAD_MAX);
@@ -66,6 +69,7 @@ emit(struct lender *x, uint16_t type, struct lc_buf *body, int rc, struct lc_spa
 /* ---- heads ---- */
 
 struct telling {
+	uint16_t writer;
 	lender_emit *emit;
 	void *arg;
 	size_t bytes;
@@ -79,6 +83,8 @@ tell_head(void *arg, const struct transfer_line *l, struct lc_err *e)
 	struct head m = {.entry = l->head};
 	int rc;
 
+	if (l->writer != t->writer)
+		return 0;
 	memcpy(m.line, l->line, 16);
 	memcpy(m.vm, l->vm, 16);
 	t->bytes += l->head.n + 64;
@@ -92,9 +98,9 @@ tell_head(void *arg, const struct transfer_line *l, struct lc_err *e)
 }
 
 int
-lender_heads(struct store *s, lender_emit *emit_head, void *arg, struct lc_err *e)
+lender_heads(struct store *s, uint16_t writer, lender_emit *emit_head, void *arg, struct lc_err *e)
 {
-	struct telling t = {.emit = emit_head, .arg = arg};
+	struct telling t = {.writer = writer, .emit = emit_head, .arg = arg};
 	struct lc_span none = {0};
 	int rc = transfer_lines(s, tell_head, &t, e);
 
@@ -110,7 +116,7 @@ give(struct lender *x, const uint8_t *id, struct lc_err *e)
 	struct lc_err why = LC_ERR_INIT;
 	struct lc_buf body = {0};
 	struct none none;
-	int rc = transfer_read(x->s, id, x->buf, &c, &why);
+	int rc = transfer_read(x->s, x->writer, id, x->buf, &c, &why);
 
 	if (rc == 0)
 		return emit(x, MESSAGE_BODY, &body, message_put_body_head(&body, &c), c.payload, e);
@@ -141,7 +147,7 @@ on_ask(struct lender *x, struct lc_span body, struct lc_err *e)
 	int rc = message_get_ids(body, MESSAGE_ASK, &m, e);
 
 	for (i = 0; rc == 0 && i < m.n; i++) {
-		rc = transfer_has(x->s, m.ids + (size_t)i * CHUNK_ID_SIZE, e);
+		rc = transfer_has(x->s, x->writer, m.ids + (size_t)i * CHUNK_ID_SIZE, e);
 		if (rc == 0)
 			bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << (i % 8));
 		rc = rc == LC_ENOENT ? 0 : rc;
@@ -168,6 +174,7 @@ on_recall(struct lender *x, struct lc_span body, struct lc_err *e)
 {
 	struct lc_err why = LC_ERR_INIT;
 	struct lc_buf out = {0};
+	uint16_t writer = 0;
 	struct recall m;
 	int rc = message_get_recall(body, &m, e);
 
@@ -176,7 +183,10 @@ on_recall(struct lender *x, struct lc_span body, struct lc_err *e)
 	outgoing_free(x->point);
 	x->point = NULL;
 	x->end = (struct commit){.stream = m.stream};
-	rc = outgoing_newest(x->s, m.line, &x->point, &why);
+	rc = transfer_line_writer(x->s, m.line, &writer, &why);
+	if (rc == 0 && writer != x->writer)
+		rc = LC_ENOENT; /* there is none for who asks */
+	rc = rc != 0 ? rc : outgoing_newest(x->s, m.line, &x->point, &why);
 	if (rc == LC_ENOENT)
 		(void)lc_fail(&why, LC_ENOENT, 0, "there is no point on that line");
 	if (rc != 0)
@@ -250,7 +260,7 @@ lender_message(struct lender *x, uint16_t type, struct lc_span body, struct lc_e
 {
 	switch (type) {
 	case MESSAGE_HEADS:
-		return lender_heads(x->s, x->emit, x->arg, e);
+		return lender_heads(x->s, x->writer, x->emit, x->arg, e);
 	case MESSAGE_READ:
 		return on_read(x, body, e);
 	case MESSAGE_ASK:

@@ -190,7 +190,7 @@ on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
 	st->no = no;
 	memcpy(st->vm, p.vm, 16);
 	memcpy(st->point, p.id, 16);
-	if (incoming_begin(r->s, &p, &st->in, &why) != 0) {
+	if (incoming_begin(r->s, r->ev.writer, &p, &st->in, &why) != 0) {
 		lc_free(st);
 		return refuse(r, no, p.vm, &why, e);
 	}
@@ -336,7 +336,7 @@ receiver_message(struct receiver *r, uint16_t type, struct lc_span body, struct 
 {
 	switch (type) {
 	case MESSAGE_HEADS:
-		return lender_heads(r->s, r->ev.emit, r->ev.arg, e);
+		return lender_heads(r->s, r->ev.writer, r->ev.emit, r->ev.arg, e);
 	case MESSAGE_BEGIN:
 		return on_begin(r, body, e);
 	case MESSAGE_OFFER:

@@ -23,6 +23,7 @@ struct receiver;
 
 struct receiver_events {
 	void *arg;
+	uint16_t writer; /* who sends (vouch.h) */
 	/** emit(arg, type, spans, n, e): as sender_events. */
 	int (*emit)(void *arg, uint16_t type, const struct lc_span *spans, size_t n,
 	            struct lc_err *e);

@@ -104,7 +104,8 @@ let_in(struct guest *g, const struct hello *m, struct lc_err *e)
 		    "the host speaks version %u of the protocol, this replica version %u",
 		    m->version, MESSAGE_VERSION);
 	if (m->pairing) {
-		memcpy(g->who.domain, m->domain, sizeof g->who.domain);
+		if (m->keys.n > 0) /* else it has no store yet, and joins another host's */
+			memcpy(g->who.domain, m->domain, sizeof g->who.domain);
 		take_name(g, m->name);
 		(void)pthread_mutex_lock(&g->server->pairing);
 		rc = writers_bind(g->dir, &g->who, m->secret, e);
@@ -146,6 +147,12 @@ check_keys(struct guest *g, struct lc_span keys, struct lc_err *e)
 	return 0;
 }
 
+static const uint16_t *
+writes_as(const struct guest *g)
+{
+	return g->reading ? NULL : &g->who.writer;
+}
+
 static int
 open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 {
@@ -155,7 +162,7 @@ open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 
 	if (dir == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	rc = stores_take(all, dir, !g->reading, STORE_WAIT_MS, &g->shared, e);
+	rc = stores_take(all, dir, writes_as(g), STORE_WAIT_MS, &g->shared, e);
 	if (rc == LC_ENOENT && !g->reading) {
 		uint8_t domain[16];
 
@@ -164,7 +171,8 @@ open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 		if (rc == 0 && memcmp(domain, g->who.domain, sizeof domain) != 0)
 			rc = lc_fail(e, LC_EKEY, 0, "the host's keys are of another key domain");
 		rc = rc != 0 ? rc : transfer_make(dir, keys, e);
-		rc = rc != 0 ? rc : stores_take(all, dir, true, STORE_WAIT_MS, &g->shared, e);
+		rc = rc != 0 ? rc
+		             : stores_take(all, dir, writes_as(g), STORE_WAIT_MS, &g->shared, e);
 	}
 	lc_free(dir);
 	if (rc != 0)
@@ -175,7 +183,7 @@ open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 
 /* Bytes of the store's log; what else lies there is small or can be made again. */
 static uint64_t
-bytes_kept(const struct guest *g)
+bytes_of_log(const struct guest *g)
 {
 	char *dir = lc_asprintf("%s/%s/segments", g->dir, g->who.store);
 	DIR *d = dir == NULL ? NULL : opendir(dir);
@@ -192,6 +200,18 @@ bytes_kept(const struct guest *g)
 		(void)closedir(d);
 	lc_free(dir);
 	return sum;
+}
+
+/* This host's part of them: the first writer of a store has what is no other one's. */
+static uint64_t
+bytes_kept(const struct guest *g)
+{
+	uint64_t bytes = 0, all;
+
+	if (transfer_bytes(g->store, g->who.writer, &bytes, NULL) != 0 || g->who.writer != 0)
+		return bytes;
+	all = bytes_of_log(g);
+	return all > bytes ? all - bytes : 0;
 }
 
 static void
@@ -249,7 +269,8 @@ note_line(void *arg, const struct transfer_line *l, struct lc_err *e)
 	struct host_vm *x;
 
 	(void)e;
-	if (p != NULL && l->head.n > 0 && point_decode(l->head, p, &sealed, NULL) == 0) {
+	if (p != NULL && l->writer == g->who.writer && l->head.n > 0 &&
+	    point_decode(l->head, p, &sealed, NULL) == 0) {
 		(void)pthread_mutex_lock(&g->server->lock);
 		x = host_vm_find(g->host, l->vm);
 		if (x != NULL && p->source_ns > x->last_ns && p->source_ns < clock_wall_ns())
@@ -319,8 +340,11 @@ byte_window(const struct server *s)
 static int
 welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 {
-	struct receiver_events events = {
-	    .arg = g, .emit = emit, .committed = on_committed, .refused = on_refused};
+	struct receiver_events events = {.arg = g,
+	                                 .writer = g->who.writer,
+	                                 .emit = emit,
+	                                 .committed = on_committed,
+	                                 .refused = on_refused};
 	struct welcome w = {.version = MESSAGE_VERSION,
 	                    .byte_window = byte_window(g->server),
 	                    .wall_ns = clock_wall_ns()};
@@ -330,7 +354,7 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	int rc;
 
 	if (g->reading) {
-		rc = lender_new(g->store, emit, g, &g->lender, e);
+		rc = lender_new(g->store, g->who.writer, emit, g, &g->lender, e);
 		rc = rc != 0 ? rc : enter_reader(g, e);
 	} else {
 		rc = receiver_new(g->store, &events, &g->receiver, e);
@@ -367,10 +391,11 @@ on_hello(struct guest *g, uint16_t type, struct lc_span body, struct lc_err *e)
 	if (type != MESSAGE_HELLO)
 		return lc_fail(e, LC_EPEER, 0, "%s before HELLO", message_name(type));
 	rc = message_get_hello(body, &m, e);
-	g->reading = rc == 0 && m.reading;
+	/* Who joins has no store to send from yet; its keys are what it reads first. */
+	g->reading = rc == 0 && (m.reading || (m.pairing && m.keys.n == 0));
 	g->greeted = true; /* in this order */
 	rc = rc != 0 || m.pairing ? rc : let_in(g, &m, e);
-	if (rc == 0 && g->unwelcome.code != LC_OK && !m.reading) {
+	if (rc == 0 && g->unwelcome.code != LC_OK && !g->reading) {
 		rc = g->unwelcome.code;
 		*e = g->unwelcome;
 	}
@@ -394,14 +419,21 @@ guest_say_why(struct guest *g, int rc, const struct lc_err *why)
 	return rc;
 }
 
+/* Another connection to it may have found out that it can't go on. */
+static void
+look_at_store(struct guest *g)
+{
+	if (g->shared != NULL && g->broken.code == LC_OK && shared_spoilt(g->shared))
+		(void)lc_fail(&g->broken, LC_EIO, 0, "the store failed; connect again");
+}
+
 int
 guest_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 {
 	struct guest *g = arg;
 	int rc;
 
-	if (g->lender != NULL && shared_spoilt(g->shared))
-		(void)lc_fail(&g->broken, LC_EIO, 0, "the store failed; connect again");
+	look_at_store(g);
 	if (g->broken.code != LC_OK)
 		rc = 0; /* see below */
 	else if (g->lender != NULL)
@@ -420,9 +452,12 @@ int
 guest_settle(void *arg, struct lc_err *e)
 {
 	struct guest *g = arg;
-	int rc = g->receiver == NULL ? 0 : receiver_settle(g->receiver, e);
+	int rc = 0;
 
-	if (rc == 0 && g->receiver != NULL) {
+	look_at_store(g);
+	if (g->receiver != NULL && g->broken.code == LC_OK)
+		rc = receiver_settle(g->receiver, e);
+	if (rc == 0 && g->receiver != NULL && g->broken.code == LC_OK) {
 		look_at_room(g);
 		rc = tell_room(g, e);
 	}
@@ -440,9 +475,11 @@ guest_leave(void *arg)
 
 	receiver_free(g->receiver);
 	lender_free(g->lender);
-	if (g->broken.code != LC_OK && g->shared != NULL)
+	if (g->broken.code != LC_OK && g->shared != NULL) {
 		stores_spoil(g->server->stores, g->shared);
-	stores_give(g->server->stores, g->shared, !g->reading);
+		atomic_store(&g->server->spoilt, true);
+	}
+	stores_give(g->server->stores, g->shared, writes_as(g));
 	g->receiver = NULL;
 	g->lender = NULL;
 	g->shared = NULL;

@@ -100,6 +100,7 @@ struct server {
 	struct stores *stores;
 	pthread_mutex_t pairing; /* one host at a time uses a token */
 	atomic_bool look;        /* one may have been revoked just now */
+	atomic_bool spoilt;      /* a store failed: who is in it has to leave */
 	pthread_mutex_t lock;    /* the hosts */
 	TAILQ_HEAD(, host) hosts;
 };

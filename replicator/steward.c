@@ -48,7 +48,7 @@ take(void *arg, const char *dir, struct store **out, struct lc_err *e)
 
 	if (name == NULL)
 		return lc_fail(e, LC_ENOENT, 0, "%s is no store of the replica in %s", dir, w->dir);
-	rc = stores_take(w->stores, name, false, WAIT_MS, &w->in_hand, e);
+	rc = stores_take(w->stores, name, NULL, WAIT_MS, &w->in_hand, e);
 	lc_free(name);
 	if (rc == 0)
 		*out = shared_store(w->in_hand);
@@ -61,7 +61,7 @@ give(void *arg, struct store *s)
 	struct steward *w = arg;
 
 	(void)s;
-	stores_give(w->stores, w->in_hand, false);
+	stores_give(w->stores, w->in_hand, NULL);
 	w->in_hand = NULL;
 }
 

@@ -12,6 +12,7 @@
 #include "store/store.h"
 
 #define PAUSE_MS 20
+#define AT_ONCE_MAX 256u /* writers in one store */
 
 struct shared {
 	LIST_ENTRY(shared) entry;
@@ -21,7 +22,9 @@ struct shared {
 	atomic_bool spoilt;
 	/* Under the lock of all. */
 	unsigned users;
-	bool listed, written;
+	uint16_t writers[AT_ONCE_MAX]; /* that are there */
+	size_t nwriters;
+	bool listed;
 };
 
 struct stores {
@@ -76,9 +79,30 @@ add(struct stores *x, const char *dir)
 	return s;
 }
 
-/* A place in it, open or not; *busy: another one writes. */
+static uint16_t *
+find_writer(struct shared *s, uint16_t writer)
+{
+	size_t i;
+
+	for (i = 0; i < s->nwriters; i++) {
+		if (s->writers[i] == writer)
+			return &s->writers[i];
+	}
+	return NULL;
+}
+
+static void
+forget_writer(struct shared *s, uint16_t writer)
+{
+	uint16_t *at = find_writer(s, writer);
+
+	if (at != NULL)
+		*at = s->writers[--s->nwriters];
+}
+
+/* A place in it, open or not; *busy: that writer is there, or too many. */
 static struct shared *
-enter(struct stores *x, const char *dir, bool writing, bool *busy)
+enter(struct stores *x, const char *dir, const uint16_t *writer, bool *busy)
 {
 	struct shared *s;
 
@@ -90,10 +114,12 @@ enter(struct stores *x, const char *dir, bool writing, bool *busy)
 	}
 	if (s == NULL)
 		s = add(x, dir);
-	*busy = s != NULL && writing && s->written;
+	*busy = s != NULL && writer != NULL &&
+	        (find_writer(s, *writer) != NULL || s->nwriters == AT_ONCE_MAX);
 	if (s != NULL && !*busy) {
 		s->users++;
-		s->written = s->written || writing;
+		if (writer != NULL)
+			s->writers[s->nwriters++] = *writer;
 	}
 	(void)pthread_mutex_unlock(&x->lock);
 	return s;
@@ -122,8 +148,8 @@ open_once(struct stores *x, struct shared *s, int64_t wait_ms, struct lc_err *e)
 }
 
 int
-stores_take(struct stores *x, const char *dir, bool writing, int64_t wait_ms, struct shared **out,
-            struct lc_err *e)
+stores_take(struct stores *x, const char *dir, const uint16_t *writer, int64_t wait_ms,
+            struct shared **out, struct lc_err *e)
 {
 	const struct timespec pause = {.tv_nsec = PAUSE_MS * LC_NS_PER_MS};
 	int64_t until = clock_mono_ns() + wait_ms * LC_NS_PER_MS;
@@ -131,7 +157,7 @@ stores_take(struct stores *x, const char *dir, bool writing, int64_t wait_ms, st
 	bool busy;
 	int rc;
 
-	while ((s = enter(x, dir, writing, &busy)) != NULL && busy) {
+	while ((s = enter(x, dir, writer, &busy)) != NULL && busy) {
 		if (clock_mono_ns() >= until)
 			return lc_fail(e, LC_EBUSY, 0, "this host is connected already");
 		(void)nanosleep(&pause, NULL);
@@ -140,7 +166,7 @@ stores_take(struct stores *x, const char *dir, bool writing, int64_t wait_ms, st
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	rc = open_once(x, s, wait_ms, e);
 	if (rc != 0)
-		stores_give(x, s, writing);
+		stores_give(x, s, writer);
 	else
 		*out = s;
 	return rc;
@@ -176,15 +202,15 @@ shared_spoilt(const struct shared *s)
 }
 
 void
-stores_give(struct stores *x, struct shared *s, bool writing)
+stores_give(struct stores *x, struct shared *s, const uint16_t *writer)
 {
 	bool last;
 
 	if (s == NULL)
 		return;
 	(void)pthread_mutex_lock(&x->lock);
-	if (writing)
-		s->written = false;
+	if (writer != NULL)
+		forget_writer(s, *writer);
 	last = --s->users == 0;
 	if (last)
 		unlist(s);

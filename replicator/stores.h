@@ -1,6 +1,6 @@
 /**
- * stores: the stores of a replica that are open, each once, for all connections of its host: one
- * that writes, and some that read.
+ * stores: the stores of a replica that are open, each once, for all connections of its hosts: of
+ * each writer (writers.h) one that writes, and some that read.
  */
 #ifndef LOCUM_STORES_H
 #define LOCUM_STORES_H
@@ -21,21 +21,21 @@ void stores_free(struct stores *x);
  * nowhere. */
 void stores_desk(struct stores *x, const char *path);
 /**
- * stores_take(x, dir, writing, wait_ms, out, e):
- * The store in that folder, opened without a key; blocks while it is being opened, and, as long as
- * wait_ms, while another one writes.
+ * stores_take(x, dir, writer, wait_ms, out, e):
+ * The store in that folder, opened without a key, for who writes with that number, or reads (NULL);
+ * blocks while it is being opened, and, as long as wait_ms, while that writer is there already.
  *
- * Returns  0; LC_EBUSY: another one writes, or another program has it; what store_open() returns.
+ * Returns  0; LC_EBUSY: it stays there, or another program has it; what store_open() returns.
  * Thread:  any.
  */
-int stores_take(struct stores *x, const char *dir, bool writing, int64_t wait_ms,
+int stores_take(struct stores *x, const char *dir, const uint16_t *writer, int64_t wait_ms,
                 struct shared **out, struct lc_err *e);
 struct store *shared_store(struct shared *s);
 /** stores_spoil(x, s): it can't go on; who takes it from now on gets it opened anew. */
 void stores_spoil(struct stores *x, struct shared *s);
 /** shared_spoilt(s): it is: give it back. */
 bool shared_spoilt(const struct shared *s);
-/** stores_give(x, s, writing): the last one closes it.  NULL is fine. */
-void stores_give(struct stores *x, struct shared *s, bool writing);
+/** stores_give(x, s, writer): the last one closes it.  s may be NULL. */
+void stores_give(struct stores *x, struct shared *s, const uint16_t *writer);
 
 #endif

@@ -14,6 +14,7 @@
 #include "store/base/files.h"
 
 #define TOKEN_ID_SIZE ((size_t)8)
+#define NUMBER_MAX 65535u /* of a writer, in a store's log */
 
 /* ---- files of writers ---- */
 
@@ -37,6 +38,17 @@ get_number(const struct config *c, const char *key, int64_t *out)
 	return true;
 }
 
+static bool
+get_writer(const struct config *c, uint16_t *out)
+{
+	int64_t n;
+
+	if (!get_number(c, "writer", &n) || n > NUMBER_MAX)
+		return false;
+	*out = (uint16_t)n;
+	return true;
+}
+
 static int
 read_writer(const char *path, struct writer_entry *w, char token[2 * TOKEN_ID_SIZE + 1],
             struct lc_err *e)
@@ -52,6 +64,9 @@ read_writer(const char *path, struct writer_entry *w, char token[2 * TOKEN_ID_SI
 	store = config_get(c, "", "", "store");
 	used = config_get(c, "", "", "token");
 	revoked = config_get(c, "", "", "revoked");
+	w->writer = 0;
+	if (config_get(c, "", "", "writer") != NULL && !get_writer(c, &w->writer))
+		rc = lc_fail(e, LC_ECORRUPT, 0, "%s: wrong number of a writer", path);
 	if (name == NULL || domain == NULL || store == NULL || used == NULL || revoked == NULL ||
 	    !config_bool(revoked, &w->revoked) || !lc_unhex(w->domain, sizeof w->domain, domain) ||
 	    !get_number(c, "paired_ns", &w->paired_ns) || strlen(store) >= sizeof w->store)
@@ -76,10 +91,10 @@ write_writer(const char *dir, const struct writer_entry *w, const char *token, s
 	                                    : dir_make(folder, 0700, e);
 	if (rc == 0) {
 		n = snprintf(text, sizeof text,
-		             "name = %s\ndomain = %s\nstore = %s\npaired_ns = %" PRId64
+		             "name = %s\ndomain = %s\nstore = %s\nwriter = %u\npaired_ns = %" PRId64
 		             "\ntoken = %s\nrevoked = %s\n",
-		             w->name, lc_hex(hex, w->domain, 16), w->store, w->paired_ns, token,
-		             w->revoked ? "yes" : "no");
+		             w->name, lc_hex(hex, w->domain, 16), w->store, w->writer, w->paired_ns,
+		             token, w->revoked ? "yes" : "no");
 		rc = file_write_atomic(path, text, (size_t)n, 0600, e);
 	}
 	lc_free(path);
@@ -235,9 +250,10 @@ writers_revoke(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc_e
 
 /* ---- tokens ---- */
 
-int
-writers_token(const char *dir, int64_t valid_ns, const uint8_t *replace, uint8_t secret[32],
-              struct lc_err *e)
+/* verb: what the token does to a host, if that is not NULL. */
+static int
+make_token(const char *dir, int64_t valid_ns, const char *verb, const uint8_t *host,
+           uint8_t secret[32], struct lc_err *e)
 {
 	uint8_t id[32], ignored[CHANNEL_KEY_SIZE];
 	char text[256], hex[65], old[65] = "", name[2 * TOKEN_ID_SIZE + 1];
@@ -254,11 +270,11 @@ writers_token(const char *dir, int64_t valid_ns, const uint8_t *replace, uint8_t
 		rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
 		                  : dir_make(folder, 0700, e);
 	if (rc == 0) {
-		n = snprintf(text, sizeof text, "secret = %s\nexpires_ns = %" PRId64 "\n%s%s%s",
+		n = snprintf(text, sizeof text, "secret = %s\nexpires_ns = %" PRId64 "\n%s%s%s%s",
 		             lc_hex(hex, secret, 32), clock_wall_ns() + valid_ns,
-		             replace == NULL ? "" : "replace = ",
-		             replace == NULL ? "" : lc_hex(old, replace, CHANNEL_KEY_SIZE),
-		             replace == NULL ? "" : "\n");
+		             host == NULL ? "" : verb, host == NULL ? "" : " = ",
+		             host == NULL ? "" : lc_hex(old, host, CHANNEL_KEY_SIZE),
+		             host == NULL ? "" : "\n");
 		rc = file_write_new(path, text, (size_t)n, 0600, e);
 	}
 	explicit_bzero(text, sizeof text);
@@ -268,12 +284,26 @@ writers_token(const char *dir, int64_t valid_ns, const uint8_t *replace, uint8_t
 	return rc;
 }
 
+int
+writers_token(const char *dir, int64_t valid_ns, const uint8_t *replace, uint8_t secret[32],
+              struct lc_err *e)
+{
+	return make_token(dir, valid_ns, "replace", replace, secret, e);
+}
+
+int
+writers_join_token(const char *dir, int64_t valid_ns, const uint8_t host[CHANNEL_KEY_SIZE],
+                   uint8_t secret[32], struct lc_err *e)
+{
+	return make_token(dir, valid_ns, "join", host, secret, e);
+}
+
 struct token_search {
 	const uint8_t *secret;
 	char id[2 * TOKEN_ID_SIZE + 1]; /* "" until it is found */
 	bool used;
-	bool replaces;
-	uint8_t replaced[CHANNEL_KEY_SIZE];
+	bool replaces, joins;
+	uint8_t host[CHANNEL_KEY_SIZE]; /* whom */
 };
 
 /* In constant time: how far a guess was right must not show. */
@@ -292,9 +322,12 @@ static void
 take_token(struct token_search *t, const struct config *c, const char *name)
 {
 	const char *replaced = config_get(c, "", "", "replace");
+	const char *joined = config_get(c, "", "", "join");
+	const char *host = replaced != NULL ? replaced : joined;
 
 	t->replaces = replaced != NULL;
-	if (replaced == NULL || lc_unhex(t->replaced, sizeof t->replaced, replaced))
+	t->joins = !t->replaces && joined != NULL;
+	if (host == NULL || lc_unhex(t->host, sizeof t->host, host))
 		(void)snprintf(t->id, sizeof t->id, "%s", name);
 }
 
@@ -349,7 +382,7 @@ remove_token(const char *dir, const char *id)
 	lc_free(path);
 }
 
-/* Nobody else writes there. */
+/* Nobody else writes there in its place. */
 static int
 check_store_free(const char *dir, const struct writer_entry *w, const uint8_t *replaced,
                  struct lc_err *e)
@@ -360,6 +393,7 @@ check_store_free(const char *dir, const struct writer_entry *w, const uint8_t *r
 
 	for (i = 0; rc == 0 && i < n; i++) {
 		if (list[i].revoked || strcmp(list[i].store, w->store) != 0 ||
+		    list[i].writer != w->writer ||
 		    memcmp(list[i].key, w->key, CHANNEL_KEY_SIZE) == 0 ||
 		    (replaced != NULL && memcmp(list[i].key, replaced, CHANNEL_KEY_SIZE) == 0))
 			continue;
@@ -372,17 +406,75 @@ check_store_free(const char *dir, const struct writer_entry *w, const uint8_t *r
 	return rc;
 }
 
+/* Into w->writer: a number that nobody has or had in that store. */
+static int
+choose_number(const char *dir, struct writer_entry *w, struct lc_err *e)
+{
+	struct writer_entry *list = NULL;
+	unsigned next = 0;
+	size_t i, n = 0;
+	int rc = writers_list(dir, &list, &n, e);
+
+	for (i = 0; rc == 0 && i < n; i++) {
+		if (strcmp(list[i].store, w->store) == 0 && list[i].writer >= next)
+			next = list[i].writer + 1u;
+	}
+	lc_free(list);
+	if (rc == 0 && next > NUMBER_MAX)
+		rc = lc_fail(e, LC_ENOTSUP, 0, "too many hosts had that store");
+	w->writer = (uint16_t)next;
+	return rc;
+}
+
+/* Into w->store, writer and domain: those of the host that the token names. */
+static int
+join_store(const char *dir, struct writer_entry *w, const struct token_search *t, struct lc_err *e)
+{
+	static const uint8_t none[16];
+	struct writer_entry host, before;
+	char token[2 * TOKEN_ID_SIZE + 1];
+	int rc = find(dir, t->host, &host, token, e);
+
+	if (rc == LC_ENOENT)
+		return lc_fail(e, LC_EACCES, 0,
+		               "the host whose store the token is for is not known any more");
+	if (rc == 0 && memcmp(w->domain, none, sizeof none) != 0 &&
+	    memcmp(w->domain, host.domain, sizeof host.domain) != 0)
+		return lc_fail(e, LC_ECONFLICT, 0,
+		               "the store of host %s is of another key domain than this host's",
+		               host.name);
+	if (rc != 0)
+		return rc;
+	memcpy(w->domain, host.domain, sizeof w->domain);
+	(void)snprintf(w->store, sizeof w->store, "%s", host.store);
+	rc = find(dir, w->key, &before, token, e);
+	if (rc == LC_ENOENT)
+		return choose_number(dir, w, e);
+	if (rc == 0 && strcmp(before.store, w->store) != 0)
+		return lc_fail(e, LC_ECONFLICT, 0, "this host has a store of its own here");
+	w->writer = before.writer;
+	return rc != 0 ? rc : check_store_free(dir, w, NULL, e);
+}
+
 /* Into w->store: of the host that is replaced, else its own of before, else a new one. */
 static int
 choose_store(const char *dir, struct writer_entry *w, const struct token_search *t,
              struct lc_err *e)
 {
 	char token[2 * TOKEN_ID_SIZE + 1], key[33], domain[17];
-	const uint8_t *from = t->replaces ? t->replaced : w->key;
+	static const uint8_t none[16];
+	const uint8_t *from = t->replaces ? t->host : w->key;
 	struct writer_entry before;
-	int rc = find(dir, from, &before, token, e);
+	int rc;
 
+	if (t->joins)
+		return join_store(dir, w, t, e);
+	if (memcmp(w->domain, none, sizeof none) == 0)
+		return lc_fail(e, LC_EACCES, 0,
+		               "the token is not for joining another host (locum token --join)");
+	rc = find(dir, from, &before, token, e);
 	if (rc == LC_ENOENT && !t->replaces) {
+		w->writer = 0;
 		/* So much of the key that nobody makes another one that ends up there. */
 		(void)snprintf(w->store, sizeof w->store, "stores/%s-%s",
 		               lc_hex(domain, w->domain, 4), lc_hex(key, w->key, 16));
@@ -398,7 +490,8 @@ choose_store(const char *dir, struct writer_entry *w, const struct token_search 
 	if (rc != 0)
 		return rc;
 	(void)snprintf(w->store, sizeof w->store, "%s", before.store);
-	return check_store_free(dir, w, t->replaces ? t->replaced : NULL, e);
+	w->writer = before.writer;
+	return check_store_free(dir, w, t->replaces ? t->host : NULL, e);
 }
 
 int
@@ -418,8 +511,8 @@ writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32], 
 	rc = choose_store(dir, w, &t, e);
 	if (rc != 0)
 		return rc;
-	if (t.replaces && memcmp(t.replaced, w->key, CHANNEL_KEY_SIZE) != 0)
-		rc = writers_revoke(dir, t.replaced, e);
+	if (t.replaces && memcmp(t.host, w->key, CHANNEL_KEY_SIZE) != 0)
+		rc = writers_revoke(dir, t.host, e);
 	(void)failpoint("writers.revoked");
 	w->revoked = false;
 	w->paired_ns = clock_wall_ns();

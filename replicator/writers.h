@@ -4,10 +4,12 @@
  *     <dir>/replica.key            who this replica is
  *     <dir>/writers/<key, hex>     one host: name, key domain, its store, when it paired
  *     <dir>/tokens/<id>            a token that was not used yet
- *     <dir>/stores/<name>          the store of one host
+ *     <dir>/stores/<name>          the store of one host, or of several of one key domain
  *
- * Every host has a store of its own here, so none can harm or even see another's.  A token is
- * consumed with the file that binds the key: a crash in between cannot make it good twice.
+ * A host has a store of its own here, so none can harm or even see another's; or it joined that of
+ * another host of its domain, as a writer of it with a number of its own (vouch.h): then equal
+ * contents are kept once, and each of them has its own VMs there all the same.  A token is consumed
+ * with the file that binds the key: a crash in between cannot make it good twice.
  *
  * Thread: any; each call reads and writes files.
  */
@@ -26,6 +28,7 @@ struct writer_entry {
 	char name[64];      /* what the host calls itself */
 	uint8_t domain[16]; /* key domain of its store */
 	char store[128];    /* folder, relative to the replica's */
+	uint16_t writer;    /* its number there: several hosts of a domain may share one */
 	int64_t paired_ns;
 	bool revoked;
 };
@@ -55,15 +58,21 @@ int writers_revoke(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct 
  */
 int writers_token(const char *dir, int64_t valid_ns, const uint8_t *replace, uint8_t secret[32],
                   struct lc_err *e);
+/** writers_join_token(dir, valid_ns, host, secret, e): likewise; who uses it joins the store of
+ * that host. */
+int writers_join_token(const char *dir, int64_t valid_ns, const uint8_t host[CHANNEL_KEY_SIZE],
+                       uint8_t secret[32], struct lc_err *e);
 /**
  * writers_bind(dir, w, secret, e):
- * Let a host in by a token's secret; w: key, name and domain; store and paired_ns are filled in.  A
- * host that was there before gets its store back (also one that was revoked: a new token is a new
- * decision).  By a token that replaces a host it gets the store of that one, which is revoked
- * first: there is no moment at which both are let in, and after a crash in between the token is
- * still good.
+ * Let a host in by a token's secret; w: key, name and domain; store, writer and paired_ns are
+ * filled in.  A domain of zeros: it has no store yet, and is let in to join another host's only;
+ * then the domain is filled in, too.  A host that was there before gets its store back (also one
+ * that was revoked: a new token is a new decision).  By a token that replaces a host it gets the
+ * store of that one, which is revoked first: there is no moment at which both are let in, and after
+ * a crash in between the token is still good.
  *
- * Returns  0; LC_EACCES: no such token, or it was used or is too old; LC_ECONFLICT: the host, or
+ * Returns  0; LC_EACCES: no such token, or it was used or is too old, or not for joining;
+ * LC_ECONFLICT: the host, or
  * the one that it replaces, was paired with another key domain, or somebody else has its store by
  * now. Durable: the binding, and that the token is used.
  */

@@ -31,7 +31,7 @@
 #include "store/base/files.h"
 #include "store/catalog_internal.h"
 
-#define LAYOUT "5"
+#define LAYOUT "6"
 
 static const char *const statement_sql[] = {
 #define X(name, sql) [ST_##name] = (sql),
@@ -42,11 +42,16 @@ static const char *const statement_sql[] = {
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY,value) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS chunk(no INTEGER PRIMARY KEY,id BLOB,seg INT,off INT,len INT,"
-    "enc INT,key INT);"
+    "enc INT,key INT,writer INT DEFAULT 0);"
+    "CREATE TABLE IF NOT EXISTS writer(no INTEGER PRIMARY KEY,bytes INT);"
+    "CREATE TABLE IF NOT EXISTS vouch(writer INT,id BLOB,no INT,PRIMARY KEY(writer,id)) "
+    "WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS base(no INT,base INT,PRIMARY KEY(no,base)) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS base_base ON base(base);"
-    "CREATE TABLE IF NOT EXISTS missing(id BLOB,no INT,PRIMARY KEY(id,no)) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS vm(no INTEGER PRIMARY KEY,id BLOB UNIQUE,sealed BLOB);"
+    "CREATE TABLE IF NOT EXISTS missing(id BLOB,writer INT,no INT,"
+    "PRIMARY KEY(id,writer,no)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS vm(no INTEGER PRIMARY KEY,id BLOB UNIQUE,sealed BLOB,"
+    "writer INT DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS line(no INTEGER PRIMARY KEY,id BLOB UNIQUE,vm INT,ord INT "
     "DEFAULT 0,parent INT,fork INT,restart INT DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS restarted(seg INT,off INT,PRIMARY KEY(seg,off)) WITHOUT ROWID;"

@@ -57,8 +57,8 @@ int catalog_set_position(struct catalog *c, const struct catalog_position *p, st
 
 /* ---- chunks ---- */
 
-/** catalog_put_chunk(c, no, r, e): where chunk `no` lies (r: id, segment, off, n, encoding, key).
- * Replaces. */
+/** catalog_put_chunk(c, no, r, e): where chunk `no` lies (r: id, segment, off, n, encoding, key,
+ * writer).  Replaces. */
 int catalog_put_chunk(struct catalog *c, uint64_t no, const struct record *r, struct lc_err *e);
 /** catalog_chunk(c, no, r, e): LC_ENOENT.  A chunk whose bytes are missing has segment 0. */
 int catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e);
@@ -73,15 +73,15 @@ int catalog_chunk_ids(struct catalog *c, const uint64_t *chunks, uint32_t n, uin
  */
 void catalog_places(struct catalog *c, const uint64_t *chunks, uint32_t n,
                     void (*on)(void *arg, const struct record *r), void *arg);
-/** catalog_missing(c, id, create, no, e): number that stands for an id whose bytes are not there;
- * LC_ENOENT. */
-int catalog_missing(struct catalog *c, const uint8_t id[32], bool create, uint64_t *no,
-                    struct lc_err *e);
+/** catalog_missing(c, writer, id, create, no, e): number that stands for an id of a writer whose
+ * bytes are not there; LC_ENOENT. */
+int catalog_missing(struct catalog *c, uint16_t writer, const uint8_t id[32], bool create,
+                    uint64_t *no, struct lc_err *e);
 /** catalog_any_missing(c, any, e): whether there are such ids. */
 int catalog_any_missing(struct catalog *c, bool *any, struct lc_err *e);
-/** catalog_put_missing(c, id, no, e): chunk `no` can't be read, though its record is there: a base
- * is missing. */
-int catalog_put_missing(struct catalog *c, const uint8_t id[32], uint64_t no, struct lc_err *e);
+/** catalog_put_missing(c, r, e): chunk r->seq can't be read, though its record is there: a base is
+ * missing. */
+int catalog_put_missing(struct catalog *c, const struct record *r, struct lc_err *e);
 /** catalog_put_base(c, no, base, e): chunk `no` is a delta upon chunk `base`. */
 int catalog_put_base(struct catalog *c, uint64_t no, uint64_t base, struct lc_err *e);
 /** catalog_bases(c, no, bases, n, e): the numbers of those; in no order. */
@@ -112,8 +112,34 @@ int catalog_last_chunks(struct catalog *c, unsigned n,
                         void (*on)(void *arg, const struct record *r), void *arg, struct lc_err *e);
 /** catalog_each_chunk(c, above, on, arg, e): chunks with a number > above and bytes, ascending. */
 int catalog_each_chunk(struct catalog *c, uint64_t above,
-                       int (*on)(void *arg, uint64_t no, const uint8_t id[32]), void *arg,
-                       struct lc_err *e);
+                       int (*on)(void *arg, uint64_t no, uint16_t writer, const uint8_t id[32]),
+                       void *arg, struct lc_err *e);
+
+/* ---- writers, where a store has several ---- */
+
+/** catalog_put_vouch(c, writer, id, no, e): an id of that writer is chunk `no` of another one. */
+int catalog_put_vouch(struct catalog *c, uint16_t writer, const uint8_t id[32], uint64_t no,
+                      struct lc_err *e);
+/** catalog_vouch(c, writer, id, no, e): LC_ENOENT. */
+int catalog_vouch(struct catalog *c, uint16_t writer, const uint8_t id[32], uint64_t *no,
+                  struct lc_err *e);
+/** catalog_any_vouch(c, any, e): whether there is such an id. */
+int catalog_any_vouch(struct catalog *c, bool *any, struct lc_err *e);
+/** catalog_set_vm_writer(c, vm, writer, e): whose VM it is, where it is known. */
+int catalog_set_vm_writer(struct catalog *c, const uint8_t vm[16], uint16_t writer,
+                          struct lc_err *e);
+/** catalog_vm_writer(c, vm, writer, e), catalog_line_writer(c, line, vm, writer, e): whose a VM is;
+ * which VM's a line, and whose that is.  LC_ENOENT: not known. */
+int catalog_vm_writer(struct catalog *c, const uint8_t vm[16], uint16_t *writer, struct lc_err *e);
+int catalog_line_writer(struct catalog *c, const uint8_t line[16], uint8_t vm[16], uint16_t *writer,
+                        struct lc_err *e);
+/** catalog_writers(c, list, max, n, e): those that have a VM, ascending. */
+int catalog_writers(struct catalog *c, uint16_t *list, size_t max, size_t *n, struct lc_err *e);
+/** catalog_add_bytes(c, writer, bytes, e): the writer's records take so many more; not of 0, who
+ * has the rest. */
+int catalog_add_bytes(struct catalog *c, uint16_t writer, uint64_t bytes, struct lc_err *e);
+/** catalog_writer_bytes(c, writer, bytes, e): what that came to; 0: of all others. */
+int catalog_writer_bytes(struct catalog *c, uint16_t writer, uint64_t *bytes, struct lc_err *e);
 
 /* ---- thin segments ---- */
 
@@ -151,7 +177,7 @@ int catalog_each_line(struct catalog *c,
  * began. */
 int catalog_each_line_vm(struct catalog *c,
                          int (*on)(void *arg, const uint8_t line[16], const uint8_t vm[16],
-                                   struct lc_span sealed, struct lc_err *e),
+                                   uint16_t writer, struct lc_span sealed, struct lc_err *e),
                          void *arg, struct lc_err *e);
 struct catalog_vm {
 	uint8_t id[16];

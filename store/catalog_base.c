@@ -29,9 +29,19 @@ catalog_put_base(struct catalog *c, uint64_t no, uint64_t base, struct lc_err *e
 }
 
 int
-catalog_put_missing(struct catalog *c, const uint8_t id[32], uint64_t no, struct lc_err *e)
+catalog_put_missing(struct catalog *c, const struct record *r, struct lc_err *e)
 {
-	return sql_put_id(c, ST_MISSING_ADD, id, 32, no, e);
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_MISSING_ADD, &st, e);
+
+	if (rc == 0) {
+		sql_blob(st, 1, r->id, sizeof r->id);
+		sql_int(st, 2, r->seq);
+		sql_int(st, 3, r->writer);
+		rc = sql_run(c, st, e);
+	}
+	sql_finish(c, st);
+	return rc;
 }
 
 int

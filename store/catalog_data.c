@@ -25,6 +25,7 @@ catalog_put_chunk(struct catalog *c, uint64_t no, const struct record *r, struct
 		sql_int(st, 5, r->n);
 		sql_int(st, 6, r->encoding);
 		sql_int(st, 7, r->key);
+		sql_int(st, 8, r->writer);
 		rc = sql_run(c, st, e);
 	}
 	sql_unlock(c);
@@ -50,6 +51,7 @@ catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e
 			r->n = (uint32_t)col_int(st, 3);
 			r->encoding = (uint8_t)col_int(st, 4);
 			r->key = (uint32_t)col_int(st, 5);
+			r->writer = (uint16_t)col_int(st, 6);
 		} else if (rc == LC_ENOENT) {
 			rc = lc_fail(e, LC_ENOENT, 0, "catalog %s: no chunk %" PRIu64, c->path, no);
 		}
@@ -92,9 +94,10 @@ catalog_chunk_ids(struct catalog *c, const uint64_t *chunks, uint32_t n, uint8_t
 }
 
 static int
-missing_create(struct catalog *c, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+missing_create(struct catalog *c, uint16_t writer, const uint8_t id[32], uint64_t *no,
+               struct lc_err *e)
 {
-	struct record r = {.type = RECORD_CHUNK};
+	struct record r = {.type = RECORD_CHUNK, .writer = writer};
 	sqlite3_stmt *st = sql_stmt(c, ST_MISSING_NEXT, e);
 	int rc;
 
@@ -114,11 +117,12 @@ missing_create(struct catalog *c, const uint8_t id[32], uint64_t *no, struct lc_
 		return LC_EIO;
 	sql_blob(st, 1, id, 32);
 	sql_int(st, 2, *no);
+	sql_int(st, 3, writer);
 	return sql_run(c, st, e);
 }
 
 int
-catalog_missing(struct catalog *c, const uint8_t id[32], bool create, uint64_t *no,
+catalog_missing(struct catalog *c, uint16_t writer, const uint8_t id[32], bool create, uint64_t *no,
                 struct lc_err *e)
 {
 	sqlite3_stmt *st;
@@ -128,12 +132,13 @@ catalog_missing(struct catalog *c, const uint8_t id[32], bool create, uint64_t *
 	st = sql_stmt(c, ST_MISSING_GET, e);
 	if (st != NULL) {
 		sql_blob(st, 1, id, 32);
+		sql_int(st, 2, writer);
 		rc = sql_first(c, st, e);
 		if (rc == 0)
 			*no = col_int(st, 0);
 		sql_done(st);
 		if (rc == LC_ENOENT && create)
-			rc = missing_create(c, id, no, e);
+			rc = missing_create(c, writer, id, no, e);
 	}
 	sql_unlock(c);
 	return rc;
@@ -182,6 +187,7 @@ run_healing(struct catalog *c, enum statement which, const struct record *r, uin
 		return LC_EIO;
 	sql_blob(st, 1, r->id, sizeof r->id);
 	sql_int(st, 2, v);
+	sql_int(st, 3, r->writer);
 	return sql_run(c, st, e);
 }
 
@@ -200,6 +206,7 @@ catalog_heal(struct catalog *c, const struct record *r, struct lc_err *e)
 		sql_int(st, 4, r->n);
 		sql_int(st, 5, r->encoding);
 		sql_int(st, 6, r->key);
+		sql_int(st, 7, r->writer);
 		rc = sql_run(c, st, e);
 	}
 	rc = rc != 0 ? rc : run_healing(c, ST_BASE_DROP, r, r->seq, e);
@@ -228,6 +235,7 @@ collect_healable(struct catalog *c, struct lc_buf *found, struct lc_err *e)
 		r.n = (uint32_t)col_int(st, 4);
 		r.encoding = (uint8_t)col_int(st, 5);
 		r.key = (uint32_t)col_int(st, 6);
+		r.writer = (uint16_t)col_int(st, 7);
 		if (lc_buf_append(found, &r, sizeof r) != 0)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
@@ -310,8 +318,8 @@ catalog_last_chunks(struct catalog *c, unsigned n, void (*on)(void *arg, const s
 
 int
 catalog_each_chunk(struct catalog *c, uint64_t above,
-                   int (*on)(void *arg, uint64_t no, const uint8_t id[32]), void *arg,
-                   struct lc_err *e)
+                   int (*on)(void *arg, uint64_t no, uint16_t writer, const uint8_t id[32]),
+                   void *arg, struct lc_err *e)
 {
 	sqlite3_stmt *st;
 	uint8_t id[32];
@@ -321,7 +329,7 @@ catalog_each_chunk(struct catalog *c, uint64_t above,
 		sql_int(st, 1, above);
 	while (sql_next(c, st, &rc, e)) {
 		col_copy(st, 1, id, sizeof id);
-		rc = on(arg, col_int(st, 0), id);
+		rc = on(arg, col_int(st, 0), (uint16_t)col_int(st, 2), id);
 	}
 	sql_finish(c, st);
 	return rc;
@@ -395,7 +403,7 @@ catalog_each_vm(struct catalog *c,
 int
 catalog_each_line_vm(struct catalog *c,
                      int (*on)(void *arg, const uint8_t line[16], const uint8_t vm[16],
-                               struct lc_span sealed, struct lc_err *e),
+                               uint16_t writer, struct lc_span sealed, struct lc_err *e),
                      void *arg, struct lc_err *e)
 {
 	uint8_t line[16], vm[16];
@@ -405,7 +413,7 @@ catalog_each_line_vm(struct catalog *c,
 	while (sql_next(c, st, &rc, e)) {
 		col_copy(st, 0, line, sizeof line);
 		col_copy(st, 1, vm, sizeof vm);
-		rc = on(arg, line, vm,
+		rc = on(arg, line, vm, (uint16_t)col_int(st, 3),
 		        (struct lc_span){sqlite3_column_blob(st, 2),
 		                         (size_t)sqlite3_column_bytes(st, 2)},
 		        e);

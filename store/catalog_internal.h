@@ -19,28 +19,29 @@
 #define STATEMENTS(X)                                                                              \
 	X(META_GET, "SELECT value FROM meta WHERE key=?1")                                         \
 	X(META_SET, "INSERT OR REPLACE INTO meta(key,value) VALUES(?1,?2)")                        \
-	X(CHUNK_PUT, "INSERT OR REPLACE INTO chunk(no,id,seg,off,len,enc,key) "                    \
-	             "VALUES(?1,?2,?3,?4,?5,?6,?7)")                                               \
-	X(CHUNK_GET, "SELECT id,seg,off,len,enc,key FROM chunk WHERE no=?1")                       \
+	X(CHUNK_PUT, "INSERT OR REPLACE INTO chunk(no,id,seg,off,len,enc,key,writer) "             \
+	             "VALUES(?1,?2,?3,?4,?5,?6,?7,?8)")                                            \
+	X(CHUNK_GET, "SELECT id,seg,off,len,enc,key,writer FROM chunk WHERE no=?1")                \
 	X(CHUNK_PLACE, "SELECT seg,off,len,enc FROM chunk WHERE no=?1")                            \
 	X(BASE_PLACES, "SELECT seg,off,len FROM chunk WHERE no IN "                                \
 	               "(SELECT base FROM base WHERE no=?1)")                                      \
 	X(CHUNK_ID, "SELECT id FROM chunk WHERE no=?1")                                            \
-	X(CHUNK_EACH, "SELECT no,id FROM chunk WHERE no>?1 AND seg>0 ORDER BY no")                 \
-	X(MISSING_GET, "SELECT no FROM missing WHERE id=?1 LIMIT 1")                               \
+	X(CHUNK_EACH, "SELECT no,id,writer FROM chunk WHERE no>?1 AND seg>0 ORDER BY no")          \
+	X(MISSING_GET, "SELECT no FROM missing WHERE id=?1 AND writer=?2 LIMIT 1")                 \
 	X(MISSING_ANY, "SELECT 1 FROM missing LIMIT 1")                                            \
 	X(MISSING_NEXT, "SELECT max(no) FROM missing")                                             \
-	X(MISSING_PUT, "INSERT INTO missing(id,no) VALUES(?1,?2)")                                 \
-	X(MISSING_DEL, "DELETE FROM missing WHERE id=?1 AND "                                      \
+	X(MISSING_PUT, "INSERT INTO missing(id,no,writer) VALUES(?1,?2,?3)")                       \
+	X(MISSING_DEL, "DELETE FROM missing WHERE id=?1 AND writer=?3 AND "                        \
 	               "(?2<2 OR no NOT IN (SELECT base FROM base))")                              \
 	X(BASE_PUT, "INSERT OR IGNORE INTO base(no,base) VALUES(?1,?2)")                           \
 	X(BASE_GET, "SELECT base FROM base WHERE no=?1 ORDER BY base LIMIT 8")                     \
 	X(BASE_DROP, "DELETE FROM base WHERE no<>?2 AND no IN "                                    \
-	             "(SELECT no FROM missing WHERE id=?1)")                                       \
-	X(BASE_COPY, "INSERT OR IGNORE INTO base(no,base) SELECT missing.no,base.base "            \
-	             "FROM missing JOIN base ON base.no=?2 WHERE missing.id=?1 "                   \
-	             "AND missing.no NOT IN (SELECT base FROM base)")                              \
-	X(MISSING_ADD, "INSERT OR IGNORE INTO missing(id,no) VALUES(?1,?2)")                       \
+	             "(SELECT no FROM missing WHERE id=?1 AND writer=?3)")                         \
+	X(BASE_COPY,                                                                               \
+	  "INSERT OR IGNORE INTO base(no,base) SELECT missing.no,base.base "                       \
+	  "FROM missing JOIN base ON base.no=?2 WHERE missing.id=?1 AND missing.writer=?3 "        \
+	  "AND missing.no NOT IN (SELECT base FROM base)")                                         \
+	X(MISSING_ADD, "INSERT OR IGNORE INTO missing(id,no,writer) VALUES(?1,?2,?3)")             \
 	X(DELTA_NEXT, "SELECT no FROM chunk WHERE no>?1 AND enc>=2 AND seg>0 ORDER BY no LIMIT 1") \
 	X(VM_PUT, "INSERT OR IGNORE INTO vm(id,sealed) VALUES(?1,?2)")                             \
 	X(LINE_PUT, "INSERT INTO line(id,vm,ord) SELECT ?1,no,?3 FROM vm WHERE id=?2 "             \
@@ -92,20 +93,33 @@
 	X(MISSING_EACH, "SELECT missing.no,missing.id FROM missing JOIN chunk ON "                 \
 	                "chunk.no=missing.no WHERE chunk.seg=0 ORDER BY missing.no")               \
 	X(HEAL, "UPDATE chunk SET seg=?2,off=?3,len=?4,enc=?5,key=?6 "                             \
-	        "WHERE no IN (SELECT no FROM missing WHERE id=?1) "                                \
+	        "WHERE no IN (SELECT no FROM missing WHERE id=?1 AND writer=?7) "                  \
 	        "AND (?5<2 OR no NOT IN (SELECT base FROM base))")                                 \
-	X(HEALABLE, "SELECT no,id,seg,off,len,enc,key FROM chunk WHERE seg>0 "                     \
-	            "AND id IN (SELECT id FROM missing) "                                          \
+	X(HEALABLE, "SELECT no,id,seg,off,len,enc,key,writer FROM chunk WHERE seg>0 "              \
+	            "AND (id,writer) IN (SELECT id,writer FROM missing) "                          \
 	            "AND no NOT IN (SELECT no FROM missing)")                                      \
 	X(BAD_PUT, "INSERT OR REPLACE INTO temp.bad(seg,off) VALUES(?1,?2)")                       \
-	X(BAD_CONDEMN, "INSERT OR IGNORE INTO missing(id,no) SELECT chunk.id,chunk.no FROM chunk " \
+	X(BAD_CONDEMN, "INSERT OR IGNORE INTO missing(id,writer,no) SELECT "                       \
+	               "chunk.id,chunk.writer,chunk.no FROM chunk "                                \
 	               "JOIN temp.bad ON bad.seg=chunk.seg AND bad.off=chunk.off")                 \
-	X(BAD_DELTAS, "INSERT OR IGNORE INTO missing(id,no) SELECT chunk.id,chunk.no FROM chunk "  \
+	X(BAD_DELTAS, "INSERT OR IGNORE INTO missing(id,writer,no) SELECT "                        \
+	              "chunk.id,chunk.writer,chunk.no FROM chunk "                                 \
 	              "JOIN base ON base.no=chunk.no WHERE base.base IN "                          \
 	              "(SELECT no FROM missing)")                                                  \
 	X(THIN_PUT, "INSERT OR IGNORE INTO thin(seg) VALUES(?1)")                                  \
 	X(THIN_GET, "SELECT 1 FROM thin WHERE seg=?1")                                             \
 	X(DAMAGE_IN, "SELECT 1 FROM damage WHERE seg=?1 LIMIT 1")                                  \
+	X(VOUCH_PUT, "INSERT OR REPLACE INTO vouch(writer,id,no) VALUES(?1,?2,?3)")                \
+	X(VOUCH_GET, "SELECT no FROM vouch WHERE writer=?1 AND id=?2")                             \
+	X(VOUCH_ANY, "SELECT 1 FROM vouch LIMIT 1")                                                \
+	X(VM_WRITER_PUT, "UPDATE vm SET writer=?2 WHERE id=?1")                                    \
+	X(VM_WRITER, "SELECT writer,id FROM vm WHERE id=?1")                                       \
+	X(LINE_WRITER, "SELECT vm.writer,vm.id FROM line JOIN vm ON vm.no=line.vm "                \
+	               "WHERE line.id=?1")                                                         \
+	X(WRITERS, "SELECT DISTINCT writer FROM vm ORDER BY writer LIMIT ?1")                      \
+	X(WRITER_ADD, "INSERT INTO writer(no,bytes) VALUES(?1,?2) "                                \
+	              "ON CONFLICT(no) DO UPDATE SET bytes=bytes+?2")                              \
+	X(WRITER_BYTES, "SELECT coalesce(sum(bytes),0) FROM writer WHERE ?1=0 OR no=?1")           \
 	X(CHUNK_LAST, "SELECT no,seg,off,len FROM chunk WHERE seg>0 AND off>0 AND no<?1 "          \
 	              "ORDER BY no DESC LIMIT ?2")                                                 \
 	X(POINT_DEL, "DELETE FROM point WHERE gen=?1")                                             \
@@ -131,7 +145,7 @@
 	X(ROWS_LONG, "SELECT map_long.disk,window,chunk,chunk.id FROM map_long "                   \
 	             "LEFT JOIN chunk ON chunk.no=chunk WHERE gen=?1 "                             \
 	             "AND (map_long.disk,window)>(?2,?3) ORDER BY map_long.disk,window LIMIT ?4")  \
-	X(LINE_VMS, "SELECT line.id,vm.id,vm.sealed FROM line JOIN vm ON vm.no=line.vm "           \
+	X(LINE_VMS, "SELECT line.id,vm.id,vm.sealed,vm.writer FROM line JOIN vm ON vm.no=line.vm " \
 	            "ORDER BY line.no")                                                            \
 	X(DAMAGE_PUT, "INSERT OR REPLACE INTO damage(seg,off,len,type) VALUES(?1,?2,?3,?4)")       \
 	X(CHUNK_AT, "SELECT no FROM chunk WHERE seg=?1 AND off>=?2 AND off<?3")                    \

@@ -27,7 +27,8 @@ enum commit_type {
 	COMMIT_RESTART = 9, /* state of these lines is bad: their next points stand by themselves */
 	COMMIT_FOLDED = 12, /* the rows of a point of this record count from another base */
 	COMMIT_THIN = 14,   /* contents may be missing here, and are at these replicas */
-			    /* 5 HOLD, 6 PIN, 7 EPOCH, 10 VERDICT, 11 POLICY are kept. */
+	COMMIT_OWNER = 0x800f, /* which writer's a VM is (vouch.h) */
+			       /* 5 HOLD, 6 PIN, 7 EPOCH, 10 VERDICT, 11 POLICY are kept. */
 };
 
 /* A FOLDED entry: stands before the POINT entry that it is about. */

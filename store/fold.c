@@ -8,30 +8,92 @@
 #include "store/seal.h"
 #include "store/stubs.h"
 #include "store/thin.h"
+#include "store/vouch.h"
 
-int
-fold_resolve(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+void
+fold_key(uint16_t writer, const uint8_t id[32], uint8_t key[32])
 {
-	struct record r;
-	enum idindex_hit hit = idindex_find(f->index, id, no);
+	if (writer == 0)
+		memcpy(key, id, 32);
+	else
+		seal_mix(writer, id, key);
+}
+
+/* Whether an id of a writer has no bytes.  A condemned one has some, and is to be stored again all
+ * the same. */
+static int
+is_missing(struct fold *f, uint16_t writer, const uint8_t id[32], bool *is, struct lc_err *e)
+{
 	uint64_t hole;
+	int rc = f->missing ? catalog_missing(f->catalog, writer, id, false, &hole, e) : LC_ENOENT;
+
+	*is = rc == 0;
+	return rc == LC_ENOENT ? 0 : rc;
+}
+
+/* A chunk that the writer itself has sent, or one that it vouched for a moment ago: the index in
+ * memory knows both. */
+static int
+find_own(struct fold *f, uint16_t writer, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+{
+	enum idindex_hit hit;
+	struct record r;
+	uint8_t key[32];
+	bool missing;
 	int rc;
 
+	fold_key(writer, id, key);
+	hit = idindex_find(f->index, key, no);
 	if (hit == IDINDEX_NEW)
 		return LC_ENOENT;
 	if (hit == IDINDEX_FOUND && !f->missing)
 		return 0;
-	if (f->missing) { /* a condemned one has bytes, and is to be stored again all the same */
-		rc = catalog_missing(f->catalog, id, false, &hole, e);
-		if (rc != LC_ENOENT)
-			return rc == 0 ? LC_ENOENT : rc;
-	}
+	r.writer = writer;
 	rc = catalog_chunk(f->catalog, *no, &r, NULL);
-	if (rc == LC_ENOENT)
-		return hit == IDINDEX_FOUND ? 0 : LC_ENOENT; /* found, not yet in the catalog */
-	if (rc != 0)
+	if (rc != 0 && rc != LC_ENOENT)
 		return lc_fail(e, (enum lc_code)rc, 0, "catalog: cannot look up a chunk");
-	return r.segment != 0 && memcmp(r.id, id, 32) == 0 ? 0 : LC_ENOENT;
+	if (rc == 0 && (r.segment == 0 || memcmp(r.id, id, 32) != 0 ||
+	                (r.writer != writer && hit != IDINDEX_FOUND)))
+		return LC_ENOENT;
+	if (rc == LC_ENOENT && hit != IDINDEX_FOUND)
+		return LC_ENOENT; /* one that is found is not in the catalog yet */
+	rc = is_missing(f, r.writer, id, &missing, e);
+	return rc == 0 && missing ? LC_ENOENT : rc;
+}
+
+/* One of another writer that it vouched for. */
+static int
+find_vouched(struct fold *f, uint16_t writer, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+{
+	struct record r;
+	bool missing;
+	int rc = catalog_vouch(f->catalog, writer, id, no, e);
+
+	if (rc != 0)
+		return rc;
+	rc = catalog_chunk(f->catalog, *no, &r, NULL);
+	if (rc != 0)
+		return rc == LC_ENOENT
+		           ? rc
+		           : lc_fail(e, (enum lc_code)rc, 0, "catalog: cannot look up a chunk");
+	rc = is_missing(f, r.writer, id, &missing, e);
+	if (rc != 0)
+		return rc;
+	return r.segment != 0 && !missing && memcmp(r.id, id, 32) == 0 ? 0 : LC_ENOENT;
+}
+
+int
+fold_find(struct fold *f, uint16_t writer, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+{
+	int rc = find_own(f, writer, id, no, e);
+
+	return rc != LC_ENOENT || !f->vouched ? rc : find_vouched(f, writer, id, no, e);
+}
+
+int
+fold_resolve(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+{
+	return fold_find(f, 0, id, no, e);
 }
 
 /* A delta is here only where all is that it is made upon. */
@@ -71,13 +133,20 @@ was_dropped(struct fold *f, uint64_t no, bool *dropped, struct lc_err *e)
 }
 
 int
-fold_whole(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+fold_find_whole(struct fold *f, uint16_t writer, const uint8_t id[32], uint64_t *no,
+                struct lc_err *e)
 {
 	bool dropped = false;
-	int rc = fold_resolve(f, id, no, e);
+	int rc = fold_find(f, writer, id, no, e);
 
 	rc = rc != 0 ? rc : was_dropped(f, *no, &dropped, e);
 	return rc == 0 && dropped ? LC_ENOENT : rc;
+}
+
+int
+fold_whole(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+{
+	return fold_find_whole(f, 0, id, no, e);
 }
 
 /* Of two records of an id the one with bytes counts, and rather the whole one: deltas may be made
@@ -112,17 +181,17 @@ put_bases(struct fold *f, const struct record *r, struct lc_span bases, bool *lo
 
 	*lost = false;
 	for (i = 0; rc == 0 && i + CHUNK_ID_SIZE <= bases.n; i += CHUNK_ID_SIZE) {
-		rc = fold_resolve(f, bases.p + i, &base, e);
+		rc = fold_find(f, r->writer, bases.p + i, &base, e);
 		if (rc == LC_ENOENT) {
 			*lost = true;
-			rc = catalog_missing(f->catalog, bases.p + i, true, &base, e);
+			rc = catalog_missing(f->catalog, r->writer, bases.p + i, true, &base, e);
 		}
 		rc = rc != 0 ? rc : catalog_put_base(f->catalog, r->seq, base, e);
 	}
 	if (rc != 0 || !*lost)
 		return rc;
 	f->missing = true;
-	return catalog_put_missing(f->catalog, r->id, r->seq, e);
+	return catalog_put_missing(f->catalog, r, e);
 }
 
 /* Under its own number in every case, also where the id is known: rows that were made while it was
@@ -130,18 +199,20 @@ put_bases(struct fold *f, const struct record *r, struct lc_span bases, bool *lo
 int
 fold_delta(struct fold *f, const struct record *r, struct lc_span bases, struct lc_err *e)
 {
+	uint8_t key[32];
 	uint64_t no;
-	int rc = fold_resolve(f, r->id, &no, e);
+	int rc = find_own(f, r->writer, r->id, &no, e);
 	bool known = rc == 0 && no != r->seq, lesser = false, lost = false;
 
 	if (rc != 0 && rc != LC_ENOENT)
 		return rc;
 	rc = known ? is_lesser(f, no, r, &lesser, e) : 0;
 	rc = rc != 0 ? rc : catalog_put_chunk(f->catalog, r->seq, r, e);
+	fold_key(r->writer, r->id, key);
 	if (rc == 0 && lesser)
-		idindex_forget(f->index, r->id);
+		idindex_forget(f->index, key);
 	if (rc == 0 && (!known || lesser))
-		idindex_add(f->index, r->id, r->seq);
+		idindex_add(f->index, key, r->seq);
 	rc = rc != 0 ? rc : put_bases(f, r, bases, &lost, e);
 	return rc != 0 || lost || !f->missing ? rc : catalog_heal(f->catalog, r, e);
 }
@@ -149,7 +220,7 @@ fold_delta(struct fold *f, const struct record *r, struct lc_span bases, struct 
 int
 fold_stubs(struct fold *f, const struct record *r, struct lc_span payload, struct lc_err *e)
 {
-	struct record chunk = {.type = RECORD_CHUNK, .segment = r->segment};
+	struct record chunk = {.type = RECORD_CHUNK, .segment = r->segment, .writer = r->writer};
 	struct stub x;
 	size_t i, n;
 	int rc = stubs_count(payload, &n, e);
@@ -160,6 +231,27 @@ fold_stubs(struct fold *f, const struct record *r, struct lc_span payload, struc
 		chunk.seq = x.seq;
 		memcpy(chunk.id, x.id, sizeof chunk.id);
 		rc = fold_chunk(f, &chunk, e);
+	}
+	return rc;
+}
+
+int
+fold_vouch(struct fold *f, const struct record *r, struct lc_span payload, struct lc_err *e)
+{
+	struct record chunk;
+	struct vouch x;
+	size_t i, n;
+	int rc = vouch_count(payload, &n, e);
+
+	for (i = 0; rc == 0 && i < n; i++) {
+		vouch_get(payload, i, &x);
+		rc = catalog_chunk(f->catalog, x.seq, &chunk, NULL);
+		if (rc == 0 && memcmp(chunk.id, x.id, sizeof x.id) == 0) {
+			rc = catalog_put_vouch(f->catalog, r->writer, x.id, x.seq, e);
+			f->vouched = true;
+		}
+		if (rc == LC_ENOENT) /* it was damaged: so is what the writer vouched for */
+			rc = 0;
 	}
 	return rc;
 }
@@ -186,18 +278,18 @@ fold_chunk_record(struct fold *f, const struct record *r, struct lc_span payload
 }
 
 static int
-resolve_row(struct fold *f, struct map_row *row, struct lc_err *e)
+resolve_row(struct fold *f, uint16_t writer, struct map_row *row, struct lc_err *e)
 {
 	int rc;
 
 	if (row->chunk != 0 || maprec_zero(row))
 		return 0;
-	rc = fold_resolve(f, row->id, &row->chunk, e);
+	rc = fold_find(f, writer, row->id, &row->chunk, e);
 	if (rc != LC_ENOENT)
 		return rc;
 	/* Its record was damaged: the row must stand all the same, or an older content would
 	 * show. */
-	rc = catalog_missing(f->catalog, row->id, true, &row->chunk, e);
+	rc = catalog_missing(f->catalog, writer, row->id, true, &row->chunk, e);
 	if (rc == 0)
 		f->missing = true;
 	return rc;
@@ -215,7 +307,7 @@ fold_map(struct fold *f, struct map_record *m, struct lc_err *e)
 	rc = rc != 0 ? rc : catalog_disk(f->catalog, m->line, m->disk, true, &disk, e);
 	rc = rc != 0 ? rc : catalog_gen_state(f->catalog, gen, sum.v, &rows, e);
 	for (i = 0; rc == 0 && i < m->n; i++) {
-		rc = resolve_row(f, &m->rows[i], e);
+		rc = resolve_row(f, m->writer, &m->rows[i], e);
 		set_row(NULL, m->disk, m->rows[i].window, m->rows[i].id, &one);
 		set_add(&sum, &one);
 	}
@@ -227,6 +319,7 @@ struct folding {
 	struct fold *f;
 	uint64_t order; /* of the next point */
 	int64_t wall_ns;
+	uint16_t owner;   /* of the VM in hand */
 	bool have_folded; /* for the POINT entry that follows */
 	struct commit_folded folded;
 	struct lc_err bad; /* the first entry that makes no sense */
@@ -417,6 +510,13 @@ fold_restart(struct fold *f, struct lc_span body, struct lc_err *e)
 }
 
 static int
+fold_owner(struct folding *fd, struct lc_span body, struct lc_err *e)
+{
+	fd->owner = lc_get16(body.p + 16);
+	return catalog_set_vm_writer(fd->f->catalog, body.p, fd->owner, e);
+}
+
+static int
 fold_known(struct folding *fd, const struct commit_entry *x, struct lc_err *e)
 {
 	struct catalog *c = fd->f->catalog;
@@ -426,6 +526,7 @@ fold_known(struct folding *fd, const struct commit_entry *x, struct lc_err *e)
 	case COMMIT_VM:
 		if (x->body.n < 16)
 			break;
+		fd->owner = 0;
 		return catalog_put_vm(c, x->body.p,
 		                      (struct lc_span){x->body.p + 16, x->body.n - 16}, e);
 	case COMMIT_LINE:
@@ -433,7 +534,8 @@ fold_known(struct folding *fd, const struct commit_entry *x, struct lc_err *e)
 			break;
 		return catalog_put_line(c, x->body.p, x->body.p + 16, fd->order, e);
 	case COMMIT_POINT:
-		return fold_point(fd, x->body, e);
+		rc = catalog_add_bytes(c, fd->owner, x->body.n, e);
+		return rc != 0 ? rc : fold_point(fd, x->body, e);
 	case COMMIT_DROP:
 		if (x->body.n != 16)
 			break;
@@ -452,6 +554,10 @@ fold_known(struct folding *fd, const struct commit_entry *x, struct lc_err *e)
 			break;
 		fd->f->thin = true;
 		return catalog_set_peers(c, x->body, e);
+	case COMMIT_OWNER:
+		if (x->body.n != 20)
+			break;
+		return fold_owner(fd, x->body, e);
 	default:
 		if ((x->type & COMMIT_SKIPPABLE) != 0)
 			return 0;
@@ -507,11 +613,14 @@ fold_record(struct fold *f, const struct record *r, struct lc_span payload, stru
 		return fold_chunk_record(f, r, payload, e);
 	case RECORD_MAP:
 		rc = maprec_decode(payload, &f->scratch, e);
+		f->scratch.writer = r->writer;
 		return rc != 0 ? rc : fold_map(f, &f->scratch, e);
 	case RECORD_COMMIT:
 		return fold_commit(f, r->seq, payload, e);
 	case RECORD_STUBS:
 		return fold_stubs(f, r, payload, e);
+	case RECORD_VOUCH:
+		return fold_vouch(f, r, payload, e);
 	default:
 		return 0;
 	}

@@ -22,22 +22,36 @@ struct fold {
 	struct catalog *catalog;
 	struct idindex *index;
 	atomic_bool missing;       /* ids without bytes are known: look for them */
+	atomic_bool vouched;       /* there are VOUCH records */
 	atomic_bool thin;          /* there are chunks whose bytes were dropped (thin.h) */
 	struct map_record scratch; /* one at a time */
 };
 
-/** fold_resolve(f, id, no, e): number of the chunk whose bytes are there; LC_ENOENT. */
+/** fold_key(writer, id, key): what the index knows an id of a writer by. */
+void fold_key(uint16_t writer, const uint8_t id[32], uint8_t key[32]);
+/**
+ * fold_find(f, writer, id, no, e):
+ * Number of the chunk of that writer, or one that it vouched for (vouch.h), whose bytes are there;
+ * LC_ENOENT.  fold_resolve(): of writer 0.
+ */
+int fold_find(struct fold *f, uint16_t writer, const uint8_t id[32], uint64_t *no,
+              struct lc_err *e);
 int fold_resolve(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e);
-/** fold_whole(f, id, no, e): as fold_resolve(), of one whose bytes were not dropped. */
+/** fold_find_whole(f, writer, id, no, e), fold_whole(): the same of one whose bytes were not
+ * dropped. */
+int fold_find_whole(struct fold *f, uint16_t writer, const uint8_t id[32], uint64_t *no,
+                    struct lc_err *e);
 int fold_whole(struct fold *f, const uint8_t id[32], uint64_t *no, struct lc_err *e);
+/** fold_vouch(f, r, payload, e): a VOUCH record.  Idempotent. */
+int fold_vouch(struct fold *f, const struct record *r, struct lc_span payload, struct lc_err *e);
 /** fold_stubs(f, r, payload, e): a STUBS record.  Idempotent. */
 int fold_stubs(struct fold *f, const struct record *r, struct lc_span payload, struct lc_err *e);
 /** fold_chunk(f, r, e): a CHUNK record with its id.  Idempotent.  fold_delta(f, r, bases, e): also
  * the ids of its bases; where one of those is missing it is, too. */
 int fold_chunk(struct fold *f, const struct record *r, struct lc_err *e);
 int fold_delta(struct fold *f, const struct record *r, struct lc_span bases, struct lc_err *e);
-/** fold_map(f, m, e): a MAP record, decoded; rows whose chunk number is 0 are looked up.
- * Idempotent: no. */
+/** fold_map(f, m, e): a MAP record, decoded, with its writer; rows whose chunk number is 0 are
+ * looked up. Idempotent: no. */
 int fold_map(struct fold *f, struct map_record *m, struct lc_err *e);
 /**
  * fold_commit(f, seq, payload, e):

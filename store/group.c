@@ -60,6 +60,17 @@ check_base(struct store *s, const struct group_entry *x, struct lc_err *e)
 }
 
 static int
+check_owner(struct store *s, const struct group_entry *x, struct lc_err *e)
+{
+	uint16_t owner = x->writer;
+	int rc = x->sent ? catalog_vm_writer(s->catalog, x->vm, &owner, e) : 0;
+
+	if (rc == 0 && owner != x->writer)
+		return lc_fail(e, LC_EACCES, 0, "the VM is another host's here");
+	return rc == LC_ENOENT ? 0 : rc;
+}
+
+static int
 build_group(void *arg, struct lc_buf *payload, struct lc_err *e)
 {
 	struct group *g = arg;
@@ -67,7 +78,8 @@ build_group(void *arg, struct lc_buf *payload, struct lc_err *e)
 	int rc = 0;
 
 	for (x = g->first; rc == 0 && x != NULL; x = x->next) {
-		x->rc = check_base(g->s, x, &x->err);
+		x->rc = check_owner(g->s, x, &x->err);
+		x->rc = x->rc != 0 ? x->rc : check_base(g->s, x, &x->err);
 		if (x->rc != 0)
 			continue;
 		if (payload->n == 0)
@@ -100,14 +112,16 @@ same_line(const struct group_entry *group, const struct group_entry *end,
           const struct group_entry *x)
 {
 	for (; group != end; group = group->next) {
-		if (memcmp(group->line, x->line, sizeof x->line) == 0)
+		if (memcmp(group->line, x->line, sizeof x->line) == 0 ||
+		    (group->sent && x->sent && group->writer != x->writer &&
+		     memcmp(group->vm, x->vm, sizeof x->vm) == 0))
 			return true;
 	}
 	return false;
 }
 
 /* Take as many from the queue as fit one record; of a line one at a time, as the second one's base
- * is not there yet. */
+ * is not there yet, and of writers that claim the same VM one, as the first one gets it. */
 static struct group_entry *
 take_group(struct store *s)
 {

@@ -21,14 +21,18 @@ struct group_entry {
 	uint8_t line[16];
 	uint8_t base[16]; /* must be the newest point or seed of the line; zeros: there is none */
 	bool fork;        /* base is of another line instead, and must be there */
+	bool sent;        /* by a writer (vouch.h): the VM must be its own, or nobody's yet */
+	uint16_t writer;
+	uint8_t vm[16];
 	struct lc_buf entries; /* made with commit_add() */
 	bool done;             /* private */
-	int rc;                /* out: 0, durable; LC_ECONFLICT: another base */
+	int rc;                /* out: 0, durable; LC_ECONFLICT: another base;
+				* LC_EACCES: another's VM */
 	struct lc_err err;
 };
 
 /** GROUP_ENTRIES_MAX: how many COMMIT entries one group_entry may hold. */
-#define GROUP_ENTRIES_MAX 4u
+#define GROUP_ENTRIES_MAX 5u
 
 /**
  * group_commit(s, own, n):

@@ -10,11 +10,15 @@
 #include "store/group.h"
 #include "store/store_internal.h"
 #include "store/transfer.h"
+#include "store/vouch.h"
 
 struct incoming {
 	struct store *s;
 	struct incoming *next; /* in the store's list */
-	uint8_t id[16], line[16], base[16];
+	uint16_t writer;
+	uint16_t others[WRITERS_MAX]; /* whose contents may be the same */
+	size_t nothers;
+	uint8_t id[16], vm[16], line[16], base[16];
 	struct lc_buf entries; /* VM, LINE; then, at commit, FOLDED and POINT */
 	struct lc_buf entry;
 	uint64_t rows;
@@ -31,6 +35,25 @@ found(void *arg, const struct catalog_point *p, struct lc_err *e)
 	(void)p;
 	(void)e;
 	return 0;
+}
+
+/* A writer adds to its own VMs and to no other's; a VM or line that nobody knows becomes its own.
+ */
+static int
+check_owner(struct store *s, uint16_t writer, const struct transfer_point *p, struct lc_err *e)
+{
+	uint16_t owner = writer;
+	uint8_t vm[16];
+	int rc = catalog_vm_writer(s->catalog, p->vm, &owner, e);
+
+	if (rc == 0 && owner != writer)
+		return lc_fail(e, LC_EACCES, 0, "the VM is another host's here");
+	if (rc != 0 && rc != LC_ENOENT)
+		return rc;
+	rc = catalog_line_writer(s->catalog, p->line, vm, &owner, e);
+	if (rc == 0 && memcmp(vm, p->vm, sizeof vm) != 0)
+		return lc_fail(e, LC_EACCES, 0, "its line is another VM's here");
+	return rc == LC_ENOENT ? 0 : rc;
 }
 
 /* What the commit would refuse is refused before anything is sent for it. */
@@ -81,6 +104,9 @@ enlist(struct incoming *in, struct lc_err *e)
 	for (x = s->incomings; x != NULL && rc == 0; x = x->next) {
 		if (memcmp(x->line, in->line, 16) == 0)
 			rc = lc_fail(e, LC_EBUSY, 0, "another point of its line is being taken");
+		else if (memcmp(x->id, in->id, 16) == 0 ||
+		         (x->writer != in->writer && memcmp(x->vm, in->vm, 16) == 0))
+			rc = lc_fail(e, LC_EACCES, 0, "the VM or point is another host's here");
 	}
 	if (rc == 0) {
 		in->next = s->incomings;
@@ -110,6 +136,16 @@ incoming_free(struct incoming *in)
 }
 
 static int
+add_owner(struct incoming *in, struct lc_err *e)
+{
+	uint8_t body[20] = {0};
+
+	memcpy(body, in->vm, 16);
+	lc_put16(body + 16, in->writer);
+	return commit_add(&in->entries, COMMIT_OWNER, (struct lc_span){body, sizeof body}, e);
+}
+
+static int
 copy_point_info(struct incoming *in, const struct transfer_point *p, struct lc_err *e)
 {
 	struct lc_buf vm = {0};
@@ -117,6 +153,7 @@ copy_point_info(struct incoming *in, const struct transfer_point *p, struct lc_e
 	int rc = 0;
 
 	memcpy(in->id, p->id, 16);
+	memcpy(in->vm, p->vm, 16);
 	memcpy(in->line, p->line, 16);
 	memcpy(in->base, p->base, 16);
 	memcpy(line, p->line, 16);
@@ -127,19 +164,35 @@ copy_point_info(struct incoming *in, const struct transfer_point *p, struct lc_e
 	    lc_buf_append(&in->entry, p->entry.p, p->entry.n) != 0)
 		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	rc = rc != 0 ? rc : commit_add(&in->entries, COMMIT_VM, (struct lc_span){vm.p, vm.n}, e);
+	rc = rc != 0 || in->writer == 0 ? rc : add_owner(in, e);
 	rc = rc != 0 ? rc : commit_add(&in->entries, COMMIT_LINE, (struct lc_span){line, 32}, e);
 	lc_buf_free(&vm);
 	return rc;
 }
 
+/* Whose contents may be the same as this writer's. */
+static int
+find_others(struct incoming *in, struct lc_err *e)
+{
+	size_t i, n;
+	int rc = catalog_writers(in->s->catalog, in->others, WRITERS_MAX, &n, e);
+
+	for (i = 0; rc == 0 && i < n; i++) {
+		if (in->others[i] != in->writer)
+			in->others[in->nothers++] = in->others[i];
+	}
+	return rc;
+}
+
 int
-incoming_begin(struct store *s, const struct transfer_point *p, struct incoming **out,
-               struct lc_err *e)
+incoming_begin(struct store *s, uint16_t writer, const struct transfer_point *p,
+               struct incoming **out, struct lc_err *e)
 {
 	struct incoming *in;
 	int rc = check_entry(p, e);
 
 	assert(s->writable);
+	rc = rc != 0 ? rc : check_owner(s, writer, p, e);
 	rc = rc != 0 ? rc : check_place(s, p, e);
 	if (rc != 0)
 		return rc;
@@ -147,7 +200,9 @@ incoming_begin(struct store *s, const struct transfer_point *p, struct incoming 
 	if (in == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	in->s = s;
-	rc = copy_point_info(in, p, e);
+	in->writer = writer;
+	rc = find_others(in, e);
+	rc = rc != 0 ? rc : copy_point_info(in, p, e);
 	rc = rc != 0 ? rc : enlist(in, e);
 	if (rc != 0) {
 		incoming_free(in);
@@ -164,7 +219,7 @@ incoming_has(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err
 {
 	uint64_t no = 0;
 
-	return fold_whole(in->s->fold, id, &no, e);
+	return fold_find_whole(in->s->fold, in->writer, id, &no, e);
 }
 
 int
@@ -172,7 +227,7 @@ incoming_base(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_er
 {
 	uint64_t no = 0;
 
-	return store_find_base(in->s, id, &no, e);
+	return store_find_base(in->s, in->writer, id, &no, e);
 }
 
 /* What a delta is made upon is here, and whole: else nobody could ever read it. */
@@ -191,10 +246,74 @@ check_bases(struct incoming *in, const struct transfer_chunk *c, struct lc_err *
 	return rc;
 }
 
+/* ---- the same content from another writer ---- */
+
+/* The i-th other writer's chunk of an id, where it is durable. */
+static int
+others_chunk(struct incoming *in, size_t i, const uint8_t *id, uint64_t *no, struct lc_err *e)
+{
+	struct record r;
+	int rc = fold_find_whole(in->s->fold, in->others[i], id, no, e);
+
+	rc = rc != 0 ? rc : catalog_chunk(in->s->catalog, *no, &r, NULL);
+	return rc == 0 && record_is_stub(&r) ? LC_ENOENT : rc;
+}
+
+/* From now on that chunk is this writer's, too. */
+static int
+vouch_for(struct incoming *in, const uint8_t *id, uint64_t no, struct lc_err *e)
+{
+	struct record r = {.type = RECORD_VOUCH, .writer = in->writer};
+	struct vouch v = {.seq = no};
+	struct lc_buf payload = {0};
+	uint8_t key[CHUNK_ID_SIZE];
+	int rc;
+
+	memcpy(v.id, id, sizeof v.id);
+	rc = vouch_encode(&v, 1, &payload, e);
+	r.n = (uint32_t)payload.n;
+	rc = rc != 0 ? rc : store_append(in->s, &r, payload.p, NULL, e);
+	lc_buf_free(&payload);
+	if (rc == 0) {
+		fold_key(in->writer, id, key);
+		idindex_add(in->s->index, key, no);
+	}
+	return rc;
+}
+
+/* Takes a chunk that another writer has sent, byte for byte.  LC_ENOENT: nobody has. */
+static int
+share(struct incoming *in, const struct record *r, const struct transfer_chunk *c, struct lc_err *e)
+{
+	uint8_t *buf = NULL;
+	struct record have;
+	uint64_t no;
+	size_t i;
+	int rc = LC_ENOENT;
+
+	for (i = 0; rc == LC_ENOENT && i < in->nothers; i++) {
+		rc = others_chunk(in, i, r->id, &no, e);
+		if (rc == 0 && buf == NULL && (buf = lc_alloc(RECORD_PAYLOAD_MAX)) == NULL)
+			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+		if (rc != 0)
+			continue;
+		/* What cannot be read is not the same. */
+		if (store_chunk_payload(in->s, no, buf, &have, NULL) != 0 ||
+		    have.encoding != r->encoding || have.key != r->key || have.n != r->n ||
+		    memcmp(buf, c->payload.p, r->n) != 0)
+			rc = LC_ENOENT;
+		else
+			rc = vouch_for(in, r->id, no, e);
+	}
+	lc_free(buf);
+	return rc;
+}
+
 int
 incoming_chunk(struct incoming *in, const struct transfer_chunk *c, struct lc_err *e)
 {
 	struct record r = {.type = RECORD_CHUNK,
+	                   .writer = in->writer,
 	                   .encoding = c->encoding,
 	                   .key = c->key,
 	                   .n = (uint32_t)c->payload.n};
@@ -213,13 +332,15 @@ incoming_chunk(struct incoming *in, const struct transfer_chunk *c, struct lc_er
 		return rc;
 	/* A whole one is wanted where the one that is here is a delta, too. */
 	rc = chunk_is_delta(c->encoding) ? incoming_has(in, r.id, e) : incoming_base(in, r.id, e);
+	if (rc == LC_ENOENT && in->nothers > 0 && !chunk_is_delta(c->encoding))
+		rc = share(in, &r, c, e);
 	return rc != LC_ENOENT ? rc : store_append_chunk(in->s, &r, c->payload.p, &no, e);
 }
 
 int
 incoming_rows(struct incoming *in, struct lc_span payload, struct lc_err *e)
 {
-	struct record r = {.type = RECORD_MAP, .n = (uint32_t)payload.n};
+	struct record r = {.type = RECORD_MAP, .writer = in->writer, .n = (uint32_t)payload.n};
 	struct map_record *m = in->scratch;
 	struct set_sum one;
 	size_t i;
@@ -227,10 +348,11 @@ incoming_rows(struct incoming *in, struct lc_span payload, struct lc_err *e)
 
 	if (rc == 0 && (memcmp(m->point, in->id, 16) != 0 || memcmp(m->line, in->line, 16) != 0))
 		rc = lc_fail(e, LC_ECORRUPT, 0, "map: rows of another restore point");
+	m->writer = in->writer;
 	for (i = 0; rc == 0 && i < m->n; i++) {
 		if (maprec_zero(&m->rows[i]))
 			continue;
-		rc = fold_resolve(in->s->fold, m->rows[i].id, &m->rows[i].chunk, e);
+		rc = fold_find(in->s->fold, in->writer, m->rows[i].id, &m->rows[i].chunk, e);
 		if (rc == LC_ENOENT)
 			(void)lc_fail(e, LC_ENOENT, 0, "map: a chunk that it names is not here");
 		if (in->s->fold->missing) /* which number it has is for the catalog to say */
@@ -271,6 +393,9 @@ finish(struct incoming_end *x, struct group_entry *g)
 	rc = rc != 0 ? rc
 	             : commit_add(&in->entries, COMMIT_POINT,
 	                          (struct lc_span){in->entry.p, in->entry.n}, &x->err);
+	g->sent = true;
+	g->writer = in->writer;
+	memcpy(g->vm, in->vm, sizeof g->vm);
 	memcpy(g->line, in->line, sizeof g->line);
 	memcpy(g->base, in->base, sizeof g->base);
 	g->entries = in->entries;

@@ -8,10 +8,11 @@
 
 /* In the catalog is what was durable before. */
 static int
-find_durable(struct store *s, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no, struct lc_err *e)
+find_durable(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no,
+             struct lc_err *e)
 {
 	struct record r;
-	int rc = fold_whole(s->fold, id, no, e);
+	int rc = fold_find_whole(s->fold, writer, id, no, e);
 
 	if (rc == 0)
 		rc = catalog_chunk(s->catalog, *no, &r, NULL);
@@ -19,20 +20,20 @@ find_durable(struct store *s, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no, str
 }
 
 int
-transfer_has(struct store *s, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e)
+transfer_has(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e)
 {
 	uint64_t no;
 
-	return find_durable(s, id, &no, e);
+	return find_durable(s, writer, id, &no, e);
 }
 
 int
-transfer_read(struct store *s, const uint8_t id[CHUNK_ID_SIZE], uint8_t *buf,
+transfer_read(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZE], uint8_t *buf,
               struct transfer_chunk *out, struct lc_err *e)
 {
 	struct record r;
 	uint64_t no;
-	int rc = find_durable(s, id, &no, e);
+	int rc = find_durable(s, writer, id, &no, e);
 
 	rc = rc != 0 ? rc : store_chunk_payload(s, no, buf, &r, e);
 	if (rc != 0)
@@ -41,4 +42,18 @@ transfer_read(struct store *s, const uint8_t id[CHUNK_ID_SIZE], uint8_t *buf,
 	out->key = r.key;
 	out->payload = (struct lc_span){buf, r.n};
 	return 0;
+}
+
+int
+transfer_line_writer(struct store *s, const uint8_t line[16], uint16_t *writer, struct lc_err *e)
+{
+	uint8_t vm[16];
+
+	return catalog_line_writer(s->catalog, line, vm, writer, e);
+}
+
+int
+transfer_bytes(struct store *s, uint16_t writer, uint64_t *bytes, struct lc_err *e)
+{
+	return catalog_writer_bytes(s->catalog, writer, bytes, e);
 }

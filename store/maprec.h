@@ -27,6 +27,7 @@ struct map_record {
 	uint8_t point[16]; /* the one being made */
 	uint8_t line[16];
 	uint8_t disk[16];
+	uint16_t writer; /* whose record it is; not in the payload */
 	size_t n;
 	struct map_row rows[MAP_ROWS_MAX];
 };

@@ -34,15 +34,16 @@ struct outgoing {
 
 struct line_copy {
 	uint8_t line[16], vm[16];
+	uint16_t writer;
 	uint8_t name[TRANSFER_NAME_MAX];
 	size_t nname;
 };
 
 static int
-copy_line(void *arg, const uint8_t line[16], const uint8_t vm[16], struct lc_span sealed,
-          struct lc_err *e)
+copy_line(void *arg, const uint8_t line[16], const uint8_t vm[16], uint16_t writer,
+          struct lc_span sealed, struct lc_err *e)
 {
-	struct line_copy x = {.nname = sealed.n};
+	struct line_copy x = {.nname = sealed.n, .writer = writer};
 
 	if (sealed.n > sizeof x.name)
 		return lc_fail(e, LC_ECORRUPT, 0, "the name of a VM is too long");
@@ -99,6 +100,7 @@ transfer_lines(struct store *s,
 		rc = head_of(s, x.line, &head, e);
 		memcpy(l.line, x.line, 16);
 		memcpy(l.vm, x.vm, 16);
+		l.writer = x.writer;
 		l.name = (struct lc_span){x.name, x.nname};
 		l.head = (struct lc_span){head.p, head.n};
 		rc = rc != 0 ? rc : on(arg, &l, e);

@@ -125,7 +125,7 @@ bases_are_here(struct packer *p, struct origin *o)
 
 	/* From the last to the first: the size of that is taken. */
 	for (i = o->n; i > 0; i--) {
-		if (store_find_base(p->s, o->ids + (i - 1) * CHUNK_ID_SIZE, &no, NULL) != 0 ||
+		if (store_find_base(p->s, 0, o->ids + (i - 1) * CHUNK_ID_SIZE, &no, NULL) != 0 ||
 		    catalog_chunk(p->s->catalog, no, &r, NULL) != 0)
 			return false;
 	}

@@ -128,8 +128,8 @@ on_record(void *arg, const struct record *r, struct lc_span payload, struct lc_e
 	struct replay *x = arg;
 	int rc = 0;
 
-	if (x->collect &&
-	    (r->type == RECORD_MAP || r->type == RECORD_COMMIT || r->type == RECORD_STUBS)) {
+	if (x->collect && (r->type == RECORD_MAP || r->type == RECORD_COMMIT ||
+	                   r->type == RECORD_STUBS || r->type == RECORD_VOUCH)) {
 		if (lc_buf_append(&x->state, r, sizeof *r) != 0)
 			return lc_fail(e, LC_ENOMEM, 0, "store %s: out of memory", x->s->dir);
 	} else if (x->collect && r->type == RECORD_CHUNK) {
@@ -137,6 +137,7 @@ on_record(void *arg, const struct record *r, struct lc_span payload, struct lc_e
 	} else {
 		rc = apply(x, r, payload, e);
 	}
+	rc = rc != 0 ? rc : catalog_add_bytes(x->s->catalog, r->writer, record_size(r->n), e);
 	passed(x, r);
 	return rc;
 }

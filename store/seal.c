@@ -98,6 +98,16 @@ seal_id(const struct keyring *k, const uint8_t *window, uint8_t id[CHUNK_ID_SIZE
 	(void)crypto_generichash(id, CHUNK_ID_SIZE, window, WINDOW_SIZE, keyring_id(k), KEY_SIZE);
 }
 
+void
+seal_mix(uint16_t n, const uint8_t id[CHUNK_ID_SIZE], uint8_t out[CHUNK_ID_SIZE])
+{
+	uint8_t in[2 + CHUNK_ID_SIZE];
+
+	lc_put16(in, n);
+	memcpy(in + 2, id, CHUNK_ID_SIZE);
+	(void)crypto_generichash(out, CHUNK_ID_SIZE, in, sizeof in, NULL, 0);
+}
+
 /* head: the CHUNK_HEAD_SIZE bytes of the payload and the base ids behind them. */
 static size_t
 chunk_ad(uint8_t ad[CHUNK_AD_MAX], const struct keyring *k, uint32_t key_number, uint8_t encoding,
@@ -127,6 +137,23 @@ put_head(uint8_t *payload, const uint8_t id[CHUNK_ID_SIZE], const uint8_t *bases
 	return CHUNK_HEAD_SIZE + nbases * CHUNK_ID_SIZE;
 }
 
+/* The same content, packed the same way, gives the same bytes wherever it is sealed (vouch.h).  A
+ * nonce comes twice only for the same plaintext and associated data: it is a keyed hash of both. */
+static void
+make_nonce(uint8_t nonce[NONCE_SIZE], const uint8_t key[KEY_SIZE], struct lc_span ad,
+           struct lc_span plain)
+{
+	static const uint8_t person[crypto_generichash_blake2b_PERSONALBYTES] = "locum nonce v1";
+	crypto_generichash_blake2b_state h;
+
+	(void)crypto_generichash_blake2b_init_salt_personal(&h, key, KEY_SIZE, NONCE_SIZE, NULL,
+	                                                    person);
+	(void)crypto_generichash_blake2b_update(&h, ad.p, ad.n);
+	(void)crypto_generichash_blake2b_update(&h, plain.p, plain.n);
+	(void)crypto_generichash_blake2b_final(&h, nonce, NONCE_SIZE);
+	sodium_memzero(&h, sizeof h);
+}
+
 /* Seal n bytes at plain behind a head that put_head() made; length of the whole payload. */
 static size_t
 seal_body(struct sealer *s, uint8_t *payload, size_t head, uint32_t number, uint8_t encoding,
@@ -137,7 +164,8 @@ seal_body(struct sealer *s, uint8_t *payload, size_t head, uint32_t number, uint
 	size_t nad = chunk_ad(ad, s->k, number, encoding, payload,
 	                      (head - CHUNK_HEAD_SIZE) / CHUNK_ID_SIZE);
 
-	randombytes_buf(nonce, NONCE_SIZE);
+	make_nonce(nonce, keyring_data(s->k, number), (struct lc_span){ad, nad},
+	           (struct lc_span){plain, n});
 	(void)crypto_aead_xchacha20poly1305_ietf_encrypt(body, NULL, plain, n, ad, nad, NULL, nonce,
 	                                                 keyring_data(s->k, number));
 	return head + SEAL_OVERHEAD + n;

@@ -50,6 +50,7 @@ record_header_encode(const struct record *r, uint64_t sum, uint8_t h[RECORD_HEAD
 	lc_put32(h + 12, r->key);
 	lc_put64(h + 16, r->seq);
 	lc_put64(h + 24, sum);
+	lc_put16(h + 32, r->writer);
 	lc_put64(h + 40, XXH3_64bits_withSeed(h, 40, r->segment));
 }
 
@@ -66,6 +67,7 @@ record_header_decode(const uint8_t h[RECORD_HEADER_SIZE], uint64_t segment, uint
 	*r = (struct record){
 	    .type = h[5],
 	    .encoding = h[6],
+	    .writer = lc_get16(h + 32),
 	    .key = lc_get32(h + 12),
 	    .n = lc_get32(h + 8),
 	    .seq = lc_get64(h + 16),

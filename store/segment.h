@@ -32,13 +32,15 @@ enum record_type {
 	RECORD_COMMIT = 4,
 	RECORD_INDEX = 5, /* of a sealed segment */
 	RECORD_STUBS = 6, /* chunks whose bytes were dropped, of a thin segment */
+	RECORD_VOUCH = 7, /* chunks of other writers that a writer has, too (vouch.h) */
 };
 
 struct record {
 	uint8_t type; /* enum record_type, or one of a newer version */
 	uint8_t encoding;
-	uint32_t key; /* number of the data key */
-	uint32_t n;   /* bytes of payload */
+	uint16_t writer; /* whose it is, where several write: see vouch.h; 0: the first one's */
+	uint32_t key;    /* number of the data key */
+	uint32_t n;      /* bytes of payload */
 	uint64_t seq;
 	uint64_t segment; /* where it is */
 	uint64_t off;     /* of its header */

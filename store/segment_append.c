@@ -169,7 +169,7 @@ segment_index_encode(const struct record *list, size_t n, struct lc_buf *b)
 		(void)lc_wr32(b, x->key);
 		(void)lc_wr8(b, x->type);
 		(void)lc_wr8(b, x->encoding);
-		(void)lc_wr16(b, 0);
+		(void)lc_wr16(b, x->writer);
 		(void)lc_wr32(b, 0);
 		(void)lc_buf_append(b, x->id, sizeof x->id);
 	}

@@ -255,7 +255,7 @@ index_entries(const struct segment_info *seg, uint64_t index_off, struct lc_span
 		r.key = lc_rd32(&rd);
 		r.type = lc_rd8(&rd);
 		r.encoding = lc_rd8(&rd);
-		(void)lc_rd16(&rd);
+		r.writer = lc_rd16(&rd);
 		(void)lc_rd32(&rd);
 		lc_rd_copy(&rd, r.id, sizeof r.id);
 		if (!lc_rd_ok(&rd) || r.off < from || r.off % 8 != 0 || r.off > index_off ||

@@ -32,7 +32,7 @@ struct pending { /* appended, not yet in the catalog; in order of sequence */
 	struct pending *next;
 	struct record r;
 	struct map_record *map; /* of a MAP record, with chunk numbers */
-	struct lc_buf commit;   /* payload of a COMMIT or STUBS record */
+	struct lc_buf commit;   /* payload of a COMMIT, STUBS or VOUCH record */
 	struct lc_buf bases;    /* ids, of a CHUNK record that is a delta */
 };
 
@@ -91,10 +91,11 @@ int store_append(struct store *s, struct record *r, const uint8_t *payload, stru
 int store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, uint64_t *no,
                        struct lc_err *e);
 /**
- * store_find_base(s, id, no, e): number of a chunk that a delta may be made upon: it is whole, its
- * bytes are here and were not found to be bad.  LC_ENOENT.  Thread: any.
+ * store_find_base(s, writer, id, no, e): number of a chunk that a delta may be made upon: it is
+ * whole, its bytes are here and were not found to be bad.  LC_ENOENT.  Thread: any.
  */
-int store_find_base(struct store *s, const uint8_t id[32], uint64_t *no, struct lc_err *e);
+int store_find_base(struct store *s, uint16_t writer, const uint8_t id[32], uint64_t *no,
+                    struct lc_err *e);
 /**
  * store_relieve(s, e): store_flush(), if much waits and nobody is at it.  So what waits does not
  * grow with what is appended.  Thread: any that holds no lock of the store or of a writer.

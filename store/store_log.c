@@ -50,7 +50,7 @@ keep_payload(struct pending *p, const struct record *r, const uint8_t *payload)
 	const uint8_t *ids;
 	size_t n;
 
-	if (r->type == RECORD_COMMIT || r->type == RECORD_STUBS)
+	if (r->type == RECORD_COMMIT || r->type == RECORD_STUBS || r->type == RECORD_VOUCH)
 		return lc_buf_append(&p->commit, payload, r->n);
 	if (r->type != RECORD_CHUNK || !chunk_is_delta(r->encoding))
 		return 0;
@@ -136,10 +136,11 @@ encoding_locked(struct store *s, uint64_t no, uint8_t *encoding)
 }
 
 int
-store_find_base(struct store *s, const uint8_t id[32], uint64_t *no, struct lc_err *e)
+store_find_base(struct store *s, uint16_t writer, const uint8_t id[32], uint64_t *no,
+                struct lc_err *e)
 {
 	uint8_t encoding = 0;
-	int rc = fold_resolve(s->fold, id, no, e);
+	int rc = fold_find(s->fold, writer, id, no, e);
 
 	if (rc != 0)
 		return rc;
@@ -151,13 +152,13 @@ store_find_base(struct store *s, const uint8_t id[32], uint64_t *no, struct lc_e
 
 /* Whether what is here of an id does for what r says; log_lock is held. */
 static bool
-have_locked(struct store *s, const struct record *r, uint64_t *no)
+have_locked(struct store *s, const struct record *r, const uint8_t key[32], uint64_t *no)
 {
 	uint8_t encoding = 0;
 
-	if (s->fold->missing || idindex_find(s->index, r->id, no) != IDINDEX_FOUND)
+	if (s->fold->missing || idindex_find(s->index, key, no) != IDINDEX_FOUND)
 		return false;
-	if (s->fold->thin && fold_whole(s->fold, r->id, no, NULL) != 0)
+	if (s->fold->thin && fold_find_whole(s->fold, r->writer, r->id, no, NULL) != 0)
 		return false;
 	/* A whole one comes for a delta only where it is needed as a base. */
 	return chunk_is_delta(r->encoding) || encoding_locked(s, *no, &encoding) != 0 ||
@@ -168,17 +169,19 @@ int
 store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, uint64_t *no,
                    struct lc_err *e)
 {
+	uint8_t key[32];
 	int rc = 0;
 
+	fold_key(r->writer, r->id, key);
 	(void)pthread_mutex_lock(&s->log_lock);
 	/* Another worker may have met the same content a moment ago. */
-	if (!have_locked(s, r, no)) {
+	if (!have_locked(s, r, key, no)) {
 		rc = append_locked(s, r, payload, NULL, e);
 		if (rc == 0) {
 			*no = r->seq;
 			/* Instead of one whose bytes were dropped, or of a delta. */
-			idindex_forget(s->index, r->id);
-			idindex_add(s->index, r->id, r->seq);
+			idindex_forget(s->index, key);
+			idindex_add(s->index, key, r->seq);
 		}
 	}
 	(void)pthread_mutex_unlock(&s->log_lock);
@@ -186,7 +189,7 @@ store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, ui
 }
 
 static int
-apply_pending(struct store *s, const struct pending *p, struct lc_err *e)
+apply_one(struct store *s, const struct pending *p, struct lc_err *e)
 {
 	switch (p->r.type) {
 	case RECORD_CHUNK:
@@ -195,12 +198,22 @@ apply_pending(struct store *s, const struct pending *p, struct lc_err *e)
 		return fold_map(s->fold, p->map, e);
 	case RECORD_STUBS:
 		return fold_stubs(s->fold, &p->r, (struct lc_span){p->commit.p, p->commit.n}, e);
+	case RECORD_VOUCH:
+		return fold_vouch(s->fold, &p->r, (struct lc_span){p->commit.p, p->commit.n}, e);
 	case RECORD_COMMIT:
 		return fold_commit(s->fold, p->r.seq, (struct lc_span){p->commit.p, p->commit.n},
 		                   e);
 	default:
 		return 0;
 	}
+}
+
+static int
+apply_pending(struct store *s, const struct pending *p, struct lc_err *e)
+{
+	int rc = apply_one(s, p, e);
+
+	return rc != 0 ? rc : catalog_add_bytes(s->catalog, p->r.writer, record_size(p->r.n), e);
 }
 
 /* Take what is durable off the list. */

@@ -176,11 +176,13 @@ store_desk(const char *dir, char path[STORE_DESK_MAX])
 #define INDEX_FLUSH_EVERY 65536u /* ids; a flush that is not due does nothing */
 
 static int
-add_to_index(void *arg, uint64_t no, const uint8_t id[32])
+add_to_index(void *arg, uint64_t no, uint16_t writer, const uint8_t id[32])
 {
 	struct store *s = arg;
+	uint8_t key[32];
 
-	idindex_add(s->index, id, no);
+	fold_key(writer, id, key);
+	idindex_add(s->index, key, no);
 	if (s->writable && no % INDEX_FLUSH_EVERY == 0)
 		store_flush_index(s, no);
 	return 0;
@@ -261,16 +263,18 @@ note_thin(struct store *s, struct lc_err *e)
 static int
 ready_fold(struct store *s, bool fresh, struct lc_err *e)
 {
-	bool missing;
+	bool missing, vouched;
 	int rc = open_index(s, fresh, e);
 
 	rc = rc != 0 ? rc : catalog_any_missing(s->catalog, &missing, e);
+	rc = rc != 0 ? rc : catalog_any_vouch(s->catalog, &vouched, e);
 	rc = rc != 0 ? rc : note_thin(s, e);
 	if (rc != 0)
 		return rc;
 	s->fold->catalog = s->catalog;
 	s->fold->index = s->index;
 	s->fold->missing = missing;
+	s->fold->vouched = vouched;
 	return 0;
 }
 

@@ -67,8 +67,9 @@ static int
 may_go(struct slimming *x, const struct record *r, bool *may, struct lc_err *e)
 {
 	uint64_t hole;
-	int rc = !x->s->fold->missing ? LC_ENOENT
-	                              : catalog_missing(x->s->catalog, r->id, false, &hole, e);
+	int rc = !x->s->fold->missing
+	             ? LC_ENOENT
+	             : catalog_missing(x->s->catalog, r->writer, r->id, false, &hole, e);
 
 	*may = rc == LC_ENOENT;
 	return rc == LC_ENOENT ? 0 : rc;

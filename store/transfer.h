@@ -30,6 +30,7 @@
 
 struct transfer_line {
 	uint8_t line[16], vm[16];
+	uint16_t writer;     /* whose VM it is (vouch.h) */
 	struct lc_span name; /* sealed name of the VM */
 	struct lc_span head; /* POINT entry of its newest point (no seed); empty: it has none */
 };
@@ -37,6 +38,12 @@ struct transfer_line {
 int transfer_lines(struct store *s,
                    int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
                    struct lc_err *e);
+/** transfer_line_writer(s, line, writer, e): whose VM's a line is.  LC_ENOENT. */
+int transfer_line_writer(struct store *s, const uint8_t line[16], uint16_t *writer,
+                         struct lc_err *e);
+/** transfer_bytes(s, writer, bytes, e): that its records take in the log; 0: those of all others.
+ */
+int transfer_bytes(struct store *s, uint16_t writer, uint64_t *bytes, struct lc_err *e);
 /** transfer_keys(s, keys, e): append the KEYS payload that a taker's segments begin with. */
 int transfer_keys(struct store *s, struct lc_buf *keys, struct lc_err *e);
 /**
@@ -136,10 +143,13 @@ void outgoing_free(struct outgoing *o);
 
 /* ---- giving back (thin.h) ---- */
 
-/** transfer_has(s, id, e): 0: that content is here and durable; LC_ENOENT; or a failure. */
-int transfer_has(struct store *s, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
-/** transfer_read(s, id, buf, out, e): it as it lies here; as outgoing_chunk().  LC_ENOENT. */
-int transfer_read(struct store *s, const uint8_t id[CHUNK_ID_SIZE], uint8_t *buf,
+/** transfer_has(s, writer, id, e): 0: that content of a writer is here and durable; LC_ENOENT; or a
+ * failure. */
+int transfer_has(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZE],
+                 struct lc_err *e);
+/** transfer_read(s, writer, id, buf, out, e): it as it lies here; as outgoing_chunk().  LC_ENOENT.
+ */
+int transfer_read(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZE], uint8_t *buf,
                   struct transfer_chunk *out, struct lc_err *e);
 
 /* ---- taking ---- */
@@ -147,16 +157,17 @@ int transfer_read(struct store *s, const uint8_t id[CHUNK_ID_SIZE], uint8_t *buf
 struct incoming;
 
 /**
- * incoming_begin(s, p, out, e):
- * Take a point.  p is copied.
+ * incoming_begin(s, writer, p, out, e):
+ * Take a point that a writer sends.  p is copied.
  *
  * Returns  0; LC_EEXIST: it is here already; LC_ECONFLICT: its base is not the newest point of its
  *          line here; LC_ECORRUPT: it is malformed; LC_EVERSION; LC_EBUSY: one of its line is being
- *          taken.
+ *          taken; LC_EACCES: its VM is another writer's.
  */
-int incoming_begin(struct store *s, const struct transfer_point *p, struct incoming **out,
-                   struct lc_err *e);
-/** incoming_has(in, id): 0: the chunk is here; LC_ENOENT: send it; or a failure. */
+int incoming_begin(struct store *s, uint16_t writer, const struct transfer_point *p,
+                   struct incoming **out, struct lc_err *e);
+/** incoming_has(in, id): 0: the chunk is here, and the writer's; LC_ENOENT: send it; or a failure.
+ */
 int incoming_has(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
 /** incoming_base(in, id, e): the same for one that deltas are made upon: 0: it is here, whole. */
 int incoming_base(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);

@@ -267,7 +267,7 @@ put_new(struct writer *w, struct writer_worker *k, const uint8_t *data,
 
 	/* What takes the place of a bad one is whole: deltas may be made upon it. */
 	if (w->whole ||
-	    (w->s->fold->missing && catalog_missing(w->s->catalog, id, false, &hole, NULL) == 0))
+	    (w->s->fold->missing && catalog_missing(w->s->catalog, 0, id, false, &hole, NULL) == 0))
 		old = 0;
 	rc = packer_seal(k->packer, data, id, old, k->payload, &n, &r.encoding, &r.key, e);
 	if (rc != 0)

@@ -104,6 +104,34 @@ pair(const struct cli_args *a, const struct opening *o, const struct token *t, s
 	return rc;
 }
 
+/* As one more host of a domain. */
+static int
+join(const struct cli_args *a, const struct token *t, struct lc_err *e)
+{
+	const char *name = cli_get(a, "name"), *as = cli_get(a, "as");
+	struct peer peer = {.at = t->at};
+	char print[FINGERPRINT_MAX], host[256] = "host";
+	bool made;
+	int rc;
+
+	(void)snprintf(peer.name, sizeof peer.name, "%s", name);
+	memcpy(peer.key, t->key, sizeof peer.key);
+	if (as == NULL && gethostname(host, sizeof host - 1) == 0)
+		as = host;
+	rc = recall_join(a, &peer, t->secret, as == NULL ? host : as, &made, e);
+	if (rc != 0 && made)
+		(void)lc_wrap(e, "paired, but there is no store yet (finish with: locum recall %s)",
+		              name);
+	if (rc == 0 && !cli_has(a, "quiet"))
+		(void)printf(
+		    "joined at replica %s, with a store in the key domain of the host that "
+		    "the token is for\n"
+		    "its fingerprint       %s\n"
+		    "Compare it with what `locum replica` says there.\n",
+		    name, fingerprint(print, peer.key));
+	return rc;
+}
+
 static int
 run_pair(const struct cli_args *a)
 {
@@ -117,9 +145,16 @@ run_pair(const struct cli_args *a)
 		return cli_usage(a, "--name: '%s': letters, digits, '-', '_' and '.'", name);
 	if (name == NULL)
 		return cli_usage(a, "give the replica a name with --name, such as dr");
+	if (cli_has(a, "join") && cli_get(a, "recovery-code-file") == NULL)
+		return cli_usage(a, "--join: give --recovery-code-file, the kit of the host that "
+		                    "this one joins");
 	rc = token_parse(cli_operand(a, 0), &t, &e);
-	if (rc != 0)
-		return cli_error(&e);
+	if (rc == 0 && cli_has(a, "join"))
+		rc = join(a, &t, &e);
+	if (rc != 0 || cli_has(a, "join")) {
+		explicit_bzero(&t, sizeof t);
+		return rc == 0 ? CLI_DONE : cli_error(&e);
+	}
 	rc = opening_settings(a, &o, &e);
 	rc = rc != 0 ? rc : opening_store(a, &o, STORE_READ, "locum pair", true, &e);
 	rc = rc != 0 ? rc : pair(a, &o, &t, &e);
@@ -131,6 +166,8 @@ run_pair(const struct cli_args *a)
 static const struct cli_option pair_options[] = {
     OPENING_OPTIONS,
     {.name = "name", .arg = "NAME", .help = "what to call the replica on this host"},
+    {.name = "join",
+     .help = "make a store here in the key domain of the host that the token is for"},
     {.name = "as", .arg = "NAME", .help = "what this host calls itself (default: its name)"},
     {.name = NULL}};
 
@@ -145,8 +182,15 @@ const struct cli_verb verb_pair = {
 	"At a replica, with --store and no key, a host's store there is paired with a third\n"
 	"site; `locum copy --to NAME` passes its points on.\n"
 	"\n"
-	"Example:\n"
-	"  locum pair --name dr locum1/dr.example.net:7227/...",
+	"With --join, and a token of `locum token --join HOST`, this host joins the store that\n"
+	"HOST has there: equal contents of both are kept once.  It needs HOST's recovery code, "
+	"and\n"
+	"has no store yet: one is made, in HOST's key domain.  Each of them has its own VMs "
+	"there.\n"
+	"\n"
+	"Examples:\n"
+	"  locum pair --name dr locum1/dr.example.net:7227/...\n"
+	"  locum pair --join --recovery-code-file kit.txt --name dr locum1/...",
     .options = pair_options,
     .min_operands = 1,
     .max_operands = 1,

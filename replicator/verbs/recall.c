@@ -24,6 +24,8 @@ struct recall {
 	const struct cli_args *args;
 	struct opening opening;
 	struct peer peer;
+	const uint8_t *secret; /* of a token: pair first */
+	const char *host;      /* what this host calls itself */
 	struct borrower *b;
 	struct store *s;
 	struct lc_buf lines; /* ids of those that have a point there, 16 bytes each */
@@ -40,7 +42,7 @@ on_begin(void *arg, const struct transfer_point *p, struct lc_err *e)
 
 	if (x->in != NULL)
 		return lc_fail(e, LC_ECORRUPT, 0, "the replica began a point twice");
-	return incoming_begin(x->s, p, &x->in, e);
+	return incoming_begin(x->s, 0, p, &x->in, e);
 }
 
 static int
@@ -100,15 +102,14 @@ static int
 connect_it(struct recall *x, struct lc_err *e)
 {
 	const char *dir = x->opening.settings.key_dir;
-	char host[256] = "host", *path = path_join(dir, "host.key");
+	char *path = path_join(dir, "host.key");
 	struct identity id = {0};
-	struct borrower_opts o = {.peer = &x->peer, .identity = &id, .host = host};
-	int rc = peer_load(dir, cli_operand(x->args, 0), &x->peer, e);
+	struct borrower_opts o = {
+	    .peer = &x->peer, .identity = &id, .host = x->host, .secret = x->secret};
+	int rc;
 
-	(void)gethostname(host, sizeof host - 1);
-	if (rc == 0)
-		rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
-		                  : identity_load(path, false, &id, e);
+	rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                  : identity_load(path, x->secret != NULL, &id, e);
 	rc = rc != 0 ? rc : borrower_open(&o, &x->b, e);
 	identity_forget(&id);
 	lc_free(path);
@@ -162,14 +163,59 @@ static int
 recall(struct recall *x, struct lc_err *e)
 {
 	size_t i;
-	int rc = connect_it(x, e);
+	char host[256] = "host";
+	int rc = peer_load(x->opening.settings.key_dir, cli_operand(x->args, 0), &x->peer, e);
 
+	(void)gethostname(host, sizeof host - 1);
+	x->host = host;
+	rc = rc != 0 ? rc : connect_it(x, e);
 	rc = rc != 0 ? rc : open_store(x, e);
 	rc = rc != 0 ? rc : borrower_lines(x->b, note_line, x, e);
 	if (rc == 0 && x->lines.n > 0)
 		rc = thin_name_peers(x->s, x->peer.name, e);
 	for (i = 0; rc == 0 && i < x->lines.n; i += 16)
 		rc = recall_line(x, x->lines.p + i, e);
+	return rc;
+}
+
+static void
+close_recall(struct recall *x)
+{
+	borrower_close(x->b);
+	store_close(x->s);
+	lc_buf_free(&x->lines);
+	opening_done(&x->opening);
+}
+
+/* A store that is there has keys, which may be others, and points, which would be sent anew. */
+static int
+check_none(const struct recall *x, struct lc_err *e)
+{
+	char *path = path_join(x->opening.settings.store, "store");
+	int rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+
+	if (rc == 0 && access(path, F_OK) == 0)
+		rc = lc_fail(e, LC_EEXIST, 0,
+		             "%s is a store already: --join is for a host that has none yet",
+		             x->opening.settings.store);
+	lc_free(path);
+	return rc;
+}
+
+int
+recall_join(const struct cli_args *a, const struct peer *peer, const uint8_t *secret,
+            const char *host, bool *made, struct lc_err *e)
+{
+	struct recall x = {.args = a, .peer = *peer, .secret = secret, .host = host};
+	int rc = opening_settings(a, &x.opening, e);
+
+	*made = false;
+	rc = rc != 0 ? rc : check_none(&x, e);
+	rc = rc != 0 ? rc : connect_it(&x, e);
+	rc = rc != 0 ? rc : peer_save(x.opening.settings.key_dir, peer, e);
+	*made = rc == 0;
+	rc = rc != 0 ? rc : open_store(&x, e);
+	close_recall(&x);
 	return rc;
 }
 
@@ -187,10 +233,7 @@ run_recall(const struct cli_args *a)
 		             " windows, for %s over the wire; contents are at replica %s\n",
 		             x.points, x.rows,
 		             size_format(bytes, sizeof bytes, borrower_received(x.b)), x.peer.name);
-	borrower_close(x.b);
-	store_close(x.s);
-	lc_buf_free(&x.lines);
-	opening_done(&x.opening);
+	close_recall(&x);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
 }
 

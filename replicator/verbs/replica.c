@@ -313,7 +313,8 @@ run_token(const struct cli_args *a)
 	char text[TOKEN_TEXT_MAX], print[FINGERPRINT_MAX], host[256] = "";
 	struct lc_err e = LC_ERR_INIT;
 	struct writer_entry *w = NULL;
-	const uint8_t *replaced = NULL;
+	const char *whom = cli_get(a, "replace") != NULL ? cli_get(a, "replace")
+	                                                 : cli_get(a, "join");
 	struct token t;
 	struct place p;
 	size_t n = 0, at = 0;
@@ -321,6 +322,8 @@ run_token(const struct cli_args *a)
 
 	if (valid != NULL && (!clock_parse_duration(valid, &valid_ns) || valid_ns <= 0))
 		return cli_usage(a, "--valid: '%s' is no time such as 1h or 2d", valid);
+	if (cli_get(a, "replace") != NULL && cli_get(a, "join") != NULL)
+		return cli_usage(a, "give --replace or --join");
 	if (address == NULL && gethostname(host, sizeof host - 1) == 0)
 		address = host;
 	if (address == NULL || !address_parse(address, &t.at))
@@ -328,12 +331,14 @@ run_token(const struct cli_args *a)
 		                 address == NULL ? "" : address);
 	rc = open_place(a, true, &p, &e);
 	memcpy(t.key, p.identity.public, sizeof t.key);
-	if (rc == 0 && cli_get(a, "replace") != NULL) {
+	if (rc == 0 && whom != NULL) {
 		rc = writers_list(p.dir, &w, &n, &e);
-		rc = rc != 0 ? rc : writers_pick(w, n, cli_get(a, "replace"), &at, &e);
-		replaced = rc == 0 ? w[at].key : NULL;
+		rc = rc != 0 ? rc : writers_pick(w, n, whom, &at, &e);
 	}
-	rc = rc != 0 ? rc : writers_token(p.dir, valid_ns, replaced, t.secret, &e);
+	if (rc == 0 && cli_get(a, "join") != NULL)
+		rc = writers_join_token(p.dir, valid_ns, w[at].key, t.secret, &e);
+	else if (rc == 0)
+		rc = writers_token(p.dir, valid_ns, whom == NULL ? NULL : w[at].key, t.secret, &e);
 	lc_free(w);
 	if (rc == 0) {
 		(void)token_text(text, &t);
@@ -364,6 +369,9 @@ static const struct cli_option token_options[] = {
     {.name = "replace",
      .arg = "HOST",
      .help = "who uses it takes over HOST's store here, and HOST's key is revoked"},
+    {.name = "join",
+     .arg = "HOST",
+     .help = "who uses it (locum pair --join) shares HOST's store here, with VMs of its own"},
     {.name = NULL}};
 
 const struct cli_verb verb_token = {
@@ -378,6 +386,11 @@ const struct cli_verb verb_token = {
 	"With --replace it is for a host that was paired and has lost its key (host.key), as\n"
 	"after it was installed anew: it goes on with its store here, without sending\n"
 	"everything again.  The old key is let in no more from the moment of pairing on.\n"
+	"\n"
+	"With --join it is for one more host of HOST's site: it gets into HOST's store here as a\n"
+	"writer of its own, so what both have is kept once.  Neither sees, changes or takes from\n"
+	"the other's VMs; but as they have the same keys, let only hosts join that may know each\n"
+	"other's data.\n"
 	"\n"
 	"Example:\n"
 	"  locum token --address dr.example.net",

@@ -43,7 +43,7 @@ have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
 	size_t i;
 
 	for (i = 0; i < n; i++) {
-		if (transfer_has(x->peer, ids + i * CHUNK_ID_SIZE, e) == 0)
+		if (transfer_has(x->peer, 0, ids + i * CHUNK_ID_SIZE, e) == 0)
 			bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << (i % 8));
 	}
 	return 0;
@@ -55,7 +55,7 @@ fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched 
 {
 	const struct site *x = arg;
 	struct transfer_chunk c;
-	int rc = n == 0 ? LC_EINVAL : transfer_read(x->peer, ids, payload, &c, e);
+	int rc = n == 0 ? LC_EINVAL : transfer_read(x->peer, 0, ids, payload, &c, e);
 
 	*out = (struct fetched){c.encoding, c.key, c.payload.n};
 	return rc;

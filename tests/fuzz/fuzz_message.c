@@ -240,7 +240,7 @@ to_lender(struct lc_span all)
 	uint16_t type;
 	int rc;
 
-	fuzz_check(lender_new(store, emit, NULL, &x, &e) == 0);
+	fuzz_check(lender_new(store, 0, emit, NULL, &x, &e) == 0);
 	while (next_message(&all, &type, &body)) {
 		rc = lender_message(x, type, body, &e);
 		fuzz_check(rc == e.code);

@@ -416,8 +416,17 @@ class Keys:
                          b"locum blob v1\0\0\0" + self.domain + struct.pack("<I", number) + ad)
 
     def chunk(self, chunks, ident, whole=False):
-        """Content of a chunk, by the records of all ids."""
-        encoding, number, payload = chunks[ident]
+        """Content of a chunk: of the records of its id, the first that opens."""
+        why = Gone("a chunk is lost")
+        for record in chunks[ident]:
+            try:
+                return self.open_chunk(chunks, ident, record, whole)
+            except Gone as e:
+                why = e
+        raise why
+
+    def open_chunk(self, chunks, ident, record, whole):
+        encoding, number, payload = record
         if number not in self.data:
             raise Gone("data key %d is not here" % number)
         if encoding > 1 and whole:
@@ -495,9 +504,11 @@ class Store:
         self.chunks, self.points, self.kept, rows = {}, {}, [], {}
         for _, kind, encoding, key, payload in sorted(log, key=lambda r: r[0]):
             if kind == 2:
-                # A whole one serves where deltas are made upon it, too.
-                if self.chunks.get(payload[:32], (9,))[0] > 1:
-                    self.chunks[payload[:32]] = (encoding, key, payload)
+                # Where several hosts send, any of them may have sent junk.
+                self.chunks.setdefault(payload[:32], []).append((encoding, key, payload))
+        for records in self.chunks.values():
+            # A whole one serves where deltas are made upon it, too.
+            records.sort(key=lambda r: r[0] > 1)
         done = set()
         for seq, kind, _, _, payload in sorted(log, key=lambda r: r[0]):
             if kind not in (3, 4) or seq in done:

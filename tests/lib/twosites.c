@@ -134,22 +134,56 @@ drsite_free(struct drsite *d)
 
 /* ---- a host ---- */
 
-void
-hostsite_make(struct hostsite *h, uv_loop_t *loop, const struct drsite *d, const char *name)
+static void
+make_host(struct hostsite *h, const struct drsite *d, const char *name)
 {
 	struct lc_err e = LC_ERR_INIT;
 
-	memset(h, 0, sizeof *h);
-	h->loop = loop;
 	(void)snprintf(h->name, sizeof h->name, "%s", name);
-	vault_make(&h->v, true);
-	vault_open(&h->v);
 	must(noise_keypair(h->id.secret, h->id.public, &e), &e);
 	(void)snprintf(h->peer.name, sizeof h->peer.name, "dr");
 	(void)snprintf(h->peer.at.host, sizeof h->peer.at.host, "127.0.0.1");
 	(void)snprintf(h->peer.at.port, sizeof h->peer.at.port, "%u", d->port % 65536);
 	memcpy(h->peer.key, d->id.public, sizeof h->peer.key);
 	must(workers_new(1, &h->workers, &e), &e);
+}
+
+void
+hostsite_make(struct hostsite *h, uv_loop_t *loop, const struct drsite *d, const char *name)
+{
+	memset(h, 0, sizeof *h);
+	h->loop = loop;
+	vault_make(&h->v, true);
+	vault_open(&h->v);
+	make_host(h, d, name);
+}
+
+void
+hostsite_make_beside(struct hostsite *h, const struct hostsite *first, const struct drsite *d,
+                     const char *name)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf keys = {0};
+
+	memset(h, 0, sizeof *h);
+	h->loop = first->loop;
+	must(transfer_keys(first->v.s, &keys, &e), &e);
+	vault_make_beside(&h->v, &first->v, (struct lc_span){keys.p, keys.n});
+	lc_buf_free(&keys);
+	vault_open(&h->v);
+	make_host(h, d, name);
+}
+
+void
+hostsite_join(struct hostsite *h, const struct hostsite *first, const struct drsite *d)
+{
+	struct lc_err e = LC_ERR_INIT;
+	uint8_t secret[32];
+
+	must(writers_join_token(d->dir, 3600 * LC_NS_PER_S, first->id.public, secret, &e), &e);
+	if (hostsite_try(h, secret) != LC_OK)
+		fail_msg("joining: %s", h->why.msg);
+	h->ups = h->downs = 0;
 }
 
 static void

@@ -53,6 +53,11 @@ void drsite_free(struct drsite *d);
 
 /** hostsite_make(h, loop, d, name): a store and a key, not paired; knows where d is. */
 void hostsite_make(struct hostsite *h, uv_loop_t *loop, const struct drsite *d, const char *name);
+/** hostsite_make_beside(h, first, d, name): likewise, with a store of the same key domain as that
+ * of another host; hostsite_join(h, first, d): paired, to share that one's store.  Asserts. */
+void hostsite_make_beside(struct hostsite *h, const struct hostsite *first, const struct drsite *d,
+                          const char *name);
+void hostsite_join(struct hostsite *h, const struct hostsite *first, const struct drsite *d);
 /** hostsite_connect(h): and again, and again. */
 void hostsite_connect(struct hostsite *h);
 /** hostsite_begin(h, secret): connect once; secret: a token's, or NULL. */

@@ -12,6 +12,7 @@
 #include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/kit.h"
+#include "store/transfer.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
@@ -32,11 +33,9 @@ die(const char *what, const struct lc_err *e)
 	abort();
 }
 
-void
-vault_make(struct vault *v, bool fast)
+static void
+make_folder(struct vault *v, bool fast)
 {
-	struct lc_err e = LC_ERR_INIT;
-	struct store_init_opts o;
 	struct stat st;
 
 	memset(v, 0, sizeof *v);
@@ -51,6 +50,27 @@ vault_make(struct vault *v, bool fast)
 	(void)snprintf(v->dir, sizeof v->dir, "%s/store", v->top);
 	(void)snprintf(v->keys, sizeof v->keys, "%s/keys", v->top);
 	(void)snprintf(v->kit, sizeof v->kit, "%s/kit", v->top);
+}
+
+void
+vault_make_beside(struct vault *v, const struct vault *first, struct lc_span keys)
+{
+	struct lc_err e = LC_ERR_INIT;
+
+	make_folder(v, true);
+	memcpy(v->code, first->code, sizeof v->code);
+	vault_copy(first->keys, v->keys);
+	if (transfer_make(v->dir, keys, &e) != 0)
+		die("make beside", &e);
+}
+
+void
+vault_make(struct vault *v, bool fast)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct store_init_opts o;
+
+	make_folder(v, fast);
 	o = (struct store_init_opts){.dir = v->dir, .key_dir = v->keys, .kit = v->kit};
 	if (store_init(&o, &e) != 0 || kit_read_code(v->kit, v->code, &e) != 0)
 		die("init", &e);

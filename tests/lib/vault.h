@@ -28,6 +28,9 @@ struct vault {
 
 /** vault_make(v, fast): init a store; fast: in memory where the system has a place for that. */
 void vault_make(struct vault *v, bool fast);
+/** vault_make_beside(v, first, keys): another store, empty, in the key domain of the first; keys:
+ * its KEYS payload. */
+void vault_make_beside(struct vault *v, const struct vault *first, struct lc_span keys);
 /** vault_open(v): open for writing into v->s; asserts. */
 void vault_open(struct vault *v);
 /** vault_try(v, mode, out, e): open some other way; no assertion. */

@@ -45,7 +45,7 @@ have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
 	assert_true(n > 0 && n <= THIN_ASK_MAX);
 	x->asked++;
 	for (i = 0; i < n; i++) {
-		if (transfer_has(x->peer, ids + i * CHUNK_ID_SIZE, e) == 0)
+		if (transfer_has(x->peer, 0, ids + i * CHUNK_ID_SIZE, e) == 0)
 			bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << (i % 8));
 	}
 	return 0;
@@ -59,7 +59,7 @@ fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched 
 	static struct fetched of_kept;
 	struct site *x = arg;
 	struct transfer_chunk c;
-	int rc = transfer_read(x->peer, ids, payload, &c, e);
+	int rc = transfer_read(x->peer, 0, ids, payload, &c, e);
 
 	assert_in_range(n, 1, THIN_AHEAD);
 	x->fetched++;

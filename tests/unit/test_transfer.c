@@ -104,7 +104,7 @@ static int
 send_point(struct two *t, struct outgoing *out, struct lc_err *e)
 {
 	struct incoming_end end = {.err = LC_ERR_INIT};
-	int rc = incoming_begin(t->to, outgoing_point(out), &end.in, e);
+	int rc = incoming_begin(t->to, 0, outgoing_point(out), &end.in, e);
 
 	if (rc != 0)
 		return rc;
@@ -464,8 +464,8 @@ what_is_not_whole_is_refused(void **state)
 	must(maprec_encode(m, &b, &e), &e);
 
 	/* rows whose chunks never came */
-	must(incoming_begin(t.to, outgoing_point(out), &end.in, &e), &e);
-	assert_int_equal(incoming_begin(t.to, outgoing_point(out), &second, NULL), LC_EBUSY);
+	must(incoming_begin(t.to, 0, outgoing_point(out), &end.in, &e), &e);
+	assert_int_equal(incoming_begin(t.to, 0, outgoing_point(out), &second, NULL), LC_EBUSY);
 	assert_int_equal(incoming_rows(end.in, (struct lc_span){b.p, b.n}, NULL), LC_ENOENT);
 	/* fewer rows than said */
 	end.rows = 2;
@@ -473,41 +473,41 @@ what_is_not_whole_is_refused(void **state)
 	assert_int_equal(end.rc, LC_ECORRUPT);
 	/* another sum than said */
 	end = (struct incoming_end){.err = LC_ERR_INIT};
-	must(incoming_begin(t.to, outgoing_point(out), &end.in, &e), &e);
+	must(incoming_begin(t.to, 0, outgoing_point(out), &end.in, &e), &e);
 	end.sum.v[0] = 1;
 	incoming_commit(&end, 1);
 	assert_int_equal(end.rc, LC_ECORRUPT);
 	/* rows of another point */
 	end = (struct incoming_end){.err = LC_ERR_INIT};
-	must(incoming_begin(t.to, outgoing_point(out), &end.in, &e), &e);
+	must(incoming_begin(t.to, 0, outgoing_point(out), &end.in, &e), &e);
 	b.p[0] ^= 1;
 	assert_int_equal(incoming_rows(end.in, (struct lc_span){b.p, b.n}, NULL), LC_ECORRUPT);
 	incoming_abort(end.in);
 	/* a base that is not there, an entry of another point, one cut short */
 	tp = *outgoing_point(out);
 	tp.base[3] = 9;
-	assert_int_equal(incoming_begin(t.to, &tp, &second, NULL), LC_ECONFLICT);
+	assert_int_equal(incoming_begin(t.to, 0, &tp, &second, NULL), LC_ECONFLICT);
 	tp = *outgoing_point(out);
 	tp.id[0] ^= 1;
-	assert_int_equal(incoming_begin(t.to, &tp, &second, NULL), LC_ECORRUPT);
+	assert_int_equal(incoming_begin(t.to, 0, &tp, &second, NULL), LC_ECORRUPT);
 	tp = *outgoing_point(out);
 	tp.entry.n--;
-	assert_int_equal(incoming_begin(t.to, &tp, &second, NULL), LC_ECORRUPT);
+	assert_int_equal(incoming_begin(t.to, 0, &tp, &second, NULL), LC_ECORRUPT);
 	/* a name or an entry beyond all measure */
 	entry = lc_alloc(TRANSFER_ENTRY_MAX + 1);
 	tp = *outgoing_point(out);
 	tp.entry = (struct lc_span){(const uint8_t *)entry, TRANSFER_ENTRY_MAX + 1};
-	assert_int_equal(incoming_begin(t.to, &tp, &second, NULL), LC_ECORRUPT);
+	assert_int_equal(incoming_begin(t.to, 0, &tp, &second, NULL), LC_ECORRUPT);
 	tp = *outgoing_point(out);
 	tp.name = (struct lc_span){(const uint8_t *)entry, TRANSFER_NAME_MAX + 1};
-	assert_int_equal(incoming_begin(t.to, &tp, &second, NULL), LC_ECORRUPT);
+	assert_int_equal(incoming_begin(t.to, 0, &tp, &second, NULL), LC_ECORRUPT);
 	lc_free(entry);
 
 	outgoing_free(out);
 	assert_int_equal(sync_all(&t), 1); /* nothing of that stands in the way */
 	taker_has(&t, &p, &d, 1);
 	out = next_of(&t, &p);
-	assert_int_equal(incoming_begin(t.to, outgoing_point(out), &second, NULL), LC_EEXIST);
+	assert_int_equal(incoming_begin(t.to, 0, outgoing_point(out), &second, NULL), LC_EEXIST);
 	outgoing_free(out);
 	lc_buf_free(&b);
 	lc_free(m);
@@ -536,7 +536,7 @@ a_chunk_that_is_none_is_refused(void **state)
 	out = next_of(&t, &p);
 	must(outgoing_rows(out, m, 4, &e), &e);
 	must(outgoing_chunk(out, m->rows[0].chunk, buf, &c, &e), &e);
-	must(incoming_begin(t.to, outgoing_point(out), &in, &e), &e);
+	must(incoming_begin(t.to, 0, outgoing_point(out), &in, &e), &e);
 	assert_int_equal(c.encoding, CHUNK_ZSTD);
 	bad = c;
 	bad.encoding = 4;

@@ -1,0 +1,144 @@
+/*
+ * Whose is what, where a store has several writers (vouch.h).
+ */
+#include <string.h>
+
+#include "store/catalog_internal.h"
+
+int
+catalog_put_vouch(struct catalog *c, uint16_t writer, const uint8_t id[32], uint64_t no,
+                  struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_VOUCH_PUT, &st, e);
+
+	if (rc == 0) {
+		sql_int(st, 1, writer);
+		sql_blob(st, 2, id, 32);
+		sql_int(st, 3, no);
+		rc = sql_run(c, st, e);
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+int
+catalog_vouch(struct catalog *c, uint16_t writer, const uint8_t id[32], uint64_t *no,
+              struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_VOUCH_GET, &st, e);
+
+	if (rc == 0) {
+		sql_int(st, 1, writer);
+		sql_blob(st, 2, id, 32);
+		rc = sql_first(c, st, e);
+		if (rc == 0)
+			*no = col_int(st, 0);
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+int
+catalog_any_vouch(struct catalog *c, bool *any, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_VOUCH_ANY, &st, e);
+
+	if (rc == 0)
+		rc = sql_first(c, st, e);
+	*any = rc == 0;
+	sql_finish(c, st);
+	return rc == LC_ENOENT ? 0 : rc;
+}
+
+int
+catalog_set_vm_writer(struct catalog *c, const uint8_t vm[16], uint16_t writer, struct lc_err *e)
+{
+	return sql_put_id(c, ST_VM_WRITER_PUT, vm, 16, writer, e);
+}
+
+/* The writer of the row that a 16-byte id names, and its VM. */
+static int
+writer_of(struct catalog *c, enum statement which, const uint8_t id[16], uint8_t vm[16],
+          uint16_t *writer, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, which, &st, e);
+
+	if (rc == 0) {
+		sql_blob(st, 1, id, 16);
+		rc = sql_first(c, st, e);
+		if (rc == 0) {
+			*writer = (uint16_t)col_int(st, 0);
+			col_copy(st, 1, vm, 16);
+		}
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+int
+catalog_vm_writer(struct catalog *c, const uint8_t vm[16], uint16_t *writer, struct lc_err *e)
+{
+	uint8_t same[16];
+
+	return writer_of(c, ST_VM_WRITER, vm, same, writer, e);
+}
+
+int
+catalog_line_writer(struct catalog *c, const uint8_t line[16], uint8_t vm[16], uint16_t *writer,
+                    struct lc_err *e)
+{
+	return writer_of(c, ST_LINE_WRITER, line, vm, writer, e);
+}
+
+int
+catalog_writers(struct catalog *c, uint16_t *list, size_t max, size_t *n, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_WRITERS, &st, e);
+
+	*n = 0;
+	if (rc == 0)
+		sql_int(st, 1, max);
+	while (*n < max && sql_next(c, st, &rc, e))
+		list[(*n)++] = (uint16_t)col_int(st, 0);
+	sql_finish(c, st);
+	return rc;
+}
+
+int
+catalog_add_bytes(struct catalog *c, uint16_t writer, uint64_t bytes, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc;
+
+	if (writer == 0)
+		return 0;
+	rc = sql_start(c, ST_WRITER_ADD, &st, e);
+	if (rc == 0) {
+		sql_int(st, 1, writer);
+		sql_int(st, 2, bytes);
+		rc = sql_run(c, st, e);
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+int
+catalog_writer_bytes(struct catalog *c, uint16_t writer, uint64_t *bytes, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_WRITER_BYTES, &st, e);
+
+	if (rc == 0) {
+		sql_int(st, 1, writer);
+		rc = sql_first(c, st, e);
+		if (rc == 0)
+			*bytes = col_int(st, 0);
+	}
+	sql_finish(c, st);
+	return rc;
+}
