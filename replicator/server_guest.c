@@ -23,6 +23,7 @@
 #define BYTE_WINDOW (8u << 20)
 #define BYTE_WINDOW_MIN (256u << 10)
 #define STORE_WAIT_MS 2000
+#define BROUGHT_MAX 64u           /* data keys that one host may add to a store that it shares */
 #define ROOM_NS (5 * LC_NS_PER_S) /* how often the size of a store is looked at */
 
 static int
@@ -128,20 +129,73 @@ let_in(struct guest *g, const struct hello *m, struct lc_err *e)
 	return 0;
 }
 
+static int
+old_keys(struct lc_err *e)
+{
+	return lc_fail(e, LC_EKEY, 0,
+	               "the host's key file is an older copy: it lacks data keys that its store "
+	               "here has (locum key recover, there)");
+}
+
+/*
+ * Several hosts share the store.  Each may have data keys that the others lack, so none is held to
+ * what another one brought: a captured one could lock them out.  Each is held to what it came with
+ * before itself, as below.
+ */
+static int
+check_own_keys(struct guest *g, struct lc_span keys, bool *news, struct lc_err *e)
+{
+	enum keys_change change = KEYS_SAME;
+	struct lc_buf had = {0};
+	int rc = writers_keys(g->dir, g->key, &had, e);
+
+	*news = rc == LC_ENOENT;
+	if (rc == 0)
+		rc = keyring_compare((struct lc_span){had.p, had.n}, keys, &change, e);
+	lc_buf_free(&had);
+	if (rc != 0 && rc != LC_ENOENT)
+		return lc_wrap(e, "the host's keys are not those that it had before");
+	if (change == KEYS_FEWER && !g->reading)
+		return old_keys(e);
+	*news = *news || change == KEYS_MORE;
+	return 0;
+}
+
+static int
+join_keys(struct guest *g, struct lc_span keys, struct lc_err *e)
+{
+	unsigned added = 0, left = g->who.brought < BROUGHT_MAX ? BROUGHT_MAX - g->who.brought : 0;
+	bool news;
+	int rc = check_own_keys(g, keys, &news, e);
+
+	if (rc != 0 || g->reading)
+		return rc;
+	(void)pthread_mutex_lock(&g->server->pairing); /* others bring some, too */
+	rc = transfer_join_keys(g->store, keys, left, &added, e);
+	if (rc == 0 && (news || added > 0))
+		rc = writers_put_keys(g->dir, &g->who, keys, added, e);
+	(void)pthread_mutex_unlock(&g->server->pairing);
+	if (rc == 0 && added > 0)
+		log_info("%s: has a new data key", g->who.name);
+	return rc == 0 ? 0 : lc_wrap(e, "the host's keys cannot be added to its store here");
+}
+
 /* Every segment says which keys open it; a host whose keys are others would write what the recovery
  * code does not open.  One that has rotated has more, and they are put down before it writes. */
 static int
 check_keys(struct guest *g, struct lc_span keys, struct lc_err *e)
 {
 	enum keys_change change;
-	int rc = transfer_take_keys(g->store, keys, &change, e);
+	bool shared;
+	int rc = writers_share(g->dir, &g->who, &shared, e);
 
+	if (rc != 0 || shared)
+		return rc != 0 ? rc : join_keys(g, keys, e);
+	rc = transfer_take_keys(g->store, keys, &change, e);
 	if (rc != 0)
 		return lc_wrap(e, "the host's keys are not those of its store here");
 	if (change == KEYS_FEWER && !g->reading)
-		return lc_fail(e, LC_EKEY, 0,
-		               "the host's key file is an older copy: it lacks data keys that its "
-		               "store here has (locum key recover, there)");
+		return old_keys(e);
 	if (change == KEYS_MORE && !g->reading)
 		log_info("%s: has a new data key", g->who.name);
 	return 0;

@@ -14,6 +14,7 @@
 #include "store/base/files.h"
 
 #define TOKEN_ID_SIZE ((size_t)8)
+#define KEYS_MAX (256u << 10)
 #define NUMBER_MAX 65535u /* of a writer, in a store's log */
 
 /* ---- files of writers ---- */
@@ -38,14 +39,18 @@ get_number(const struct config *c, const char *key, int64_t *out)
 	return true;
 }
 
+/* What a host's file had no words for in the beginning. */
 static bool
-get_writer(const struct config *c, uint16_t *out)
+get_sharing(const struct config *c, struct writer_entry *w)
 {
-	int64_t n;
+	int64_t writer = 0, brought = 0;
 
-	if (!get_number(c, "writer", &n) || n > NUMBER_MAX)
+	if ((config_get(c, "", "", "writer") != NULL && !get_number(c, "writer", &writer)) ||
+	    (config_get(c, "", "", "brought") != NULL && !get_number(c, "brought", &brought)) ||
+	    writer > NUMBER_MAX || brought > NUMBER_MAX)
 		return false;
-	*out = (uint16_t)n;
+	w->writer = (uint16_t)writer;
+	w->brought = (unsigned)brought;
 	return true;
 }
 
@@ -64,11 +69,9 @@ read_writer(const char *path, struct writer_entry *w, char token[2 * TOKEN_ID_SI
 	store = config_get(c, "", "", "store");
 	used = config_get(c, "", "", "token");
 	revoked = config_get(c, "", "", "revoked");
-	w->writer = 0;
-	if (config_get(c, "", "", "writer") != NULL && !get_writer(c, &w->writer))
-		rc = lc_fail(e, LC_ECORRUPT, 0, "%s: wrong number of a writer", path);
 	if (name == NULL || domain == NULL || store == NULL || used == NULL || revoked == NULL ||
-	    !config_bool(revoked, &w->revoked) || !lc_unhex(w->domain, sizeof w->domain, domain) ||
+	    !get_sharing(c, w) || !config_bool(revoked, &w->revoked) ||
+	    !lc_unhex(w->domain, sizeof w->domain, domain) ||
 	    !get_number(c, "paired_ns", &w->paired_ns) || strlen(store) >= sizeof w->store)
 		rc = lc_fail(e, LC_ECORRUPT, 0, "%s: something is missing or wrong", path);
 	if (rc == 0) {
@@ -91,10 +94,10 @@ write_writer(const char *dir, const struct writer_entry *w, const char *token, s
 	                                    : dir_make(folder, 0700, e);
 	if (rc == 0) {
 		n = snprintf(text, sizeof text,
-		             "name = %s\ndomain = %s\nstore = %s\nwriter = %u\npaired_ns = %" PRId64
-		             "\ntoken = %s\nrevoked = %s\n",
-		             w->name, lc_hex(hex, w->domain, 16), w->store, w->writer, w->paired_ns,
-		             token, w->revoked ? "yes" : "no");
+		             "name = %s\ndomain = %s\nstore = %s\nwriter = %u\nbrought = "
+		             "%u\npaired_ns = %" PRId64 "\ntoken = %s\nrevoked = %s\n",
+		             w->name, lc_hex(hex, w->domain, 16), w->store, w->writer, w->brought,
+		             w->paired_ns, token, w->revoked ? "yes" : "no");
 		rc = file_write_atomic(path, text, (size_t)n, 0600, e);
 	}
 	lc_free(path);
@@ -198,6 +201,63 @@ writers_list(const char *dir, struct writer_entry **out, size_t *n, struct lc_er
 	if (*n > 0)
 		qsort(*out, *n, sizeof **out, by_name);
 	return rc;
+}
+
+int
+writers_share(const char *dir, const struct writer_entry *w, bool *share, struct lc_err *e)
+{
+	struct writer_entry *list = NULL;
+	size_t i, n = 0;
+	int rc = writers_list(dir, &list, &n, e);
+
+	*share = false;
+	for (i = 0; rc == 0 && i < n; i++)
+		*share = *share ||
+		         (strcmp(list[i].store, w->store) == 0 && list[i].writer != w->writer);
+	lc_free(list);
+	return rc;
+}
+
+static char *
+keys_path(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE])
+{
+	char hex[65];
+
+	return lc_asprintf("%s/writers/%s.keys", dir, lc_hex(hex, key, CHANNEL_KEY_SIZE));
+}
+
+int
+writers_keys(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc_buf *out,
+             struct lc_err *e)
+{
+	char *path = keys_path(dir, key);
+	int rc;
+
+	if (path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = access(path, F_OK) != 0 ? LC_ENOENT : file_read_all(path, KEYS_MAX, out, e);
+	lc_free(path);
+	return rc;
+}
+
+int
+writers_put_keys(const char *dir, struct writer_entry *w, struct lc_span keys, unsigned added,
+                 struct lc_err *e)
+{
+	char *path = keys_path(dir, w->key), token[2 * TOKEN_ID_SIZE + 1];
+	struct writer_entry now;
+	int rc;
+
+	if (path == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = file_write_atomic(path, keys.p, keys.n, 0600, e);
+	lc_free(path);
+	if (rc != 0 || added == 0)
+		return rc;
+	rc = find(dir, w->key, &now, token, e); /* it may have been revoked meanwhile */
+	w->brought += added;
+	now.brought = w->brought;
+	return rc != 0 ? rc : write_writer(dir, &now, token, e);
 }
 
 bool
@@ -515,6 +575,7 @@ writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32], 
 		rc = writers_revoke(dir, t.host, e);
 	(void)failpoint("writers.revoked");
 	w->revoked = false;
+	w->brought = 0; /* a new token is a new decision */
 	w->paired_ns = clock_wall_ns();
 	rc = rc != 0 ? rc : write_writer(dir, w, t.id, e);
 	(void)failpoint("writers.bound");

@@ -3,6 +3,7 @@
  *
  *     <dir>/replica.key            who this replica is
  *     <dir>/writers/<key, hex>     one host: name, key domain, its store, when it paired
+ *     <dir>/writers/<key, hex>.keys  the KEYS that it came with, where it shares a store
  *     <dir>/tokens/<id>            a token that was not used yet
  *     <dir>/stores/<name>          the store of one host, or of several of one key domain
  *
@@ -29,6 +30,7 @@ struct writer_entry {
 	uint8_t domain[16]; /* key domain of its store */
 	char store[128];    /* folder, relative to the replica's */
 	uint16_t writer;    /* its number there: several hosts of a domain may share one */
+	unsigned brought;   /* data keys that it added to a store that others have, too */
 	int64_t paired_ns;
 	bool revoked;
 };
@@ -36,6 +38,14 @@ struct writer_entry {
 /** writers_find(dir, key, out, e): LC_ENOENT: a stranger; LC_EACCES: it was revoked. */
 int writers_find(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct writer_entry *out,
                  struct lc_err *e);
+/** writers_share(dir, w, share, e): whether another host has or had the same store. */
+int writers_share(const char *dir, const struct writer_entry *w, bool *share, struct lc_err *e);
+/** writers_keys(dir, key, out, e): the KEYS payload that a host came with last; LC_ENOENT. */
+int writers_keys(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc_buf *out,
+                 struct lc_err *e);
+/** writers_put_keys(dir, w, keys, added, e): put it down, and that it added so many.  Durable. */
+int writers_put_keys(const char *dir, struct writer_entry *w, struct lc_span keys, unsigned added,
+                     struct lc_err *e);
 /** writers_list(dir, out, n, e): by name; free with lc_free(). */
 int writers_list(const char *dir, struct writer_entry **out, size_t *n, struct lc_err *e);
 /** writers_match(w, what): whether it is called so, or its fingerprint or key domain begins like

@@ -51,7 +51,7 @@ wrap_next(struct lc_rd *r, struct wrap_view *w)
 	return w->n == BOX_SIZE && (w->number == 0) == (w->kind != WRAP_DATA);
 }
 
-static int
+int
 wrap_order(uint8_t kind_a, uint32_t number_a, uint8_t kind_b, uint32_t number_b)
 {
 	if (kind_a != kind_b)
@@ -404,13 +404,12 @@ keyring_domain_of(struct lc_span keys, uint8_t id[DOMAIN_ID_SIZE], struct lc_err
 	return rc;
 }
 
-/* The next wrap of a parsed payload into *w; false: there is none. */
-static bool
-wrap_step(struct keys_view *v, unsigned *left, struct wrap_view *w)
+bool
+wrap_step(struct keys_view *v, struct wrap_view *w)
 {
-	if (*left == 0)
+	if (v->nwraps == 0)
 		return false;
-	(*left)--;
+	v->nwraps--;
 	return wrap_next(&v->wraps, w);
 }
 
@@ -429,9 +428,8 @@ static int
 compare_wraps(struct keys_view *a, struct keys_view *b, unsigned *only_a, unsigned *only_b,
               struct lc_err *e)
 {
-	unsigned left_a = a->nwraps, left_b = b->nwraps;
 	struct wrap_view x, y;
-	bool has_x = wrap_step(a, &left_a, &x), has_y = wrap_step(b, &left_b, &y);
+	bool has_x = wrap_step(a, &x), has_y = wrap_step(b, &y);
 	int order, rc = 0;
 
 	while (rc == 0 && (has_x || has_y)) {
@@ -447,9 +445,9 @@ compare_wraps(struct keys_view *a, struct keys_view *b, unsigned *only_a, unsign
 			             x.number);
 		}
 		if (order <= 0)
-			has_x = wrap_step(a, &left_a, &x);
+			has_x = wrap_step(a, &x);
 		if (order >= 0)
-			has_y = wrap_step(b, &left_b, &y);
+			has_y = wrap_step(b, &y);
 	}
 	return rc;
 }

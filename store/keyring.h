@@ -125,6 +125,16 @@ enum keys_change { KEYS_SAME = 0, KEYS_MORE, KEYS_FEWER };
 int keyring_compare(struct lc_span have, struct lc_span given, enum keys_change *change,
                     struct lc_err *e);
 /**
+ * keyring_union(have, given, out, added, e):
+ * Two KEYS payloads of one domain, without any key: append one that has the wraps of both; *added:
+ * how many of them only `given` has.
+ *
+ * Returns  0; LC_EKEY: of another domain, another master or id key, two seals of one number, or too
+ *          many; LC_ECORRUPT: malformed.
+ */
+int keyring_union(struct lc_span have, struct lc_span given, struct lc_buf *out, unsigned *added,
+                  struct lc_err *e);
+/**
  * keyring_rotate(k, e):
  * Start a new data key; the caller saves the keyring, then writes a KEYS record, then uses it.  Its
  * number is higher than all others, but not the next one: its upper 12 bits count the rotations,

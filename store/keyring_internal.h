@@ -76,5 +76,9 @@ void keyring_keep_id(struct keyring *k, const uint8_t key[KEY_SIZE]);
  * wrap_next(), which is true for each of v->nwraps then. */
 int keys_parse(struct lc_span keys, struct keys_view *v, struct lc_err *e);
 bool wrap_next(struct lc_rd *r, struct wrap_view *w);
+/** wrap_step(v, w): the next wrap of a parsed payload, which has one less then; false: none. */
+bool wrap_step(struct keys_view *v, struct wrap_view *w);
+/** wrap_order(kind, number, kind2, number2): below 0, 0, above 0: as wraps ascend. */
+int wrap_order(uint8_t kind_a, uint32_t number_a, uint8_t kind_b, uint32_t number_b);
 
 #endif

@@ -6,6 +6,23 @@
 #include "store/store_internal.h"
 #include "store/stubs.h"
 
+/* Those that another host of the domain began. */
+static int
+add_keys(const struct keyring *mine, const char *path, struct lc_span keys, const char *code,
+         struct lc_err *e)
+{
+	struct keyring *k = NULL;
+	struct lc_buf ours = {0};
+	int rc = keyring_open_code(keys, code, &k, e);
+
+	rc = rc != 0 ? rc : keyring_encode(mine, &ours, e);
+	rc = rc != 0 ? rc : keyring_add(k, (struct lc_span){ours.p, ours.n}, e);
+	rc = rc != 0 ? rc : keyring_save(k, path, e);
+	lc_buf_free(&ours);
+	keyring_free(k);
+	return rc;
+}
+
 int
 recall_key(const char *key_dir, struct lc_span keys, const char *code, struct lc_err *e)
 {
@@ -31,6 +48,8 @@ recall_key(const char *key_dir, struct lc_span keys, const char *code, struct lc
 		             path);
 	} else if (rc == 0 && memcmp(keyring_domain(k), domain, sizeof domain) != 0) {
 		rc = lc_fail(e, LC_EKEY, 0, "%s is of another key domain", path);
+	} else if (rc == 0 && code != NULL) {
+		rc = add_keys(k, path, keys, code, e);
 	}
 	keyring_free(k);
 	lc_free(path);

@@ -15,7 +15,8 @@
 /**
  * recall_key(key_dir, keys, code, e):
  * See to it that this host has the key file for a KEYS payload; where it has none, one is made with
- * the recovery code (may be NULL).
+ * the recovery code (may be NULL).  Where it has one and the code is given, data keys that the
+ * payload has and the file lacks are put into it.
  *
  * Returns  0; LC_EKEY: neither the file nor a code, or a code of another domain; LC_EINVAL: it is
  *          mistyped.

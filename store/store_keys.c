@@ -282,6 +282,23 @@ transfer_take_keys(struct store *s, struct lc_span keys, enum keys_change *chang
 }
 
 int
+transfer_join_keys(struct store *s, struct lc_span keys, unsigned max, unsigned *added,
+                   struct lc_err *e)
+{
+	struct lc_buf ours = {0}, all = {0};
+	int rc = transfer_keys(s, &ours, e);
+
+	rc = rc != 0 ? rc : keyring_union((struct lc_span){ours.p, ours.n}, keys, &all, added, e);
+	if (rc == 0 && *added > max)
+		rc = lc_fail(e, LC_EKEY, 0, "keys: %u data keys that nobody else has", *added);
+	if (rc == 0 && *added > 0)
+		rc = begin_with(s, (struct lc_span){all.p, all.n}, e);
+	lc_buf_free(&ours);
+	lc_buf_free(&all);
+	return rc;
+}
+
+int
 store_rotate(struct store *s, const char *key_dir, struct lc_err *e)
 {
 	char *path = store_key_path(key_dir, s->domain);

@@ -58,6 +58,17 @@ int transfer_keys(struct store *s, struct lc_buf *keys, struct lc_err *e);
 int transfer_take_keys(struct store *s, struct lc_span keys, enum keys_change *change,
                        struct lc_err *e);
 /**
+ * transfer_join_keys(s, keys, max, added, e):
+ * The same where several hosts of a domain share the store, and each may have data keys that others
+ * lack: the store's segments begin with all of them.  *added: how many were new; more than max are
+ * refused (LC_EKEY).  Not at the same time from two threads.
+ *
+ * Returns  as keyring_union().
+ * Durable: the further keys, on return of 0.
+ */
+int transfer_join_keys(struct store *s, struct lc_span keys, unsigned max, unsigned *added,
+                       struct lc_err *e);
+/**
  * transfer_make(dir, keys, e):
  * Make an empty store in the key domain of a KEYS payload, blind: without any key.
  *

@@ -255,6 +255,9 @@ const struct cli_verb verb_recall = {
 	"\n"
 	"What was interrupted is finished by doing it again.\n"
 	"\n"
+	"With --recovery-code-file it also brings data keys that other hosts of the key domain\n"
+	"began (locum key rotate), where they share a store at the replica.\n"
+	"\n"
 	"Examples:\n"
 	"  locum recall dr\n"
 	"  locum recall dr --recovery-code-file /mnt/usb/locum-recovery-kit.txt",

@@ -402,6 +402,18 @@ const struct cli_verb verb_token = {
 
 /* ---- replica hosts ---- */
 
+static bool
+is_shared(const struct writer_entry *w, size_t n, size_t at)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (strcmp(w[i].store, w[at].store) == 0 && w[i].writer != w[at].writer)
+			return true;
+	}
+	return false;
+}
+
 static void
 print_hosts(const struct cli_args *a, const char *dir, const struct writer_entry *w, size_t n)
 {
@@ -416,7 +428,8 @@ print_hosts(const struct cli_args *a, const char *dir, const struct writer_entry
 			(void)printf(", \"fingerprint\": \"%s\", \"store\": ",
 			             fingerprint(print, w[i].key));
 			cli_json_string(stdout, w[i].store);
-			(void)printf(", \"paired\": \"%s\", \"revoked\": %s}",
+			(void)printf(", \"writer\": %u, \"paired\": \"%s\", \"revoked\": %s}",
+			             w[i].writer,
 			             clock_format_utc(when, sizeof when, w[i].paired_ns),
 			             w[i].revoked ? "true" : "false");
 		}
@@ -424,10 +437,11 @@ print_hosts(const struct cli_args *a, const char *dir, const struct writer_entry
 		return;
 	}
 	for (i = 0; i < n; i++)
-		(void)printf("%-20s %s  paired %s%s\n    %s/%s\n", w[i].name,
+		(void)printf("%-20s %s  paired %s%s\n    %s/%s%s\n", w[i].name,
 		             fingerprint(print, w[i].key),
 		             clock_format(when, sizeof when, w[i].paired_ns),
-		             w[i].revoked ? "  REVOKED" : "", dir, w[i].store);
+		             w[i].revoked ? "  REVOKED" : "", dir, w[i].store,
+		             is_shared(w, n, i) ? "  (shared)" : "");
 	if (n == 0)
 		(void)printf("no host is paired (locum token)\n");
 }

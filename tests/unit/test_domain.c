@@ -522,6 +522,77 @@ each_has_room_of_its_own(void **state)
 	end(&x);
 }
 
+/* b's KEYS with n seals more, of keys that nobody has. */
+static void
+say_hello_with(struct scene *x, unsigned n)
+{
+	struct hello m = {.version = MESSAGE_VERSION, .wall_ns = clock_wall_ns(), .name = "host-b"};
+	struct lc_buf body = {0}, keys = {0};
+	struct lc_err e = LC_ERR_INIT;
+	uint8_t wrap[120] = {3, 0, 112};
+	unsigned i;
+
+	memcpy(m.domain, transfer_domain(x->b.v.s), sizeof m.domain);
+	must(transfer_keys(x->b.v.s, &keys, &e), &e);
+	for (i = 0; i < n; i++) {
+		lc_put32(wrap + 4, 0xfffff000u + i);
+		memset(wrap + 8, (int)i + 1, sizeof wrap - 8);
+		must(lc_buf_append(&keys, wrap, sizeof wrap), &e);
+	}
+	lc_put16(keys.p + 48, (uint16_t)(lc_get16(keys.p + 48) + n));
+	m.keys = (struct lc_span){keys.p, keys.n};
+	must(message_put_hello(&body, &m), &e);
+	mole_start(&x->m, &x->loop, x->d.port, &x->b.id, x->d.id.public);
+	say(x, MESSAGE_HELLO, &body);
+	lc_buf_free(&body);
+	lc_buf_free(&keys);
+}
+
+/* What keys one has, even false ones, is nothing that another one is held to; but each is to what
+ * it had itself. */
+static void
+keys_of_one_do_not_lock_out_the_other(void **state)
+{
+	char old[700], now[700];
+	struct lc_err e = LC_ERR_INIT;
+	struct vault_disk was;
+	struct point a, b;
+	struct scene x;
+
+	(void)state;
+	make(&x);
+	b = replicate(&x, &x.b, "db");
+	was = vault_disk_copy(&x.disk);
+	hostsite_disconnect(&x.b);
+	say_hello_with(&x, 65);
+	wait_for(&x, mole_is_over, &x.m, "the end");
+	assert_int_equal(x.m.code, LC_EKEY);
+	mole_end(&x.m);
+	run_for(&x.loop, 30);
+	say_hello_with(&x, 60);
+	until(&x, MESSAGE_WELCOME, 1);
+	mole_end(&x.m);
+	run_for(&x.loop, 30);
+	a = replicate(&x, &x.a, "web01");
+	hostsite_disconnect(&x.a);
+	/* It rotates, and is let in; then it comes with the file of before. */
+	(void)snprintf(now, sizeof now, "%s", vault_key_file(&x.a.v));
+	(void)snprintf(old, sizeof old, "%s/old", x.a.v.top);
+	vault_copy(now, old);
+	must(store_rotate(x.a.v.s, x.a.v.keys, &e), &e);
+	x.disk.codes[2] = 4321;
+	a = replicate(&x, &x.a, "web01");
+	hostsite_disconnect(&x.a);
+	vault_close(&x.a.v);
+	assert_int_equal(rename(old, now), 0);
+	vault_open(&x.a.v);
+	assert_int_equal(hostsite_try(&x.a, NULL), LC_EKEY);
+	drsite_stop(&x.d);
+	both_are_there(&x, &a, &x.disk, &b, &was);
+	vault_disk_free(&was);
+	end(&x);
+}
+
 int
 main(void)
 {
@@ -533,6 +604,7 @@ main(void)
 	    cmocka_unit_test(a_host_reads_its_own),
 	    cmocka_unit_test(revoking_one_leaves_the_other),
 	    cmocka_unit_test(each_has_room_of_its_own),
+	    cmocka_unit_test(keys_of_one_do_not_lock_out_the_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
