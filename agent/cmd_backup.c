@@ -14,6 +14,7 @@
 #include "agent/hypervisor/settings.h"
 #include "agent/import.h"
 #include "agent/sites.h"
+#include "agent/spool.h"
 #include "agent/submit.h"
 #include "agent/target.h"
 #include "agent/verbs.h"
@@ -52,6 +53,7 @@ struct command {
 	struct lc_err busy;    /* what opening the store said then */
 	struct submit *submit; /* while the agent works for us */
 	unsigned unsent;       /* replicas that do not have everything */
+	bool spent;            /* the store's budget: no points are made */
 	bool first_json;
 };
 
@@ -351,6 +353,29 @@ ask_agent(struct command *c)
 	stop_handles(c);
 }
 
+/* ---- within the budget of the store (spool.h) ---- */
+
+/* What the replicas have need not stay here.  Who sends to none keeps everything. */
+static int
+trim(struct command *c, struct lc_err *e)
+{
+	struct spool_opts o = {
+	    .store = c->store, .key_dir = c->settings.key_dir, .max = c->settings.spool_max};
+	struct spool_status st;
+	char size[32];
+	int rc;
+
+	c->spent = false;
+	if (c->store == NULL || c->nto == 0 || o.max == 0)
+		return 0;
+	rc = spool_trim(&o, &st, e);
+	c->spent = rc == 0 && st.spent;
+	if (rc == 0 && st.dropped > 0 && c->talk && !c->json)
+		printf("%s that the replicas have were dropped here\n",
+		       size_format(size, sizeof size, st.dropped));
+	return rc;
+}
+
 static struct slot *
 free_slot(struct command *c)
 {
@@ -368,7 +393,7 @@ start_more(struct command *c)
 {
 	struct slot *s;
 
-	while (!c->canceled && c->next < c->nvms && (s = free_slot(c)) != NULL) {
+	while (!c->canceled && !c->spent && c->next < c->nvms && (s = free_slot(c)) != NULL) {
 		struct backup_opts o = {.loop = &c->loop,
 		                        .store = c->store,
 		                        .pool = c->pool,
@@ -387,10 +412,18 @@ start_more(struct command *c)
 	}
 	if (c->running > 0 || c->pool == NULL)
 		return;
-	while (c->next < c->nvms) { /* interrupted */
+	while (c->next < c->nvms) { /* interrupted, or there is no room for them */
 		struct backup_result r = {.vm = c->vms[c->next++]};
 
-		(void)lc_fail(&r.err, LC_ECANCELED, 0, "%s: not begun", r.vm);
+		if (c->canceled) {
+			(void)lc_fail(&r.err, LC_ECANCELED, 0, "%s: not begun", r.vm);
+		} else {
+			(void)lc_fail(&r.err, LC_ENOSPC, 0,
+			              "%s: no point is made: the store's spool_max is used up "
+			              "until the replicas have what waits (see: locum store "
+			              "stats)",
+			              r.vm);
+		}
 		not_done(c, &r);
 	}
 	finish(c);
@@ -541,6 +574,8 @@ open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 	if (wait != NULL && !clock_parse_duration(wait, &wait_ns))
 		return lc_fail(e, LC_EINVAL, 0, "--wait: \"%s\" is no duration (try 10m)", wait);
 	so.wait_ms = wait_ns / LC_NS_PER_MS;
+	if (cli_get_many(a, "to", 0) != NULL)
+		so.segment_bytes = spool_segment(c->settings.spool_max);
 	while (cli_get_many(a, "to", c->nto) != NULL)
 		c->nto++;
 	c->to = lc_alloc_array(c->nto + 1, sizeof *c->to);
@@ -555,6 +590,7 @@ open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 			return rc;
 	}
 	rc = open_store(c, &so, e);
+	rc = rc != 0 ? rc : trim(c, e);
 	if (rc != 0)
 		return rc;
 	c->nslots = c->settings.jobs == 0 ? 1 : (size_t)c->settings.jobs;
@@ -597,6 +633,8 @@ listen_to_signals(struct command *c)
 static int
 run_loop(struct command *c)
 {
+	struct lc_err e = LC_ERR_INIT;
+
 	(void)uv_timer_init(&c->loop, &c->redraw);
 	c->redraw.data = c;
 	listen_to_signals(c);
@@ -608,6 +646,8 @@ run_loop(struct command *c)
 	(void)uv_run(&c->loop, UV_RUN_DEFAULT);
 	if (c->talk && !c->json && c->nto > 0 && c->sent_points > 0)
 		printf("%" PRIu64 " points sent\n", c->sent_points);
+	if (trim(c, &e) != 0)
+		log_warn("the store stays as it is: %s", e.msg);
 	if (c->failed == 0 && c->unsent == 0)
 		return CLI_DONE;
 	return c->good > 0 ? CLI_PARTLY : CLI_FAILED;
@@ -682,6 +722,8 @@ const struct cli_verb verb_backup = {
 	"boots here; the next export of it, in the same order of disks, is compared with it.\n"
 	"\n"
 	"With --to the points of these VMs that a replica lacks are sent when all are made.\n"
+	"Then contents that all replicas have are dropped here, as far as spool_max of the\n"
+	"configuration asks for that; where it is used up no points are made.\n"
 	"\n"
 	"While `locum agent` runs, which has the store, it does the work; all else is the same.\n"
 	"\n"

@@ -68,7 +68,8 @@ on_up(void *arg)
 {
 	struct site *x = arg;
 
-	log_info("replica %s: connected", x->peer.name);
+	if (!x->sites->once) /* of cron's business only what is wrong */
+		log_info("replica %s: connected", x->peer.name);
 	x->up = true;
 	x->since_ns = clock_wall_ns();
 	lc_err_clear(&x->err);

@@ -46,6 +46,28 @@ have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
 	return remote_have(((struct spool *)arg)->remote, ids, n, bits, e);
 }
 
+/* A limit that makes no sense must not keep VMs from being protected. */
+static int
+find_replicas(struct spool *s, struct lc_err *e)
+{
+	int rc = s->o.max == 0 ? 0 : remote_new(s->o.store, s->o.key_dir, &s->remote, e);
+
+	if (rc != 0 || s->o.max == 0)
+		return rc;
+	if (remote_count(s->remote) == 0) {
+		log_warn("spool_max is for hosts with a replica, and this one is paired with none "
+		         "(locum pair): the store keeps everything");
+		remote_free(s->remote);
+		s->remote = NULL;
+		s->o.max = 0;
+	} else if (s->o.max < SPOOL_MIN) {
+		log_warn("spool_max: less than 64 MiB is of no use: it counts as that");
+		s->o.max = SPOOL_MIN;
+	}
+	s->st.max = s->o.max;
+	return 0;
+}
+
 /* ---- on its thread ---- */
 
 static void
@@ -138,6 +160,25 @@ run(void *arg)
 	return NULL;
 }
 
+/* ---- once ---- */
+
+int
+spool_trim(const struct spool_opts *o, struct spool_status *out, struct lc_err *e)
+{
+	struct spool s = {.o = *o};
+	int rc = find_replicas(&s, e);
+
+	*out = (struct spool_status){.max = s.o.max};
+	if (rc != 0 || s.remote == NULL)
+		return rc;
+	(void)pthread_mutex_init(&s.lock, NULL);
+	look(&s);
+	*out = s.st;
+	(void)pthread_mutex_destroy(&s.lock);
+	remote_free(s.remote);
+	return 0;
+}
+
 /* ---- on the loop ---- */
 
 static void
@@ -159,28 +200,6 @@ on_over(uv_async_t *a)
 
 	(void)pthread_join(s->thread, NULL);
 	uv_close((uv_handle_t *)a, on_closed);
-}
-
-/* A limit that makes no sense must not keep VMs from being protected. */
-static int
-find_replicas(struct spool *s, struct lc_err *e)
-{
-	int rc = s->o.max == 0 ? 0 : remote_new(s->o.store, s->o.key_dir, &s->remote, e);
-
-	if (rc != 0 || s->o.max == 0)
-		return rc;
-	if (remote_count(s->remote) == 0) {
-		log_warn("spool_max is for hosts with a replica, and this one is paired with none "
-		         "(locum pair): the store keeps everything");
-		remote_free(s->remote);
-		s->remote = NULL;
-		s->o.max = 0;
-	} else if (s->o.max < SPOOL_MIN) {
-		log_warn("spool_max: less than 64 MiB is of no use: it counts as that");
-		s->o.max = SPOOL_MIN;
-	}
-	s->st.max = s->o.max;
-	return 0;
 }
 
 int

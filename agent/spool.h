@@ -51,6 +51,13 @@ struct spool_status {
 	struct lc_err err; /* why nothing could be dropped when that was tried last */
 };
 void spool_status(struct spool *s, struct spool_status *out);
+/**
+ * spool_trim(o, out, e):
+ * Once, where nobody stays to look after it: drop what the replicas have, if the store is near its
+ * budget.  That nothing can be dropped is out->err, and no failure.  o->loop is not used.
+ * Thread: any; blocks.
+ */
+int spool_trim(const struct spool_opts *o, struct spool_status *out, struct lc_err *e);
 /** spool_stop(s, gone, arg): gone() comes on the loop when all is. */
 void spool_stop(struct spool *s, void (*gone)(void *arg), void *arg);
 
