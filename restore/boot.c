@@ -24,7 +24,9 @@
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/base/memory.h"
+#include "replicator/remote.h"
 #include "store/store.h"
+#include "store/thin.h"
 #include "store/verbs/opening.h"
 #include "restore/describe.h"
 #include "restore/export.h"
@@ -39,6 +41,7 @@ enum {
 	LIFE_TIMEOUT_MS = 120000,
 	STOP_GRACE_MS = 0, /* a test VM is thrown away: no need to ask it */
 	POLL_MS = 100,
+	PROBE_MS = 1000, /* to look for contents that are not here */
 };
 
 enum verdict {
@@ -64,6 +67,7 @@ struct boot {
 	struct opening opening;
 	struct point point;
 	struct view *view;
+	struct remote *remote; /* of a thin store */
 	struct definition *def;
 	struct place place;
 	char *socket, *log;
@@ -165,6 +169,35 @@ choose_point(struct boot *b, struct lc_err *e)
 	return choose_name(b, e);
 }
 
+/* What is only at a replica must be there to be had before a guest asks for it. */
+static int
+try_replicas(struct boot *b, struct lc_err *e)
+{
+	struct chunk_reader *r = NULL;
+	struct lc_err why = LC_ERR_INIT;
+	uint8_t *window;
+	uint64_t chunk;
+	int rc = remote_attach(b->opening.store, b->opening.settings.key_dir, &b->remote, e);
+
+	if (rc != 0 || b->remote == NULL)
+		return rc;
+	rc = thin_elsewhere(b->opening.store, b->view, PROBE_MS * LC_NS_PER_MS, &chunk, e);
+	if (rc != 0 || chunk == 0)
+		return rc;
+	window = lc_alloc(WINDOW_SIZE);
+	rc = window == NULL ? lc_fail(&why, LC_ENOMEM, 0, "out of memory")
+	                    : chunk_reader_new(b->opening.store, &r, &why);
+	rc = rc != 0 ? rc : chunk_read(r, chunk, window, NULL, &why);
+	if (rc != 0)
+		(void)lc_fail(e, (enum lc_code)rc, 0,
+		              "%s: not all of this point is here, and the rest can't be had: %s. "
+		              "Mend that, or boot it at the replica (locum boot, there)",
+		              b->point.vm, why.msg);
+	chunk_reader_free(r);
+	lc_free(window);
+	return rc;
+}
+
 static int
 take_place(struct boot *b, struct lc_err *e)
 {
@@ -204,6 +237,7 @@ serve(struct boot *b, struct lc_err *e)
 	    .socket = b->socket,
 	    .log = b->log,
 	    .store = store,
+	    .key_dir = b->opening.settings.key_dir,
 	    .point = spec,
 	    .cache = b->opening.settings.cache,
 	    .timeout_ms = SERVE_TIMEOUT_MS,
@@ -597,6 +631,7 @@ clean_up(struct boot *b, bool failed)
 	place_leave(&b->place, failed, !b->test || failed || b->verdict != VERDICT_ALIVE);
 	if (b->view != NULL)
 		view_close(b->view);
+	remote_free(b->remote);
 	for (i = 0; i < b->ndisks; i++)
 		lc_free(b->paths[i]);
 	lc_free(b->def);
@@ -610,7 +645,7 @@ static int
 boot(struct boot *b, struct lc_err *e)
 {
 	static int (*const steps[])(struct boot *, struct lc_err *) = {
-	    choose_point, take_place, serve, make_disks, launch, wait_for_life,
+	    choose_point, try_replicas, take_place, serve, make_disks, launch, wait_for_life,
 	};
 	const char *timeout = cli_get(b->args, "timeout");
 	int64_t ns = LIFE_TIMEOUT_MS * LC_NS_PER_MS;

@@ -32,6 +32,7 @@
 #include "store/base/memory.h"
 #include "store/kit.h"
 #include "store/store.h"
+#include "replicator/remote.h"
 #include "restore/reader.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -39,6 +40,7 @@
 enum {
 	EXTENTS_MAX = 512, /* that one call of extents() gives */
 	BLOCK_MAX = 32 << 20,
+	AGAIN_MS = 500, /* between two tries to read what is at a replica */
 };
 
 static struct {
@@ -47,6 +49,7 @@ static struct {
 	char *key_dir, *code_file, *passphrase_file;
 	uint64_t cache;
 	int64_t first_client_ns; /* 0: wait for ever */
+	int64_t patience_ns;     /* with replicas that can't be reached */
 	int keys_fd;             /* -1: none */
 	/* From get_ready() to after_fork(). */
 	struct lc_buf keys;
@@ -57,6 +60,7 @@ static struct {
 	struct store *s;
 	struct view *v;
 	struct reader *r;
+	struct remote *remote; /* of a thin store; else NULL */
 	pthread_t watch,
 	    check; /* waits for a first client, where one is asked for; checks the map */
 	bool watching, checking;
@@ -133,6 +137,12 @@ plugin_config(const char *key, const char *value)
 		nbdkit_error("cache=%s is no size such as 64M", value);
 		return -1;
 	}
+	if (strcmp(key, "replica-patience") == 0) {
+		if (clock_parse_duration(value, &plugin.patience_ns))
+			return 0;
+		nbdkit_error("replica-patience=%s is no time such as 60s", value);
+		return -1;
+	}
 	if (strcmp(key, "first-client") == 0) {
 		if (clock_parse_duration(value, &plugin.first_client_ns))
 			return 0;
@@ -170,6 +180,7 @@ plugin_config_complete(void)
 	"key-dir=DIR                folder of this host's keys; default /etc/locum/keys\n"         \
 	"recovery-code-file=FILE    open with the recovery code in it\n"                           \
 	"passphrase-file=FILE       open with the passphrase in it\n"                              \
+	"replica-patience=TIME      how long a read of what only a replica has is tried again\n"   \
 	"keys-fd=N                  open with the keys that this descriptor gives (locum boot)\n"  \
 	"first-client=TIME          outlive who starts it; end where no client comes in that time"
 
@@ -182,6 +193,12 @@ plugin_dump(void)
 
 /* ---- opening ---- */
 
+static const char *
+key_dir(void)
+{
+	return plugin.key_dir != NULL ? plugin.key_dir : "/etc/locum/keys";
+}
+
 static int
 open_store(struct lc_err *e)
 {
@@ -189,7 +206,7 @@ open_store(struct lc_err *e)
 	    .dir = plugin.store,
 	    .mode = STORE_READ,
 	    .who = "nbdkit locum",
-	    .key_dir = plugin.key_dir != NULL ? plugin.key_dir : "/etc/locum/keys",
+	    .key_dir = key_dir(),
 	    .recovery_code = plugin.code[0] != '\0' ? plugin.code : NULL,
 	    .passphrase_file = plugin.passphrase_file,
 	    .key_image = {plugin.keys.p, plugin.keys.n},
@@ -244,8 +261,10 @@ close_all(void)
 	reader_free(plugin.r);
 	if (plugin.v != NULL)
 		view_close(plugin.v);
+	remote_free(plugin.remote);
 	if (plugin.s != NULL)
 		store_close(plugin.s);
+	plugin.remote = NULL;
 	plugin.r = NULL;
 	plugin.v = NULL;
 	plugin.s = NULL;
@@ -379,6 +398,8 @@ plugin_after_fork(void)
 	struct lc_err e = LC_ERR_INIT;
 	int rc = open_store(&e);
 
+	if (rc == 0)
+		rc = remote_attach(plugin.s, key_dir(), &plugin.remote, &e);
 	if (rc == 0)
 		rc = store_view(plugin.s, plugin.id, &plugin.v, &e);
 	if (rc == 0)
@@ -548,11 +569,27 @@ plugin_can_cache(void *handle)
 	return NBDKIT_CACHE_NATIVE;
 }
 
+/* Whether a read that failed is tried again: a guest that gets an error for each moment without a
+ * link is worse off than one that waits. */
+static bool
+is_patient(int rc, int64_t until)
+{
+	const struct timespec pause = {.tv_nsec = AGAIN_MS * LC_NS_PER_MS};
+
+	if (rc == 0 || plugin.remote == NULL || !lc_code_retryable((enum lc_code)rc) ||
+	    clock_mono_ns() >= until || atomic_load(&plugin.over))
+		return false;
+	(void)nanosleep(&pause, NULL);
+	return true;
+}
+
 static int
 plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
 	const struct handle *h = handle;
+	int64_t until = clock_mono_ns() + plugin.patience_ns;
 	struct lc_err e = LC_ERR_INIT;
+	int rc;
 
 	(void)flags;
 	if (atomic_load(&plugin.changed)) {
@@ -560,7 +597,11 @@ plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t 
 		nbdkit_set_error(EIO);
 		return -1;
 	}
-	return reader_read(plugin.r, h->disk, buf, count, offset, &e) == 0 ? 0 : report(&e);
+	do {
+		lc_err_clear(&e);
+		rc = reader_read(plugin.r, h->disk, buf, count, offset, &e);
+	} while (is_patient(rc, until));
+	return rc == 0 ? 0 : report(&e);
 }
 
 static int

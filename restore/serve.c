@@ -30,7 +30,8 @@ enum {
 	LOG_MAX = 1 << 20,
 };
 
-#define FIRST_CLIENT "30s" /* it ends where we died before we were its client */
+#define REPLICA_PATIENCE "60s" /* then the guest gets an error */
+#define FIRST_CLIENT "30s"     /* it ends where we died before we were its client */
 
 struct serve {
 	pid_t pid; /* 0: gone */
@@ -79,6 +80,8 @@ make_args(const struct serve_opts *o, struct args *a)
 	add(a, lc_asprintf("cache=%" PRIu64, o->cache));
 	add(a, lc_asprintf("keys-fd=%d", KEYS_FD));
 	add_key(a, "first-client", FIRST_CLIENT);
+	add_key(a, "key-dir", o->key_dir);
+	add_key(a, "replica-patience", REPLICA_PATIENCE);
 }
 
 static void

@@ -22,6 +22,7 @@ struct serve_opts {
 	const char *socket; /* made by nbdkit; at most 107 bytes */
 	const char *log;    /* its stderr is appended here */
 	const char *store;
+	const char *key_dir; /* where the host's key and its replicas are, for a thin store */
 	const char *point;   /* "web01@<id>" */
 	uint64_t cache;      /* bytes */
 	struct lc_span keys; /* store_key_image(): goes through a pipe, to be seen by nobody else */

@@ -24,6 +24,7 @@
 
 /* One that would keep most of its bytes is not worth the copy. */
 #define WORTH(freed, bytes) ((freed) >= (bytes) / 2)
+#define PROBE_ROWS 512u
 #define LOOKS 3 /* at a chunk that is moved meanwhile */
 
 struct slimming { /* one segment */
@@ -421,6 +422,52 @@ thin_peers(struct store *s, char dst[THIN_PEERS_MAX + 1])
 {
 	if (catalog_peers(s->catalog, dst, THIN_PEERS_MAX + 1, NULL) != 0)
 		dst[0] = '\0';
+}
+
+/* The first stub of so many rows, or 0. */
+static uint64_t
+first_stub(struct store *s, const uint64_t *chunks, uint32_t n)
+{
+	struct record r;
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		if (chunks[i] != 0 && catalog_chunk(s->catalog, chunks[i], &r, NULL) == 0 &&
+		    record_is_stub(&r))
+			return chunks[i];
+	}
+	return 0;
+}
+
+int
+thin_elsewhere(struct store *s, struct view *v, int64_t budget_ns, uint64_t *chunk,
+               struct lc_err *e)
+{
+	int64_t until = clock_mono_ns() + budget_ns;
+	const struct point *p = view_point(v);
+	uint64_t *chunks = lc_alloc_array(PROBE_ROWS, sizeof *chunks);
+	uint64_t first, windows;
+	size_t d;
+	int rc = 0;
+
+	*chunk = 0;
+	if (chunks == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	for (d = 0; rc == 0 && d < p->ndisks; d++) {
+		windows = point_windows(p->disks[d].size);
+		for (first = 0; rc == 0 && *chunk == 0 && first < windows; first += PROBE_ROWS) {
+			uint64_t left = windows - first;
+			uint32_t n = left < PROBE_ROWS ? (uint32_t)left : PROBE_ROWS;
+
+			rc = view_map(v, d, first, n, chunks, e);
+			if (rc == 0)
+				*chunk = first_stub(s, chunks, n);
+			if (clock_mono_ns() > until)
+				break;
+		}
+	}
+	lc_free(chunks);
+	return rc;
 }
 
 /* Another chunk with that content, whose bytes are here. */

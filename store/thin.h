@@ -74,6 +74,14 @@ typedef int thin_fetch_cb(void *arg, const uint8_t *ids, size_t n, uint8_t *payl
                           struct fetched *out, struct lc_err *e);
 #define THIN_AHEAD 16u
 void thin_fetch(struct store *s, thin_fetch_cb *fetch, void *arg);
+struct view;
+/**
+ * thin_elsewhere(s, v, budget_ns, chunk, e):
+ * The number of a chunk of that point whose content is not here, to try whether it can be had; 0:
+ * there is none, or none was found in that time.
+ */
+int thin_elsewhere(struct store *s, struct view *v, int64_t budget_ns, uint64_t *chunk,
+                   struct lc_err *e);
 /** thin_peers(s, dst): whose names the last thin_run() gave; "" where the store was never thin. */
 void thin_peers(struct store *s, char dst[THIN_PEERS_MAX + 1]);
 

@@ -33,7 +33,7 @@ first=$(point_ids web01 | head -n 1)
 
 # ---- what it says of itself ----
 nbdkit "$plugin" --dump-plugin | grep -q '^max_thread_model=parallel' || fail "--dump-plugin"
-for word in store= vm= point= disk= cache= key-dir= recovery-code-file= passphrase-file= first-client=; do
+for word in store= vm= point= disk= cache= key-dir= recovery-code-file= passphrase-file= first-client= replica-patience=; do
 	nbdkit "$plugin" --help | grep -q "^$word" || fail "--help does not tell of $word"
 done
 
