@@ -30,9 +30,11 @@ only() {
 [ -e "$build/store/libbase.a" ] || complain "store/libbase.a is not built"
 
 loop='uv_|nbd_'
-for lib in store/libbase.a store/libstore.a replicator/libchannel.a nbdkit-locum-plugin.so; do
+for lib in store/libbase.a store/libstore.a replicator/libchannel.a; do
 	refuse $lib "$loop" "synchronous code may not know the event loop or NBD"
 done
+# The way to a replica has a loop of its own.
+refuse nbdkit-locum-plugin.so 'nbd_|MHD_|json_' "the plugin serves points, and knows replicas at most"
 refuse store/libbase.a 'sqlite3_|ZSTD_|crypto_|sodium_|XXH|rs_|json_' "base is libc only"
 only store/libstore.a 'sqlite3_' 'catalog.*' "only the catalog knows sqlite"
 only store/libstore.a 'ZSTD_' 'seal|delta' "only seal knows zstd"
