@@ -1,6 +1,9 @@
 /*
  * locum: the table of verbs.  Each room supplies its own.
  */
+#include <string.h>
+
+#include "agent/hypervisor/relay.h"
 #include "agent/verbs.h"
 #include "replicator/verbs.h"
 #include "restore/verbs.h"
@@ -49,5 +52,8 @@ static const struct cli_verb *const verbs[] = {
 int
 main(int argc, char **argv)
 {
+	/* No verb: this program starts itself so. */
+	if (argc > 1 && strcmp(argv[1], RELAY_WORD) == 0)
+		return relay_main(argc, argv);
 	return cli_main(argc, argv, verbs, sizeof verbs / sizeof verbs[0]);
 }

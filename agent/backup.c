@@ -231,7 +231,7 @@ begin_prepare(struct backup *b, struct lc_err *e)
 	int rc = 0;
 
 	if (b->hv == NULL) {
-		b->subject.offline = b->target.hv.qmp == NULL;
+		b->subject.offline = !hv_target_live(&b->target.hv);
 		rc = hv_open(b->o.loop, &b->target.hv, on_event, b, &b->hv, e);
 	}
 	return rc != 0 ? rc : hv_prepare(b->hv, on_hv, b, e);
@@ -463,9 +463,10 @@ backup_step(struct backup *b)
 		(void)lc_fail(&b->err, LC_ECANCELED, 0, "%s: interrupted", b->o.vm);
 	if (b->err.code == LC_OK && state_next(b, &e) != 0)
 		backup_fail(b, &e);
-	if (b->err.code != LC_OK && monitor_gone(b))
+	if (b->err.code != LC_OK && monitor_gone(b)) {
+		(void)target_learn(&b->target, hv_vm(b->hv)->def, NULL);
 		hv_close(b->hv, reopen_offline, b);
-	else if (b->err.code != LC_OK)
+	} else if (b->err.code != LC_OK)
 		state_unwind(b);
 }
 

@@ -11,6 +11,7 @@
 #include "agent/backup.h"
 #include "agent/capture.h"
 #include "agent/control.h"
+#include "agent/discover.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/import.h"
 #include "agent/sites.h"
@@ -501,7 +502,8 @@ static int
 choose_vms(struct command *c, const struct cli_args *a)
 {
 	bool all = cli_has(a, "all");
-	size_t i, k, n = all ? c->settings.nvms : cli_operands(a);
+	struct lc_err e = LC_ERR_INIT;
+	size_t i, k, n = cli_operands(a);
 
 	if (cli_get_many(a, "image", 0) != NULL)
 		return choose_import(c, a);
@@ -511,6 +513,11 @@ choose_vms(struct command *c, const struct cli_args *a)
 		return cli_usage(a, "give either VMs or --all");
 	if (!all && n == 0)
 		return cli_usage(a, "which VM? name one or more, or give --all");
+	if (all && discover(&c->settings, NULL, NULL, &e) != 0) {
+		log_error("%s", e.msg); /* the others are backed up */
+		c->failed++;
+	}
+	n = all ? c->settings.nvms : n;
 	if (n == 0) {
 		log_error("--all: %s names no VM (a section [vm NAME] each)",
 		          c->settings.origin == NULL ? "no configuration" : c->settings.origin);
@@ -689,7 +696,7 @@ run_backup(const struct cli_args *a)
 }
 
 static const struct cli_option backup_options[] = {
-    {.name = "all", .letter = 'a', .help = "every VM of the configuration"},
+    {.name = "all", .letter = 'a', .help = "every VM of the configuration, and of libvirt"},
     {.name = "image",
      .arg = "FILE",
      .help = "a disk of a VM that ran elsewhere, from its image; one for each disk",

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/discover.h"
 #include "agent/hypervisor/launch.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/target.h"
@@ -19,17 +20,28 @@
 
 struct listed {
 	const char *name;
-	const char *how; /* "locum" started it, or "monitor" */
+	const char *how; /* "locum" started it, or "monitor", or "libvirt" */
 	const char *state;
 	int pid;
-	const char *where; /* monitor socket or folder */
+	const char *where; /* monitor socket, folder or URI */
+	const char *why;   /* it can't be backed up, or NULL */
+};
+
+struct listing {
+	bool json;
+	size_t n; /* listed so far */
 };
 
 static void
-print_vm(const struct listed *v, bool json, bool first)
+print_vm(const struct listed *v, struct listing *l)
 {
-	if (!json) {
-		printf("%-20s %-8s %-8s %s\n", v->name, v->state, v->how, v->where);
+	bool first = l->n++ == 0;
+
+	if (!l->json) {
+		if (first)
+			printf("%-20s %-8s %-8s %s\n", "VM", "STATE", "HOW", "WHERE");
+		printf("%-20s %-8s %-8s %s\n", v->name, v->state, v->how,
+		       v->why != NULL ? v->why : v->where);
 		return;
 	}
 	printf("%s{\"vm\": ", first ? "" : ",\n ");
@@ -38,13 +50,16 @@ print_vm(const struct listed *v, bool json, bool first)
 	cli_json_string(stdout, v->where);
 	if (v->pid > 0)
 		printf(", \"pid\": %d", v->pid);
+	if (v->why != NULL) {
+		printf(", \"left_out\": ");
+		cli_json_string(stdout, v->why);
+	}
 	printf("}");
 }
 
-/* VMs that run from a folder of run_dir and have no section of their own: booted restore points.
- * *n: VMs listed so far. */
+/* VMs that run from a folder of run_dir and have no section of their own: booted restore points. */
 static int
-list_booted(const struct settings *s, bool json, size_t *n, struct lc_err *e)
+list_booted(const struct settings *s, struct listing *l, struct lc_err *e)
 {
 	DIR *d = opendir(s->run_dir);
 	struct dirent *ent;
@@ -60,9 +75,7 @@ list_booted(const struct settings *s, bool json, size_t *n, struct lc_err *e)
 		dir = path_join(s->run_dir, ent->d_name);
 		if (dir != NULL && launch_alive(dir, &v.pid)) {
 			v.where = dir;
-			if (*n == 0 && !json)
-				printf("%-20s %-8s %-8s %s\n", "VM", "STATE", "HOW", "WHERE");
-			print_vm(&v, json, (*n)++ == 0);
+			print_vm(&v, l);
 		}
 		lc_free(dir);
 	}
@@ -71,48 +84,65 @@ list_booted(const struct settings *s, bool json, size_t *n, struct lc_err *e)
 	return 0;
 }
 
+static void
+list_left_out(void *arg, const char *domain, const char *state, const char *why)
+{
+	const struct listed v = {
+	    .name = domain, .how = "libvirt", .state = state, .where = "", .why = why};
+
+	print_vm(&v, arg);
+}
+
+static void
+list_vm(const struct settings *s, const struct settings_vm *sv, struct listing *l)
+{
+	char *dir = path_join(s->run_dir, sv->name);
+	struct listed v = {.name = sv->name, .how = "locum", .state = "off", .where = ""};
+
+	if (dir != NULL && launch_alive(dir, &v.pid)) {
+		v.state = "running";
+		v.where = dir;
+	} else if (sv->qmp != NULL) {
+		v.how = "monitor";
+		v.where = sv->qmp;
+		v.state = target_listens(sv->qmp) ? "running" : "off";
+	} else if (target_domain(s, sv->name) != NULL) {
+		v.how = "libvirt";
+		v.where = s->libvirt;
+		v.state = sv->state[0] != '\0' ? sv->state : "missing";
+	}
+	print_vm(&v, l);
+	lc_free(dir);
+}
+
 static int
 run_list(const struct cli_args *a)
 {
 	struct settings s = {0};
-	struct lc_err e = LC_ERR_INIT;
-	bool json = cli_has(a, "json");
-	size_t i, n = 0;
+	struct lc_err e = LC_ERR_INIT, asked = LC_ERR_INIT;
+	struct listing l = {.json = cli_has(a, "json")};
+	size_t i;
 	int rc;
 
 	if (settings_load(a, &s, &e) != 0) {
 		settings_done(&s);
 		return cli_error(&e);
 	}
-	if (json)
+	if (l.json)
 		printf("[");
-	for (i = 0; i < s.nvms; i++) {
-		const struct settings_vm *sv = &s.vms[i];
-		char *dir = path_join(s.run_dir, sv->name);
-		struct listed v = {.name = sv->name};
-
-		if (dir != NULL && launch_alive(dir, &v.pid)) {
-			v.how = "locum";
-			v.state = "running";
-			v.where = dir;
-		} else {
-			v.how = sv->qmp != NULL ? "monitor" : "locum";
-			v.where = sv->qmp != NULL ? sv->qmp : "";
-			v.state = sv->qmp != NULL && target_listens(sv->qmp) ? "running" : "off";
-		}
-		if (n == 0 && !json)
-			printf("%-20s %-8s %-8s %s\n", "VM", "STATE", "HOW", "WHERE");
-		print_vm(&v, json, n++ == 0);
-		lc_free(dir);
-	}
-	rc = list_booted(&s, json, &n, &e);
-	if (json)
+	(void)discover(&s, list_left_out, &l, &asked);
+	for (i = 0; i < s.nvms; i++)
+		list_vm(&s, &s.vms[i], &l);
+	rc = list_booted(&s, &l, &e);
+	if (l.json)
 		printf("]\n");
-	else if (n == 0 && rc == 0)
+	else if (l.n == 0 && rc == 0)
 		printf("no VMs: %s has no section [vm NAME]\n",
 		       s.origin == NULL ? "the configuration" : s.origin);
 	settings_done(&s);
-	return rc == 0 ? CLI_DONE : cli_error(&e);
+	if (asked.code != LC_OK)
+		rc = cli_error(&asked);
+	return rc == 0 ? CLI_DONE : e.code != LC_OK ? cli_error(&e) : CLI_FAILED;
 }
 
 struct outcome { /* what became of one VM */
@@ -246,12 +276,14 @@ static const struct cli_option stop_options[] = {
 const struct cli_verb verb_vm_list = {
     .name = "vm list",
     .operands = "",
-    .summary = "list the VMs of the configuration and those that locum started",
-    .details = "HOW says who runs a VM: locum, or somebody else, with a monitor socket for locum.\n"
-	       "\n"
-	       "Examples:\n"
-	       "  locum vm list\n"
-	       "  locum vm list --json\n",
+    .summary = "list the VMs of the configuration, of libvirt, and those that locum started",
+    .details =
+	"HOW says who runs a VM: locum, or somebody else, with a monitor socket for locum, or\n"
+	"libvirt, whose domains are VMs where the configuration says `libvirt = URI`.\n"
+	"\n"
+	"Examples:\n"
+	"  locum vm list\n"
+	"  locum vm list --json\n",
     .options = no_options,
     .min_operands = 0,
     .max_operands = 0,

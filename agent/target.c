@@ -36,6 +36,18 @@ target_listens(const char *path)
 	return yes;
 }
 
+const char *
+target_domain(const struct settings *s, const char *vm)
+{
+	const struct settings_vm *sv = settings_vm(s, vm);
+
+	if (s->libvirt == NULL || (sv != NULL && sv->qmp != NULL))
+		return NULL;
+	if (sv != NULL && sv->domain != NULL)
+		return sv->domain;
+	return sv != NULL && sv->def != NULL ? NULL : vm;
+}
+
 int
 target_monitor(const struct settings *s, const char *vm, char **out, struct lc_err *e)
 {
@@ -85,6 +97,16 @@ definition_of_point(struct store *store, const char *vm, struct target *t, struc
 }
 
 int
+target_learn(struct target *t, const struct definition *def, struct lc_err *e)
+{
+	if (def == NULL)
+		return 0;
+	lc_free(t->def);
+	t->learned = true;
+	return copy_definition(def, t, t->hv.vm, e);
+}
+
+int
 target_offline(const struct settings *s, struct store *store, const char *vm, struct target *t,
                struct lc_err *e)
 {
@@ -92,9 +114,11 @@ target_offline(const struct settings *s, struct store *store, const char *vm, st
 	struct lc_err why = LC_ERR_INIT;
 	int rc = 0;
 
+	if (t->hv.libvirt != NULL && !t->learned)
+		return lc_fail(e, LC_ENOENT, 0, "%s: libvirt does not say where its disks are", vm);
 	lc_free(t->qmp);
 	t->qmp = NULL;
-	t->hv.qmp = NULL;
+	t->hv.qmp = t->hv.libvirt = NULL;
 	if (t->def == NULL && sv != NULL && sv->def != NULL)
 		rc = copy_definition(sv->def, t, vm, e);
 	else if (t->def == NULL)
@@ -156,7 +180,10 @@ target_find(const struct settings *s, struct store *store, const char *vm, struc
 	if (rc == 0 && sv != NULL && sv->def != NULL)
 		rc = copy_definition(sv->def, t, vm, e);
 	t->hv.def = t->def;
-	if (rc == 0 && t->qmp == NULL) {
+	if (rc == 0 && t->qmp == NULL && target_domain(s, vm) != NULL) {
+		t->hv.libvirt = s->libvirt;
+		t->hv.domain = target_domain(s, vm);
+	} else if (rc == 0 && t->qmp == NULL) {
 		struct lc_err why = LC_ERR_INIT;
 
 		rc = target_offline(s, store, vm, t, &why);

@@ -1,5 +1,5 @@
 /**
- * target: where a VM is: behind a monitor socket, or off, as image files.
+ * target: where a VM is: behind a monitor socket, at libvirt, or off, as image files.
  */
 #ifndef LOCUM_TARGET_H
 #define LOCUM_TARGET_H
@@ -17,10 +17,15 @@ struct target {
 	char *run_dir; /* owned: for sockets of one backup */
 	char tag[17];
 	struct definition *def; /* owned, or NULL */
+	bool learned;           /* def is what target_learn() was told */
 };
 
 /** target_listens(path): whether somebody listens on a unix socket.  Nothing is sent. */
 bool target_listens(const char *path);
+
+/** target_domain(s, vm): its domain at libvirt, or NULL where it is none: no URI is set, or its
+ * section says that it is reached in another way. */
+const char *target_domain(const struct settings *s, const char *vm);
 
 /**
  * target_monitor(settings, vm, out, e):
@@ -31,16 +36,20 @@ bool target_listens(const char *path);
 int target_monitor(const struct settings *s, const char *vm, char **out, struct lc_err *e);
 /**
  * target_find(settings, store, vm, out, e):
- * Its monitor, else the images of its definition.
+ * Its monitor, else its domain, else the images of its definition.
  * LC_ENOENT with what to write into locum.conf where nothing is known of it.  target_done() in
  * every case.
  */
 int target_find(const struct settings *s, struct store *store, const char *vm, struct target *out,
                 struct lc_err *e);
+/** target_learn(t, def): that is what it is, as its driver found out; def may be NULL.  0 or
+ * LC_ENOMEM. */
+int target_learn(struct target *t, const struct definition *def, struct lc_err *e);
 /**
  * target_offline(settings, store, vm, t, e):
  * Its monitor does not answer: make it the image files, from its definition in locum.conf or in its
- * newest point.  LC_ENOENT where there is none.  Nobody may still borrow t->hv.
+ * newest point.  LC_ENOENT where there is none.  A domain's images are where libvirt says now, and
+ * nowhere else: what was learned.  Nobody may still borrow t->hv.
  */
 int target_offline(const struct settings *s, struct store *store, const char *vm, struct target *t,
                    struct lc_err *e);

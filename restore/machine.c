@@ -83,6 +83,53 @@ add_nic(const struct def_nic *n, struct lc_buf *out)
 	return rc | lc_buf_printf(out, "\n");
 }
 
+static const struct machine_file *
+file_of(const struct machine_file *files, size_t n, const char *disk)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (strcmp(files[i].disk, disk) == 0)
+			return &files[i];
+	}
+	return NULL;
+}
+
+int
+machine_definition(const struct point *p, const struct machine_file *files, size_t n,
+                   struct definition **out, struct lc_err *e)
+{
+	struct definition *d;
+	size_t i, kept = 0;
+	int rc;
+
+	*out = NULL;
+	if (p->definition == NULL)
+		return lc_fail(e, LC_ENOENT, 0, "%s: the point does not say what machine it is of",
+		               p->vm);
+	rc = definition_decode("recorded definition", p->definition, strlen(p->definition), &d, e);
+	if (rc != 0)
+		return lc_wrap(e, "%s", p->vm);
+	for (i = 0; i < d->ndisks; i++) {
+		const struct machine_file *f = file_of(files, n, d->disks[i].name);
+
+		if (f == NULL)
+			continue;
+		d->disks[kept] = d->disks[i];
+		rc = definition_set(d, "disk", d->disks[kept].name, "path", f->path, e);
+		if (rc == 0)
+			rc = definition_set(d, "disk", d->disks[kept].name, "format", f->format, e);
+		if (rc != 0) {
+			lc_free(d);
+			return lc_wrap(e, "%s", p->vm);
+		}
+		kept++;
+	}
+	d->ndisks = kept;
+	*out = d;
+	return 0;
+}
+
 int
 machine_section(const struct point *p, const struct machine_file *files, size_t n,
                 const char *comment, struct lc_buf *out, struct lc_err *e)

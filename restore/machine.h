@@ -10,6 +10,7 @@
 #include "store/base/errors.h"
 #include "store/base/memory.h"
 
+struct definition;
 struct point;
 
 struct machine_file {
@@ -18,6 +19,13 @@ struct machine_file {
 	const char *format; /* "raw", "qcow2" */
 };
 
+/**
+ * machine_definition(p, files, n, out, e):
+ * The recorded definition with those files in it, and without the disks that are none of them.
+ * LC_ENOENT where the point has none, LC_EINVAL where it is malformed.  Free with lc_free().
+ */
+int machine_definition(const struct point *p, const struct machine_file *files, size_t n,
+                       struct definition **out, struct lc_err *e);
 /**
  * machine_section(p, files, n, comment, out, e):
  * Append "[vm NAME]" and its keys.  LC_EINVAL where the recorded definition is malformed.

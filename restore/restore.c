@@ -18,6 +18,7 @@
 #include "store/store.h"
 #include "store/verbs/opening.h"
 #include "restore/describe.h"
+#include "restore/domain.h"
 #include "restore/export.h"
 #include "restore/machine.h"
 #include "restore/verbs.h"
@@ -34,7 +35,8 @@ struct restore {
 	struct export_file files[POINT_DISKS_MAX]; /* paths owned by the array below */
 	char *paths[POINT_DISKS_MAX];
 	size_t nfiles;
-	char *machine; /* path of the machine's section, or NULL */
+	char *machine;               /* path of the machine's section, or NULL */
+	struct domain_wanted domain; /* name NULL: the VM's */
 };
 
 /* ---- what goes where ---- */
@@ -127,7 +129,8 @@ make_dir(struct restore *r, struct lc_err *e)
 		             "folder, or one of them (--disk)",
 		             r->dir);
 	} else {
-		rc = dir_make(r->dir, 0700, e);
+		/* A QEMU of libvirt's runs as somebody who has to get to the files in it. */
+		rc = dir_make(r->dir, cli_has(r->args, "libvirt") ? 0711 : 0700, e);
 	}
 	r->made_dir = rc == 0;
 	return rc;
@@ -182,6 +185,21 @@ choose_machine(struct restore *r, struct lc_err *e)
 	return lc_fail(e, LC_EEXIST, 0, "%s: is there already; --force replaces it", r->machine);
 }
 
+/* As a domain; what would be in its way is told before the work is begun. */
+static int
+choose_domain(struct restore *r, struct lc_err *e)
+{
+	r->domain = (struct domain_wanted){
+	    .settings = &r->opening.settings, .point = &r->point, .name = cli_get(r->args, "name")};
+	if (!cli_has(r->args, "libvirt"))
+		return 0;
+	if (r->machine == NULL)
+		return lc_fail(e, LC_EINVAL, 0,
+		               "--libvirt needs all disks of a point that says what machine it is "
+		               "of, and a folder for them");
+	return domain_may(&r->domain, e);
+}
+
 /* So that the VM that is started by this file is found, and backed up, as it is by the host's own.
  */
 static int
@@ -223,15 +241,17 @@ write_machine(struct restore *r, struct lc_err *e)
 		                                 .path = path,
 		                                 .format = export_name(r->files[i].format)};
 	}
+	(void)describe_line(&r->point, line, sizeof line);
 	rc = add_host(r, &text, e);
 	if (rc == 0)
-		rc = machine_section(&r->point, files, r->nfiles,
-		                     describe_line(&r->point, line, sizeof line), &text, e);
+		rc = machine_section(&r->point, files, r->nfiles, line, &text, e);
 	if (rc == 0 && cli_has(r->args, "force"))
 		rc = file_write_atomic(r->machine, text.p, text.n, 0600, e);
 	else if (rc == 0)
 		rc = file_write_new(r->machine, text.p, text.n, 0600, e);
 	lc_buf_free(&text);
+	if (rc == 0 && cli_has(r->args, "libvirt"))
+		rc = domain_make(&r->domain, files, r->nfiles, line, e);
 	return rc;
 }
 
@@ -252,7 +272,10 @@ print_report(const struct restore *r, int64_t took_ns)
 		             size_format(size, sizeof size, d->size),
 		             size_format(data, sizeof data, r->files[i].data), r->files[i].path);
 	}
-	if (r->machine != NULL)
+	if (cli_has(r->args, "libvirt"))
+		(void)printf("defined; start it with: virsh -c '%s' start %s\n",
+		             domain_uri(&r->domain), domain_name(&r->domain));
+	else if (r->machine != NULL)
 		(void)printf("start it with: locum vm start %s --config %s\n", r->point.vm,
 		             r->machine);
 	if (r->point.left_out != NULL && r->point.left_out[0] != '\0')
@@ -280,6 +303,8 @@ print_json(const struct restore *r, int64_t took_ns)
 		cli_json_string(stdout, r->machine);
 	else
 		(void)fputs("null", stdout);
+	(void)fputs(",\"domain\":", stdout);
+	cli_json_string(stdout, cli_has(r->args, "libvirt") ? domain_name(&r->domain) : NULL);
 	(void)puts("}");
 }
 
@@ -308,6 +333,8 @@ restore(struct restore *r, struct lc_err *e)
 	if (rc == 0)
 		rc = choose_machine(r, e);
 	if (rc == 0)
+		rc = choose_domain(r, e);
+	if (rc == 0)
 		rc = store_view(r->opening.store, r->point.id, &r->view, e);
 	if (rc != 0)
 		return rc;
@@ -332,6 +359,8 @@ run(const struct cli_args *a)
 	size_t i;
 	int rc;
 
+	if (cli_has(a, "name") && !cli_has(a, "libvirt"))
+		return cli_usage(a, "--name goes with --libvirt");
 	if (cli_get(a, "to") == NULL || *cli_get(a, "to") == '\0')
 		return cli_usage(a, "say where to: --to DIR or --to FILE");
 	r = lc_alloc(sizeof *r);
@@ -360,6 +389,8 @@ static const struct cli_option options[] = {
     {.name = "to", .arg = "PATH", .help = "folder for the images, or the file for a single disk"},
     {.name = "format", .arg = "FORMAT", .help = "raw (default, sparse), qcow2, vhdx, vmdk or vpc"},
     {.name = "disk", .arg = "NAME", .help = "this disk only", .many = true},
+    {.name = "libvirt", .help = "define the VM as a domain of this host's libvirt"},
+    {.name = "name", .arg = "NAME", .help = "of that domain (default: the VM's)"},
     {.name = "force", .help = "replace files that are there"},
     OPENING_OPTIONS,
     {.name = NULL},
@@ -378,6 +409,10 @@ const struct cli_verb verb_restore = {
 	"vhdx, vmdk and vpc (.vhd), for Hyper-V, VMware and Virtual PC or Server, are made by\n"
 	"qemu-img, and need the room twice while they are made.\n"
 	"\n"
+	"With --libvirt it is also defined as a domain of the libvirt that the configuration\n"
+	"names (else of qemu:///system), and not started.  One that is there is never replaced;\n"
+	"under another name it is another machine, with a new UUID and new MAC addresses.\n"
+	"\n"
 	"A point is written web01, web01@latest, web01@-15m, web01@2026-11-22T05:00 (the newest\n"
 	"not after it) or web01@1f2e3d4c (its id).\n"
 	"\n"
@@ -385,6 +420,7 @@ const struct cli_verb verb_restore = {
 	"  locum restore web01 --to /restore\n"
 	"  locum restore web01@-15m --to /restore --format qcow2\n"
 	"  locum restore web01 --to /restore --format vhdx\n"
+	"  locum restore web01 --to /var/lib/libvirt/images/web01 --libvirt\n"
 	"  locum restore web01 --disk vda --to /restore/web01.raw --force",
     .options = options,
     .min_operands = 1,

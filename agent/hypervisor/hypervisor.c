@@ -86,7 +86,7 @@ hv_open(struct uv_loop_s *loop, const struct hv_target *target, hv_event_cb *on_
 	hv->on_event = on_event;
 	hv->event_arg = arg;
 	(void)snprintf(hv->vm, sizeof hv->vm, "%s", target->vm);
-	if (target->qmp != NULL)
+	if (hv_target_live(target))
 		rc = driver_qemu_open(loop, target, &hv->driver, e);
 	else
 		rc = driver_image_open(loop, target, &hv->driver, e);

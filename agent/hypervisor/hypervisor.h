@@ -43,10 +43,12 @@ struct definition; /* definition.h */
 
 /* How a VM is reached.  All pointers are borrowed until hv_close(). */
 struct hv_target {
-	const char *vm; /* its name, for messages */
-	/* unix socket of the monitor; NULL: the VM is off, read its images */
-	const char *qmp;
-	const struct definition *def; /* needed where qmp is NULL; else may be NULL */
+	const char *vm;               /* its name, for messages */
+	const char *qmp;              /* unix socket of the monitor, or NULL ... */
+	const char *libvirt;          /* ... URI of libvirt, through which it is reached, or NULL */
+	const char *domain;           /* name or UUID there */
+	const struct definition *def; /* needed where the VM is off and its images are to be read:
+	                                 both are NULL; else may be NULL */
 	const char *run_dir;          /* short private folder (0700) for sockets of ours */
 	const char *scratch_dir;      /* local folder for old data while a snapshot lives */
 	/* bytes of scratch that one snapshot may use, 0 = no limit but free space */
@@ -57,6 +59,13 @@ struct hv_target {
 	int64_t command_timeout_ms; /* for one command; 0 = 10000 */
 	int64_t copy_timeout_s;     /* bound of one copy-before-write; 0 = 5 */
 };
+
+/** hv_target_live(t): the VM is asked, not its images. */
+static inline bool
+hv_target_live(const struct hv_target *t)
+{
+	return t->qmp != NULL || t->libvirt != NULL;
+}
 
 /* What a disk is to the VM.  Those of a direct boot are files beside it, read by hv_file_*, not by
  * a snapshot. */

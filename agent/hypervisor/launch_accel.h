@@ -1,5 +1,6 @@
 /**
- * launch_accel: whether KVM carries ordinary guests on this host.  Private to the launch*.c files.
+ * launch_accel: whether KVM carries ordinary guests on this host.  Private to launch*.c and
+ * restore/domain.c.
  */
 #ifndef LOCUM_LAUNCH_ACCEL_H
 #define LOCUM_LAUNCH_ACCEL_H

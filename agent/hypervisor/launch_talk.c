@@ -42,8 +42,15 @@ wait_answer(struct talk *t, struct lc_err *e)
 int
 talk_open(const char *socket, int64_t timeout_ms, struct talk **out, struct lc_err *e)
 {
-	struct qmp_opts o = {
+	const struct qmp_opts o = {
 	    .socket = socket, .connect_timeout_ms = timeout_ms, .command_timeout_ms = timeout_ms};
+
+	return talk_open_opts(&o, out, e);
+}
+
+int
+talk_open_opts(const struct qmp_opts *opts, struct talk **out, struct lc_err *e)
+{
 	struct talk *t = lc_alloc(sizeof *t);
 	int rc;
 
@@ -55,7 +62,7 @@ talk_open(const char *socket, int64_t timeout_ms, struct talk **out, struct lc_e
 		lc_free(t);
 		return lc_fail(e, LC_EIO, 0, "monitor: %s", uv_strerror(rc));
 	}
-	rc = qmp_open(&t->loop, &o, on_answer, t, &t->qmp, e);
+	rc = qmp_open(&t->loop, opts, on_answer, t, &t->qmp, e);
 	if (rc == 0)
 		rc = wait_answer(t, e);
 	if (rc != 0) {

@@ -1,6 +1,6 @@
 /**
- * launch_talk: short, blocking talks with a monitor, on a loop of their own.  Private to the
- * launch*.c files.
+ * launch_talk: short, blocking talks with a monitor or a relay, on a loop of their own.  Private to
+ * launch*.c and domains.c.
  */
 #ifndef LOCUM_LAUNCH_TALK_H
 #define LOCUM_LAUNCH_TALK_H
@@ -16,6 +16,8 @@ struct talk;
 /** talk_open(socket, timeout_ms, out, e): connect and negotiate; timeout_ms goes for each command
  * too. */
 int talk_open(const char *socket, int64_t timeout_ms, struct talk **out, struct lc_err *e);
+/** talk_open_opts(opts, out, e): the same, as opts says; its callbacks are not used. */
+int talk_open_opts(const struct qmp_opts *opts, struct talk **out, struct lc_err *e);
 /** talk_batch(t): an empty batch, or NULL. */
 struct qmp_batch *talk_batch(struct talk *t);
 /** talk_run(t, b, e): send and wait for all answers.  b stays the caller's. */

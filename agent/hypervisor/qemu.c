@@ -17,6 +17,7 @@
 #include "store/base/failpoint.h"
 #include "store/base/memory.h"
 
+#include "agent/hypervisor/domainxml.h"
 #include "agent/hypervisor/introspect.h"
 #include "agent/hypervisor/qemu.h"
 
@@ -383,7 +384,7 @@ on_connected(void *arg, const struct lc_err *err)
 		return;
 	}
 	v = qmp_version(q->qmp);
-	if (v < QEMU_MIN_VERSION) {
+	if (v < QEMU_MIN_VERSION && (v > 0 || q->t.qmp != NULL)) { /* 0: it is off */
 		(void)lc_fail(&why, LC_ENOTSUP, 0,
 		              "QEMU %u.%u.%u is too old, 7.1 is the oldest that will do", v / 10000,
 		              v / 100 % 100, v % 100);
@@ -406,6 +407,8 @@ static int
 connect_start(struct qemu *q, struct lc_err *e)
 {
 	struct qmp_opts opts = {.socket = q->t.qmp,
+	                        .libvirt = q->t.libvirt,
+	                        .domain = q->t.domain,
 	                        .connect_timeout_ms = q->t.connect_timeout_ms,
 	                        .command_timeout_ms = q->t.command_timeout_ms,
 	                        .on_event = on_event,
@@ -431,13 +434,14 @@ qemu_prepare(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e)
 	int rc = 0;
 
 	assert(!q->op.running);
-	q->prepare[0] = qemu_tidy_script;
-	q->prepare[1] = qemu_disks_script;
-	q->prepare[2] = qemu_introspect_script;
+	q->prepare[0] = qemu_domain_script;
+	q->prepare[1] = qemu_tidy_script;
+	q->prepare[2] = qemu_disks_script;
+	q->prepare[3] = qemu_introspect_script;
 	q->lost_why[0] = '\0';
 	q->lost = false;
 	if (q->qmp != NULL && qmp_usable(q->qmp))
-		return qemu_run(q, q->prepare, 3, NULL, done, arg, e);
+		return qemu_run(q, q->prepare, 4, NULL, done, arg, e);
 	if (q->qmp != NULL)
 		qmp_close(q->qmp, on_old_closed, q);
 	else
@@ -445,7 +449,7 @@ qemu_prepare(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e)
 	if (rc != 0)
 		return rc;
 	q->op = (struct qemu_op){
-	    .scripts = q->prepare, .nscripts = 3, .running = true, .done = done, .arg = arg};
+	    .scripts = q->prepare, .nscripts = 4, .running = true, .done = done, .arg = arg};
 	return 0;
 }
 
@@ -524,6 +528,7 @@ part_closed(struct qemu *q)
 		return;
 	qemu_look_forget(q);
 	introspect_free(q->introspect);
+	domain_xml_free(q->domain);
 	qemu_scratch_close(q);
 	if (q->closed != NULL)
 		q->closed(q->closed_arg);

@@ -2,6 +2,7 @@
  * qemu: a running QEMU, spoken to over QMP.  Private to the qemu_*.c files.
  *
  * qemu.c            the driver: connection, events, the engine that runs scripts
+ * qemu_domain.c     what libvirt says there is
  * qemu_look.c       what QEMU says there is: devices, nodes, the graph
  * qemu_disks.c      the VM's disks and what each can do
  * qemu_tidy.c       everything of ours out of QEMU again
@@ -40,6 +41,7 @@
 #define QEMU_MIN_VERSION 70100u /* on-cbw-error, cbw-timeout */
 #define QEMU_AGAIN 1            /* from check: build and send this step again a little later */
 
+struct domain_xml;
 struct qemu;
 
 struct qemu_step {
@@ -110,6 +112,7 @@ struct qemu {
 	int handles;
 	struct qemu_op op;
 	struct qmp_batch *look;        /* answers of the last look, see qemu_look.c */
+	struct domain_xml *domain;     /* what libvirt says, NULL: not asked */
 	struct introspect *introspect; /* while prepare asks what the machine is */
 	struct qemu_disk disks[HV_DISKS_MAX];
 	char socket[108]; /* of our NBD server */
@@ -127,7 +130,7 @@ struct qemu {
 	int64_t thaw_us;      /* when we let the CPUs go, QEMU's clock */
 	struct guard *keeper; /* gives the snapshot back if we die */
 	struct guard *guard;  /* while several VMs stand still */
-	struct qemu_script prepare[3], undo[3], drop[2];
+	struct qemu_script prepare[4], undo[3], drop[2];
 	int64_t stop_us, resume_us; /* last STOP and RESUME, QEMU's clock */
 	int64_t stop_seen_ns;       /* when the former arrived */
 	char lost_why[160];
@@ -169,6 +172,11 @@ const char *qemu_look_child(const struct qemu *q, const char *node, const char *
 const char *qemu_look_root(const struct qemu *q, const char *device, const char *qdev);
 /** qemu_ours(q, name): begins with our prefix. */
 bool qemu_ours(const struct qemu *q, const char *name);
+
+/* qemu_domain.c */
+extern const struct qemu_script qemu_domain_script;
+/** qemu_domain_complete(q, def): what QEMU could not tell. */
+void qemu_domain_complete(const struct qemu *q, struct definition *def);
 
 /* qemu_disks.c */
 extern const struct qemu_script qemu_disks_script;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/hypervisor/domainxml.h"
 #include "agent/hypervisor/qemu.h"
 
 enum prop {
@@ -161,13 +162,13 @@ add_outsiders(struct qemu *q, const struct json_t *list)
 }
 
 static void
-name_disk(struct hv_disk *d, const struct json_t *dev, const char *path,
+name_disk(const struct qemu *q, struct hv_disk *d, const struct json_t *dev, const char *path,
           const struct json_t *const *props)
 {
 	static const char with_id[] = "/machine/peripheral/", ours[] = DRIVER_DISK_PREFIX;
 	const char *device = qmp_str(dev, "device");
 	const char *serial = qmp_str(props[PROP_SERIAL], "");
-	const char *node = qmp_str(dev, "inserted.node-name");
+	const char *node = qmp_str(dev, "inserted.node-name"), *told;
 	uint64_t devfn = 0;
 	char addr[32], id[QEMU_PATH_MAX];
 
@@ -179,7 +180,8 @@ name_disk(struct hv_disk *d, const struct json_t *dev, const char *path,
 		path += starts(path, ours) ? sizeof ours - 1 : 0;
 		/* The first part: the disk of a USB stick lies deeper. */
 		(void)snprintf(id, sizeof id, "%.*s", (int)strcspn(path, "/"), path);
-		set_name(d, id);
+		told = domain_xml_disk(q->domain, id);
+		set_name(d, told != NULL ? told : id);
 	} else if (device != NULL && *device != '\0') {
 		set_name(d, device);
 	} else if (serial != NULL && *serial != '\0') {
@@ -304,7 +306,7 @@ add_device(struct qemu *q, const struct json_t *dev, const struct json_t *const 
 		return;
 	x = &q->disks[d - q->base.vm.disks];
 	d->role = flash ? HV_ROLE_NVRAM : HV_ROLE_DISK;
-	name_disk(d, dev, path, props);
+	name_disk(q, d, dev, path, props);
 	make_unique(&q->base.vm, d);
 	x->read_only = read_only;
 	(void)snprintf(x->qdev, sizeof x->qdev, "%s", path);

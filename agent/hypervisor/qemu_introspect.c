@@ -44,6 +44,7 @@ check_ask(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	if (def == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	introspect_told(q->introspect, b, def);
+	qemu_domain_complete(q, def);
 	introspect_free(q->introspect);
 	q->introspect = NULL;
 	lc_free(q->base.vm.def);

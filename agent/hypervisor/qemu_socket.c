@@ -22,7 +22,8 @@ int
 qemu_socket_name(struct qemu *q, struct lc_err *e)
 {
 	uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
-	const char *parts[] = {q->t.vm, "\n", q->t.qmp};
+	const char *qmp = q->t.qmp != NULL ? q->t.qmp : q->t.libvirt;
+	const char *parts[] = {q->t.vm, "\n", qmp, q->t.qmp != NULL ? "" : q->t.domain};
 	size_t i;
 	int n;
 

@@ -17,7 +17,6 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <assert.h>
@@ -27,6 +26,7 @@
 #include "store/base/files.h"
 #include "store/base/memory.h"
 
+#include "agent/hypervisor/link.h"
 #include "agent/hypervisor/qmp.h"
 #include "agent/hypervisor/qmp_batch.h"
 
@@ -54,9 +54,8 @@ struct qmp {
 	uv_poll_t poll;
 	uv_timer_t timer;
 	int handles; /* not closed yet */
-	int fd;
+	struct link link;
 	enum qmp_state state;
-	char *socket;
 	int64_t connect_ms, command_ms;
 	int64_t since_ns; /* start of the wait that the deadline is about */
 	qmp_event_cb *on_event;
@@ -281,13 +280,14 @@ flush(struct qmp *q)
 			c->cmsg_len = CMSG_LEN(sizeof fd);
 			memcpy(CMSG_DATA(c), &fd, sizeof fd);
 		}
-		n = sendmsg(q->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = sendmsg(q->link.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			break;
 		if (n < 0) {
-			(void)lc_fail(&q->broken, LC_EPEER, errno, "monitor %s: send", q->socket);
+			(void)lc_fail(&q->broken, LC_EPEER, errno, "monitor %s: send",
+			              q->link.name);
 			break;
 		}
 		advance(q, (size_t)n);
@@ -320,7 +320,8 @@ batch_start(struct qmp_batch *b, qmp_done_cb *done, void *arg, struct lc_err *e)
 			TAILQ_REMOVE(&lines, o, link);
 			free_out(o);
 		}
-		return lc_fail(e, LC_ENOMEM, 0, "monitor %s: commands: out of memory", q->socket);
+		return lc_fail(e, LC_ENOMEM, 0, "monitor %s: commands: out of memory",
+		               q->link.name);
 	}
 	if (TAILQ_EMPTY(&q->waiting))
 		q->since_ns = clock_mono_ns();
@@ -343,7 +344,8 @@ int
 qmp_batch_run(struct qmp_batch *b, qmp_done_cb *done, void *arg, struct lc_err *e)
 {
 	if (!qmp_usable(b->q))
-		return lc_fail(e, LC_EPEER, 0, "monitor %s: the connection is gone", b->q->socket);
+		return lc_fail(e, LC_EPEER, 0, "monitor %s: the connection is gone",
+		               b->q->link.name);
 	return batch_start(b, done, arg, e);
 }
 
@@ -361,7 +363,7 @@ on_negotiated(void *arg, const struct lc_err *err)
 	if (q->state >= QMP_ST_BROKEN)
 		return; /* Whoever broke it tells. */
 	if (err->code != LC_OK) {
-		(void)lc_fail(&why, err->code, 0, "monitor %s: %s", q->socket, err->msg);
+		(void)lc_fail(&why, err->code, 0, "monitor %s: %s", q->link.name, err->msg);
 		break_now(q, &why);
 		return;
 	}
@@ -387,7 +389,7 @@ take_greeting(struct qmp *q, const struct qmp_message *m)
 	q->state = QMP_ST_NEGOTIATE;
 	q->negotiate = qmp_batch_new(q);
 	if (q->negotiate == NULL) {
-		(void)lc_fail(&q->broken, LC_ENOMEM, 0, "monitor %s: out of memory", q->socket);
+		(void)lc_fail(&q->broken, LC_ENOMEM, 0, "monitor %s: out of memory", q->link.name);
 		return;
 	}
 	q->negotiate->timeout_ms = q->connect_ms;
@@ -398,18 +400,27 @@ take_greeting(struct qmp *q, const struct qmp_message *m)
 	}
 }
 
-static void
-fail_of_qemu(struct qmp_cmd *c)
+static enum lc_code
+code_of_qemu(const struct qmp_message *m)
 {
-	const char *class = qmp_str(c->reply.body, "class");
-	const char *desc = qmp_str(c->reply.body, "desc");
-	enum lc_code code = LC_EPEER;
+	const char *class = qmp_str(m->body, "class");
 
 	if (class != NULL && strcmp(class, "DeviceNotFound") == 0)
-		code = LC_ENOENT;
+		return LC_ENOENT;
 	if (class != NULL && strcmp(class, "CommandNotFound") == 0)
-		code = LC_ENOTSUP;
-	(void)lc_fail(&c->err, code, 0, "%s: %s", c->name, desc);
+		return LC_ENOTSUP;
+	return LC_EPEER;
+}
+
+/* Before the greeting: it will not let us in, and says why.  That does not mean that the VM is off.
+ */
+static void
+take_refusal(struct qmp *q, const struct qmp_message *m)
+{
+	enum lc_code code = code_of_qemu(m);
+
+	(void)lc_fail(&q->broken, code == LC_EPEER ? LC_EBUSY : code, 0, "monitor %s: %s",
+	              q->link.name, qmp_str(m->body, "desc"));
 }
 
 /* Takes m. */
@@ -433,7 +444,8 @@ take_answer(struct qmp *q, struct qmp_message *m)
 	c->answered_ns = clock_mono_ns();
 	q->since_ns = c->answered_ns;
 	if (m->kind == QMP_ERROR)
-		fail_of_qemu(c);
+		(void)lc_fail(&c->err, code_of_qemu(m), 0, "%s: %s", c->name,
+		              qmp_str(m->body, "desc"));
 	b = c->batch;
 	if (--b->unanswered == 0)
 		batch_finish(b);
@@ -447,14 +459,14 @@ refuse_line(struct qmp *q, const char *p, size_t n, const struct lc_err *why)
 	size_t i;
 
 	if (q->state != QMP_ST_GREETING || why->code == LC_ENOMEM) {
-		(void)lc_fail(&q->broken, why->code, 0, "monitor %s: %s", q->socket, why->msg);
+		(void)lc_fail(&q->broken, why->code, 0, "monitor %s: %s", q->link.name, why->msg);
 		return;
 	}
 	for (i = 0; i + 1 < sizeof shown && i < n; i++)
 		shown[i] = (char)(p[i] >= ' ' && p[i] < 127 ? p[i] : '?');
 	shown[i] = '\0';
-	(void)lc_fail(&q->broken, LC_EINVAL, 0, "%s is no QMP monitor: it says \"%s\"%s", q->socket,
-	              shown,
+	(void)lc_fail(&q->broken, LC_EINVAL, 0, "%s is no QMP monitor: it says \"%s\"%s",
+	              q->link.name, shown,
 	              strncmp(shown, "QEMU ", 5) == 0
 	                  ? " (this is the monitor for humans; start QEMU with -qmp unix:...)"
 	                  : "");
@@ -485,8 +497,13 @@ take_line(struct qmp *q, const char *p, size_t n)
 		break;
 	case QMP_RETURN:
 	case QMP_ERROR:
-		take_answer(q, &m);
-		return;
+		if (q->state == QMP_ST_GREETING && m.kind == QMP_ERROR)
+			take_refusal(q, &m);
+		else
+			take_answer(q, &m);
+		if (q->state != QMP_ST_GREETING || m.kind != QMP_ERROR)
+			return;
+		break;
 	}
 	qmp_message_done(&m);
 }
@@ -518,7 +535,7 @@ take_lines(struct qmp *q)
 	}
 	if (q->in.n > QMP_LINE_MAX)
 		(void)lc_fail(&q->broken, q->state == QMP_ST_GREETING ? LC_EINVAL : LC_EPEER, 0,
-		              "monitor %s: a message of more than %u bytes", q->socket,
+		              "monitor %s: a message of more than %u bytes", q->link.name,
 		              QMP_LINE_MAX);
 }
 
@@ -535,20 +552,20 @@ receive(struct qmp *q)
 			break;
 		if (lc_buf_reserve(&q->in, READ_CHUNK) != 0) {
 			(void)lc_fail(&q->broken, LC_ENOMEM, 0, "monitor %s: out of memory",
-			              q->socket);
+			              q->link.name);
 			break;
 		}
-		n = recv(q->fd, q->in.p + q->in.n, READ_CHUNK, MSG_DONTWAIT);
+		n = recv(q->link.fd, q->in.p + q->in.n, READ_CHUNK, MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			break;
 		if (n < 0) {
-			(void)lc_fail(&q->broken, LC_EPEER, errno, "monitor %s", q->socket);
+			(void)lc_fail(&q->broken, LC_EPEER, errno, "monitor %s", q->link.name);
 		} else if (n == 0) {
 			(void)lc_fail(&q->broken,
 			              q->state == QMP_ST_GREETING ? LC_EINVAL : LC_EPEER, 0,
-			              "monitor %s: closed by the other side%s", q->socket,
+			              "monitor %s: closed by the other side%s", q->link.name,
 			              q->in.n > 0 ? " in the middle of a message" : "");
 		} else {
 			q->in.n += (size_t)n;
@@ -564,7 +581,7 @@ on_poll(uv_poll_t *h, int status, int events)
 
 	if (status < 0) /* libuv says EBADF for whatever poll() calls an error. */
 		(void)lc_fail(&q->broken, LC_EPEER, 0, "monitor %s: the connection broke",
-		              q->socket);
+		              q->link.name);
 	if ((events & UV_WRITABLE) != 0)
 		flush(q);
 	receive(q);
@@ -581,13 +598,11 @@ no_greeting(const struct qmp *q, int64_t waited_ms, struct lc_err *why)
 		(void)lc_fail(why, LC_EINVAL, 0,
 		              "%s is no QMP monitor: no greeting in %" PRId64 " ms, only "
 		              "%zu bytes without an end",
-		              q->socket, waited_ms, q->in.n);
+		              q->link.name, waited_ms, q->in.n);
 		return;
 	}
-	(void)lc_fail(why, LC_EBUSY, 0,
-	              "another client holds the monitor socket %s (no greeting in %" PRId64
-	              " ms): close it, or give Locum one of its own with -qmp unix:...",
-	              q->socket, waited_ms);
+	(void)lc_fail(why, q->link.silence_code, 0, "%s %s (no greeting in %" PRId64 " ms): %s",
+	              q->link.silence, q->link.name, waited_ms, q->link.advice);
 }
 
 static void
@@ -623,71 +638,34 @@ on_timer(uv_timer_t *t)
 
 /* ---- life ---- */
 
-static int
-connect_socket(const char *path, int *out, struct lc_err *e)
-{
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	int fd;
-
-	if (strlen(path) >= sizeof sa.sun_path)
-		return lc_fail(e, LC_EINVAL, 0, "monitor socket %s: longer than %zu characters",
-		               path, sizeof sa.sun_path - 1);
-	memcpy(sa.sun_path, path, strlen(path) + 1);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return lc_fail_errno(e, "monitor socket %s", path);
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof sa) == 0) {
-		*out = fd;
-		return 0;
-	}
-	if (errno == ENOENT) {
-		(void)lc_fail(e, LC_ENOENT, 0, "no monitor socket %s: is the VM running?", path);
-	} else if (errno == ECONNREFUSED) {
-		(void)lc_fail(e, LC_ENOENT, 0,
-		              "nobody listens on the monitor socket %s: the VM is gone", path);
-	} else if (errno == EAGAIN) {
-		(void)lc_fail(e, LC_EBUSY, 0,
-		              "the monitor socket %s has others waiting: close them, or "
-		              "give Locum one of its own with -qmp unix:...",
-		              path);
-	} else {
-		(void)lc_fail_errno(e, "monitor socket %s", path);
-	}
-	fd_close(&fd);
-	return e == NULL ? LC_EIO : (int)e->code;
-}
-
 int
 qmp_open(struct uv_loop_s *loop, const struct qmp_opts *opts, qmp_done_cb *done, void *arg,
          struct qmp **out, struct lc_err *e)
 {
-	struct lc_err why = LC_ERR_INIT;
+	const struct link_address at = {
+	    .socket = opts->socket, .uri = opts->libvirt, .domain = opts->domain};
+	int64_t connect_ms = opts->connect_timeout_ms > 0 ? opts->connect_timeout_ms : 5000;
+	struct link link;
 	struct qmp *q;
-	int fd = -1;
+	int rc = link_open(&at, connect_ms, &link, e);
 
 	*out = NULL;
-	if (connect_socket(opts->socket, &fd, &why) != 0) {
-		if (e != NULL && e->code == LC_OK)
-			*e = why;
-		return why.code;
-	}
+	if (rc != 0)
+		return rc;
 	q = lc_alloc(sizeof *q);
-	if (q != NULL)
-		q->socket = lc_strdup(opts->socket);
-	if (q == NULL || q->socket == NULL || uv_poll_init(loop, &q->poll, fd) != 0) {
-		if (q != NULL)
-			lc_free(q->socket);
+	if (q == NULL || uv_poll_init(loop, &q->poll, link.fd) != 0) {
 		lc_free(q);
-		fd_close(&fd);
-		return lc_fail(e, LC_ENOMEM, 0, "monitor %s: out of memory", opts->socket);
+		fd_close(&link.fd);
+		lc_free(link.name);
+		return lc_fail(e, LC_ENOMEM, 0, "monitor: out of memory");
 	}
 	(void)uv_timer_init(loop, &q->timer);
 	q->handles = 2;
 	q->loop = loop;
-	q->fd = fd;
+	q->link = link;
 	q->poll.data = q;
 	q->timer.data = q;
-	q->connect_ms = opts->connect_timeout_ms > 0 ? opts->connect_timeout_ms : 5000;
+	q->connect_ms = connect_ms;
 	q->command_ms = opts->command_timeout_ms > 0 ? opts->command_timeout_ms : 10000;
 	q->on_event = opts->on_event;
 	q->on_lost = opts->on_lost;
@@ -725,9 +703,9 @@ on_handle_closed(uv_handle_t *h)
 		free_out(o);
 	}
 	assert(TAILQ_EMPTY(&q->batches));
-	fd_close(&q->fd);
+	fd_close(&q->link.fd);
 	lc_buf_free(&q->in);
-	lc_free(q->socket);
+	lc_free(q->link.name);
 	if (q->closed != NULL)
 		q->closed(q->closed_arg);
 	lc_free(q);
@@ -756,8 +734,14 @@ qmp_usable(const struct qmp *q)
 	return q->state == QMP_ST_READY && q->broken.code == LC_OK;
 }
 
+bool
+qmp_carries_on(const struct qmp *q)
+{
+	return q->link.carries_on;
+}
+
 int
 qmp_descriptor(const struct qmp *q)
 {
-	return q->fd;
+	return q->link.fd;
 }

@@ -1,5 +1,6 @@
 /**
- * qmp: a client of QEMU's machine protocol over a unix socket, in the event loop.
+ * qmp: a client of QEMU's machine protocol over a unix socket or through libvirt (link.h), in the
+ * event loop.
  *
  * Happy path: qmp_open ─► (qmp_batch_new ─► qmp_batch_add* ─► qmp_batch_run ─► done)* ─► qmp_close.
  *
@@ -38,7 +39,9 @@ typedef void qmp_done_cb(void *arg, const struct lc_err *err);
 typedef void qmp_event_cb(void *arg, const char *name, const struct json_t *data, int64_t at_us);
 
 struct qmp_opts {
-	const char *socket;         /* copied */
+	const char *socket;         /* path of the monitor's, or NULL: through libvirt */
+	const char *libvirt;        /* URI */
+	const char *domain;         /* name or UUID; NULL: only what a relay answers itself */
 	int64_t connect_timeout_ms; /* until QEMU has greeted; 0 = 5000 */
 	int64_t command_timeout_ms; /* until a command is answered; 0 = 10000 */
 	qmp_event_cb *on_event;     /* may be NULL */
@@ -53,19 +56,24 @@ struct qmp_opts {
  *
  * Returns    0 and a handle in *out, or LC_ENOENT (no socket, or nobody listens), LC_EBUSY,
  * LC_EACCES, LC_ENOMEM. done gets LC_EBUSY where nobody greets (another client holds the monitor),
- * LC_EINVAL where it is no QMP socket, LC_ETIMEDOUT where QEMU greets but does not answer.
- * Ownership: *out is the caller's also when done reports a failure: qmp_close() it.
+ * LC_EINVAL where it is no QMP socket, LC_ETIMEDOUT where QEMU greets but does not answer, or
+ * libvirt does not, LC_ENOENT where libvirt has no such domain.
+ * Ownership: *out is the caller's also when done reports a failure: qmp_close() it.  The strings of
+ * opts are borrowed for the call.
  */
 int qmp_open(struct uv_loop_s *loop, const struct qmp_opts *opts, qmp_done_cb *done, void *arg,
              struct qmp **out, struct lc_err *e);
 /** qmp_close(q, closed, arg): batches in flight end with LC_ECANCELED first; `closed` may be NULL.
  */
 void qmp_close(struct qmp *q, void (*closed)(void *arg), void *arg);
-/** qmp_version(q): of QEMU, 70222 for 7.2.22; 0 before it has greeted. */
+/** qmp_version(q): of QEMU, 70222 for 7.2.22; 0 before it has greeted, and where the domain is off.
+ */
 unsigned qmp_version(const struct qmp *q);
 /** qmp_usable(q): commands can be sent. */
 bool qmp_usable(const struct qmp *q);
 
+/** qmp_carries_on(q): what was sent is carried out even if this process dies, whatever it is. */
+bool qmp_carries_on(const struct qmp *q);
 /** qmp_descriptor(q): of the connection, for a guard process; it stays q's. */
 int qmp_descriptor(const struct qmp *q);
 

@@ -57,9 +57,14 @@ qmp_batch_add_fd(struct qmp_batch *b, const char *command, struct json_t *args, 
 	return qmp_batch_append(b, command, args, fd);
 }
 
+/* Either way a command comes first, whose answer tells what was before the others. */
 void
 qmp_batch_survive(struct qmp_batch *b)
 {
+	if (qmp_carries_on(b->q)) {
+		(void)qmp_batch_append(b, "query-status", qmp_none(), -1);
+		return;
+	}
 	if (!b->survive)
 		(void)qmp_batch_append(b, "getfd", qmp_pack("{s:s}", "fdname", QMP_KEEP_NAME),
 		                       qmp_descriptor(b->q));

@@ -25,6 +25,7 @@ enum kind {
 	KIND_PATH = 1,
 	KIND_PROGRAM,
 	KIND_ADDRESS,
+	KIND_URI,
 	KIND_ACCEL,
 	KIND_SIZE,
 	KIND_COUNT,
@@ -47,6 +48,7 @@ static const struct settings_key host_keys[] = {
     {"cache", "64 MiB"},
     {"qemu", "qemu-system-x86_64"},
     {"accel", "kvm:tcg"},
+    {"libvirt", ""},
     {"nbdkit", "nbdkit"},
     {"plugin", ""},
     {"connect_timeout", "5s"},
@@ -79,6 +81,7 @@ static const struct {
     {KIND_SIZE, offsetof(struct settings, cache), MIB, TIB},
     {KIND_PROGRAM, offsetof(struct settings, qemu), 0, 0},
     {KIND_ACCEL, offsetof(struct settings, accel), 0, 0},
+    {KIND_URI, offsetof(struct settings, libvirt), 0, 0},
     {KIND_PROGRAM, offsetof(struct settings, nbdkit), 0, 0},
     {KIND_PATH, offsetof(struct settings, plugin), 0, 0},
     {KIND_MS, offsetof(struct settings, connect_timeout_ms), 10, 600000},
@@ -206,6 +209,11 @@ set_host(struct settings *s, size_t i, const char *value, struct lc_err *e)
 			               "%s: '%s' is no address such as 192.0.2.7:7227 or *:7227",
 			               name, value);
 		return set_text((char **)(void *)field, value, e);
+	case KIND_URI:
+		if (strchr(value, ':') == NULL || !only_from(value, ":/+?=&@.-_%,~"))
+			return lc_fail(e, LC_EINVAL, 0, "%s: '%s' is no URI such as qemu:///system",
+			               name, value);
+		return set_text((char **)(void *)field, value, e);
 	case KIND_ACCEL:
 		if (value[0] == '\0' || !only_from(value, ":"))
 			return lc_fail(e, LC_EINVAL, 0,
@@ -227,15 +235,16 @@ set_host(struct settings *s, size_t i, const char *value, struct lc_err *e)
 /* ---- sections [vm NAME] ---- */
 
 static const struct settings_key vm_keys[] = {
-    {"qmp", ""},      {"exclude", ""}, {"rpo", ""},           {"machine", "q35"},
-    {"cpu", "max"},   {"cpus", "1"},   {"memory", "512 MiB"}, {"uuid", ""},
-    {"clock", "utc"}, {"append", ""},  {"firmware", ""},      {"nvram", ""},
-    {"kernel", ""},   {"initrd", ""},  {"disk", ""},          {"nic", ""},
+    {"qmp", ""},    {"domain", ""},   {"exclude", ""},       {"rpo", ""},    {"machine", "q35"},
+    {"cpu", "max"}, {"cpus", "1"},    {"memory", "512 MiB"}, {"uuid", ""},   {"clock", "utc"},
+    {"append", ""}, {"firmware", ""}, {"nvram", ""},         {"kernel", ""}, {"initrd", ""},
+    {"disk", ""},   {"nic", ""},
 };
 #define NVM (sizeof vm_keys / sizeof vm_keys[0])
 
 enum vm_key {
 	VM_QMP,
+	VM_DOMAIN,
 	VM_EXCLUDE,
 	VM_RPO,
 	VM_MACHINE,
@@ -381,6 +390,8 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 			return lc_fail(e, LC_EINVAL, 0, "qmp: '%s' is not an absolute path", value);
 		return set_text(&vm->qmp, value, e);
 	}
+	if (key == VM_DOMAIN)
+		return set_text(&vm->domain, value, e);
 	if (key == VM_EXCLUDE)
 		return add_exclude(vm, value, e);
 	if (key == VM_RPO)
@@ -410,6 +421,7 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 	case VM_NIC:
 		return set_device(vm->def, "nic", nic_columns, 2, value, e);
 	case VM_QMP:
+	case VM_DOMAIN:
 	case VM_EXCLUDE:
 	case VM_RPO:
 		break;
@@ -417,8 +429,8 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 	return lc_fail(e, LC_EINVAL, 0, "%s: no rule", name);
 }
 
-static struct settings_vm *
-vm_of(struct settings *s, const char *name, unsigned line, struct lc_err *e)
+struct settings_vm *
+settings_section(struct settings *s, const char *name, struct lc_err *e)
 {
 	struct settings_vm *more;
 	size_t i;
@@ -441,7 +453,7 @@ vm_of(struct settings *s, const char *name, unsigned line, struct lc_err *e)
 		return NULL;
 	}
 	s->vms = more;
-	more[s->nvms] = (struct settings_vm){.line = line};
+	more[s->nvms] = (struct settings_vm){0};
 	memcpy(more[s->nvms].name, name, strlen(name) + 1); /* the length was checked */
 	return &more[s->nvms++];
 }
@@ -500,12 +512,13 @@ static int
 vm_entry(struct settings *s, const struct config_entry *entries, size_t at, struct lc_err *e)
 {
 	const struct config_entry *x = &entries[at];
-	struct settings_vm *vm = vm_of(s, x->name, x->line, e);
+	struct settings_vm *vm = settings_section(s, x->name, e);
 	size_t i;
 	int key;
 
 	if (vm == NULL)
 		return LC_EINVAL;
+	vm->line = vm->line == 0 ? x->line : vm->line;
 	if (x->key[0] == '\0')
 		return 0;
 	key = find_key(vm_keys, NVM, x->key);
@@ -622,7 +635,7 @@ int
 settings_add_vm(struct settings *s, const char *name, struct definition *def, const char **out,
                 struct lc_err *e)
 {
-	struct settings_vm *vm = vm_of(s, name, 0, e);
+	struct settings_vm *vm = settings_section(s, name, e);
 
 	if (vm == NULL) {
 		lc_free(def);
@@ -704,7 +717,7 @@ static bool
 is_text(enum kind kind)
 {
 	return kind == KIND_PATH || kind == KIND_PROGRAM || kind == KIND_ACCEL ||
-	       kind == KIND_ADDRESS;
+	       kind == KIND_ADDRESS || kind == KIND_URI;
 }
 
 static bool
@@ -742,7 +755,8 @@ same_vm(const struct settings_vm *a, const struct settings_vm *b)
 	size_t i;
 
 	if (strcmp(a->name, b->name) != 0 || !same_text(a->qmp, b->qmp) ||
-	    a->nexcludes != b->nexcludes || a->rpo_set != b->rpo_set || a->rpo_ms != b->rpo_ms ||
+	    !same_text(a->domain, b->domain) || a->nexcludes != b->nexcludes ||
+	    a->rpo_set != b->rpo_set || a->rpo_ms != b->rpo_ms ||
 	    (a->def == NULL) != (b->def == NULL))
 		return false;
 	for (i = 0; i < a->nexcludes; i++) {
@@ -786,6 +800,7 @@ settings_done(struct settings *s)
 			lc_free(s->vms[i].excludes[j]);
 		lc_free(s->vms[i].excludes);
 		lc_free(s->vms[i].qmp);
+		lc_free(s->vms[i].domain);
 		lc_free(s->vms[i].def);
 	}
 	lc_free(s->vms);

@@ -29,6 +29,8 @@ struct config;
 struct settings_vm {
 	char name[HV_NAME_MAX];
 	char *qmp;       /* monitor socket of a VM that somebody else runs, or NULL */
+	char *domain;    /* name or UUID at libvirt, or NULL */
+	char state[12];  /* of that domain, by discover.h, or "" */
 	char **excludes; /* disks left out, excludes[nexcludes] */
 	size_t nexcludes;
 	bool rpo_set;           /* else the host's holds */
@@ -50,6 +52,7 @@ struct settings {     /* all pointers owned; free with settings_done() */
 	uint64_t cache;       /* bytes of decoded windows */
 	char *qemu;
 	char *accel;
+	char *libvirt; /* URI of the host's libvirt, or NULL */
 	char *nbdkit;
 	char *plugin; /* path of nbdkit-locum-plugin.so, or "locum": in nbdkit's own folder */
 	int64_t connect_timeout_ms;
@@ -90,6 +93,12 @@ void settings_done(struct settings *s);
 bool settings_same(const struct settings *a, const struct settings *b);
 /** settings_need_store(s, e): LC_EINVAL, saying where to put it, when no store is known. */
 int settings_need_store(const struct settings *s, struct lc_err *e);
+/**
+ * settings_section(s, name, e):
+ * The section of that VM, made if it is not there.  NULL and LC_EINVAL where a VM may not be called
+ * so, or LC_ENOMEM.  Pointers to other sections are no longer good after it.
+ */
+struct settings_vm *settings_section(struct settings *s, const char *name, struct lc_err *e);
 /** settings_vm(s, name): section of that VM, or NULL. */
 const struct settings_vm *settings_vm(const struct settings *s, const char *name);
 

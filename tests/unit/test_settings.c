@@ -74,6 +74,7 @@ test_defaults(void **state)
 	assert_string_equal(s.listen, "*:7227");
 	assert_null(s.metrics);
 	assert_null(s.alert);
+	assert_null(s.libvirt);
 	assert_non_null(s.plugin);
 	assert_int_equal(settings_need_store(&s, &e), LC_EINVAL);
 	assert_non_null(strstr(e.msg, "LOCUM_STORE"));
@@ -90,7 +91,7 @@ test_host_keys(void **state)
 	    "[locum]\nstore = /s\nscratch_max = 20 GiB\nworkers=3\nlevel = -5\ncache = 1 GiB\n"
 	    "copy_timeout = 2500ms\nplugin = /p.so\nrpo = 5s\nlisten = [::1]:7300\n"
 	    "replica_dir = /srv/r\nbandwidth = 400 Mbit/s\nmetrics = 127.0.0.1:9633\nalert = "
-	    "/usr/local/bin/page\n",
+	    "/usr/local/bin/page\nlibvirt = qemu+unix:///system?socket=/run/l\n",
 	    &s);
 	assert_string_equal(s.store, "/s");
 	assert_string_equal(s.key_dir, "/x/keys");
@@ -106,6 +107,7 @@ test_host_keys(void **state)
 	assert_string_equal(s.replica_dir, "/srv/r");
 	assert_string_equal(s.metrics, "127.0.0.1:9633");
 	assert_string_equal(s.alert, "/usr/local/bin/page");
+	assert_string_equal(s.libvirt, "qemu+unix:///system?socket=/run/l");
 	settings_done(&s);
 }
 
@@ -123,6 +125,8 @@ test_same(void **state)
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\nrpo = 5s\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\ncpus = 2\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\n[vm b]\nqmp = /b\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\ndomain = a\n",
+	    "[locum]\nstore = /s\nlibvirt = qemu:///system\n[vm a]\nqmp = /a\nexclude = vdb\n",
 	};
 	struct settings a, b;
 	size_t i;
@@ -146,17 +150,19 @@ test_vm_keys(void **state)
 	struct settings s;
 
 	(void)state;
-	assert_ok("[vm a]\nqmp = /run/a.qmp\nrpo = 15m\nexclude = vdb\nexclude = vdc\n"
-	          "[vm web01]\nmachine = pc\ncpus = 2\nmemory = 1 GiB\nkernel = /k/vmlinux\n"
-	          "initrd = /k/initrd\nappend = console=ttyS0 quiet\n"
-	          "disk = vda qcow2 \"/images/web 01.qcow2\" serial=abc boot=1\n"
-	          "disk = vdb raw /images/b.raw bus=scsi\n"
-	          "nic = net0 user model=e1000 mac=52:54:00:12:34:56\n",
-	          &s);
+	assert_ok(
+	    "[vm a]\nqmp = /run/a.qmp\ndomain = Web 01\nrpo = 15m\nexclude = vdb\nexclude = vdc\n"
+	    "[vm web01]\nmachine = pc\ncpus = 2\nmemory = 1 GiB\nkernel = /k/vmlinux\n"
+	    "initrd = /k/initrd\nappend = console=ttyS0 quiet\n"
+	    "disk = vda qcow2 \"/images/web 01.qcow2\" serial=abc boot=1\n"
+	    "disk = vdb raw /images/b.raw bus=scsi\n"
+	    "nic = net0 user model=e1000 mac=52:54:00:12:34:56\n",
+	    &s);
 	assert_int_equal(s.nvms, 2);
 	vm = settings_vm(&s, "a");
 	assert_non_null(vm);
 	assert_string_equal(vm->qmp, "/run/a.qmp");
+	assert_string_equal(vm->domain, "Web 01");
 	assert_int_equal(vm->nexcludes, 2);
 	assert_string_equal(vm->excludes[1], "vdc");
 	assert_true(vm->rpo_set);
@@ -332,7 +338,7 @@ test_conf_lists_every_key(void **state)
 		check_section((char *)text.p, sections[i], &total);
 		lc_buf_free(&text);
 	}
-	assert_int_equal(total, 40);
+	assert_int_equal(total, 42);
 }
 
 static void

@@ -1,0 +1,355 @@
+/* Reading.  The parser neither opens another file, nor asks the network, nor expands entities. */
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libxml/parser.h>
+#include <libxml/tree.h>
+
+#include "agent/hypervisor/domainxml.h"
+
+#define TEXT_MAX 2048
+
+/* ---- the tree ---- */
+
+static bool
+is(const xmlNode *n, const char *name)
+{
+	return n != NULL && n->type == XML_ELEMENT_NODE && strcmp((const char *)n->name, name) == 0;
+}
+
+/* The first child of that name, or NULL; n may be NULL. */
+static const xmlNode *
+child(const xmlNode *n, const char *name)
+{
+	const xmlNode *c;
+
+	for (c = n == NULL ? NULL : n->children; c != NULL; c = c->next) {
+		if (is(c, name))
+			return c;
+	}
+	return NULL;
+}
+
+/* The value of an attribute or, where it is NULL, the text of the element; "" where there is none
+ * or too much of it. */
+static const char *
+value(const xmlNode *n, const char *attribute, char dst[TEXT_MAX])
+{
+	xmlChar *s = NULL;
+
+	dst[0] = '\0';
+	if (n != NULL && attribute != NULL)
+		s = xmlGetNoNsProp((xmlNode *)(uintptr_t)n, (const xmlChar *)attribute);
+	else if (n != NULL)
+		s = xmlNodeGetContent((xmlNode *)(uintptr_t)n);
+	if (s != NULL && strlen((const char *)s) < TEXT_MAX)
+		memcpy(dst, s, strlen((const char *)s) + 1);
+	xmlFree(s);
+	return dst;
+}
+
+static bool
+has_value(const xmlNode *n, const char *attribute, const char *want)
+{
+	char v[TEXT_MAX];
+
+	return strcmp(value(n, attribute, v), want) == 0;
+}
+
+/* ---- the machine ---- */
+
+/* What a definition does not take is left out. */
+static void
+set(struct definition *d, const char *section, const char *name, const char *key, const char *v)
+{
+	char what[96];
+
+	if (v[0] == '\0' || definition_set(d, section, name, key, v, NULL) == 0)
+		return;
+	(void)snprintf(what, sizeof what, "%s %s %s", section, name, key);
+	definition_leave_out(d, what, v);
+}
+
+static uint64_t
+number(const char *s)
+{
+	char *end;
+	uint64_t v = strtoull(s, &end, 10);
+
+	return end == s ? 0 : v;
+}
+
+static void
+read_memory(struct definition *d, const xmlNode *root)
+{
+	static const struct {
+		const char *unit;
+		uint64_t bytes;
+	} units[] = {{"b", 1},
+	             {"bytes", 1},
+	             {"KB", 1000},
+	             {"k", 1024},
+	             {"KiB", 1024},
+	             {"MB", 1000000},
+	             {"M", 1 << 20},
+	             {"MiB", 1 << 20},
+	             {"GB", 1000000000},
+	             {"G", 1 << 30},
+	             {"GiB", 1 << 30},
+	             {"TB", UINT64_C(1000000000000)},
+	             {"T", UINT64_C(1) << 40},
+	             {"TiB", UINT64_C(1) << 40}};
+	const xmlNode *memory = child(root, "memory");
+	char unit[TEXT_MAX], text[TEXT_MAX];
+	uint64_t n = number(value(memory, NULL, text)), bytes = 1024;
+	size_t i;
+
+	(void)value(memory, "unit", unit);
+	for (i = 0; i < sizeof units / sizeof units[0]; i++)
+		bytes = strcmp(unit, units[i].unit) == 0 ? units[i].bytes : bytes;
+	if (n == 0 || n > UINT64_MAX / bytes)
+		return;
+	n = (n * bytes + (1 << 20) - 1) >> 20; /* whole MiB */
+	(void)snprintf(text, sizeof text, "%" PRIu64 " MiB", n);
+	set(d, "machine", "", "memory", text);
+}
+
+static void
+read_cpu(struct definition *d, const xmlNode *root)
+{
+	const xmlNode *cpu = child(root, "cpu");
+	char v[TEXT_MAX], text[TEXT_MAX];
+	const char *model = "qemu64"; /* libvirt's, where it is not told one */
+
+	(void)value(child(cpu, "model"), NULL, text);
+	(void)value(cpu, "mode", v);
+	if (strcmp(v, "host-passthrough") == 0)
+		model = "host";
+	else if (strcmp(v, "maximum") == 0 || strcmp(v, "host-model") == 0)
+		model = "max";
+	else if (text[0] != '\0')
+		model = text;
+	set(d, "machine", "", "cpu", model);
+	if (strcmp(v, "host-model") == 0)
+		definition_leave_out(d, "CPU model", "that of the host, as libvirt sees it");
+	if (child(cpu, "feature") != NULL)
+		definition_leave_out(d, "CPU features", "single features are not kept");
+}
+
+static void
+read_file(struct definition *d, const char *role, const char *path)
+{
+	if (path[0] == '\0')
+		return;
+	set(d, "disk", role, "role", role);
+	set(d, "disk", role, "format", "raw");
+	set(d, "disk", role, "path", path);
+}
+
+static void
+read_os(struct definition *d, const xmlNode *root)
+{
+	const xmlNode *os = child(root, "os"), *loader = child(os, "loader");
+	char v[TEXT_MAX];
+
+	set(d, "machine", "", "type", value(child(os, "type"), "machine", v));
+	set(d, "machine", "", "uuid", value(child(root, "uuid"), NULL, v));
+	set(d, "machine", "", "cpus", value(child(root, "vcpu"), NULL, v));
+	if (has_value(child(root, "clock"), "offset", "localtime"))
+		set(d, "machine", "", "clock", "localtime");
+	if (has_value(loader, "type", "pflash"))
+		set(d, "machine", "", "firmware", value(loader, NULL, v));
+	else if (loader != NULL)
+		definition_leave_out(d, "firmware", value(loader, NULL, v));
+	read_file(d, "nvram", value(child(os, "nvram"), NULL, v));
+	read_file(d, "kernel", value(child(os, "kernel"), NULL, v));
+	read_file(d, "initrd", value(child(os, "initrd"), NULL, v));
+	set(d, "machine", "", "append", value(child(os, "cmdline"), NULL, v));
+}
+
+/* ---- devices ---- */
+
+static void
+add_alias(struct domain_xml *x, const xmlNode *disk, const char *name)
+{
+	char v[TEXT_MAX];
+	struct domain_alias *a = &x->aliases[x->naliases];
+
+	if (x->naliases == HV_DISKS_MAX || value(child(disk, "alias"), "name", v)[0] == '\0')
+		return;
+	(void)snprintf(a->device, sizeof a->device, "%.*s", (int)sizeof a->device - 1, v);
+	(void)snprintf(a->disk, sizeof a->disk, "%.*s", (int)sizeof a->disk - 1, name);
+	x->naliases++;
+}
+
+/* Why its content can't be read while the domain is off, or NULL. */
+static const char *
+out_of_reach(const xmlNode *disk)
+{
+	const xmlNode *source = child(disk, "source");
+
+	if (has_value(disk, "device", "lun"))
+		return "SCSI passthrough";
+	if (child(disk, "shareable") != NULL)
+		return "shared with other writers";
+	if (source == NULL ||
+	    !(has_value(disk, "type", "file") || has_value(disk, "type", "block")))
+		return "it is neither a file nor a block device of this host";
+	if (child(source, "encryption") != NULL || child(disk, "encryption") != NULL)
+		return "libvirt keeps the key of its encryption";
+	return NULL;
+}
+
+static int
+read_disk(struct domain_xml *x, const xmlNode *disk, struct lc_err *e)
+{
+	struct definition *d = x->def;
+	const xmlNode *target = child(disk, "target");
+	char name[TEXT_MAX], v[TEXT_MAX], what[96];
+	const char *why = out_of_reach(disk);
+
+	(void)value(target, "dev", name);
+	if (has_value(disk, "device", "cdrom") || has_value(disk, "device", "floppy")) {
+		(void)snprintf(what, sizeof what, "removable drive %.60s", name);
+		definition_leave_out(d, what, "neither the drive nor its medium is made again");
+		return 0;
+	}
+	add_alias(x, disk, name);
+	if (d->ndisks == HV_DISKS_MAX)
+		return lc_fail(e, LC_ENOTSUP, 0, "has %d disks or more, which is too many",
+		               HV_DISKS_MAX);
+	if (definition_set(d, "disk", name, "", "", e) != 0)
+		return LC_EINVAL;
+	set(d, "disk", name, "bus", value(target, "bus", v));
+	(void)value(child(disk, "driver"), "type", v);
+	if (v[0] == '\0' || strcmp(v, "raw") == 0 || strcmp(v, "qcow2") == 0)
+		set(d, "disk", name, "format", v[0] == '\0' ? "raw" : v);
+	else if (why == NULL)
+		why = "its format is neither raw nor qcow2";
+	if (why == NULL)
+		set(d, "disk", name, "path",
+		    value(child(disk, "source"), has_value(disk, "type", "block") ? "dev" : "file",
+		          v));
+	set(d, "disk", name, "serial", value(child(disk, "serial"), NULL, v));
+	set(d, "disk", name, "boot", value(child(disk, "boot"), "order", v));
+	if (why != NULL) {
+		(void)snprintf(what, sizeof what, "disk %.60s", name);
+		definition_leave_out(d, what, why);
+	}
+	return 0;
+}
+
+static void
+read_nic(struct definition *d, const xmlNode *nic)
+{
+	const xmlNode *source = child(nic, "source");
+	char name[HV_NAME_MAX], v[TEXT_MAX], network[TEXT_MAX + 8] = "none";
+
+	(void)snprintf(name, sizeof name, "net%zu", d->nnics);
+	if (value(child(nic, "alias"), "name", v)[0] != '\0')
+		(void)snprintf(name, sizeof name, "%.*s", (int)sizeof name - 1, v);
+	(void)value(child(nic, "model"), "type", v);
+	set(d, "nic", name, "model", v[0] == '\0' ? "rtl8139" : v);
+	set(d, "nic", name, "mac", value(child(nic, "mac"), "address", v));
+	if (has_value(nic, "type", "network"))
+		(void)snprintf(network, sizeof network, "%s", value(source, "network", v));
+	else if (has_value(nic, "type", "bridge"))
+		(void)snprintf(network, sizeof network, "bridge:%s", value(source, "bridge", v));
+	else if (has_value(nic, "type", "user"))
+		(void)snprintf(network, sizeof network, "user");
+	else
+		definition_leave_out(d, name,
+		                     "on a network that is not kept; map it when restoring");
+	set(d, "nic", name, "network", network);
+}
+
+static int
+read_devices(struct domain_xml *x, const xmlNode *devices, struct lc_err *e)
+{
+	/* That a machine has anyway, or that make no difference to what the guest keeps. */
+	static const char *const usual[] = {"emulator", "controller", "serial",   "console",
+	                                    "channel",  "input",      "graphics", "video",
+	                                    "audio",    "memballoon", "rng",      "hub"};
+	const xmlNode *n;
+	size_t i;
+
+	for (n = devices == NULL ? NULL : devices->children; n != NULL; n = n->next) {
+		if (n->type != XML_ELEMENT_NODE)
+			continue;
+		if (is(n, "disk") && read_disk(x, n, e) != 0)
+			return (int)e->code;
+		if (is(n, "interface"))
+			read_nic(x->def, n);
+		for (i = 0; i < sizeof usual / sizeof usual[0] && !is(n, usual[i]); i++)
+			;
+		if (i == sizeof usual / sizeof usual[0] && !is(n, "disk") && !is(n, "interface"))
+			definition_leave_out(x->def, (const char *)n->name, "not reproduced");
+	}
+	return 0;
+}
+
+static int
+read_domain(struct domain_xml *x, const xmlNode *root, struct lc_err *e)
+{
+	if (!is(root, "domain") ||
+	    !(has_value(root, "type", "kvm") || has_value(root, "type", "qemu")))
+		return lc_fail(e, LC_EINVAL, 0, "libvirt's description: no domain of QEMU");
+	read_os(x->def, root);
+	read_memory(x->def, root);
+	read_cpu(x->def, root);
+	return read_devices(x, child(root, "devices"), e);
+}
+
+int
+domain_xml_read(const char *text, size_t n, struct domain_xml **out, struct lc_err *e)
+{
+	struct lc_err why = LC_ERR_INIT;
+	struct domain_xml *x = lc_alloc(sizeof *x);
+	xmlDoc *doc = NULL;
+	int rc = 0;
+
+	*out = NULL;
+	if (x != NULL)
+		x->def = definition_new();
+	if (x == NULL || x->def == NULL)
+		rc = lc_fail(&why, LC_ENOMEM, 0, "out of memory");
+	else if (n <= DOMAIN_XML_MAX)
+		doc = xmlReadMemory(text, (int)n, "domain", NULL,
+		                    XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING |
+		                        XML_PARSE_NOCDATA);
+	if (rc == 0 && (doc == NULL || doc->intSubset != NULL || doc->extSubset != NULL))
+		rc = lc_fail(&why, LC_EINVAL, 0, "libvirt's description: no XML");
+	if (rc == 0)
+		rc = read_domain(x, xmlDocGetRootElement(doc), &why);
+	xmlFreeDoc(doc);
+	if (rc == 0) {
+		*out = x;
+		return 0;
+	}
+	domain_xml_free(x);
+	return lc_fail(e, why.code, 0, "%s", why.msg);
+}
+
+void
+domain_xml_free(struct domain_xml *x)
+{
+	if (x == NULL)
+		return;
+	lc_free(x->def);
+	lc_free(x);
+}
+
+const char *
+domain_xml_disk(const struct domain_xml *x, const char *device)
+{
+	size_t i;
+
+	for (i = 0; x != NULL && i < x->naliases; i++) {
+		if (strcmp(x->aliases[i].device, device) == 0)
+			return x->aliases[i].disk;
+	}
+	return NULL;
+}

@@ -1,0 +1,253 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/hypervisor/domainxml.h"
+#include "store/base/memory.h"
+#include "tests/lib/unit.h"
+
+static const char live[] =
+    "<domain type='kvm' id='3'>\n"
+    "  <name>Web &amp; 01</name>\n"
+    "  <uuid>A69E0E58-296b-4fa5-93c4-a7945ef62935</uuid>\n"
+    "  <memory unit='KiB'>2097153</memory>\n"
+    "  <currentMemory unit='KiB'>1048576</currentMemory>\n"
+    "  <vcpu placement='static'>4</vcpu>\n"
+    "  <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type>\n"
+    "    <loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>\n"
+    "    <nvram template='/x'>/var/lib/libvirt/qemu/nvram/web01_VARS.fd</nvram></os>\n"
+    "  <cpu mode='custom'><model fallback='forbid'>EPYC-Rome</model><feature policy='require' "
+    "name='x2apic'/></cpu>\n"
+    "  <clock offset='localtime'/>\n"
+    "  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>\n"
+    "    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\n"
+    "      <source file='/images/web &lt;01&gt;.qcow2' index='2'/>\n"
+    "      <backingStore type='file'><format type='raw'/><source file='/old.raw'/></backingStore>\n"
+    "      <target dev='vda' bus='virtio'/><serial>abc-1</serial><boot order='1'/>\n"
+    "      <alias name='virtio-disk0'/></disk>\n"
+    "    <disk type='block' device='disk'><driver name='qemu' type='raw'/>\n"
+    "      <source dev='/dev/vg/data'/><target dev='sdb' bus='scsi'/>\n"
+    "      <alias name='scsi0-0-0-1'/></disk>\n"
+    "    <disk type='network' device='disk'><driver name='qemu' type='raw'/>\n"
+    "      <source protocol='rbd' name='p/i'/><target dev='vdc' bus='virtio'/></disk>\n"
+    "    <disk type='file' device='disk'><driver name='qemu' type='vmdk'/>\n"
+    "      <source file='/images/x.vmdk'/><target dev='vdd' bus='virtio'/></disk>\n"
+    "    <disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk>\n"
+    "    <interface type='network'><mac address='52:54:00:AA:00:01'/>\n"
+    "      <source network='default' bridge='virbr0'/><target dev='vnet0'/><model "
+    "type='virtio'/>\n"
+    "      <alias name='net0'/></interface>\n"
+    "    <interface type='bridge'><mac address='52:54:00:aa:00:02'/><source bridge='br0'/>\n"
+    "      <model type='e1000'/></interface>\n"
+    "    <interface type='direct'><mac address='52:54:00:aa:00:03'/><source dev='eth0'/>\n"
+    "      <model type='virtio'/></interface>\n"
+    "    <hostdev mode='subsystem' type='pci'/><tpm model='tpm-crb'/>\n"
+    "    <console type='pty'/><memballoon model='virtio'/></devices>\n"
+    "</domain>\n";
+
+static struct domain_xml *
+read_text(const char *text)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct domain_xml *x;
+
+	if (domain_xml_read(text, strlen(text), &x, &e) != 0)
+		fail_msg("%s", e.msg);
+	return x;
+}
+
+static const char *
+why_left_out(const struct definition *d, const char *what)
+{
+	size_t i;
+
+	for (i = 0; i < d->nleft_out; i++) {
+		if (strcmp(d->left_out[i].what, what) == 0)
+			return d->left_out[i].why;
+	}
+	return NULL;
+}
+
+static void
+test_machine(void **state)
+{
+	struct domain_xml *x = read_text(live);
+	const struct definition *d = x->def;
+
+	(void)state;
+	assert_string_equal(d->machine, "pc-q35-7.2");
+	assert_string_equal(d->uuid, "a69e0e58-296b-4fa5-93c4-a7945ef62935");
+	assert_int_equal(d->memory, UINT64_C(2049) << 20); /* whole MiB, none less */
+	assert_int_equal(d->cpus, 4);
+	assert_string_equal(d->cpu, "EPYC-Rome");
+	assert_string_equal(d->clock, "localtime");
+	assert_string_equal(d->firmware, "/usr/share/OVMF/OVMF_CODE_4M.fd");
+	assert_non_null(definition_role(d, HV_ROLE_NVRAM));
+	assert_non_null(why_left_out(d, "CPU features"));
+	assert_non_null(why_left_out(d, "hostdev"));
+	assert_non_null(why_left_out(d, "tpm"));
+	assert_null(why_left_out(d, "memballoon"));
+	domain_xml_free(x);
+}
+
+static void
+test_disks(void **state)
+{
+	struct domain_xml *x = read_text(live);
+	const struct def_disk *k;
+
+	(void)state;
+	k = definition_disk(x->def, "vda");
+	assert_non_null(k);
+	assert_string_equal(k->path, "/images/web <01>.qcow2");
+	assert_string_equal(k->format, "qcow2");
+	assert_string_equal(k->serial, "abc-1");
+	assert_int_equal(k->boot, 1);
+	k = definition_disk(x->def, "sdb");
+	assert_non_null(k);
+	assert_string_equal(k->path, "/dev/vg/data");
+	assert_int_equal(k->bus, DEF_BUS_SCSI);
+	/* Never read as something that they are not. */
+	k = definition_disk(x->def, "vdc");
+	assert_non_null(k);
+	assert_string_equal(k->path, "");
+	assert_non_null(why_left_out(x->def, "disk vdc"));
+	k = definition_disk(x->def, "vdd");
+	assert_non_null(k);
+	assert_string_equal(k->path, "");
+	assert_non_null(why_left_out(x->def, "disk vdd"));
+	assert_null(definition_disk(x->def, "sda"));
+	assert_non_null(why_left_out(x->def, "removable drive sda"));
+	assert_string_equal(domain_xml_disk(x, "virtio-disk0"), "vda");
+	assert_string_equal(domain_xml_disk(x, "scsi0-0-0-1"), "sdb");
+	assert_null(domain_xml_disk(x, "virtio-disk1"));
+	assert_null(domain_xml_disk(NULL, "virtio-disk0"));
+	domain_xml_free(x);
+}
+
+static void
+test_nics(void **state)
+{
+	struct domain_xml *x = read_text(live);
+	const struct definition *d = x->def;
+
+	(void)state;
+	assert_int_equal(d->nnics, 3);
+	assert_string_equal(d->nics[0].network, "default");
+	assert_string_equal(d->nics[0].mac, "52:54:00:aa:00:01");
+	assert_string_equal(d->nics[1].network, "bridge:br0");
+	assert_string_equal(d->nics[1].model, "e1000");
+	assert_string_equal(d->nics[2].network, "none");
+	assert_non_null(why_left_out(d, d->nics[2].name));
+	domain_xml_free(x);
+}
+
+static void
+test_refused(void **state)
+{
+	static const char *const bad[] = {
+	    "",
+	    "<domain",
+	    "<network/>",
+	    "<domain type='xen'/>",
+	    "<!DOCTYPE domain [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>"
+	    "<domain type='kvm'><name>&x;</name></domain>",
+	    "<domain type='kvm'><devices><disk type='file' device='disk'><target "
+	    "dev='../a,b'/></disk></devices></domain>",
+	};
+	struct domain_xml *x;
+	struct lc_err e;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		lc_err_clear(&e);
+		assert_int_equal(domain_xml_read(bad[i], strlen(bad[i]), &x, &e), LC_EINVAL);
+		assert_null(x);
+	}
+	/* A value that a definition does not take is told, and not taken. */
+	x = read_text("<domain type='kvm'><os><type machine='q35,accel=x'>hvm</type></os>"
+	              "<devices><disk type='file' device='disk'><source file='exec:id'/><target "
+	              "dev='vda' bus='virtio'/></disk></devices></domain>");
+	assert_string_equal(x->def->machine, "q35");
+	assert_string_equal(definition_disk(x->def, "vda")->path, "");
+	assert_non_null(why_left_out(x->def, "machine  type"));
+	domain_xml_free(x);
+}
+
+static void
+test_written(void **state)
+{
+	const struct domain_xml_opts o = {
+	    .name = "a <b> & 'c' \"d\"", .comment = "web01 <of> today", .kvm = true};
+	struct domain_xml *x = read_text(live), *again;
+	struct lc_buf text = {0};
+	struct lc_err e = LC_ERR_INIT;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < x->def->ndisks; i++) {
+		if (x->def->disks[i].path[0] == '\0')
+			assert_int_equal(definition_set(x->def, "disk", x->def->disks[i].name,
+			                                "path", "/r/<x>.raw", &e),
+			                 0);
+	}
+	assert_int_equal(domain_xml_write(x->def, &o, &text, &e), 0);
+	assert_int_equal(lc_buf_append(&text, "", 1), 0);
+	assert_non_null(
+	    strstr((char *)text.p, "<name>a &lt;b&gt; &amp; &apos;c&apos; &quot;d&quot;</name>"));
+	again = read_text((char *)text.p);
+	assert_string_equal(again->def->uuid, x->def->uuid);
+	assert_string_equal(again->def->cpu, x->def->cpu);
+	assert_string_equal(again->def->firmware, x->def->firmware);
+	assert_int_equal(again->def->ndisks, x->def->ndisks);
+	for (i = 0; i < x->def->ndisks; i++) {
+		const struct def_disk *k = definition_disk(again->def, x->def->disks[i].name);
+
+		assert_non_null(k);
+		assert_string_equal(k->path, x->def->disks[i].path);
+		assert_int_equal(k->bus, x->def->disks[i].bus);
+	}
+	assert_int_equal(again->def->nnics, 3);
+	assert_string_equal(again->def->nics[0].network, "default");
+	assert_string_equal(again->def->nics[1].network, "bridge:br0");
+	domain_xml_free(again);
+	domain_xml_free(x);
+	lc_buf_free(&text);
+}
+
+/* Names of QEMU's are none that libvirt has; two disks never get the same. */
+static void
+test_targets(void **state)
+{
+	const struct domain_xml_opts o = {.name = "x", .comment = ""};
+	struct definition *d = definition_new();
+	struct domain_xml *x;
+	struct lc_buf text = {0};
+	struct lc_err e = LC_ERR_INIT;
+
+	(void)state;
+	assert_int_equal(definition_set(d, "disk", "virtio0", "path", "/a", &e), 0);
+	assert_int_equal(definition_set(d, "disk", "vda", "path", "/b", &e), 0);
+	assert_int_equal(definition_set(d, "disk", "disk-c", "path", "/c", &e), 0);
+	assert_int_equal(domain_xml_write(d, &o, &text, &e), 0);
+	assert_int_equal(lc_buf_append(&text, "", 1), 0);
+	x = read_text((char *)text.p);
+	assert_string_equal(definition_disk(x->def, "vda")->path, "/b");
+	assert_string_equal(definition_disk(x->def, "vdb")->path, "/a");
+	assert_string_equal(definition_disk(x->def, "vdc")->path, "/c");
+	domain_xml_free(x);
+	lc_buf_free(&text);
+	lc_free(d);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_machine), cmocka_unit_test(test_disks),
+	    cmocka_unit_test(test_nics),    cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_written), cmocka_unit_test(test_targets),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
