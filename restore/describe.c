@@ -91,7 +91,12 @@ describe_json(FILE *f, const struct point *p)
 		(void)fprintf(f, ",\"role\":\"%s\",\"size\":%" PRIu64 "}",
 		              d->role < 4 ? roles[d->role] : "unknown", d->size);
 	}
-	(void)fputs("],\"left_out\":", f);
+	(void)fputs("],\"freeze\":", f);
+	if (p->freeze[0] == '\0')
+		(void)fputs("null", f);
+	else
+		cli_json_string(f, p->freeze);
+	(void)fputs(",\"left_out\":", f);
 	if (p->left_out == NULL)
 		(void)fputs("null", f);
 	else

@@ -61,6 +61,10 @@ print_point(const struct point *p, const struct point *before, int64_t now)
 	                 : clock_format_duration(age, sizeof age, clock_since(now, p->source_ns)),
 	             short_kind(p), size_format(changed, sizeof changed, p->changed * WINDOW_SIZE),
 	             size_format(stored, sizeof stored, p->stored));
+	/* Where it is so of many, it is said once. */
+	if (p->opened && p->consistency != POINT_FROZEN && p->freeze[0] != '\0' &&
+	    (before == NULL || strcmp(before->freeze, p->freeze) != 0))
+		(void)printf("   not frozen: %s\n", p->freeze);
 	if ((p->flags & POINT_MAP_DAMAGED) != 0)
 		(void)printf("   DAMAGED: it can't be restored (see: locum scrub)\n");
 	if (p->left_out != NULL && p->left_out[0] != '\0')
@@ -160,8 +164,9 @@ const struct cli_verb verb_points = {
     .details =
 	"Lists the restore points of a VM, or of all VMs, oldest first: the instant they are\n"
 	"of, their id, age, what they promise, how much had changed and how much the store\n"
-	"grew by it.  Any of them can be restored or booted.  Without the store's key a VM shows\n"
-	"by its id, whose first 8 digits do for its name in other commands.\n"
+	"grew by it; where a guest was to be frozen and was not, why.  Any of them can be\n"
+	"restored or booted.  Without the store's key a VM shows by its id, whose first 8 digits\n"
+	"do for its name in other commands.\n"
 	"\n"
 	"Examples:\n"
 	"  locum points\n"

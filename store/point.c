@@ -17,6 +17,7 @@ enum {
 	TAG_DEFINITION = 6,
 	TAG_LEFT_OUT = 7,
 	TAG_DISK = 8, /* once per disk, in order: name NUL stamp */
+	TAG_FREEZE = 9,
 };
 
 void
@@ -88,6 +89,8 @@ put_header(const struct point *p, struct lc_buf *b)
 		rc = put_field(b, TAG_DEFINITION, p->definition, strlen(p->definition));
 	if (rc == 0 && p->left_out != NULL)
 		rc = put_field(b, TAG_LEFT_OUT, p->left_out, strlen(p->left_out));
+	if (rc == 0 && p->freeze[0] != '\0')
+		rc = put_field(b, TAG_FREEZE, p->freeze, strlen(p->freeze));
 	for (i = 0; rc == 0 && i < p->ndisks; i++) {
 		const struct point_disk *d = &p->disks[i];
 		struct lc_buf f = {0};
@@ -146,12 +149,22 @@ get_text(struct lc_span f, char *dst, size_t max)
 	return true;
 }
 
-/* Lines for people, of whom a writer may say what it likes. */
+/* A writer may say to people what it likes, but nothing to their terminals. */
+static void
+tame(char *s, size_t n, const char *kept)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (is_control(s[i]) && strchr(kept, s[i]) == NULL)
+			s[i] = '?';
+	}
+}
+
 static bool
 get_owned(struct lc_span f, size_t max, char **dst)
 {
 	char *copy;
-	size_t i;
 
 	if (f.n > max || memchr(f.p, 0, f.n) != NULL || *dst != NULL)
 		return false;
@@ -159,10 +172,7 @@ get_owned(struct lc_span f, size_t max, char **dst)
 	if (copy == NULL)
 		return false;
 	memcpy(copy, f.p, f.n);
-	for (i = 0; i < f.n; i++) {
-		if (is_control(copy[i]) && copy[i] != '\n' && copy[i] != '\t')
-			copy[i] = '?';
-	}
+	tame(copy, f.n, "\n\t");
 	*dst = copy;
 	return true;
 }
@@ -207,6 +217,11 @@ get_field(uint16_t tag, struct lc_span f, struct point *p, size_t *disk)
 		return get_owned(f, POINT_DEFINITION_MAX, &p->left_out);
 	case TAG_DISK:
 		return *disk < p->ndisks && get_disk(f, &p->disks[(*disk)++]);
+	case TAG_FREEZE:
+		if (!get_text(f, p->freeze, sizeof p->freeze))
+			return false;
+		tame(p->freeze, f.n, "");
+		return true;
 	default:
 		return true;
 	}

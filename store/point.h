@@ -15,6 +15,7 @@
 #define POINT_NAME_MAX 64u /* VM and disk names, with NUL */
 #define POINT_DISKS_MAX 64u
 #define POINT_STAMP_MAX 128u
+#define POINT_FREEZE_MAX 160u
 #define POINT_DEFINITION_MAX 65536u
 #define POINT_DISK_SIZE_MAX (UINT64_C(1) << 62)
 
@@ -64,6 +65,8 @@ struct point {
 	struct set_sum set;  /* keyed sum over the whole map */
 	char *definition;    /* text form, owned; NULL if none */
 	char *left_out;      /* lines of "what: why", owned; NULL if none */
+	/* What came of asking the guest to freeze its filesystems; "" where it was not asked. */
+	char freeze[POINT_FREEZE_MAX];
 };
 
 /** point_done(p): free what it owns. */

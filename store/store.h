@@ -311,6 +311,7 @@ struct commit_opts {
 	const uint64_t *covered; /* [ndisks] windows, with seed */
 	const char *definition;  /* may be NULL */
 	const char *left_out;    /* may be NULL */
+	const char *freeze;      /* what came of asking the guest to freeze; NULL: not asked */
 };
 /**
  * writer_commit(w, opts, out, e):

@@ -94,6 +94,8 @@ describe(struct writer *w, const struct commit_opts *o, struct point *p, struct 
 	p->source_ns = o->source_ns;
 	p->pause_ns = o->pause_ns;
 	p->consistency = o->consistency;
+	if (o->freeze != NULL)
+		(void)snprintf(p->freeze, sizeof p->freeze, "%s", o->freeze);
 	p->counter = w->counter + 1;
 	p->changed = w->rows;
 	p->rows_sum = w->rows_sum;

@@ -57,6 +57,7 @@ sample(size_t ndisks)
 	}
 	p.definition = lc_strdup("[vm]\nname = web01\n");
 	p.left_out = lc_strdup("sr0: a CD drive\n");
+	(void)snprintf(p.freeze, sizeof p.freeze, "%s", ndisks % 2 == 0 ? "" : "2 filesystems");
 	return p;
 }
 
@@ -105,6 +106,7 @@ a_point_comes_back_whole(void **state)
 		assert_string_equal(q.vm, "web01");
 		assert_string_equal(q.definition, p.definition);
 		assert_string_equal(q.left_out, p.left_out);
+		assert_string_equal(q.freeze, p.freeze);
 		assert_int_equal(q.ndisks, p.ndisks);
 		for (k = 0; k < p.ndisks; k++) {
 			assert_memory_equal(p.disks[k].id, q.disks[k].id, 16);
@@ -132,6 +134,7 @@ open_with(const char *vm, const char *disk, const char *left_out, struct point *
 	(void)snprintf(p.disks[0].name, sizeof p.disks[0].name, "%s", disk);
 	lc_free(p.left_out);
 	p.left_out = lc_strdup(left_out);
+	(void)snprintf(p.freeze, sizeof p.freeze, "%s", left_out);
 	entry = encode(&p);
 	assert_int_equal(point_decode((struct lc_span){entry.p, entry.n}, q, &sealed, NULL), 0);
 	rc = point_open_header(keys, sealed, q, NULL);
@@ -163,6 +166,7 @@ names_are_no_paths_and_no_orders(void **state)
 	assert_string_equal(q.vm, "w\xc3\xa9"
 	                          "b 01");
 	assert_string_equal(q.left_out, "sr0: a?[2J\nb\n");
+	assert_string_equal(q.freeze, "sr0: a?[2J?b?");
 	point_done(&q);
 }
 
