@@ -5,6 +5,10 @@
  *
  * A failed prepare goes back to NEW, a failed take to READY; release and end always go forward:
  * what they could not do is reported, and done by the next prepare.
+ *
+ * A take is the driver's stages (driver.h), and around the instant the guests' filesystems:
+ *
+ *   ARM ─► QUIESCE ─► STOP ─► CUT ─► GO ─► REVIVE ─► SERVE      any failure: GO, REVIVE, UNDO
  */
 #include <assert.h>
 #include <stdio.h>
@@ -12,10 +16,16 @@
 
 #include <uv.h>
 
+#include "store/base/clock.h"
+#include "store/base/log.h"
 #include "store/base/memory.h"
 
 #include "agent/hypervisor/driver.h"
+#include "agent/hypervisor/freezer.h"
 #include "agent/hypervisor/hypervisor.h"
+
+#define ANSWER_MS 5000
+#define FREEZE_MS 10000
 
 enum hv_state { HV_ST_NEW = 0, HV_ST_READY, HV_ST_TAKEN, HV_ST_RELEASED };
 enum hv_call {
@@ -31,6 +41,8 @@ struct hv {
 	uv_loop_t *loop;
 	struct driver *driver;
 	char vm[HV_NAME_MAX];
+	struct hv_target t; /* its strings are borrowed */
+	char mark[256];     /* of a freeze, see freezer.h; "" where there is none */
 	enum hv_state state;
 	enum hv_call call; /* in flight */
 	bool held;         /* a release failed: the next one tries again */
@@ -48,7 +60,22 @@ struct member { /* one VM of a take */
 	struct take *take;
 	struct hv *hv;
 	struct driver_take dt;
-	bool armed, frozen;
+	bool armed, stopped;
+	struct freezer *freezer; /* its filesystems stand still */
+	bool frozen, unthawed;   /* of the snapshot, as is: */
+	char freeze[160];
+};
+
+enum take_stage {
+	TAKE_OVER = 0,
+	TAKE_ARM,
+	TAKE_QUIESCE,
+	TAKE_STOP,
+	TAKE_CUT,
+	TAKE_GO,
+	TAKE_REVIVE,
+	TAKE_SERVE,
+	TAKE_UNDO,
 };
 
 struct take {
@@ -56,7 +83,7 @@ struct take {
 	struct hv_take *set;
 	size_t n;
 	struct member *members;
-	enum driver_stage stage;
+	enum take_stage stage;
 	size_t pending;
 	struct lc_err err;
 	hv_done_cb *done;
@@ -86,6 +113,9 @@ hv_open(struct uv_loop_s *loop, const struct hv_target *target, hv_event_cb *on_
 	hv->on_event = on_event;
 	hv->event_arg = arg;
 	(void)snprintf(hv->vm, sizeof hv->vm, "%s", target->vm);
+	hv->t = *target;
+	if (target->freeze != HV_FREEZE_NEVER && target->guest_agent != NULL)
+		(void)snprintf(hv->mark, sizeof hv->mark, "%s/frozen.%s", target->run_dir, hv->vm);
 	if (hv_target_live(target))
 		rc = driver_qemu_open(loop, target, &hv->driver, e);
 	else
@@ -189,16 +219,55 @@ started(struct hv *hv, int rc, struct lc_err *e)
 	return rc;
 }
 
+static struct freezer_opts
+freezer_opts_of(const struct hv *hv)
+{
+	const struct hv_target *t = &hv->t;
+
+	return (struct freezer_opts){
+	    .socket = t->guest_agent,
+	    .mark = hv->mark,
+	    .answer_ms = t->connect_timeout_ms > 0 ? t->connect_timeout_ms : ANSWER_MS,
+	    .limit_ms = t->freeze_timeout_ms > 0 ? t->freeze_timeout_ms : FREEZE_MS};
+}
+
+static int
+prepare(struct hv *hv, struct lc_err *e)
+{
+	return started(hv, hv->driver->ops->prepare(hv->driver, on_call_done, hv, e), e);
+}
+
+static void
+on_recovered(void *arg, const struct freezer_result *r)
+{
+	struct hv *hv = arg;
+	struct lc_err e = LC_ERR_INIT;
+
+	if (r->err.code == LC_OK && r->held_ns > 0)
+		log_warn("%s: its filesystems had been left frozen, and were thawed", hv->vm);
+	else if (r->stuck)
+		log_error("%s: its filesystems have been left frozen, and %s: %s", hv->vm,
+		          r->err.msg, r->hint);
+	if (prepare(hv, &e) != 0) {
+		hv->state = HV_ST_NEW;
+		hv->done(hv->arg, &e);
+	}
+}
+
 int
 hv_prepare(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e)
 {
+	const struct freezer_opts o = freezer_opts_of(hv);
 	int rc = begin(hv, HV_CALL_PREPARE, hv->state == HV_ST_NEW || hv->state == HV_ST_READY,
 	               done, arg, e);
 
 	if (rc != 0)
 		return rc;
 	memset(hv->driver->excluded, 0, sizeof hv->driver->excluded);
-	return started(hv, hv->driver->ops->prepare(hv->driver, on_call_done, hv, e), e);
+	if (hv->mark[0] != '\0' && freezer_left(hv->mark) &&
+	    freezer_recover(hv->loop, &o, on_recovered, hv, NULL) == 0)
+		return 0;
+	return prepare(hv, e);
 }
 
 int
@@ -258,45 +327,53 @@ on_take_closed(uv_handle_t *h)
 	size_t i;
 
 	for (i = 0; i < t->n; i++) {
-		struct hv *hv = t->members[i].hv;
+		const struct member *m = &t->members[i];
+		struct hv_snapshot *s = &m->hv->driver->snapshot;
 
-		hv->call = HV_CALL_NONE;
-		hv->state = t->err.code == LC_OK ? HV_ST_TAKEN : HV_ST_READY;
-		t->set[i].snapshot = t->err.code == LC_OK ? &hv->driver->snapshot : NULL;
+		m->hv->call = HV_CALL_NONE;
+		m->hv->state = t->err.code == LC_OK ? HV_ST_TAKEN : HV_ST_READY;
+		s->frozen = m->frozen;
+		s->unthawed = m->unthawed;
+		memcpy(s->freeze, m->freeze, sizeof s->freeze);
+		t->set[i].snapshot = t->err.code == LC_OK ? s : NULL;
 	}
 	t->done(t->arg, &t->err);
 	lc_free(t->members);
 	lc_free(t);
 }
 
-/* The stage after t->stage, 0 at the end. */
-static enum driver_stage
+static enum take_stage
 next_stage(const struct take *t)
 {
 	bool ok = t->err.code == LC_OK;
 
 	switch (t->stage) {
-	case DRIVER_ARM:
-		return ok ? DRIVER_FREEZE : DRIVER_UNDO;
-	case DRIVER_FREEZE:
-		return ok ? DRIVER_CUT : DRIVER_THAW;
-	case DRIVER_CUT:
-		return DRIVER_THAW;
-	case DRIVER_THAW:
-		return ok ? DRIVER_SERVE : DRIVER_UNDO;
-	case DRIVER_SERVE:
-		return ok ? (enum driver_stage)0 : DRIVER_UNDO;
-	case DRIVER_UNDO:
+	case TAKE_ARM:
+		return ok ? TAKE_QUIESCE : TAKE_UNDO;
+	case TAKE_QUIESCE:
+		return ok ? TAKE_STOP : TAKE_REVIVE;
+	case TAKE_STOP:
+		return ok ? TAKE_CUT : TAKE_GO;
+	case TAKE_CUT:
+		return TAKE_GO;
+	case TAKE_GO:
+		return TAKE_REVIVE;
+	case TAKE_REVIVE:
+		return ok ? TAKE_SERVE : TAKE_UNDO;
+	case TAKE_SERVE:
+		return ok ? TAKE_OVER : TAKE_UNDO;
+	case TAKE_UNDO:
+	case TAKE_OVER:
 		break;
 	}
-	return (enum driver_stage)0;
+	return TAKE_OVER;
 }
 
 static void
 stage_over(struct take *t)
 {
 	t->stage = next_stage(t);
-	if (t->stage == (enum driver_stage)0)
+	if (t->stage == TAKE_OVER)
 		uv_close((uv_handle_t *)&t->soon, on_take_closed);
 	else
 		take_stage(t);
@@ -315,24 +392,127 @@ on_member(void *arg, const struct lc_err *err)
 }
 
 static bool
-wanted(struct member *m, enum driver_stage stage)
+wanted(struct member *m, enum take_stage stage)
 {
+	const struct hv *hv = m->hv;
+
 	switch (stage) {
-	case DRIVER_ARM:
+	case TAKE_ARM:
 		m->armed = true;
 		return true;
-	case DRIVER_FREEZE:
-		m->frozen = m->dt.group;
-		return m->frozen;
-	case DRIVER_THAW:
-		return m->frozen;
-	case DRIVER_UNDO:
+	case TAKE_QUIESCE: /* one that is off is consistent */
+		return hv->t.freeze != HV_FREEZE_NEVER && hv->t.qmp != NULL;
+	case TAKE_STOP:
+		m->stopped = m->dt.group;
+		return m->stopped;
+	case TAKE_GO:
+		return m->stopped;
+	case TAKE_REVIVE:
+		return m->freezer != NULL;
+	case TAKE_UNDO:
 		return m->armed;
-	case DRIVER_CUT:
-	case DRIVER_SERVE:
+	case TAKE_CUT:
+	case TAKE_SERVE:
+	case TAKE_OVER:
 		break;
 	}
 	return true;
+}
+
+/* ---- the guests' filesystems ---- */
+
+/* The restore point is not frozen: that is told, or refused. */
+static void
+not_frozen(struct member *m, const struct freezer_result *r)
+{
+	m->frozen = false;
+	m->unthawed = r->stuck;
+	(void)snprintf(m->freeze, sizeof m->freeze, "%.*s", (int)sizeof m->freeze - 1, r->err.msg);
+	if (r->stuck)
+		log_error("%s: its filesystems may stand still: %s: %s", m->hv->vm, r->err.msg,
+		          r->hint);
+	if (m->hv->t.freeze == HV_FREEZE_REQUIRE)
+		(void)lc_fail(&m->take->err, LC_ENOTSUP, 0,
+		              "%s: freeze = require, but %s: %s, or set freeze = auto", m->hv->vm,
+		              r->err.msg, r->hint == NULL ? "try it once more" : r->hint);
+}
+
+static void
+on_quiet(void *arg, const struct freezer_result *r)
+{
+	struct member *m = arg;
+	struct take *t = m->take;
+
+	if (r->err.code != LC_OK) {
+		m->freezer = NULL;
+		not_frozen(m, r);
+	}
+	if (--t->pending == 0)
+		stage_over(t);
+}
+
+static void
+on_revived(void *arg, const struct freezer_result *r)
+{
+	struct member *m = arg;
+	struct take *t = m->take;
+
+	m->freezer = NULL;
+	if (r->err.code != LC_OK) {
+		not_frozen(m, r);
+	} else {
+		m->frozen = true;
+		(void)snprintf(m->freeze, sizeof m->freeze, "%llu filesystem%s for %lld ms",
+		               (unsigned long long)r->filesystems, r->filesystems == 1 ? "" : "s",
+		               (long long)(r->held_ns / LC_NS_PER_MS));
+	}
+	if (--t->pending == 0)
+		stage_over(t);
+}
+
+/* 0, or DRIVER_NOTHING where nothing is begun. */
+static int
+quiesce(struct member *m)
+{
+	const struct hv *hv = m->hv;
+	const struct freezer_opts o = freezer_opts_of(hv);
+	struct freezer_result r = {.hint = NULL};
+
+	if (!hv->driver->vm.running) {
+		r.hint = "let it run";
+		(void)lc_fail(&r.err, LC_ENOTSUP, 0, "the guest does not run");
+	} else if (hv->t.guest_agent == NULL) {
+		r.hint = "name its socket with guest_agent";
+		(void)lc_fail(&r.err, LC_ENOTSUP, 0, "no channel to a guest agent is known");
+	} else if (freezer_start(hv->loop, &o, on_quiet, m, &m->freezer, &r.err) == 0) {
+		return 0;
+	}
+	not_frozen(m, &r);
+	return DRIVER_NOTHING;
+}
+
+static int
+revive(struct member *m)
+{
+	freezer_thaw(m->freezer, on_revived, m);
+	return 0;
+}
+
+/* ---- stage by stage ---- */
+
+static int
+member_stage(struct member *m, enum take_stage stage, struct lc_err *e)
+{
+	static const enum driver_stage of_driver[] = {
+	    [TAKE_ARM] = DRIVER_ARM, [TAKE_STOP] = DRIVER_FREEZE, [TAKE_CUT] = DRIVER_CUT,
+	    [TAKE_GO] = DRIVER_THAW, [TAKE_SERVE] = DRIVER_SERVE, [TAKE_UNDO] = DRIVER_UNDO};
+	struct driver *d = m->hv->driver;
+
+	if (stage == TAKE_QUIESCE)
+		return quiesce(m);
+	if (stage == TAKE_REVIVE)
+		return revive(m);
+	return d->ops->stage(d, of_driver[stage], &m->dt, on_member, m, e);
 }
 
 static void
@@ -344,14 +524,13 @@ take_stage(struct take *t)
 	t->pending = 1; /* ours, so that the stage does not end while we start it */
 	for (i = 0; i < t->n; i++) {
 		struct member *m = &t->members[i];
-		struct driver *d = m->hv->driver;
 		int rc;
 
 		if (!wanted(m, t->stage))
 			continue;
 		t->pending++;
 		lc_err_clear(&err);
-		rc = d->ops->stage(d, t->stage, &m->dt, on_member, m, &err);
+		rc = member_stage(m, t->stage, &err);
 		if (rc == 0)
 			continue;
 		t->pending--;
@@ -413,7 +592,7 @@ hv_take(struct hv_take *set, size_t n, hv_done_cb *done, void *arg, struct lc_er
 	t->n = n;
 	t->done = done;
 	t->arg = arg;
-	t->stage = DRIVER_ARM;
+	t->stage = TAKE_ARM;
 	for (i = 0; i < n; i++) {
 		struct member *m = &t->members[i];
 

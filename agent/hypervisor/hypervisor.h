@@ -41,6 +41,13 @@ struct definition; /* definition.h */
 #define HV_ID_SIZE 16     /* of a restore point */
 #define HV_GRANULE 65536u /* change tracking granularity: one window of the store */
 
+/* Whether the guest's filesystems stand still while the instant is taken. */
+enum hv_freeze {
+	HV_FREEZE_NEVER = 0,
+	HV_FREEZE_AUTO,    /* where that can be had */
+	HV_FREEZE_REQUIRE, /* or no restore point of a VM that runs */
+};
+
 /* How a VM is reached.  All pointers are borrowed until hv_close(). */
 struct hv_target {
 	const char *vm;               /* its name, for messages */
@@ -58,6 +65,9 @@ struct hv_target {
 	int64_t connect_timeout_ms; /* until the monitor has greeted; 0 = 5000 */
 	int64_t command_timeout_ms; /* for one command; 0 = 10000 */
 	int64_t copy_timeout_s;     /* bound of one copy-before-write; 0 = 5 */
+	enum hv_freeze freeze;
+	const char *guest_agent;   /* socket of the channel to the guest's agent, or NULL */
+	int64_t freeze_timeout_ms; /* they never stand still longer; 0 = 10000 */
 };
 
 /** hv_target_live(t): the VM is asked, not its images. */
@@ -116,6 +126,10 @@ struct hv_snapshot {
 	size_t nsources;
 	int64_t instant_ns; /* wall clock just before the instant */
 	int64_t pause_ns;   /* how long the guest was stopped for it; 0 where it was not */
+	bool frozen;        /* its filesystems stood still at the instant */
+	/* The guest's agent does not thaw them: they may stand still yet. */
+	bool unthawed;
+	char freeze[160]; /* what came of freezing, for people; "" where it was not asked for */
 };
 
 struct hv_take { /* one VM of hv_take(): filled by the caller ... */
@@ -171,8 +185,11 @@ int hv_exclude(struct hv *hv, const char *disk, struct lc_err *e);
 /**
  * hv_take(set, n, done, arg, e):
  * One instant of all disks of n VMs (n >= 1; the array is borrowed until done; all VMs of one call
- * that share a host are frozen by pausing where n > 1).  A failure leaves every VM as it was before
- * the call.
+ * that share a host are stopped where n > 1).  A failure leaves every VM as it was before the call.
+ *
+ * Where a target says so its guest's filesystems are frozen for it, whatever happens for no longer
+ * than freeze_timeout and the time that the guest takes to thaw; that a guest's agent hangs costs
+ * connect_timeout.  LC_ENOTSUP where a VM that must be frozen can't be.
  */
 int hv_take(struct hv_take *set, size_t n, hv_done_cb *done, void *arg, struct lc_err *e);
 /**

@@ -1,6 +1,7 @@
 /*
- * hypervisor: the order of calls, and a take of several VMs stage by stage, whatever fails.  The
- * drivers are fakes that write down what is asked of them.
+ * hypervisor: the order of calls, and a take of several VMs stage by stage, whatever fails; and the
+ * guests' filesystems around the instant.  The drivers are fakes that write down what is asked of
+ * them, with a '*' where the guest stands still.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <uv.h>
 
 #include "agent/hypervisor/driver.h"
+#include "tests/lib/fake_agent.h"
 #include "tests/lib/unit.h"
 
 struct fake {
@@ -27,6 +29,7 @@ struct fake {
 static struct {
 	char log[4096];
 	struct fake *fakes[4];
+	struct fake_agent *agents[4];
 	size_t n;
 	int done, events;
 	struct lc_err err;
@@ -35,9 +38,15 @@ static struct {
 static void
 note(const struct fake *f, const char *call)
 {
-	size_t n = strlen(t.log);
+	struct fake_agent *agent = NULL;
+	size_t n = strlen(t.log), i;
 
-	(void)snprintf(t.log + n, sizeof t.log - n, "%s%s:%s", n == 0 ? "" : " ", f->name, call);
+	for (i = 0; i < t.n; i++) {
+		if (t.fakes[i] == f)
+			agent = t.agents[i];
+	}
+	(void)snprintf(t.log + n, sizeof t.log - n, "%s%s:%s%s", n == 0 ? "" : " ", f->name, call,
+	               agent != NULL && fake_agent_saw(agent).frozen ? "*" : "");
 }
 
 static bool
@@ -74,6 +83,7 @@ static int
 fake_prepare(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e)
 {
 	d->vm.ndisks = 2;
+	d->vm.running = true;
 	(void)strcpy(d->vm.disks[0].name, "vda");
 	(void)strcpy(d->vm.disks[1].name, "vdb");
 	d->vm.disks[0].capturable = true;
@@ -470,6 +480,178 @@ test_events(void **state)
 	assert_int_equal(t.events, 1);
 }
 
+/* ---- the guests' filesystems ---- */
+
+static char *dir;
+static char sockets[3][108];
+
+/* A VM for each manner. */
+static void
+open_frozen(struct fixture *f, enum hv_freeze freeze, size_t n, const enum fake_agent_manner *play)
+{
+	static const char *const names[] = {"a", "b", "c"};
+
+	dir = tmpdir_new();
+	for (f->n = 0; f->n < n; f->n++) {
+		struct hv_target target = {.vm = names[f->n],
+		                           .qmp = "/x",
+		                           .run_dir = dir,
+		                           .freeze = freeze,
+		                           .guest_agent = sockets[f->n],
+		                           .connect_timeout_ms = 200,
+		                           .freeze_timeout_ms = 3000};
+
+		(void)snprintf(sockets[f->n], sizeof sockets[0], "%s/%zu", dir, f->n);
+		t.agents[f->n] = fake_agent_start(sockets[f->n], play[f->n]);
+		assert_int_equal(hv_open(&f->loop, &target, on_event, f, &f->hv[f->n], NULL), 0);
+		f->set[f->n].hv = f->hv[f->n];
+	}
+	prepare_all(f);
+}
+
+static void
+close_frozen(struct fixture *f)
+{
+	size_t i;
+
+	for (i = 0; i < f->n; i++) {
+		assert_false(fake_agent_saw(t.agents[i]).frozen);
+		fake_agent_stop(t.agents[i]);
+		t.agents[i] = NULL;
+	}
+	tmpdir_free(dir);
+}
+
+static void
+test_frozen(void **state)
+{
+	const enum fake_agent_manner polite = FAKE_AGENT_POLITE;
+	struct fixture *f = *state;
+
+	open_frozen(f, HV_FREEZE_REQUIRE, 1, &polite);
+	take(f);
+	assert_int_equal(t.err.code, LC_OK);
+	assert_string_equal(t.log, "a:arm a:cut* a:serve");
+	assert_true(f->set[0].snapshot->frozen);
+	assert_int_equal(strncmp(f->set[0].snapshot->freeze, "2 filesystems for ", 18), 0);
+	close_frozen(f);
+}
+
+static void
+test_frozen_by_choice(void **state)
+{
+	const enum fake_agent_manner unable = FAKE_AGENT_NO_FREEZE;
+	struct fixture *f = *state;
+
+	open_frozen(f, HV_FREEZE_AUTO, 1, &unable);
+	take(f);
+	assert_int_equal(t.err.code, LC_OK);
+	assert_string_equal(t.log, "a:arm a:cut a:serve");
+	assert_false(f->set[0].snapshot->frozen);
+	assert_string_equal(f->set[0].snapshot->freeze,
+	                    "the guest agent cannot freeze: The command guest-fsfreeze-freeze has "
+	                    "not been found");
+	close_frozen(f);
+}
+
+static void
+test_frozen_or_not_at_all(void **state)
+{
+	const enum fake_agent_manner manners[] = {FAKE_AGENT_POLITE, FAKE_AGENT_HUNG};
+	struct fixture *f = *state;
+
+	open_frozen(f, HV_FREEZE_REQUIRE, 2, manners);
+	take(f);
+	assert_int_equal(t.err.code, LC_ENOTSUP);
+	assert_string_equal(
+	    t.err.msg, "b: freeze = require, but the guest agent does not answer: see that the "
+		       "guest agent runs in the guest, and that no other program (libvirt, "
+		       "say) holds its channel, or set freeze = auto");
+	/* The one that was frozen goes on before anything is undone. */
+	assert_string_equal(t.log, "a:arm b:arm a:undo b:undo");
+	close_frozen(f);
+}
+
+static void
+test_frozen_group(void **state)
+{
+	const enum fake_agent_manner manners[] = {FAKE_AGENT_POLITE, FAKE_AGENT_FAILS,
+	                                          FAKE_AGENT_POLITE};
+	struct fixture *f = *state;
+
+	open_frozen(f, HV_FREEZE_AUTO, 3, manners);
+	t.fakes[0]->fail_later = "cut";
+	take(f);
+	assert_int_equal(t.err.code, LC_EIO);
+	assert_string_equal(t.log,
+	                    "a:arm b:arm c:arm a:freeze* b:freeze c:freeze* a:cut* b:cut c:cut* "
+	                    "a:thaw* b:thaw c:thaw* a:undo b:undo c:undo");
+	t.fakes[0]->fail_later = NULL;
+	t.log[0] = '\0';
+	take(f);
+	assert_int_equal(t.err.code, LC_OK);
+	assert_true(f->set[0].snapshot->frozen);
+	assert_false(f->set[1].snapshot->frozen);
+	assert_true(f->set[2].snapshot->frozen);
+	close_frozen(f);
+}
+
+static void
+test_frozen_too_briefly(void **state)
+{
+	const enum fake_agent_manner loses = FAKE_AGENT_LOSES;
+	struct fixture *f = *state;
+
+	open_frozen(f, HV_FREEZE_REQUIRE, 1, &loses);
+	take(f);
+	assert_int_equal(t.err.code, LC_ENOTSUP);
+	assert_non_null(strstr(t.err.msg, "somebody else thawed"));
+	assert_string_equal(t.log, "a:arm a:cut* a:undo");
+	close_frozen(f);
+}
+
+static void
+test_frozen_but_paused(void **state)
+{
+	const enum fake_agent_manner polite = FAKE_AGENT_POLITE;
+	struct fixture *f = *state;
+
+	open_frozen(f, HV_FREEZE_AUTO, 1, &polite);
+	t.fakes[0]->base.vm.running = false;
+	take(f);
+	assert_int_equal(t.err.code, LC_OK);
+	assert_string_equal(f->set[0].snapshot->freeze, "the guest does not run");
+	assert_int_equal(fake_agent_saw(t.agents[0]).clients, 0);
+	close_frozen(f);
+}
+
+/* What a killed process of ours left frozen goes on before anything else. */
+static void
+test_left_frozen(void **state)
+{
+	const enum fake_agent_manner polite = FAKE_AGENT_POLITE;
+	struct fixture *f = *state;
+	struct lc_err e = LC_ERR_INIT;
+	FILE *mark;
+
+	open_frozen(f, HV_FREEZE_AUTO, 1, &polite);
+	mark = fopen(tmpdir_path(dir, "frozen.a"), "w");
+	assert_non_null(mark);
+	assert_int_equal(fputc('f', mark), 'f');
+	assert_int_equal(fclose(mark), 0);
+	t.fakes[0]->fail_now = "prepare";
+	assert_int_equal(hv_prepare(f->hv[0], on_done, f, &e), 0);
+	await(f);
+	assert_string_equal(t.err.msg, "a: prepare failed at once");
+	assert_int_equal(fake_agent_saw(t.agents[0]).thaws, 1);
+	t.fakes[0]->fail_now = NULL;
+	assert_int_equal(hv_prepare(f->hv[0], on_done, f, &e), 0);
+	await(f);
+	assert_int_equal(t.err.code, LC_OK);
+	assert_int_equal(fake_agent_saw(t.agents[0]).thaws, 1);
+	close_frozen(f);
+}
+
 int
 main(void)
 {
@@ -485,6 +667,13 @@ main(void)
 	    T(test_nothing_to_do),
 	    T(test_release_that_fails_is_tried_again),
 	    T(test_events),
+	    T(test_frozen),
+	    T(test_frozen_by_choice),
+	    T(test_frozen_or_not_at_all),
+	    T(test_frozen_group),
+	    T(test_frozen_too_briefly),
+	    T(test_frozen_but_paused),
+	    T(test_left_frozen),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
