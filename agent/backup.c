@@ -151,7 +151,7 @@ unchanged(struct backup *b)
 	if (base == NULL || (base->flags & POINT_SEED) != 0)
 		return false;
 	if (!b->subject.offline &&
-	    (!b->o.skip_same || base->consistency != POINT_CRASH || !hv_quiet(b->hv, base->id)))
+	    (!b->o.skip_same || base->consistency == POINT_OFF || !hv_quiet(b->hv, base->id)))
 		return false;
 	return subject_is(&b->subject, base, b->hv, b->target.def);
 }

@@ -66,7 +66,10 @@ commit_opts_of(const struct backup *b, const uint64_t *covered)
 	return (struct commit_opts){
 	    .source_ns = b->take.snapshot->instant_ns,
 	    .pause_ns = b->take.snapshot->pause_ns,
-	    .consistency = b->subject.offline ? POINT_OFF : POINT_CRASH,
+	    .consistency = b->subject.offline         ? POINT_OFF
+	                   : b->take.snapshot->frozen ? POINT_FROZEN
+	                                              : POINT_CRASH,
+	    .freeze = b->take.snapshot->freeze,
 	    .seed = b->partial,
 	    .covered = covered,
 	    .definition = b->subject.definition.n > 0 ? (const char *)b->subject.definition.p

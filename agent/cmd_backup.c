@@ -88,6 +88,12 @@ print_json(struct command *c, const struct backup_result *r)
 		       clock_format_utc(when, sizeof when, r->point.source_ns),
 		       r->point.changed * WINDOW_SIZE, r->stats.stored,
 		       (double)r->point.pause_ns / 1e6);
+		printf(", \"frozen\": %s, \"freeze\": ",
+		       r->point.consistency == POINT_FROZEN ? "true" : "false");
+		if (r->point.freeze[0] == '\0')
+			printf("null");
+		else
+			cli_json_string(stdout, r->point.freeze);
 		printf(", \"full\": %s, \"scanned_disks\": %u, \"passes\": %u",
 		       r->full ? "true" : "false", r->scanned, r->passes);
 		if (r->scanned > 0) {
@@ -118,6 +124,8 @@ print_line(const struct backup_result *r)
 	       clock_format_duration(took, sizeof took, r->took_ns));
 	if (r->point.pause_ns > 0)
 		printf(", guest paused %.1f ms", (double)r->point.pause_ns / 1e6);
+	if (r->point.consistency == POINT_FROZEN)
+		printf(", frozen: %s", r->point.freeze);
 	if (r->scanned > 0 && !r->full)
 		printf(" (%s)", r->why_scanned);
 	printf("\n");
@@ -139,6 +147,10 @@ tell_result(struct command *c, const struct backup_result *r)
 		not_done(c, r);
 	} else {
 		c->good++;
+		if (r->outcome == BACKUP_DONE && r->point.consistency != POINT_FROZEN &&
+		    r->point.freeze[0] != '\0')
+			log_warn("%s: not frozen: %s; its point is crash-consistent", r->vm,
+			         r->point.freeze);
 		if (c->json)
 			print_json(c, r);
 		else if (c->talk)

@@ -29,7 +29,8 @@ struct guarded { /* one VM */
 	uint64_t points, failures;    /* since this process began */
 	int64_t pause_ns;             /* of the last cycle */
 	int64_t cycle_ns;
-	struct lc_err err; /* of the last cycle */
+	struct lc_err err;                 /* of the last cycle */
+	char not_frozen[POINT_FREEZE_MAX]; /* why, as told last */
 	TAILQ_HEAD(, protect_ask) asks;
 	bool for_asks; /* this cycle would not have begun without them */
 };
@@ -160,6 +161,21 @@ on_sites(void *arg)
 
 static void end_if_over(struct protect *x);
 
+/* Told when it begins, and when it is over. */
+static void
+tell_freeze(struct guarded *g, const struct point *p)
+{
+	const char *why = p->consistency == POINT_FROZEN ? "" : p->freeze;
+
+	if (strcmp(why, g->not_frozen) == 0)
+		return;
+	if (why[0] != '\0')
+		log_warn("%s: not frozen: %s; its points are crash-consistent", g->name, why);
+	else
+		log_info("%s: frozen again for its points", g->name);
+	(void)snprintf(g->not_frozen, sizeof g->not_frozen, "%s", why);
+}
+
 static void
 take_point(struct guarded *g, const struct backup_result *r)
 {
@@ -174,6 +190,7 @@ take_point(struct guarded *g, const struct backup_result *r)
 	if (r->outcome == BACKUP_UNCHANGED) {
 		g->fresh_ns = clock_wall_ns() - r->took_ns;
 	} else {
+		tell_freeze(g, &r->point);
 		g->fresh_ns = r->point.source_ns;
 		g->points++;
 	}

@@ -28,30 +28,32 @@ result_encode(const struct backup_result *r)
 {
 	char hex[33];
 
-	return json_pack("{s:s, s:i, s:i, s:o, s:s, s:I, s:I, s:I, s:I, s:i, s:b, s:i, s:o, s:I}",
-	                 "vm", r->vm, "outcome", (int)r->outcome, "code", (int)r->err.code, "error",
-	                 text(r->err.msg), "point", lc_hex(hex, r->point.id, sizeof r->point.id),
-	                 "source_ns", (json_int_t)r->point.source_ns, "changed",
-	                 (json_int_t)r->point.changed, "pause_ns", (json_int_t)r->point.pause_ns,
-	                 "stored", (json_int_t)r->stats.stored, "passes", (int)r->passes, "full",
-	                 (int)r->full, "scanned", (int)r->scanned, "why_scanned",
-	                 text(r->why_scanned), "took_ns", (json_int_t)r->took_ns);
+	return json_pack(
+	    "{s:s, s:i, s:i, s:o, s:s, s:I, s:I, s:I, s:I, s:i, s:b, s:i, s:o, s:I, s:i, s:o}",
+	    "vm", r->vm, "outcome", (int)r->outcome, "code", (int)r->err.code, "error",
+	    text(r->err.msg), "point", lc_hex(hex, r->point.id, sizeof r->point.id), "source_ns",
+	    (json_int_t)r->point.source_ns, "changed", (json_int_t)r->point.changed, "pause_ns",
+	    (json_int_t)r->point.pause_ns, "stored", (json_int_t)r->stats.stored, "passes",
+	    (int)r->passes, "full", (int)r->full, "scanned", (int)r->scanned, "why_scanned",
+	    text(r->why_scanned), "took_ns", (json_int_t)r->took_ns, "consistency",
+	    (int)r->point.consistency, "freeze", text(r->point.freeze));
 }
 
 bool
 result_decode(const json_t *o, const char *vm, struct backup_result *r)
 {
 	json_int_t source, changed, pause, stored, took;
-	int outcome, code, passes, full, scanned;
-	const char *name, *error, *point, *why;
+	int outcome, code, passes, full, scanned, consistency = POINT_CRASH;
+	const char *name, *error, *point, *why, *freeze = "";
 
 	*r = (struct backup_result){.vm = vm};
-	if (json_unpack((json_t *)(uintptr_t)o,
-	                "{s:s, s:i, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:b, s:i, s:s, s:I}",
-	                "vm", &name, "outcome", &outcome, "code", &code, "error", &error, "point",
-	                &point, "source_ns", &source, "changed", &changed, "pause_ns", &pause,
-	                "stored", &stored, "passes", &passes, "full", &full, "scanned", &scanned,
-	                "why_scanned", &why, "took_ns", &took) != 0 ||
+	if (json_unpack(
+		(json_t *)(uintptr_t)o,
+		"{s:s, s:i, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:b, s:i, s:s, s:I, s?i, s?s}",
+		"vm", &name, "outcome", &outcome, "code", &code, "error", &error, "point", &point,
+		"source_ns", &source, "changed", &changed, "pause_ns", &pause, "stored", &stored,
+		"passes", &passes, "full", &full, "scanned", &scanned, "why_scanned", &why,
+		"took_ns", &took, "consistency", &consistency, "freeze", &freeze) != 0 ||
 	    outcome < BACKUP_FAILED || outcome > BACKUP_UNCHANGED ||
 	    !lc_unhex(r->point.id, sizeof r->point.id, point))
 		return false;
@@ -67,5 +69,7 @@ result_decode(const json_t *o, const char *vm, struct backup_result *r)
 	r->scanned = (unsigned)scanned;
 	(void)snprintf(r->why_scanned, sizeof r->why_scanned, "%s", why);
 	r->took_ns = took;
+	r->point.consistency = (uint8_t)consistency;
+	(void)snprintf(r->point.freeze, sizeof r->point.freeze, "%s", freeze);
 	return true;
 }

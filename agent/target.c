@@ -61,13 +61,29 @@ target_monitor(const struct settings *s, const char *vm, char **out, struct lc_e
 		return out_of_memory(vm, e);
 	ours = launch_alive(dir, NULL) && !(named && target_listens(sv->qmp));
 	if (ours)
-		*out = path_join(dir, "qmp");
+		*out = path_join(dir, LAUNCH_MONITOR);
 	else if (named)
 		*out = lc_strdup(sv->qmp);
 	if (*out == NULL && (ours || named))
 		rc = out_of_memory(vm, e);
 	lc_free(dir);
 	return rc;
+}
+
+/* The channel that goes with the monitor. */
+static int
+find_agent(const struct settings *s, const struct settings_vm *sv, const char *vm, struct target *t,
+           struct lc_err *e)
+{
+	if (t->qmp == NULL)
+		return 0;
+	if (sv == NULL || sv->qmp == NULL || strcmp(t->qmp, sv->qmp) != 0)
+		t->guest_agent = lc_asprintf("%s/%s/%s", s->run_dir, vm, LAUNCH_AGENT);
+	else if (sv->guest_agent != NULL)
+		t->guest_agent = lc_strdup(sv->guest_agent);
+	else
+		return 0;
+	return t->guest_agent == NULL ? out_of_memory(vm, e) : 0;
 }
 
 static int
@@ -174,9 +190,13 @@ target_find(const struct settings *s, struct store *store, const char *vm, struc
 	    .connect_timeout_ms = s->connect_timeout_ms,
 	    .command_timeout_ms = s->command_timeout_ms,
 	    .copy_timeout_s = (s->copy_timeout_ms + 999) / 1000,
+	    .freeze = settings_freeze(sv),
+	    .freeze_timeout_ms = s->freeze_timeout_ms,
 	};
 	rc = target_monitor(s, vm, &t->qmp, e);
+	rc = rc != 0 ? rc : find_agent(s, sv, vm, t, e);
 	t->hv.qmp = t->qmp;
+	t->hv.guest_agent = t->guest_agent;
 	if (rc == 0 && sv != NULL && sv->def != NULL)
 		rc = copy_definition(sv->def, t, vm, e);
 	t->hv.def = t->def;
@@ -201,11 +221,13 @@ void
 target_done(struct target *t)
 {
 	lc_free(t->qmp);
+	lc_free(t->guest_agent);
 	if (t->run_dir != NULL)
 		(void)rmdir(t->run_dir);
 	lc_free(t->run_dir);
 	lc_free(t->def);
 	t->qmp = NULL;
+	t->guest_agent = NULL;
 	t->run_dir = NULL;
 	t->def = NULL;
 }

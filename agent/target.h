@@ -13,8 +13,9 @@
 
 struct target {
 	struct hv_target hv;
-	char *qmp;     /* owned */
-	char *run_dir; /* owned: for sockets of one backup */
+	char *qmp;         /* owned */
+	char *guest_agent; /* owned, or NULL: its agent's channel is not known */
+	char *run_dir;     /* owned: for sockets of one backup */
 	char tag[17];
 	struct definition *def; /* owned, or NULL */
 	bool learned;           /* def is what target_learn() was told */

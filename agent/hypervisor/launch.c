@@ -234,12 +234,12 @@ static int
 open_all(struct start *s, struct lc_err *e)
 {
 	const char *dir = s->opts->dir;
-	int rc = listen_at(dir, "qmp", &s->fds.qmp, e);
+	int rc = listen_at(dir, LAUNCH_MONITOR, &s->fds.qmp, e);
 
 	if (rc == 0)
 		rc = listen_at(dir, "qmp2", &s->fds.qmp2, e);
 	if (rc == 0)
-		rc = listen_at(dir, "qga", &s->fds.qga, e);
+		rc = listen_at(dir, LAUNCH_AGENT, &s->fds.qga, e);
 	if (rc == 0)
 		rc = open_in(dir, "serial.log", &s->fds.serial, e);
 	if (rc == 0)
@@ -341,7 +341,7 @@ kill_found(const char *pid_file)
 static void
 remove_leftovers(const char *dir)
 {
-	static const char *const names[] = {"pid", "qmp", "qmp2", "qga"};
+	static const char *const names[] = {"pid", LAUNCH_MONITOR, "qmp2", LAUNCH_AGENT};
 	char path[PATH_MAX];
 	size_t i;
 

@@ -27,6 +27,7 @@
 #include "store/base/errors.h"
 
 #define LAUNCH_MONITOR "qmp" /* in the folder of a VM: for hv_target.qmp */
+#define LAUNCH_AGENT "qga"   /* likewise for hv_target.guest_agent */
 
 /* What stands behind a disk. */
 enum launch_image {

@@ -186,7 +186,7 @@ look_for_agent(struct life *l)
 	char path[PATH_MAX];
 	int rc;
 
-	if (l->agent == NULL && file_of(l, "qga", path))
+	if (l->agent == NULL && file_of(l, LAUNCH_AGENT, path))
 		(void)guestagent_open(path, &l->agent, NULL);
 	if (l->agent == NULL)
 		return;

@@ -54,6 +54,7 @@ static const struct settings_key host_keys[] = {
     {"connect_timeout", "5s"},
     {"command_timeout", "10s"},
     {"copy_timeout", "5s"},
+    {"freeze_timeout", "10s"},
     {"rpo", "1m"},
     {"spool_max", "0"},
     {"replica_dir", "/var/lib/locum/replica"},
@@ -87,6 +88,7 @@ static const struct {
     {KIND_MS, offsetof(struct settings, connect_timeout_ms), 10, 600000},
     {KIND_MS, offsetof(struct settings, command_timeout_ms), 10, 600000},
     {KIND_MS, offsetof(struct settings, copy_timeout_ms), 1000, 600000},
+    {KIND_MS, offsetof(struct settings, freeze_timeout_ms), 100, 60000},
     {KIND_MS, offsetof(struct settings, rpo_ms), 1000, RPO_MAX_MS},
     {KIND_SIZE, offsetof(struct settings, spool_max), 0, UINT64_MAX},
     {KIND_PATH, offsetof(struct settings, replica_dir), 0, 0},
@@ -238,7 +240,7 @@ static const struct settings_key vm_keys[] = {
     {"qmp", ""},    {"domain", ""},   {"exclude", ""},       {"rpo", ""},    {"machine", "q35"},
     {"cpu", "max"}, {"cpus", "1"},    {"memory", "512 MiB"}, {"uuid", ""},   {"clock", "utc"},
     {"append", ""}, {"firmware", ""}, {"nvram", ""},         {"kernel", ""}, {"initrd", ""},
-    {"disk", ""},   {"nic", ""},
+    {"disk", ""},   {"nic", ""},      {"guest_agent", ""},   {"freeze", ""},
 };
 #define NVM (sizeof vm_keys / sizeof vm_keys[0])
 
@@ -260,6 +262,8 @@ enum vm_key {
 	VM_INITRD,
 	VM_DISK,
 	VM_NIC,
+	VM_GUEST_AGENT,
+	VM_FREEZE,
 };
 
 /* Cut text (changed) into words at blanks; "..." keeps blanks.  Returns their number, or -1 where
@@ -379,19 +383,46 @@ set_rpo(struct settings_vm *vm, const char *value, struct lc_err *e)
 }
 
 static int
+set_freeze(struct settings_vm *vm, const char *value, struct lc_err *e)
+{
+	static const char *const words[] = {[HV_FREEZE_NEVER] = "never",
+	                                    [HV_FREEZE_AUTO] = "auto",
+	                                    [HV_FREEZE_REQUIRE] = "require"};
+	size_t i;
+
+	for (i = 0; i < sizeof words / sizeof words[0]; i++) {
+		if (strcmp(value, words[i]) == 0) {
+			vm->freeze = (enum hv_freeze)i;
+			vm->freeze_set = true;
+			return 0;
+		}
+	}
+	return lc_fail(e, LC_EINVAL, 0, "freeze: '%s' is none of auto, never, require", value);
+}
+
+static int
+set_socket(char **field, const char *key, const char *value, struct lc_err *e)
+{
+	if (value[0] != '/')
+		return lc_fail(e, LC_EINVAL, 0, "%s: '%s' is not an absolute path", key, value);
+	return set_text(field, value, e);
+}
+
+static int
 set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err *e)
 {
 	static const char *const disk_columns[] = {"", "format", "path"};
 	static const char *const nic_columns[] = {"", "network"};
 	const char *name = vm_keys[key].name;
 
-	if (key == VM_QMP) {
-		if (value[0] != '/')
-			return lc_fail(e, LC_EINVAL, 0, "qmp: '%s' is not an absolute path", value);
-		return set_text(&vm->qmp, value, e);
-	}
+	if (key == VM_QMP)
+		return set_socket(&vm->qmp, name, value, e);
 	if (key == VM_DOMAIN)
 		return set_text(&vm->domain, value, e);
+	if (key == VM_GUEST_AGENT)
+		return set_socket(&vm->guest_agent, name, value, e);
+	if (key == VM_FREEZE)
+		return set_freeze(vm, value, e);
 	if (key == VM_EXCLUDE)
 		return add_exclude(vm, value, e);
 	if (key == VM_RPO)
@@ -424,6 +455,8 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 	case VM_DOMAIN:
 	case VM_EXCLUDE:
 	case VM_RPO:
+	case VM_GUEST_AGENT:
+	case VM_FREEZE:
 		break;
 	}
 	return lc_fail(e, LC_EINVAL, 0, "%s: no rule", name);
@@ -702,6 +735,16 @@ settings_vm(const struct settings *s, const char *name)
 	return NULL;
 }
 
+enum hv_freeze
+settings_freeze(const struct settings_vm *vm)
+{
+	if (vm == NULL)
+		return HV_FREEZE_NEVER;
+	if (vm->freeze_set)
+		return vm->freeze;
+	return vm->guest_agent != NULL ? HV_FREEZE_AUTO : HV_FREEZE_NEVER;
+}
+
 const struct settings_key *
 settings_keys(const char *section, size_t *n)
 {
@@ -755,7 +798,8 @@ same_vm(const struct settings_vm *a, const struct settings_vm *b)
 	size_t i;
 
 	if (strcmp(a->name, b->name) != 0 || !same_text(a->qmp, b->qmp) ||
-	    !same_text(a->domain, b->domain) || a->nexcludes != b->nexcludes ||
+	    !same_text(a->domain, b->domain) || !same_text(a->guest_agent, b->guest_agent) ||
+	    settings_freeze(a) != settings_freeze(b) || a->nexcludes != b->nexcludes ||
 	    a->rpo_set != b->rpo_set || a->rpo_ms != b->rpo_ms ||
 	    (a->def == NULL) != (b->def == NULL))
 		return false;
@@ -801,6 +845,7 @@ settings_done(struct settings *s)
 		lc_free(s->vms[i].excludes);
 		lc_free(s->vms[i].qmp);
 		lc_free(s->vms[i].domain);
+		lc_free(s->vms[i].guest_agent);
 		lc_free(s->vms[i].def);
 	}
 	lc_free(s->vms);

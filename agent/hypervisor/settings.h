@@ -33,6 +33,9 @@ struct settings_vm {
 	char state[12];  /* of that domain, by discover.h, or "" */
 	char **excludes; /* disks left out, excludes[nexcludes] */
 	size_t nexcludes;
+	char *guest_agent; /* socket of its agent's channel, where somebody else runs it, or NULL */
+	bool freeze_set;   /* else settings_freeze() knows */
+	enum hv_freeze freeze;
 	bool rpo_set;           /* else the host's holds */
 	int64_t rpo_ms;         /* 0: the agent leaves it alone */
 	struct definition *def; /* what it is, or NULL where no key says so */
@@ -58,6 +61,7 @@ struct settings {     /* all pointers owned; free with settings_done() */
 	int64_t connect_timeout_ms;
 	int64_t command_timeout_ms;
 	int64_t copy_timeout_ms;
+	int64_t freeze_timeout_ms;   /* how long a guest's filesystems may stand still */
 	int64_t rpo_ms;              /* how old the newest restore point may get */
 	uint64_t spool_max;          /* bytes of the store of a host with replicas, 0: any number */
 	char *replica_dir;           /* what `locum replica` keeps */
@@ -101,6 +105,9 @@ int settings_need_store(const struct settings *s, struct lc_err *e);
 struct settings_vm *settings_section(struct settings *s, const char *name, struct lc_err *e);
 /** settings_vm(s, name): section of that VM, or NULL. */
 const struct settings_vm *settings_vm(const struct settings *s, const char *name);
+/** settings_freeze(vm): whether its guest is frozen: as `freeze` says, else HV_FREEZE_AUTO where
+ * `guest_agent` is set.  vm may be NULL. */
+enum hv_freeze settings_freeze(const struct settings_vm *vm);
 
 /* For the lint test and for help: the keys that are known. */
 struct settings_key {

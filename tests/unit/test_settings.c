@@ -69,6 +69,7 @@ test_defaults(void **state)
 	assert_int_equal(s.connect_timeout_ms, 5000);
 	assert_int_equal(s.command_timeout_ms, 10000);
 	assert_int_equal(s.copy_timeout_ms, 5000);
+	assert_int_equal(s.freeze_timeout_ms, 10000);
 	assert_int_equal(s.rpo_ms, 60000);
 	assert_string_equal(s.replica_dir, "/var/lib/locum/replica");
 	assert_string_equal(s.listen, "*:7227");
@@ -124,6 +125,9 @@ test_same(void **state)
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdc\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\nrpo = 5s\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\ncpus = 2\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\nfreeze = auto\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\nguest_agent = /g\n",
+	    "[locum]\nstore = /s\nfreeze_timeout = 1s\n[vm a]\nqmp = /a\nexclude = vdb\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\n[vm b]\nqmp = /b\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\ndomain = a\n",
 	    "[locum]\nstore = /s\nlibvirt = qemu:///system\n[vm a]\nqmp = /a\nexclude = vdb\n",
@@ -192,6 +196,32 @@ test_vm_keys(void **state)
 	assert_string_equal(vm->def->nics[0].model, "e1000");
 	assert_null(settings_vm(&s, "web02"));
 	settings_done(&s);
+}
+
+static void
+test_freeze(void **state)
+{
+	struct settings s;
+
+	(void)state;
+	assert_ok("[locum]\nfreeze_timeout = 3s\n[vm a]\nqmp = /a\nguest_agent = /a.qga\n"
+	          "[vm b]\nqmp = /b\n[vm c]\nfreeze = require\n"
+	          "[vm d]\nguest_agent = /d\nfreeze = never\n",
+	          &s);
+	assert_int_equal(s.freeze_timeout_ms, 3000);
+	assert_string_equal(settings_vm(&s, "a")->guest_agent, "/a.qga");
+	assert_int_equal(settings_freeze(settings_vm(&s, "a")), HV_FREEZE_AUTO);
+	assert_int_equal(settings_freeze(settings_vm(&s, "b")), HV_FREEZE_NEVER);
+	assert_int_equal(settings_freeze(settings_vm(&s, "c")), HV_FREEZE_REQUIRE);
+	assert_int_equal(settings_freeze(settings_vm(&s, "d")), HV_FREEZE_NEVER);
+	assert_int_equal(settings_freeze(NULL), HV_FREEZE_NEVER);
+	settings_done(&s);
+	assert_complaint("[vm a]\nguest_agent = a.qga\n",
+	                 ":2: guest_agent: 'a.qga' is not an absolute path");
+	assert_complaint("[vm a]\nfreeze = yes\n",
+	                 ":2: freeze: 'yes' is none of auto, never, require");
+	assert_complaint("[locum]\nfreeze_timeout = 2m\n",
+	                 ":2: freeze_timeout: must be 100 to 60000 ms");
 }
 
 static void
@@ -338,7 +368,7 @@ test_conf_lists_every_key(void **state)
 		check_section((char *)text.p, sections[i], &total);
 		lc_buf_free(&text);
 	}
-	assert_int_equal(total, 42);
+	assert_int_equal(total, 45);
 }
 
 static void
@@ -360,13 +390,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_defaults),
-	    cmocka_unit_test(test_host_keys),
-	    cmocka_unit_test(test_same),
-	    cmocka_unit_test(test_vm_keys),
-	    cmocka_unit_test(test_complaints),
-	    cmocka_unit_test(test_no_memory),
-	    cmocka_unit_test(test_conf_lists_every_key),
+	    cmocka_unit_test(test_defaults),      cmocka_unit_test(test_host_keys),
+	    cmocka_unit_test(test_same),          cmocka_unit_test(test_vm_keys),
+	    cmocka_unit_test(test_freeze),        cmocka_unit_test(test_complaints),
+	    cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_conf_lists_every_key),
 	    cmocka_unit_test(test_conf_is_valid),
 	};
 
