@@ -63,6 +63,20 @@ guest_require() { # [PROGRAM:PACKAGE...]
 	}
 }
 
+# The same for a guest with the guest agent (guest_start -g).
+guest_require_agent() {
+	local rc=0 why
+	why=$("$GUEST_SRC/build-agent.sh" "$GUEST_OUT" 2>&1) || rc=$?
+	[ "$rc" != 77 ] || {
+		echo "SKIP: $why"
+		exit 77
+	}
+	[ "$rc" = 0 ] || {
+		echo "$why" >&2
+		exit 1
+	}
+}
+
 # Is the QEMU of this run folder running?  A number that now belongs to another
 # program is not, and a zombie is only not once its last thread is gone: a thread
 # in the middle of a write keeps the disks open, and locked, until it is through.
@@ -181,6 +195,7 @@ _guest_add_disk() { # INDEX PATH STYLE BUS IOTHREAD
 #   -s STYLE    blockdev (default; nodes disk0.., devices vd0..), top (a raw node
 #               top0.. above each, for blockdev-reopen), drive (-drive if=virtio)
 #   -b BUS      virtio (default), scsi, nvme, ide (machine pc, at most 4)
+#   -g          with the QEMU guest agent, its channel is DIR/qga (guest_require_agent)
 #   -i          each disk in an IOThread of its own (virtio)
 #   -B          boot from the first disk (mkbootdisk.sh) and not with -kernel
 #   -w REGEX    wait for this line (default '^SEQ start'); '' does not wait
@@ -191,18 +206,20 @@ guest_start() {
 	local dir=${1:?guest_start DIR ...} opt i pid
 	local append='' mem=128 style=blockdev bus=virtio iothread='' boot='' seconds=60
 	local wait_for='^SEQ start' machine=q35
+	local initrd=initrd.img
 	local -a extra=() args=() disks=()
 	local OPTIND OPTARG
 	shift
 	# Options and disks in any order.
 	while [ $# -gt 0 ]; do
 		OPTIND=1
-		while getopts a:m:s:b:iBw:t:x: opt; do
+		while getopts a:m:s:b:giBw:t:x: opt; do
 			case $opt in
 			a) append+=" $OPTARG" ;;
 			m) mem=$OPTARG ;;
 			s) style=$OPTARG ;;
 			b) bus=$OPTARG ;;
+			g) initrd='initrd-agent.img' ;;
 			i) iothread=1 ;;
 			B) boot=1 ;;
 			w) wait_for=$OPTARG ;;
@@ -241,7 +258,7 @@ guest_start() {
 		_guest_fail "$dir: already running"
 		return 1
 	fi
-	rm -f "$dir"/{qmp,qmp2,ch,pid}
+	rm -f "$dir"/{qmp,qmp2,ch,qga,pid}
 	[ ! -e "$dir/serial" ] || mv "$dir/serial" "$dir/serial.prev"
 
 	[ "$bus" != ide ] || machine=pc
@@ -254,8 +271,11 @@ guest_start() {
 		-device "virtio-serial-pci,id=vser"
 		-chardev "socket,id=ch,path=$dir/ch,server=on,wait=off"
 		-device "virtserialport,bus=vser.0,chardev=ch,name=org.locum.test")
-	[ -n "$boot" ] || args+=(-kernel "$GUEST_OUT/vmlinux" -initrd "$GUEST_OUT/initrd.img"
+	[ -n "$boot" ] || args+=(-kernel "$GUEST_OUT/vmlinux" -initrd "$GUEST_OUT/$initrd"
 		-append "$GUEST_APPEND $append")
+	# shellcheck disable=SC2054
+	[ "$initrd" = initrd.img ] || args+=(-chardev "socket,id=qga,path=$dir/qga,server=on,wait=off"
+		-device "virtserialport,bus=vser.0,chardev=qga,name=org.qemu.guest_agent.0")
 	[ "$bus" != scsi ] || args+=(-device 'virtio-scsi-pci,id=scsi0')
 	for ((i = 0; i < ${#disks[@]}; i++)); do
 		_guest_add_disk "$i" "${disks[i]}" "$style" "$bus" "$iothread"
