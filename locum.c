@@ -37,6 +37,7 @@ static const struct cli_verb *const verbs[] = {
     &verb_token,
     &verb_replica_hosts,
     &verb_replica_revoke,
+    &verb_replica_give,
     GROUP("Stores and keys"),
     &verb_store_init,
     &verb_store_stats,

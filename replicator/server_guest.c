@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "replicator/gifts.h"
 #include "replicator/lender.h"
 #include "replicator/message.h"
 #include "replicator/receiver.h"
@@ -232,7 +233,8 @@ open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 	if (rc != 0)
 		return rc;
 	g->store = shared_store(g->shared);
-	return g->reading && keys.n == 0 ? 0 : check_keys(g, keys, e);
+	rc = g->reading && keys.n == 0 ? 0 : check_keys(g, keys, e);
+	return rc != 0 ? rc : gifts_take(g->dir, &g->who, g->store, e);
 }
 
 /* Bytes of the store's log; what else lies there is small or can be made again. */

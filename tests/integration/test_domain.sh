@@ -87,10 +87,31 @@ host_b backup db --to dr --quiet || fail "another VM"
 restored db "$t/b.raw"
 restored "$a_id" "$t/a.raw"
 
+# A VM moves to the second host, and is given to it: its map comes, and what differs is sent.
+head -c 8M /dev/urandom >"$t/app.raw"
+scenario_vm app "disk = vda raw $t/app.raw"
+locum backup app --to dr --quiet
+app_id=$(locum points app --json | grep -o '"vm_id": *"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}' | head -n 1)
+refused 1 'no VM whose id begins' locum replica give 0123456789 host-b --dir "$t/dr"
+locum replica give "${app_id:0:8}" host-b --dir "$t/dr" --quiet || fail "giving a VM"
+host_b recall dr --quiet || fail "fetching the map of a VM that was given"
+printf '[vm app]\ndisk = vda raw %s\n' "$t/app.raw" >>"$t/b.conf"
+printf 'moved' | dd of="$t/app.raw" bs=1 seek=700000 conv=notrunc status=none
+before=$(bytes_there)
+host_b backup app --to dr --quiet || fail "the VM at its new host"
+[ $(($(bytes_there) - before)) -lt 300000 ] || fail "a VM that moved was sent anew"
+restored app "$t/app.raw"
+mkdir "$t/h"
+host_b restore app --to "$t/h" --quiet || fail "reading what the other host had sent"
+cmp "$(find "$t/h" -name '*.raw')" "$t/app.raw" || fail "other bytes at the new host"
+cp "$t/app.raw" "$t/sent.raw"
+printf 'late' | dd of="$t/app.raw" bs=1 seek=800000 conv=notrunc status=none
+refused 3 "another host's" locum backup app --to dr
+
 # The second host loses its store: its own maps come back, and no other's.
 rm -rf "$t/bstore"
 host_b recall dr --quiet || fail "recall"
-[ "$(host_b points --json | grep -c '"vm_id"')" = 2 ] || fail "recall brought: $(host_b points)"
+[ "$(host_b points --json | grep -c '"vm_id"')" = 3 ] || fail "recall brought: $(host_b points)"
 printf 'z' | dd of="$t/b.raw" bs=1 seek=300000 conv=notrunc status=none
 before=$(bytes_there)
 host_b backup db --to dr --quiet || fail "after recall"
@@ -105,3 +126,4 @@ wait "$replica_pid" 2>/dev/null || true
 rm "$t"/dr/stores/*/catalog.sqlite*
 restored "$a_id" "$t/a.raw"
 restored db "$t/b.raw"
+restored app "$t/sent.raw"

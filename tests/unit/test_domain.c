@@ -593,6 +593,80 @@ keys_of_one_do_not_lock_out_the_other(void **state)
 	end(&x);
 }
 
+/* Both send at once, point after point; each gets its own, in its own order. */
+static void
+both_send_at_once(void **state)
+{
+	struct vault_disk a_disk, b_disk;
+	struct point a, b;
+	struct scene x;
+	unsigned i;
+
+	(void)state;
+	make(&x);
+	a_disk = vault_disk_copy(&x.disk);
+	b_disk = vault_disk_copy(&x.disk);
+	hostsite_connect(&x.a);
+	hostsite_connect(&x.b);
+	for (i = 0; i < 12; i++) {
+		a_disk.codes[i % WINDOWS] = 700 + i / 2; /* some of it the other one has, too */
+		b_disk.codes[(i + 5) % WINDOWS] = 700 + i / 2;
+		a = hostsite_backup(&x.a, "web01", &a_disk);
+		b = hostsite_backup(&x.b, "web01", &b_disk);
+		run_for(&x.loop, 3);
+	}
+	wait_for(&x, hostsite_is_idle, &x.a, "all of a's");
+	wait_for(&x, hostsite_is_idle, &x.b, "all of b's");
+	assert_int_equal(x.a.failed + x.b.failed, 0);
+	assert_int_equal(x.a.committed, 12);
+	assert_int_equal(x.b.committed, 12);
+	hostsite_disconnect(&x.a);
+	hostsite_disconnect(&x.b);
+	drsite_stop(&x.d);
+	both_are_there(&x, &a, &a_disk, &b, &b_disk);
+	vault_disk_free(&a_disk);
+	vault_disk_free(&b_disk);
+	end(&x);
+}
+
+/* b has begun a point, has been asked for a content, and says no more; nor does it read. */
+static void
+one_that_stops_holds_up_nobody(void **state)
+{
+	struct map_record *rows = lc_alloc(sizeof *rows);
+	static uint8_t payload[RECORD_PAYLOAD_MAX];
+	struct lc_err e = LC_ERR_INIT;
+	struct transfer_chunk c;
+	struct outgoing *o;
+	struct scene x;
+	struct point p;
+	unsigned i;
+
+	(void)state;
+	make(&x);
+	p = hostsite_backup(&x.b, "db", &x.disk);
+	o = oldest_point(&x.b, p.line);
+	begin(&x, false);
+	begin_stream(&x, 1, outgoing_point(o));
+	must(outgoing_rows(o, rows, 1, &e), &e);
+	must(outgoing_chunk(o, rows->rows[0].chunk, payload, &c, &e), &e);
+	offer(&x, 1, payload, 1, true);
+	mole_read(&x.m, false);
+	for (i = 0; i < 5; i++) {
+		x.disk.codes[i] = 7000 + i;
+		p = replicate(&x, &x.a, "web01");
+	}
+	assert_int_equal(x.a.committed, 5);
+	assert_int_equal(x.a.downs, 0);
+	outgoing_free(o);
+	lc_free(rows);
+	mole_end(&x.m);
+	hostsite_disconnect(&x.a);
+	drsite_stop(&x.d);
+	hostsite_arrived(&x.a, &x.d, &p, &x.disk);
+	end(&x);
+}
+
 int
 main(void)
 {
@@ -604,6 +678,8 @@ main(void)
 	    cmocka_unit_test(a_host_reads_its_own),
 	    cmocka_unit_test(revoking_one_leaves_the_other),
 	    cmocka_unit_test(each_has_room_of_its_own),
+	    cmocka_unit_test(both_send_at_once),
+	    cmocka_unit_test(one_that_stops_holds_up_nobody),
 	    cmocka_unit_test(keys_of_one_do_not_lock_out_the_other),
 	};
 
