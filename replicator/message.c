@@ -55,6 +55,10 @@ message_name(uint16_t type)
 		return "HAVE";
 	case MESSAGE_RECALL:
 		return "RECALL";
+	case MESSAGE_PROVE:
+		return "PROVE";
+	case MESSAGE_PROOF:
+		return "PROOF";
 	case MESSAGE_MORE:
 		return "MORE";
 	case MESSAGE_KEYS:
@@ -156,6 +160,15 @@ message_put_want(struct lc_buf *out, const struct want *m)
 
 	rc = rc != 0 ? rc : lc_wr32(out, m->n);
 	return rc != 0 ? rc : lc_buf_append(out, m->bits, (m->n + 7) / 8);
+}
+
+int
+message_put_proof(struct lc_buf *out, const struct proof *m)
+{
+	int rc = lc_wr32(out, m->stream);
+
+	rc = rc != 0 ? rc : lc_wr32(out, m->n);
+	return rc != 0 ? rc : lc_buf_append(out, m->sums, (size_t)m->n * TRANSFER_SUM_SIZE);
 }
 
 int
@@ -345,6 +358,19 @@ message_get_want(struct lc_span body, struct want *m, struct lc_err *e)
 	ok = m->n > 0 && m->n <= OFFER_IDS_MAX;
 	m->bits = ok ? lc_rd_bytes(&r, (m->n + 7) / 8) : NULL;
 	return verdict(&r, ok, MESSAGE_WANT, e);
+}
+
+int
+message_get_proof(struct lc_span body, struct proof *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+	bool ok;
+
+	m->stream = lc_rd32(&r);
+	m->n = lc_rd32(&r);
+	ok = m->n > 0 && m->n <= OFFER_IDS_MAX;
+	m->sums = ok ? lc_rd_bytes(&r, (size_t)m->n * TRANSFER_SUM_SIZE) : NULL;
+	return verdict(&r, ok, MESSAGE_PROOF, e);
 }
 
 int

@@ -42,6 +42,8 @@ enum message_type { /* numbers are never used again; 0 is the channel's CLOSE */
 	            MESSAGE_COMMITTED = 26, /* replica: it is durable */
 	            MESSAGE_TAKEN = 27, /* replica: bytes of chunks taken so far in this session */
 	            MESSAGE_ROOM = 28,  /* replica: how much of its quota is used */
+	            MESSAGE_PROVE = 29, /* replica: which of them to show that you have */
+	            MESSAGE_PROOF = 38, /* source: that */
 	            /* a session that reads */
 	            MESSAGE_READ = 30,   /* source: give me these chunks */
 	            MESSAGE_BODY = 31,   /* replica: one of them */
@@ -94,6 +96,11 @@ struct want {
 	uint32_t n;          /* as in the OFFER that it answers: the oldest open one */
 	const uint8_t *bits; /* (n + 7) / 8 bytes; bit i: send the i-th */
 };
+struct proof {
+	uint32_t stream;
+	uint32_t n;          /* one for each bit of the PROVE that it answers */
+	const uint8_t *sums; /* n of TRANSFER_SUM_SIZE bytes; zeros: it has none */
+};
 struct sent_chunk {
 	uint32_t stream;
 	struct transfer_chunk chunk;
@@ -139,7 +146,9 @@ int message_put_refused(struct lc_buf *out, uint32_t stream, const struct lc_err
 int message_put_head(struct lc_buf *out, const struct head *m);
 int message_put_begin(struct lc_buf *out, uint32_t stream, const struct transfer_point *p);
 int message_put_offer(struct lc_buf *out, const struct offer *m);
+/** WANT, PROVE. */
 int message_put_want(struct lc_buf *out, const struct want *m);
+int message_put_proof(struct lc_buf *out, const struct proof *m);
 /** The head of a CHUNK or ROWS body; the payload is sent as a second span. */
 int message_put_chunk_head(struct lc_buf *out, uint32_t stream, const struct transfer_chunk *c);
 int message_put_rows_head(struct lc_buf *out, uint32_t stream);
@@ -173,6 +182,7 @@ int message_get_begin(struct lc_span body, uint32_t *stream, struct transfer_poi
                       struct lc_err *e);
 int message_get_offer(struct lc_span body, struct offer *m, struct lc_err *e);
 int message_get_want(struct lc_span body, struct want *m, struct lc_err *e);
+int message_get_proof(struct lc_span body, struct proof *m, struct lc_err *e);
 int message_get_chunk(struct lc_span body, struct sent_chunk *m, struct lc_err *e);
 int message_get_rows(struct lc_span body, struct sent_rows *m, struct lc_err *e);
 int message_get_commit(struct lc_span body, struct commit *m, struct lc_err *e);

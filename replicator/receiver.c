@@ -16,11 +16,19 @@
 #define ASKED_MAX (4u * OFFER_IDS_MAX) /* ids that were asked for and did not come, of a stream */
 #define ASKED_ALL_MAX (32u * OFFER_IDS_MAX) /* of all streams */
 #define READY_MAX 64u
-#define POINT_COST 512u /* bytes that a point takes beside its entry, about */
+#define UNPROVED_MAX 256u /* proofs that were none, of a session: each costs reading a chunk */
+#define POINT_COST 512u   /* bytes that a point takes beside its entry, about */
 
 struct asked { /* a chunk that was asked for and has not come */
 	uint8_t id[CHUNK_ID_SIZE];
 	UT_hash_handle hh;
+};
+
+struct proving { /* an OFFER that awaits its PROOF */
+	STAILQ_ENTRY(proving) entry;
+	uint32_t n;
+	uint8_t want[(OFFER_IDS_MAX + 7) / 8], prove[(OFFER_IDS_MAX + 7) / 8];
+	struct lc_buf ids;
 };
 
 struct stream {
@@ -30,6 +38,7 @@ struct stream {
 	struct incoming *in;
 	struct asked *asked;
 	uint32_t nasked;
+	STAILQ_HEAD(, proving) proving;
 	bool ready; /* COMMIT came */
 	uint64_t rows;
 	struct set_sum sum;
@@ -45,6 +54,7 @@ struct receiver {
 	uint64_t taken, told; /* bytes of chunks */
 	uint64_t room;        /* bytes that may still be taken */
 	bool full;
+	unsigned unproved;
 };
 
 int
@@ -92,6 +102,16 @@ forget_asked(struct receiver *r, struct stream *st, struct asked *a)
 }
 
 static void
+forget_proving(struct stream *st)
+{
+	struct proving *p = STAILQ_FIRST(&st->proving);
+
+	STAILQ_REMOVE_HEAD(&st->proving, entry);
+	lc_buf_free(&p->ids);
+	lc_free(p);
+}
+
+static void
 end_stream(struct receiver *r, struct stream *st)
 {
 	struct asked *a, *next;
@@ -99,6 +119,8 @@ end_stream(struct receiver *r, struct stream *st)
 	HASH_ITER (hh, st->asked, a, next) {
 		forget_asked(r, st, a);
 	}
+	while (!STAILQ_EMPTY(&st->proving))
+		forget_proving(st);
 	incoming_abort(st->in);
 	TAILQ_REMOVE(&r->streams, st, entry);
 	r->nstreams--;
@@ -188,6 +210,7 @@ on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
 	if (st == NULL)
 		return no_memory(e);
 	st->no = no;
+	STAILQ_INIT(&st->proving);
 	memcpy(st->vm, p.vm, 16);
 	memcpy(st->point, p.id, 16);
 	if (incoming_begin(r->s, r->ev.writer, &p, &st->in, &why) != 0) {
@@ -230,15 +253,71 @@ look_at_id(struct receiver *r, struct stream *st, const uint8_t *id, bool base, 
 	return 0;
 }
 
+static bool
+bit(const uint8_t *bits, uint32_t i)
+{
+	return (bits[i / 8] >> (i % 8) & 1) != 0;
+}
+
+static void
+set_bit(uint8_t *bits, uint32_t i, bool on)
+{
+	bits[i / 8] = (uint8_t)((bits[i / 8] & ~(1u << (i % 8))) | (unsigned)on << (i % 8));
+}
+
+/* Which of what is wanted another host has sent.  Nothing of that is believed, but this one may
+ * show that it is the same.  *out: then the OFFER waits for that; else NULL. */
+static int
+look_for_shared(struct receiver *r, struct stream *st, const struct offer *m, const uint8_t *want,
+                struct proving **out, struct lc_err *why)
+{
+	struct proving *p;
+	bool any = false;
+	uint32_t i;
+	int rc = 0;
+
+	*out = NULL;
+	if (r->unproved >= UNPROVED_MAX || (p = lc_alloc(sizeof *p)) == NULL)
+		return 0;
+	for (i = 0; rc == 0 && i < m->n; i++) {
+		if (!bit(want, i))
+			continue;
+		rc = incoming_shared(st->in, m->ids + (size_t)i * CHUNK_ID_SIZE, why);
+		set_bit(p->prove, i, rc == 0);
+		any = any || rc == 0;
+		rc = rc == LC_ENOENT ? 0 : rc;
+	}
+	if (rc == 0 && any && lc_buf_append(&p->ids, m->ids, (size_t)m->n * CHUNK_ID_SIZE) != 0)
+		rc = no_memory(why);
+	if (rc != 0 || !any) {
+		lc_free(p);
+		return rc;
+	}
+	p->n = m->n;
+	memcpy(p->want, want, sizeof p->want);
+	STAILQ_INSERT_TAIL(&st->proving, p, entry);
+	*out = p;
+	return 0;
+}
+
+static int
+say_want(struct receiver *r, uint16_t type, uint32_t stream, uint32_t n, const uint8_t *bits,
+         struct lc_err *e)
+{
+	struct lc_buf out = {0};
+
+	return emit(r, type, &out, message_put_want(&out, &(struct want){stream, n, bits}), e);
+}
+
 static int
 on_offer(struct receiver *r, struct lc_span body, struct lc_err *e)
 {
 	uint8_t bits[(OFFER_IDS_MAX + 7) / 8] = {0};
 	struct lc_err why = LC_ERR_INIT;
 	struct stream *st = NULL;
-	struct lc_buf out = {0};
 	struct offer m;
 	uint32_t i;
+	struct proving *p = NULL;
 	bool want;
 	int rc = message_get_offer(body, &m, e);
 
@@ -249,13 +328,67 @@ on_offer(struct receiver *r, struct lc_span body, struct lc_err *e)
 		return lc_fail(e, LC_EPEER, 0, "offers of chunks that never come");
 	for (i = 0; rc == 0 && i < m.n; i++) {
 		rc = look_at_id(r, st, m.ids + (size_t)i * CHUNK_ID_SIZE, i < m.bases, &want, &why);
-		if (want)
-			bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << (i % 8));
+		set_bit(bits, i, want);
+	}
+	rc = rc != 0 ? rc : look_for_shared(r, st, &m, bits, &p, &why);
+	if (rc != 0)
+		return refuse_stream(r, st, &why, e);
+	return say_want(r, p != NULL ? MESSAGE_PROVE : MESSAGE_WANT, m.stream, m.n,
+	                p != NULL ? p->prove : bits, e);
+}
+
+/* One that was to be shown. */
+static int
+take_proof(struct receiver *r, struct stream *st, struct proving *p, uint32_t i, const uint8_t *sum,
+           struct lc_err *why)
+{
+	const uint8_t *id = p->ids.p + (size_t)i * CHUNK_ID_SIZE;
+	struct asked *a;
+	int rc;
+
+	if (lc_is_zero(sum, TRANSFER_SUM_SIZE) || r->unproved >= UNPROVED_MAX)
+		return 0;
+	rc = incoming_prove(st->in, id, sum, why);
+	if (rc == LC_ENOENT) {
+		r->unproved++;
+		return 0;
+	}
+	HASH_FIND(hh, st->asked, id, CHUNK_ID_SIZE, a);
+	if (rc == 0 && a != NULL) {
+		forget_asked(r, st, a);
+		set_bit(p->want, i, false);
+	}
+	return rc;
+}
+
+static int
+on_proof(struct receiver *r, struct lc_span body, struct lc_err *e)
+{
+	struct lc_err why = LC_ERR_INIT;
+	struct stream *st = NULL;
+	struct proving *p;
+	struct proof m;
+	uint32_t i, n = 0;
+	int rc = message_get_proof(body, &m, e);
+
+	rc = rc != 0 ? rc : find_stream(r, m.stream, &st, e);
+	if (rc != 0 || st == NULL)
+		return rc;
+	p = STAILQ_FIRST(&st->proving);
+	for (i = 0; p != NULL && i < p->n; i++)
+		n += bit(p->prove, i);
+	if (p == NULL || n != m.n)
+		return lc_fail(e, LC_EPEER, 0, "PROOF that answers no PROVE");
+	for (i = n = 0; rc == 0 && i < p->n; i++) {
+		if (bit(p->prove, i))
+			rc = take_proof(r, st, p, i, m.sums + (size_t)n++ * TRANSFER_SUM_SIZE,
+			                &why);
 	}
 	if (rc != 0)
 		return refuse_stream(r, st, &why, e);
-	return emit(r, MESSAGE_WANT, &out,
-	            message_put_want(&out, &(struct want){m.stream, m.n, bits}), e);
+	rc = say_want(r, MESSAGE_WANT, m.stream, p->n, p->want, e);
+	forget_proving(st);
+	return rc;
 }
 
 static int
@@ -311,6 +444,8 @@ on_commit(struct receiver *r, struct lc_span body, struct lc_err *e)
 	rc = rc != 0 ? rc : find_stream(r, m.stream, &st, e);
 	if (rc != 0 || st == NULL)
 		return rc;
+	if (!STAILQ_EMPTY(&st->proving))
+		return lc_fail(e, LC_EPEER, 0, "COMMIT before PROOF");
 	st->ready = true;
 	st->rows = m.rows;
 	st->sum = m.sum;
@@ -341,6 +476,8 @@ receiver_message(struct receiver *r, uint16_t type, struct lc_span body, struct 
 		return on_begin(r, body, e);
 	case MESSAGE_OFFER:
 		return on_offer(r, body, e);
+	case MESSAGE_PROOF:
+		return on_proof(r, body, e);
 	case MESSAGE_CHUNK:
 		return on_chunk(r, body, e);
 	case MESSAGE_ROWS:

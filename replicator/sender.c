@@ -49,6 +49,8 @@ struct batch { /* rows that were read and not yet sent */
 	uint64_t *chunks;      /* [n] their numbers here */
 	uint32_t nbases;       /* the first of them, which go before what is made upon them */
 	uint32_t n, next;      /* next: the first that was not looked at */
+	uint64_t asked;        /* in which order answers come */
+	bool proved;           /* PROOF went */
 	bool answered;         /* bits is there, or n is 0 */
 	uint8_t bits[(OFFER_IDS_MAX + 7) / 8];
 };
@@ -86,6 +88,7 @@ struct sender {
 	struct lc_buf only; /* ids of VMs; empty: all */
 	uint32_t last_stream;
 	unsigned active;
+	uint64_t asked; /* batches, twice where there was a PROOF */
 	uint64_t taken; /* bytes of chunks that the other side has taken */
 	struct sender_stats stats;
 	struct map_record *rows;
@@ -419,6 +422,7 @@ offer(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
 	b = lc_alloc(sizeof *b);
 	if (b == NULL)
 		return no_memory(e);
+	b->asked = ++x->asked;
 	TAILQ_INSERT_TAIL(&l->batches, b, entry);
 	l->nbatches++;
 	rc = fill_batch(x, l, b, bad, e);
@@ -689,6 +693,56 @@ find_stream(struct sender *x, uint32_t stream, struct line **out, struct lc_err 
 	           : lc_fail(e, LC_EPEER, 0, "an answer on a stream that was never begun");
 }
 
+/* What a WANT or PROVE is the answer to: the oldest question.  NULL: the stream is over. */
+static int
+find_batch(struct sender *x, const struct want *m, struct line **l, struct batch **out,
+           struct lc_err *e)
+{
+	struct batch *b;
+	int rc = find_stream(x, m->stream, l, e);
+
+	*out = NULL;
+	if (rc != 0 || *l == NULL)
+		return rc;
+	TAILQ_FOREACH (b, &(*l)->batches, entry) {
+		if (!b->answered && (*out == NULL || b->asked < (*out)->asked))
+			*out = b;
+	}
+	if (*out == NULL || (*out)->n != m->n)
+		return lc_fail(e, LC_EPEER, 0, "WANT that answers no OFFER");
+	return 0;
+}
+
+/* Another host may have sent these; where it was the same, they need not be sent again. */
+static int
+on_prove(struct sender *x, struct lc_span body, struct lc_err *e)
+{
+	struct lc_buf sums = {0}, out = {0};
+	struct line *l = NULL;
+	struct batch *b;
+	struct want m;
+	int rc = message_get_want(body, &m, e);
+
+	rc = rc != 0 ? rc : find_batch(x, &m, &l, &b, e);
+	if (rc != 0 || l == NULL)
+		return rc;
+	if (b->proved)
+		return lc_fail(e, LC_EPEER, 0, "PROVE for the second time");
+	b->proved = true;
+	b->asked = ++x->asked;
+	rc = outgoing_sums(l->out, b->chunks, b->n, m.bits, x->buf, &sums, e);
+	if (rc == 0) {
+		struct proof p = {m.stream, (uint32_t)(sums.n / TRANSFER_SUM_SIZE), sums.p};
+
+		rc = message_put_proof(&out, &p) != 0
+		         ? no_memory(e)
+		         : emit(x, MESSAGE_PROOF, &out, (struct lc_span){0}, e);
+	}
+	lc_buf_free(&sums);
+	lc_buf_free(&out);
+	return rc;
+}
+
 static int
 on_want(struct sender *x, struct lc_span body, struct lc_err *e)
 {
@@ -697,15 +751,9 @@ on_want(struct sender *x, struct lc_span body, struct lc_err *e)
 	struct want m;
 	int rc = message_get_want(body, &m, e);
 
-	rc = rc != 0 ? rc : find_stream(x, m.stream, &l, e);
+	rc = rc != 0 ? rc : find_batch(x, &m, &l, &b, e);
 	if (rc != 0 || l == NULL)
 		return rc;
-	TAILQ_FOREACH (b, &l->batches, entry) {
-		if (!b->answered)
-			break;
-	}
-	if (b == NULL || b->n != m.n)
-		return lc_fail(e, LC_EPEER, 0, "WANT that answers no OFFER");
 	memcpy(b->bits, m.bits, (m.n + 7) / 8);
 	b->answered = true;
 	return 0;
@@ -795,6 +843,8 @@ sender_message(struct sender *x, uint16_t type, struct lc_span body, struct lc_e
 		return 0;
 	case MESSAGE_WANT:
 		return on_want(x, body, e);
+	case MESSAGE_PROVE:
+		return on_prove(x, body, e);
 	case MESSAGE_COMMITTED:
 		return on_committed(x, body, e);
 	case MESSAGE_REFUSED:

@@ -256,7 +256,19 @@ others_chunk(struct incoming *in, size_t i, const uint8_t *id, uint64_t *no, str
 	int rc = fold_find_whole(in->s->fold, in->others[i], id, no, e);
 
 	rc = rc != 0 ? rc : catalog_chunk(in->s->catalog, *no, &r, NULL);
-	return rc == 0 && record_is_stub(&r) ? LC_ENOENT : rc;
+	return rc == 0 && (record_is_stub(&r) || chunk_is_delta(r.encoding)) ? LC_ENOENT : rc;
+}
+
+int
+incoming_shared(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e)
+{
+	uint64_t no;
+	size_t i;
+	int rc = LC_ENOENT;
+
+	for (i = 0; rc == LC_ENOENT && i < in->nothers; i++)
+		rc = others_chunk(in, i, id, &no, e);
+	return rc;
 }
 
 /* From now on that chunk is this writer's, too. */
@@ -304,6 +316,31 @@ share(struct incoming *in, const struct record *r, const struct transfer_chunk *
 			rc = LC_ENOENT;
 		else
 			rc = vouch_for(in, r->id, no, e);
+	}
+	lc_free(buf);
+	return rc;
+}
+
+int
+incoming_prove(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE],
+               const uint8_t sum[TRANSFER_SUM_SIZE], struct lc_err *e)
+{
+	uint8_t *buf = lc_alloc(RECORD_PAYLOAD_MAX), have[TRANSFER_SUM_SIZE];
+	struct record r;
+	uint64_t no;
+	size_t i;
+	int rc = buf == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : LC_ENOENT;
+
+	for (i = 0; rc == LC_ENOENT && i < in->nothers; i++) {
+		rc = others_chunk(in, i, id, &no, e);
+		if (rc != 0)
+			continue;
+		rc = LC_ENOENT;
+		if (store_chunk_payload(in->s, no, buf, &r, NULL) != 0)
+			continue;
+		seal_sum(r.encoding, r.key, (struct lc_span){buf, r.n}, have);
+		if (memcmp(have, sum, sizeof have) == 0)
+			rc = vouch_for(in, id, no, e);
 	}
 	lc_free(buf);
 	return rc;

@@ -57,3 +57,9 @@ transfer_bytes(struct store *s, uint16_t writer, uint64_t *bytes, struct lc_err 
 {
 	return catalog_writer_bytes(s->catalog, writer, bytes, e);
 }
+
+void
+transfer_sum(const struct transfer_chunk *c, uint8_t sum[TRANSFER_SUM_SIZE])
+{
+	seal_sum(c->encoding, c->key, c->payload, sum);
+}

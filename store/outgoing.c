@@ -603,6 +603,36 @@ outgoing_id(struct outgoing *o, uint64_t no, uint8_t id[CHUNK_ID_SIZE], struct l
 	return rc;
 }
 
+/* What is elsewhere is not fetched for this. */
+static bool
+is_whole_here(struct outgoing *o, uint64_t no)
+{
+	struct record r;
+
+	return catalog_chunk(o->s->catalog, no, &r, NULL) == 0 && r.segment != 0 &&
+	       !record_is_stub(&r) && !chunk_is_delta(r.encoding);
+}
+
+int
+outgoing_sums(struct outgoing *o, const uint64_t *chunks, uint32_t n, const uint8_t *bits,
+              uint8_t *buf, struct lc_buf *out, struct lc_err *e)
+{
+	uint8_t sum[TRANSFER_SUM_SIZE];
+	struct transfer_chunk c;
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		if ((bits[i / 8] >> (i % 8) & 1) == 0)
+			continue;
+		memset(sum, 0, sizeof sum);
+		if (is_whole_here(o, chunks[i]) && outgoing_chunk(o, chunks[i], buf, &c, NULL) == 0)
+			transfer_sum(&c, sum);
+		if (lc_buf_append(out, sum, sizeof sum) != 0)
+			return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	return 0;
+}
+
 void
 outgoing_free(struct outgoing *o)
 {

@@ -99,6 +99,20 @@ seal_id(const struct keyring *k, const uint8_t *window, uint8_t id[CHUNK_ID_SIZE
 }
 
 void
+seal_sum(uint8_t encoding, uint32_t key, struct lc_span payload, uint8_t sum[32])
+{
+	crypto_generichash_state h;
+	uint8_t head[8];
+
+	lc_put32(head, key);
+	lc_put32(head + 4, encoding);
+	(void)crypto_generichash_init(&h, NULL, 0, 32);
+	(void)crypto_generichash_update(&h, head, sizeof head);
+	(void)crypto_generichash_update(&h, payload.p, payload.n);
+	(void)crypto_generichash_final(&h, sum, 32);
+}
+
+void
 seal_mix(uint16_t n, const uint8_t id[CHUNK_ID_SIZE], uint8_t out[CHUNK_ID_SIZE])
 {
 	uint8_t in[2 + CHUNK_ID_SIZE];

@@ -49,6 +49,8 @@ void sealer_free(struct sealer *s);
 
 /** seal_id(k, window, id): the id of WINDOW_SIZE bytes.  Thread: any. */
 void seal_id(const struct keyring *k, const uint8_t *window, uint8_t id[CHUNK_ID_SIZE]);
+/** seal_sum(encoding, key, payload, sum): a hash over a chunk as it is stored. */
+void seal_sum(uint8_t encoding, uint32_t key, struct lc_span payload, uint8_t sum[32]);
 /** seal_mix(n, id, out): another id, which nobody can aim at.  No key is in it. */
 void seal_mix(uint16_t n, const uint8_t id[CHUNK_ID_SIZE], uint8_t out[CHUNK_ID_SIZE]);
 /**

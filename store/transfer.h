@@ -88,6 +88,15 @@ const uint8_t *transfer_domain(const struct store *s);
  * with point_done(). */
 int transfer_open(const struct store *s, struct lc_span entry, struct point *out, struct lc_err *e);
 
+struct transfer_chunk {
+	uint8_t encoding;
+	uint32_t key;
+	struct lc_span payload;
+};
+#define TRANSFER_SUM_SIZE 32u
+/** transfer_sum(c, sum): of a chunk as it lies there; the same only for the same bytes. */
+void transfer_sum(const struct transfer_chunk *c, uint8_t sum[TRANSFER_SUM_SIZE]);
+
 /* ---- giving ---- */
 
 struct transfer_point { /* what is told of a point before its content; spans are borrowed */
@@ -137,11 +146,6 @@ const struct transfer_point *outgoing_point(const struct outgoing *o);
  * those of this store.
  */
 int outgoing_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *e);
-struct transfer_chunk {
-	uint8_t encoding;
-	uint32_t key;
-	struct lc_span payload;
-};
 /** outgoing_chunk(o, no, buf, out, e): a chunk as it lies here; buf[RECORD_PAYLOAD_MAX] holds it.
  */
 int outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
@@ -156,6 +160,13 @@ int outgoing_bases(struct outgoing *o, uint64_t no, uint64_t bases[CHUNK_BASES_M
                    struct lc_err *e);
 /** outgoing_id(o, no, id, e): the id of a chunk by its number. */
 int outgoing_id(struct outgoing *o, uint64_t no, uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
+/**
+ * outgoing_sums(o, chunks, n, bits, buf, out, e):
+ * Append transfer_sum() of each of n chunks whose bit is set (bit i % 8 of byte i / 8); zeros where
+ * it is not whole here.  buf[RECORD_PAYLOAD_MAX].
+ */
+int outgoing_sums(struct outgoing *o, const uint64_t *chunks, uint32_t n, const uint8_t *bits,
+                  uint8_t *buf, struct lc_buf *out, struct lc_err *e);
 void outgoing_free(struct outgoing *o);
 
 /* ---- giving back (thin.h) ---- */
@@ -188,6 +199,14 @@ int incoming_begin(struct store *s, uint16_t writer, const struct transfer_point
 int incoming_has(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
 /** incoming_base(in, id, e): the same for one that deltas are made upon: 0: it is here, whole. */
 int incoming_base(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
+/**
+ * incoming_shared(in, id, e): 0: another writer of the store has sent such a content, whole;
+ * LC_ENOENT. incoming_prove(in, id, sum, e): 0: that one has this sum (transfer_sum()), and is from
+ * now on this writer's, too; LC_ENOENT.
+ */
+int incoming_shared(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
+int incoming_prove(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE],
+                   const uint8_t sum[TRANSFER_SUM_SIZE], struct lc_err *e);
 /** incoming_chunk(in, c, e): append it, unless it is here.  LC_ECORRUPT, LC_EVERSION: it is none
  * that this version can keep; LC_ENOENT: a delta, and one of its bases is not here whole. */
 int incoming_chunk(struct incoming *in, const struct transfer_chunk *c, struct lc_err *e);

@@ -99,6 +99,7 @@ decode(uint16_t type, struct lc_span body)
 	struct offer offer;
 	struct head head;
 	struct want want;
+	struct proof proof;
 	uint32_t stream;
 	struct room room;
 	uint64_t n;
@@ -118,7 +119,10 @@ decode(uint16_t type, struct lc_span body)
 		same_again(body, &b, message_put_begin(&b, stream, &p));
 	} else if (type == MESSAGE_OFFER && message_get_offer(body, &offer, &e) == 0) {
 		same_again(body, &b, message_put_offer(&b, &offer));
-	} else if (type == MESSAGE_WANT && message_get_want(body, &want, &e) == 0) {
+	} else if (type == MESSAGE_PROOF && message_get_proof(body, &proof, &e) == 0) {
+		same_again(body, &b, message_put_proof(&b, &proof));
+	} else if ((type == MESSAGE_WANT || type == MESSAGE_PROVE) &&
+	           message_get_want(body, &want, &e) == 0) {
 		same_again(body, &b, message_put_want(&b, &want));
 	} else if (type == MESSAGE_CHUNK && message_get_chunk(body, &chunk, &e) == 0) {
 		fuzz_check(chunk.chunk.payload.n + 12 == body.n);

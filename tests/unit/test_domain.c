@@ -55,7 +55,7 @@ make(struct scene *x)
 	assert_string_equal(hostsite_dir_at(&x->a, &x->d), hostsite_dir_at(&x->b, &x->d));
 	x->disk = vault_disk("vda", WINDOWS);
 	for (i = 0; i < WINDOWS; i++)
-		x->disk.codes[i] = 100 + i;
+		x->disk.codes[i] = 101 + 2 * i;
 	x->m.closed = true;
 }
 
@@ -133,9 +133,22 @@ both_are_there(struct scene *x, const struct point *a, const struct vault_disk *
 	hostsite_arrived(&x->b, &x->d, b, db);
 }
 
+struct came {
+	uint64_t a, b; /* bytes over the wire */
+};
+
+static void
+note_came(void *arg, const struct server_host *h)
+{
+	struct came *c = arg;
+
+	*(strcmp(h->name, "host-a") == 0 ? &c->a : &c->b) = h->received;
+}
+
 static void
 what_both_have_is_kept_once(void **state)
 {
+	struct came before = {0}, after = {0};
 	struct vault_disk a_disk;
 	struct point a, b;
 	struct scene x;
@@ -145,7 +158,10 @@ what_both_have_is_kept_once(void **state)
 	a = replicate(&x, &x.a, "web01");
 	a_disk = vault_disk_copy(&x.disk);
 	x.disk.codes[3] = 7;
+	server_hosts(x.d.server, note_came, &before);
 	b = replicate(&x, &x.b, "web01"); /* the same name, another VM */
+	server_hosts(x.d.server, note_came, &after);
+	assert_true(after.b - before.b < before.a / 3); /* nor was it sent twice */
 	assert_int_equal(x.a.nhas, 1);
 	assert_int_equal(x.b.nhas, 1); /* of what is there it knows its own */
 	assert_memory_not_equal(x.a.has[0].line, x.b.has[0].line, 16);
@@ -213,6 +229,8 @@ begin(struct scene *x, bool reading)
 	hostsite_disconnect(&x->b);
 	if (!x->m.closed)
 		mole_end(&x->m);
+	while (!x->m.closed)
+		run_for(&x->loop, 5);
 	memcpy(m.domain, transfer_domain(x->b.v.s), sizeof m.domain);
 	must(transfer_keys(x->b.v.s, &keys, &e), &e);
 	m.keys = (struct lc_span){keys.p, keys.n};
@@ -349,6 +367,70 @@ junk_of_one_is_not_the_others(void **state)
 	both_are_there(&x, &a, &x.disk, &own, &b_disk);
 	lc_free(rows);
 	vault_disk_free(&b_disk);
+	end(&x);
+}
+
+static void
+prove(struct scene *x, uint32_t stream, const uint8_t *sums, uint32_t n)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf b = {0};
+
+	must(message_put_proof(&b, &(struct proof){stream, n, sums}), &e);
+	say(x, MESSAGE_PROOF, &b);
+	lc_buf_free(&b);
+}
+
+/* What a has is not b's by naming it, nor by a sum that is not right. */
+static void
+who_has_not_the_same_bytes_sends_its_own(void **state)
+{
+	static uint8_t payload[RECORD_PAYLOAD_MAX], sums[2 * TRANSFER_SUM_SIZE];
+	struct map_record *rows = lc_alloc(sizeof *rows);
+	struct lc_err e = LC_ERR_INIT;
+	struct transfer_chunk c;
+	struct lc_buf b = {0};
+	struct outgoing *o;
+	struct scene x;
+	struct point p;
+
+	(void)state;
+	make(&x);
+	(void)replicate(&x, &x.a, "web01");
+	p = hostsite_backup(&x.b, "db", &x.disk);
+	o = oldest_point(&x.b, p.line);
+	must(outgoing_rows(o, rows, 2, &e), &e);
+	must(outgoing_chunk(o, rows->rows[0].chunk, payload, &c, &e), &e);
+	begin(&x, false);
+	begin_stream(&x, 1, outgoing_point(o));
+	must(message_put_offer(&b, &(struct offer){1, 1, 0, payload}), &e);
+	say(&x, MESSAGE_OFFER, &b);
+	until(&x, MESSAGE_PROVE, 1);
+	assert_int_equal(x.m.of_type[MESSAGE_WANT], 0);
+	memset(sums, 3, sizeof sums);
+	prove(&x, 1, sums, 1);
+	until(&x, MESSAGE_WANT, 1);
+	assert_int_equal(x.m.body.p[8] & 1, 1); /* send it, then */
+	transfer_sum(&c, sums);
+	prove(&x, 1, sums, 1); /* there is no second try */
+	wait_for(&x, mole_is_over, &x.m, "the end");
+	assert_non_null(strstr(x.m.refused, "answers no PROVE"));
+	begin(&x, false);
+	begin_stream(&x, 1, outgoing_point(o));
+	say(&x, MESSAGE_OFFER, &b);
+	until(&x, MESSAGE_PROVE, 1);
+	prove(&x, 1, sums, 2); /* more than were asked for */
+	wait_for(&x, mole_is_over, &x.m, "the end");
+	begin(&x, false);
+	begin_stream(&x, 1, outgoing_point(o));
+	say(&x, MESSAGE_OFFER, &b);
+	until(&x, MESSAGE_PROVE, 1);
+	prove(&x, 1, sums, 1);
+	until(&x, MESSAGE_WANT, 1);
+	assert_int_equal(x.m.body.p[8] & 1, 0); /* that was it */
+	lc_buf_free(&b);
+	outgoing_free(o);
+	lc_free(rows);
 	end(&x);
 }
 
@@ -674,6 +756,7 @@ main(void)
 	    cmocka_unit_test(what_both_have_is_kept_once),
 	    cmocka_unit_test(a_name_that_is_there_twice_is_asked_about),
 	    cmocka_unit_test(junk_of_one_is_not_the_others),
+	    cmocka_unit_test(who_has_not_the_same_bytes_sends_its_own),
 	    cmocka_unit_test(a_vm_is_its_hosts),
 	    cmocka_unit_test(a_host_reads_its_own),
 	    cmocka_unit_test(revoking_one_leaves_the_other),
