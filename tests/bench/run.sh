@@ -4,12 +4,12 @@
 #   run.sh [--size SMALL|FULL] [--only NAME] [--runs N] [--seed TEXT] [--dir DIR]
 #
 #   --size   of the disk's files: SMALL 512 MiB (default), FULL 4 GiB
-#   --only   one of: locum-vm locum-image restic borg qemu-img-zstd qemu-img-zlib cp zstd empty pages boot
+#   --only   one of: locum-vm locum-image restic borg casync qemu-img-zstd qemu-img-zlib cp zstd empty pages boot
 #   --runs   medians of so many (default 3)
 #   --dir    where the disks and repositories go (default TMPDIR): 5 times the size are needed
 #
 # LOCUM_BIN is the build folder (default build-gcc).  Programs that are missing are installed (as root or with
-# sudo).  What is compared is in docs/BENCHMARKS.md.
+# sudo), but casync, which is left out then.  What is compared is in docs/BENCHMARKS.md.
 set -euo pipefail
 export LC_ALL=C
 
@@ -151,6 +151,11 @@ bench_peer() { # NAME
 	fi
 	day=1 measure peers "$name" first --repo "$repo" --warm "$disk" -- "$here/peer.sh" "$name" backup
 	day=1b measure peers "$name" same --repo "$repo" --warm "$disk" -- "$here/peer.sh" "$name" backup
+	# While there is one day in the repository: some read that one, some all.
+	case $name in
+	qemu-img-* | cp) ;; # have no hashes
+	*) day=1b measure peers "$name" verify -- "$here/peer.sh" "$name" verify ;;
+	esac
 	use_day 2
 	export day=2
 	measure peers "$name" day2 --repo "$repo" --warm "$disk" -- "$here/peer.sh" "$name" backup
@@ -305,8 +310,12 @@ mkdir "$out"
 for ((run = 1; run <= runs; run++)); do
 	say "run $run of $runs"
 	! wanted locum-vm || bench_locum_vm
-	for peer in locum-image restic borg qemu-img-zstd qemu-img-zlib cp zstd; do
-		! wanted $peer || bench_peer $peer
+	for peer in locum-image restic borg casync qemu-img-zstd qemu-img-zlib cp zstd; do
+		if wanted $peer && ! command -v "${peer%%-*}" >/dev/null && [ "$peer" = casync ]; then
+			say "$peer is left out: it is not installed"
+		elif wanted $peer; then
+			bench_peer $peer
+		fi
 	done
 done
 if wanted empty; then
@@ -322,7 +331,7 @@ loads="$(sort -n "$w/loads" | head -n 1) to $(sort -n "$w/loads" | tail -n 1)"
 model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
 memory=$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)
 versions="locum $(git -C "$src" rev-parse --short HEAD 2>/dev/null || echo '(no clone)'), $(restic version | cut -d ' ' -f 1-2)"
-versions+=", $(borg --version), $(qemu-img --version | sed -n '1s/ version\( [0-9.]*\).*/\1/p'), zstd $(zstd --version | grep -o 'v[0-9.]*')"
+versions+=", $(borg --version)$(! command -v casync >/dev/null || casync --version | sed -n '1s/^casync/, casync/p'), $(qemu-img --version | sed -n '1s/ version\( [0-9.]*\).*/\1/p'), zstd $(zstd --version | grep -o 'v[0-9.]*')"
 cat <<-END
 	# Benchmarks
 
@@ -335,9 +344,10 @@ cat <<-END
 	The disk: ext4 of $((2 * mib)) MiB with $mib MiB of files, those of installed Debian packages.  Day two: 3% of the
 	files replaced by a slightly other version, logs appended, 1% of the 4 KiB blocks half overwritten.
 	**locum-vm** backs up the disk of a running QEMU and counts QEMU's CPU time; **locum-image** is the VM that is off,
-	read from its image as the others read it.  locum, restic and borg encrypt and deduplicate,
+	read from its image as the others read it.  locum, restic and borg encrypt and deduplicate, casync deduplicates,
 	qemu-img, cp and zstd (all cores) do neither.  Disks are in the page cache; wall ends when all is written
-	out; CPU is user and system; medians.  Every restore was compared with the disk.
+	out; CPU is user and system; medians.  Every restore was compared with the disk.  *verify* reads all that day one
+	takes (\`locum verify\`, \`restic check --read-data\`, \`borg check --verify-data\`, \`casync digest\`, \`zstd -t\`).
 	Ratios are wall / CPU / bytes added, below 1 = locum needs less.
 
 END
