@@ -33,6 +33,7 @@
 #include "store/kit.h"
 #include "store/store.h"
 #include "replicator/remote.h"
+#include "restore/prefetch.h"
 #include "restore/reader.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -51,6 +52,7 @@ static struct {
 	int64_t first_client_ns; /* 0: wait for ever */
 	int64_t patience_ns;     /* with replicas that can't be reached */
 	int keys_fd;             /* -1: none */
+	int boot;                /* a VM is booted from it */
 	/* From get_ready() to after_fork(). */
 	struct lc_buf keys;
 	/* From get_ready() on. */
@@ -60,7 +62,8 @@ static struct {
 	struct store *s;
 	struct view *v;
 	struct reader *r;
-	struct remote *remote; /* of a thin store; else NULL */
+	struct remote *remote;  /* of a thin store; else NULL */
+	struct prefetch *ahead; /* NULL: no boot, or no memory */
 	pthread_t watch,
 	    check; /* waits for a first client, where one is asked for; checks the map */
 	bool watching, checking;
@@ -131,6 +134,10 @@ plugin_config(const char *key, const char *value)
 		return take_text(&plugin.passphrase_file, key, nbdkit_absolute_path(value));
 	if (strcmp(key, "keys-fd") == 0)
 		return nbdkit_parse_int(key, value, &plugin.keys_fd);
+	if (strcmp(key, "boot") == 0) {
+		plugin.boot = nbdkit_parse_bool(value);
+		return plugin.boot < 0 ? -1 : 0;
+	}
 	if (strcmp(key, "cache") == 0) {
 		if (config_size(value, &plugin.cache) && plugin.cache >= WINDOW_SIZE)
 			return 0;
@@ -181,6 +188,7 @@ plugin_config_complete(void)
 	"recovery-code-file=FILE    open with the recovery code in it\n"                           \
 	"passphrase-file=FILE       open with the passphrase in it\n"                              \
 	"replica-patience=TIME      how long a read of what only a replica has is tried again\n"   \
+	"boot=BOOL                  read ahead what the last boot of the VM read (locum boot)\n"   \
 	"keys-fd=N                  open with the keys that this descriptor gives (locum boot)\n"  \
 	"first-client=TIME          outlive who starts it; end where no client comes in that time"
 
@@ -258,6 +266,8 @@ choose_point(struct lc_err *e)
 static void
 close_all(void)
 {
+	prefetch_free(plugin.ahead);
+	plugin.ahead = NULL;
 	reader_free(plugin.r);
 	if (plugin.v != NULL)
 		view_close(plugin.v);
@@ -391,6 +401,17 @@ stop_check(void)
 	plugin.checking = false;
 }
 
+static void
+start_ahead(void)
+{
+	struct prefetch_opts o = {
+	    .store = plugin.s, .view = plugin.v, .reader = plugin.r, .cache_bytes = plugin.cache};
+	struct lc_err e = LC_ERR_INIT;
+
+	if (plugin.boot > 0 && prefetch_new(&o, &plugin.ahead, &e) != 0)
+		nbdkit_debug("%s", e.msg);
+}
+
 static int
 plugin_after_fork(void)
 {
@@ -404,6 +425,8 @@ plugin_after_fork(void)
 		rc = store_view(plugin.s, plugin.id, &plugin.v, &e);
 	if (rc == 0)
 		rc = reader_new(plugin.s, plugin.v, &opts, &plugin.r, &e);
+	if (rc == 0)
+		start_ahead();
 	explicit_bzero(plugin.code, sizeof plugin.code);
 	wipe_keys();
 	/* Debian's nbdkit 1.32.5 always asks to be killed with its parent, --exit-with-parent or
@@ -597,6 +620,7 @@ plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t 
 		nbdkit_set_error(EIO);
 		return -1;
 	}
+	prefetch_note(plugin.ahead, h->disk, offset, count);
 	do {
 		lc_err_clear(&e);
 		rc = reader_read(plugin.r, h->disk, buf, count, offset, &e);

@@ -10,6 +10,7 @@ enum {
 	PAGE_WINDOWS = 4096, /* of the map, looked up together: 256 MiB of disk */
 	PAGES_KEPT = 256,    /* 8 MiB of map: 64 GiB of disk */
 	SHARDS = 16,
+	AHEAD_AT_ONCE = 64,
 	EXTENT_PAGES = 64,    /* map pages that one call of reader_extents() looks at */
 	PAGE_DISK_SHIFT = 48, /* a page's key: disk above, number below */
 };
@@ -247,6 +248,31 @@ int
 reader_prefetch(struct reader *r, size_t disk, uint64_t n, uint64_t off, struct lc_err *e)
 {
 	return walk(r, disk, NULL, n, off, e);
+}
+
+void
+reader_read_ahead(struct reader *r, size_t disk, const uint64_t *windows, size_t n)
+{
+	uint64_t chunks[AHEAD_AT_ONCE];
+	uint32_t k = 0;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		uint64_t w = windows[i];
+		struct cache_block *page;
+
+		if (check_range(r, disk, 0, 0, NULL) != 0 ||
+		    w >= point_windows(view_point(r->view)->disks[disk].size) ||
+		    page_get(r, disk, w / PAGE_WINDOWS, &page, NULL) != 0)
+			continue;
+		chunks[k++] = ((const uint64_t *)cache_data(page))[w % PAGE_WINDOWS];
+		cache_put(r->pages, page);
+		if (k == AHEAD_AT_ONCE) {
+			view_read_ahead(r->view, chunks, k);
+			k = 0;
+		}
+	}
+	view_read_ahead(r->view, chunks, k);
 }
 
 /* ---- extents ---- */

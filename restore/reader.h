@@ -44,6 +44,13 @@ int reader_read(struct reader *r, size_t disk, void *p, size_t n, uint64_t off, 
 /** reader_prefetch(r, disk, n, off, e): decode into the cache what reader_read() would need. */
 int reader_prefetch(struct reader *r, size_t disk, uint64_t n, uint64_t off, struct lc_err *e);
 
+/**
+ * reader_read_ahead(r, disk, windows, n):
+ * These windows are read next: the system begins to read what they take.  Best effort; windows
+ * beyond the disk's end are passed over.  Thread: any.
+ */
+void reader_read_ahead(struct reader *r, size_t disk, const uint64_t *windows, size_t n);
+
 struct reader_extent {
 	uint64_t off, len;
 	bool data; /* false: reads as zeros */

@@ -23,7 +23,7 @@
 extern char **environ;
 
 enum {
-	ARGS_MAX = 16,
+	ARGS_MAX = 20,
 	KEYS_FD = 3,    /* the plugin's end of the pipe */
 	STEP_MS = 5,    /* between two looks whether it is there */
 	STOP_MS = 5000, /* for a polite end */
@@ -82,6 +82,7 @@ make_args(const struct serve_opts *o, struct args *a)
 	add_key(a, "first-client", FIRST_CLIENT);
 	add_key(a, "key-dir", o->key_dir);
 	add_key(a, "replica-patience", REPLICA_PATIENCE);
+	add_key(a, "boot", "true");
 }
 
 static void

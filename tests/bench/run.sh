@@ -266,8 +266,27 @@ boot_row() { # NAME STAGE MS
 	printf 'boot\t%s\t%s\t%s\t\t\t\n' "$1" "$2" "$(awk "BEGIN { print $3 / 1000 }")" >>"$results"
 }
 
+boot_locum() { # NAME STAGES
+	local json
+	json=$(locum boot boot --test --json --serial-pattern 'SEQ start') || die "locum boot: $json"
+	boot_row "$1" "guest executes$2" "$(field executing_ms "$json")"
+	boot_row "$1" "guest userspace$2" "$(field rto_ms "$json")"
+}
+
+boot_local() { # STAGES
+	local began
+	began=$(now_ms)
+	quietly locum vm start local --config "$w/local.conf"
+	boot_row 'local qcow2' "guest executes$1" $(($(now_ms) - began))
+	until grep -aqs 'SEQ start' "$w/run/local/serial.log"; do
+		sleep 0.02
+	done
+	boot_row 'local qcow2' "guest userspace$1" $(($(now_ms) - began))
+	quietly locum vm stop local --force --config "$w/local.conf"
+}
+
 bench_boot() {
-	local began i json
+	local i cold=', cold'
 	# shellcheck source=tests/guest/guest.sh
 	. "$src/tests/guest/guest.sh"
 	"$src/tests/guest/build-guest.sh" "$GUEST_OUT" >>"$w/log" 2>&1 || die "no test guest: $(tail -n 1 "$w/log")"
@@ -279,17 +298,16 @@ bench_boot() {
 	mv "$out/boot.conf" "$w/local.conf" # it names the folders, too
 	for ((i = 1; i <= runs; i++)); do
 		say "boot: run $i"
-		json=$(locum boot boot --test --json --serial-pattern 'SEQ start') || die "locum boot: $json"
-		boot_row 'locum boot' 'guest executes' "$(field executing_ms "$json")"
-		boot_row 'locum boot' 'guest userspace' "$(field rto_ms "$json")"
-		began=$(now_ms)
-		quietly locum vm start local --config "$w/local.conf"
-		boot_row 'local qcow2' 'guest executes' $(($(now_ms) - began))
-		until grep -aqs 'SEQ start' "$w/run/local/serial.log"; do
-			sleep 0.02
-		done
-		boot_row 'local qcow2' 'guest userspace' $(($(now_ms) - began))
-		quietly locum vm stop local --force --config "$w/local.conf"
+		boot_locum 'locum boot' ''
+		boot_local ''
+		# Nothing of it in the page cache; first without the list of what the last boot read.
+		rm -f "$repo"/index/boot-*
+		python3 "$here/evict.py" "$repo"
+		boot_locum 'locum boot, no list' "$cold"
+		python3 "$here/evict.py" "$repo"
+		boot_locum 'locum boot' "$cold"
+		python3 "$here/evict.py" "$out"
+		boot_local "$cold"
 	done
 	rm -rf "$repo" "$out"
 	mkdir "$out"
@@ -364,6 +382,6 @@ if wanted pages; then
 	cat "$w/pages.table"
 fi
 if wanted boot; then
-	printf '\n## Booting (wall only)\n\nFrom the start of the command; the same machine, first from the store, then from a local qcow2.\n\n'
+	printf '\n## Booting (wall only)\n\nFrom the start of the command; the same machine, first from the store, then from a local qcow2.  Cold: store or image are not in\nthe page cache; no list: of what the last boot read.\n\n'
 	python3 "$here/table.py" "$results" boot 'locum boot'
 fi

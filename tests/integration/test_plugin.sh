@@ -33,7 +33,7 @@ first=$(point_ids web01 | head -n 1)
 
 # ---- what it says of itself ----
 nbdkit "$plugin" --dump-plugin | grep -q '^max_thread_model=parallel' || fail "--dump-plugin"
-for word in store= vm= point= disk= cache= key-dir= recovery-code-file= passphrase-file= first-client= replica-patience=; do
+for word in store= vm= point= disk= cache= key-dir= recovery-code-file= passphrase-file= boot= first-client= replica-patience=; do
 	nbdkit "$plugin" --help | grep -q "^$word" || fail "--help does not tell of $word"
 done
 
@@ -148,6 +148,56 @@ for ((i = 0; i < 200; i++)); do
 done
 ((i < 200)) || fail "the plugin does not check the map: $(cat "$t/log")"
 nbdcopy "$(uri vdb)" "$t/copy" 2>/dev/null && fail "the plugin serves a map that was changed"
+unserve
+
+# ---- what the last boot read is there before it is asked for ----
+reads() { # what a boot reads
+	qemu-io -r -f raw -c 'read -v 0 300000' -c 'read -v 17M 300000' "$(uri vda)" && qemu-io -r -f raw -c 'read -v 64M 300000' "$(uri vdb)"
+}
+hex() { # lines of content
+	grep '^[0-9a-f]\{8\}:' "$1"
+}
+boots() { # STORE
+	rm -f "$t/nbd" "$t/pid"
+	nbdkit -f -U "$t/nbd" -P "$t/pid" "$plugin" store="$1" vm=web01 boot=true "${keys[@]}" 2>"$t/log" &
+	for ((i = 0; i < 200; i++)); do
+		[ -e "$t/pid" ] && return
+		sleep 0.05
+	done
+	fail "nbdkit does not start: $(cat "$t/log")"
+}
+boots "$t/store"
+reads >"$t/first" 2>&1 || fail "reads: $(cat "$t/first" "$t/log")"
+grep -q 'read ahead' "$t/log" && fail "something is read ahead of the first boot"
+unserve
+lists=("$t"/store/index/boot-*)
+[ "$(stat -c %a "${lists[0]}")" = 600 ] || fail "no list of what the boot read, or it is not ours alone"
+boots "$t/store"
+for ((i = 0; i < 200; i++)); do
+	grep -q 'read ahead what the last boot of web01 read: 1[0-9] windows' "$t/log" && break
+	sleep 0.05
+done
+((i < 200)) || fail "it is not read ahead: $(cat "$t/log")"
+mv "$t/store/segments" "$t/segments" # nothing can be read from there now
+cp -r "$t/segments" "$t/store/segments"
+find "$t/segments" -type f -exec truncate -s 4096 {} +
+reads >"$t/second" 2>&1 || fail "what was read ahead is read again: $(cat "$t/log")"
+cmp -s <(hex "$t/first") <(hex "$t/second") || fail "what was read ahead differs"
+qemu-io -r -f raw -c 'read 99M 300000' "$(uri vdb)" >"$t/io" 2>&1 && fail "the test: the rest can be read, too"
+unserve
+# A list that is damaged: nothing is read ahead, all is served, the next one is good.
+printf x | dd of="${lists[0]}" bs=1 seek=100 conv=notrunc status=none
+boots "$t/store"
+reads >"$t/second" 2>&1 || fail "reads: $(cat "$t/second" "$t/log")"
+cmp -s <(hex "$t/first") <(hex "$t/second") || fail "a damaged list changes what is read"
+grep -q 'read ahead' "$t/log" && fail "a damaged list is used"
+unserve
+boots "$t/store"
+for ((i = 0; i < 200; i++)); do
+	grep -q 'read ahead what the last boot of web01 read' "$t/log" && break
+	sleep 0.05
+done
+((i < 200)) || fail "no list after one that was damaged: $(cat "$t/log")"
 unserve
 
 # ---- damage: an error for the client, a name in the log, and the rest can be read ----

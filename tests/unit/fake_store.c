@@ -60,6 +60,14 @@ fake_byte(size_t disk, uint64_t off)
 
 /* ---- store.h ---- */
 
+void
+view_read_ahead(struct view *v, const uint64_t *chunks, uint32_t n)
+{
+	(void)v;
+	(void)chunks;
+	atomic_fetch_add(&fake.ahead, n);
+}
+
 uint64_t
 point_windows(uint64_t size)
 {
@@ -125,7 +133,8 @@ chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t *id,
 		if (atomic_load(&fake.bad_times) > 0)
 			atomic_fetch_sub(&fake.bad_times, 1);
 		memset(window, 0xee, WINDOW_SIZE);
-		rc = lc_fail(e, LC_ECORRUPT, 0, "segment-7 at 4096: chunk does not authenticate");
+		rc = lc_fail(e, fake.bad_code != 0 ? fake.bad_code : LC_ECORRUPT, 0,
+		             "segment-7 at 4096: chunk does not authenticate");
 	} else {
 		fake_fill(chunk, window);
 	}

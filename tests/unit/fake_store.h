@@ -18,11 +18,13 @@ struct fake_config {
 	unsigned distinct;   /* chunk numbers repeat after so many; 0 = never */
 	uint64_t bad_chunk;  /* reading it fails, for bad_times times (-1: always); 0 = none */
 	atomic_int bad_times;
+	enum lc_code bad_code; /* what it fails with; 0: LC_ECORRUPT */
 	unsigned delay_us;     /* of each chunk_read */
 	atomic_uint reads;     /* chunk_read calls */
 	atomic_uint maps;      /* view_map calls */
 	atomic_uint map_fails; /* so many view_map calls fail next */
 	atomic_uint contexts;  /* chunk_readers alive */
+	atomic_uint ahead;     /* chunks that view_read_ahead() was called with */
 };
 extern struct fake_config fake;
 
