@@ -277,14 +277,29 @@ fold_chunk_record(struct fold *f, const struct record *r, struct lc_span payload
 	return fold_delta(f, r, bases, e);
 }
 
+/* A map mostly names chunks in the order in which they were written, just before it: so it is one
+ * look into the catalog, on a page that was just read, rather than two at random. */
+static bool
+is_next(struct fold *f, uint16_t writer, const uint8_t id[32])
+{
+	struct record r;
+
+	return f->next != 0 && !f->missing && catalog_chunk(f->catalog, f->next, &r, NULL) == 0 &&
+	       r.segment != 0 && r.writer == writer && memcmp(r.id, id, sizeof r.id) == 0;
+}
+
 static int
 resolve_row(struct fold *f, uint16_t writer, struct map_row *row, struct lc_err *e)
 {
-	int rc;
+	int rc = 0;
 
 	if (row->chunk != 0 || maprec_zero(row))
 		return 0;
-	rc = fold_find(f, writer, row->id, &row->chunk, e);
+	if (is_next(f, writer, row->id))
+		row->chunk = f->next;
+	else
+		rc = fold_find(f, writer, row->id, &row->chunk, e);
+	f->next = rc == 0 ? row->chunk + 1 : 0;
 	if (rc != LC_ENOENT)
 		return rc;
 	/* Its record was damaged: the row must stand all the same, or an older content would

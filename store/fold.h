@@ -25,6 +25,7 @@ struct fold {
 	atomic_bool vouched;       /* there are VOUCH records */
 	atomic_bool thin;          /* there are chunks whose bytes were dropped (thin.h) */
 	struct map_record scratch; /* one at a time */
+	uint64_t next;             /* the chunk behind the one that a row named last; 0: none did */
 };
 
 /** fold_key(writer, id, key): what the index knows an id of a writer by. */
