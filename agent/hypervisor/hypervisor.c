@@ -401,7 +401,8 @@ wanted(struct member *m, enum take_stage stage)
 		m->armed = true;
 		return true;
 	case TAKE_QUIESCE: /* one that is off is consistent */
-		return hv->t.freeze != HV_FREEZE_NEVER && hv->t.qmp != NULL;
+		return hv->t.freeze != HV_FREEZE_NEVER &&
+		       strcmp(hv->driver->vm.way, "offline") != 0;
 	case TAKE_STOP:
 		m->stopped = m->dt.group;
 		return m->stopped;
@@ -481,6 +482,11 @@ quiesce(struct member *m)
 	if (!hv->driver->vm.running) {
 		r.hint = "let it run";
 		(void)lc_fail(&r.err, LC_ENOTSUP, 0, "the guest does not run");
+	} else if (hv->t.libvirt != NULL && hv->t.guest_agent == NULL) {
+		r.hint = "give it a monitor socket and a guest agent's channel beside libvirt's";
+		(void)lc_fail(&r.err, LC_ENOTSUP, 0,
+		              "libvirt holds its guest agent's channel, and guests are not yet "
+		              "frozen through libvirt");
 	} else if (hv->t.guest_agent == NULL) {
 		r.hint = "name its socket with guest_agent";
 		(void)lc_fail(&r.err, LC_ENOTSUP, 0, "no channel to a guest agent is known");

@@ -625,6 +625,23 @@ test_frozen_but_paused(void **state)
 	close_frozen(f);
 }
 
+/* A domain of libvirt's is no VM that is off. */
+static void
+test_frozen_domain(void **state)
+{
+	struct hv_target target = {
+	    .vm = "a", .libvirt = "x:///", .domain = "a", .freeze = HV_FREEZE_REQUIRE};
+	struct fixture *f = *state;
+
+	assert_int_equal(hv_open(&f->loop, &target, on_event, f, &f->hv[0], NULL), 0);
+	f->set[0].hv = f->hv[0];
+	f->n = 1;
+	prepare_all(f);
+	take(f);
+	assert_int_equal(t.err.code, LC_ENOTSUP);
+	assert_non_null(strstr(t.err.msg, "libvirt holds its guest agent's channel"));
+}
+
 /* What a killed process of ours left frozen goes on before anything else. */
 static void
 test_left_frozen(void **state)
@@ -673,6 +690,7 @@ main(void)
 	    T(test_frozen_group),
 	    T(test_frozen_too_briefly),
 	    T(test_frozen_but_paused),
+	    T(test_frozen_domain),
 	    T(test_left_frozen),
 	};
 
