@@ -10,6 +10,7 @@
 #include "agent/checkup.h"
 #include "agent/findings.h"
 #include "agent/hypervisor/definition.h"
+#include "agent/hypervisor/guestagent.h"
 #include "agent/hypervisor/hypervisor.h"
 #include "agent/hypervisor/launch.h"
 #include "agent/hypervisor/processes.h"
@@ -336,6 +337,36 @@ judge_failure(struct round *r, const char *name, const char *monitor, const stru
 	}
 }
 
+/* Where it is to be frozen: whether a guest agent answers.  What it can do then it only says when
+ * it is asked to. */
+static void
+judge_freeze(struct round *r, const char *name, const struct settings_vm *sv,
+             const struct hv_vm *vm, const char *monitor)
+{
+	struct checkup *c = r->c;
+	enum hv_freeze freeze = settings_freeze(sv);
+	enum finding_level level = freeze == HV_FREEZE_REQUIRE ? FINDING_BAD : FINDING_WARN;
+	struct lc_err e = LC_ERR_INIT;
+	struct finding *x;
+	char *socket = NULL;
+
+	if (freeze == HV_FREEZE_NEVER || !vm->running ||
+	    target_agent(c->settings, name, monitor, &socket, &e) != 0)
+		return;
+	if (socket == NULL) {
+		x = findings_vm(c->findings, level, name, "",
+		                "its guest can't be frozen: no channel to a guest agent is known");
+		finding_advise(x, "guest_agent = SOCKET, in [vm %s] of %s", name, origin(c));
+	} else if (guestagent_ping(socket, c->settings->connect_timeout_ms, &e) != 0) {
+		x = findings_vm(c->findings, level, name, "", "its guest can't be frozen: %s",
+		                e.msg);
+		finding_advise(x, "apt install qemu-guest-agent, in the guest");
+	} else {
+		(void)findings_vm(c->findings, FINDING_GOOD, name, "", "its guest agent answers");
+	}
+	lc_free(socket);
+}
+
 static void
 judge(struct round *r, const char *name, const struct settings_vm *sv, const struct hv_vm *vm,
       const char *monitor, const struct point *newest)
@@ -350,6 +381,7 @@ judge(struct round *r, const char *name, const struct settings_vm *sv, const str
 	describe(r, vm, monitor, &what);
 	judge_protection(r, name, newest, what.n == 0 ? "" : (const char *)what.p);
 	lc_buf_free(&what);
+	judge_freeze(r, name, sv, vm, monitor);
 }
 
 /* ---- VMs of the configuration, and those that we started ---- */

@@ -70,20 +70,22 @@ target_monitor(const struct settings *s, const char *vm, char **out, struct lc_e
 	return rc;
 }
 
-/* The channel that goes with the monitor. */
-static int
-find_agent(const struct settings *s, const struct settings_vm *sv, const char *vm, struct target *t,
-           struct lc_err *e)
+int
+target_agent(const struct settings *s, const char *vm, const char *monitor, char **out,
+             struct lc_err *e)
 {
-	if (t->qmp == NULL)
+	const struct settings_vm *sv = settings_vm(s, vm);
+
+	*out = NULL;
+	if (monitor == NULL)
 		return 0;
-	if (sv == NULL || sv->qmp == NULL || strcmp(t->qmp, sv->qmp) != 0)
-		t->guest_agent = lc_asprintf("%s/%s/%s", s->run_dir, vm, LAUNCH_AGENT);
+	if (sv == NULL || sv->qmp == NULL || strcmp(monitor, sv->qmp) != 0)
+		*out = lc_asprintf("%s/%s/%s", s->run_dir, vm, LAUNCH_AGENT);
 	else if (sv->guest_agent != NULL)
-		t->guest_agent = lc_strdup(sv->guest_agent);
+		*out = lc_strdup(sv->guest_agent);
 	else
 		return 0;
-	return t->guest_agent == NULL ? out_of_memory(vm, e) : 0;
+	return *out == NULL ? out_of_memory(vm, e) : 0;
 }
 
 static int
@@ -194,7 +196,7 @@ target_find(const struct settings *s, struct store *store, const char *vm, struc
 	    .freeze_timeout_ms = s->freeze_timeout_ms,
 	};
 	rc = target_monitor(s, vm, &t->qmp, e);
-	rc = rc != 0 ? rc : find_agent(s, sv, vm, t, e);
+	rc = rc != 0 ? rc : target_agent(s, vm, t->qmp, &t->guest_agent, e);
 	t->hv.qmp = t->qmp;
 	t->hv.guest_agent = t->guest_agent;
 	if (rc == 0 && sv != NULL && sv->def != NULL)

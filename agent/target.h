@@ -35,6 +35,10 @@ const char *target_domain(const struct settings *s, const char *vm);
  * that VM now, whatever socket it had before.  NULL where there is neither; free with lc_free().
  */
 int target_monitor(const struct settings *s, const char *vm, char **out, struct lc_err *e);
+/** target_agent(settings, vm, monitor, out, e): the socket of the guest agent's channel of the VM
+ * with that monitor.  NULL where none is known; free with lc_free(). */
+int target_agent(const struct settings *s, const char *vm, const char *monitor, char **out,
+                 struct lc_err *e);
 /**
  * target_find(settings, store, vm, out, e):
  * Its monitor, else its domain, else the images of its definition.

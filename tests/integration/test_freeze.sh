@@ -93,6 +93,8 @@ done
 locum points web01 --json >"$t/points"
 grep -q '"consistency":"frozen".*"freeze":"1 filesystem for' "$t/points" || fail "points: $(cat "$t/points")"
 locum points web01 | grep -q ' frozen ' || fail "points: $(locum points web01)"
+locum doctor web01 --json >"$t/doctor" || true
+grep -q 'its guest agent answers' "$t/doctor" || fail "doctor: $(cat "$t/doctor")"
 
 echo "killed while the guest is frozen"
 stand() { # COMMAND...
@@ -164,6 +166,9 @@ while read -r manner max_ms why; do
 	case $manner in
 	hung | no-freeze)
 		settings require "$t/qga" 1s
+		locum doctor web01 --json >"$t/doctor" || true
+		[ "$manner" = no-freeze ] || grep -q "its guest can't be frozen: guest agent .*no answer" "$t/doctor" ||
+			fail "doctor: $(cat "$t/doctor")"
 		refused 1 "web01: freeze = require, but .*$why.*or set freeze = auto" locum backup web01
 		settings auto "$t/qga" 1s
 		;;
