@@ -14,6 +14,7 @@
 #include "agent/discover.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/import.h"
+#include "agent/result.h"
 #include "agent/sites.h"
 #include "agent/spool.h"
 #include "agent/submit.h"
@@ -143,14 +144,13 @@ not_done(struct command *c, const struct backup_result *r)
 static void
 tell_result(struct command *c, const struct backup_result *r)
 {
+	char told[POINT_FREEZE_MAX] = "";
+
 	if (r->outcome == BACKUP_FAILED) {
 		not_done(c, r);
 	} else {
 		c->good++;
-		if (r->outcome == BACKUP_DONE && r->point.consistency != POINT_FROZEN &&
-		    r->point.freeze[0] != '\0')
-			log_warn("%s: not frozen: %s; its point is crash-consistent", r->vm,
-			         r->point.freeze);
+		result_tell_freeze(r, told);
 		if (c->json)
 			print_json(c, r);
 		else if (c->talk)

@@ -5,6 +5,7 @@
 #include "agent/backup.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/protect.h"
+#include "agent/result.h"
 #include "agent/schedule.h"
 #include "agent/sites.h"
 #include "agent/spool.h"
@@ -161,21 +162,6 @@ on_sites(void *arg)
 
 static void end_if_over(struct protect *x);
 
-/* Told when it begins, and when it is over. */
-static void
-tell_freeze(struct guarded *g, const struct point *p)
-{
-	const char *why = p->consistency == POINT_FROZEN ? "" : p->freeze;
-
-	if (strcmp(why, g->not_frozen) == 0)
-		return;
-	if (why[0] != '\0')
-		log_warn("%s: not frozen: %s; its points are crash-consistent", g->name, why);
-	else
-		log_info("%s: frozen again for its points", g->name);
-	(void)snprintf(g->not_frozen, sizeof g->not_frozen, "%s", why);
-}
-
 static void
 take_point(struct guarded *g, const struct backup_result *r)
 {
@@ -190,7 +176,7 @@ take_point(struct guarded *g, const struct backup_result *r)
 	if (r->outcome == BACKUP_UNCHANGED) {
 		g->fresh_ns = clock_wall_ns() - r->took_ns;
 	} else {
-		tell_freeze(g, &r->point);
+		result_tell_freeze(r, g->not_frozen);
 		g->fresh_ns = r->point.source_ns;
 		g->points++;
 	}

@@ -4,6 +4,7 @@
 
 #include "agent/result.h"
 #include "store/base/bytes.h"
+#include "store/base/log.h"
 
 /* Paths may have any bytes. */
 static json_t *
@@ -72,4 +73,18 @@ result_decode(const json_t *o, const char *vm, struct backup_result *r)
 	r->point.consistency = (uint8_t)consistency;
 	(void)snprintf(r->point.freeze, sizeof r->point.freeze, "%s", freeze);
 	return true;
+}
+
+void
+result_tell_freeze(const struct backup_result *r, char *told)
+{
+	const char *why = r->point.consistency == POINT_FROZEN ? "" : r->point.freeze;
+
+	if (r->outcome != BACKUP_DONE || strcmp(why, told) == 0)
+		return;
+	if (why[0] != '\0')
+		log_warn("%s: not frozen: %s; its point is crash-consistent", r->vm, why);
+	else
+		log_info("%s: frozen for its point", r->vm);
+	(void)snprintf(told, POINT_FREEZE_MAX, "%s", why);
 }

@@ -15,4 +15,11 @@ struct json_t *result_encode(const struct backup_result *r);
 /** result_decode(o, vm, r): r->vm is the vm that is given; false: it is no such thing. */
 bool result_decode(const struct json_t *o, const char *vm, struct backup_result *r);
 
+/**
+ * result_tell_freeze(r, told):
+ * Log why a point is not frozen that was to be, and when that is over; where it is not what was
+ * told last.  told[POINT_FREEZE_MAX] keeps that, "" at first.
+ */
+void result_tell_freeze(const struct backup_result *r, char *told);
+
 #endif

@@ -246,7 +246,11 @@ finish(unsigned i, enum backup_outcome outcome)
 {
 	struct backup_result r = {.vm = fake.asks[i]->vm,
 	                          .outcome = outcome,
-	                          .point = {.source_ns = 77, .changed = 3, .pause_ns = 5},
+	                          .point = {.source_ns = 77,
+	                                    .changed = 3,
+	                                    .pause_ns = 5,
+	                                    .consistency = POINT_FROZEN,
+	                                    .freeze = "2 filesystems for 5 ms"},
 	                          .stats = {.stored = 1234},
 	                          .passes = 2,
 	                          .full = true,
@@ -288,6 +292,8 @@ two_vms_are_backed_up(void **state)
 	assert_int_equal(x.r.point.source_ns, 77);
 	assert_int_equal(x.r.point.changed, 3);
 	assert_int_equal(x.r.point.pause_ns, 5);
+	assert_int_equal(x.r.point.consistency, POINT_FROZEN);
+	assert_string_equal(x.r.point.freeze, "2 filesystems for 5 ms");
 	assert_int_equal(x.r.stats.stored, 1234);
 	assert_int_equal(x.r.passes, 2);
 	assert_true(x.r.full && x.r.scanned == 1 && x.r.took_ns == 99);
