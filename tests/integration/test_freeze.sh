@@ -146,7 +146,7 @@ grep -q 'web01: its filesystems had been left frozen, and were thawed' "$t/err" 
 ! needs_recovery || fail "the filesystem of a frozen point needs recovery"
 
 echo "guest agents that are of no use"
-settings auto "$t/qga" 1s
+settings auto "$t/qga" 400ms
 while read -r manner max_ms why; do
 	[[ " ${manners[*]} " == *" $manner "* ]] || continue
 	"$play" "$manner" "$t/qga" &
@@ -165,12 +165,12 @@ while read -r manner max_ms why; do
 	echo "  $manner: $ms ms: $(sed 's/.*not frozen: //' "$t/err" | tail -n 1)"
 	case $manner in
 	hung | no-freeze)
-		settings require "$t/qga" 1s
+		settings require "$t/qga" 400ms
 		locum doctor web01 --json >"$t/doctor" || true
 		[ "$manner" = no-freeze ] || grep -q "its guest can't be frozen: guest agent .*no answer" "$t/doctor" ||
 			fail "doctor: $(cat "$t/doctor")"
 		refused 1 "web01: freeze = require, but .*$why.*or set freeze = auto" locum backup web01
-		settings auto "$t/qga" 1s
+		settings auto "$t/qga" 400ms
 		;;
 	esac
 	kill -9 "$player"

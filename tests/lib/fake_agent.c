@@ -13,7 +13,7 @@
 #include "tests/lib/fake_agent.h"
 
 #define FILESYSTEMS 2
-#define SLOW_MS 1000
+#define SLOW_MS 600
 
 const char *const fake_agent_names[FAKE_AGENT_MANNERS] = {
     [FAKE_AGENT_POLITE] = "polite",       [FAKE_AGENT_HUNG] = "hung",

@@ -17,7 +17,7 @@ enum fake_agent_manner {
 	FAKE_AGENT_FAILS,       /* the freeze fails in the guest */
 	FAKE_AGENT_NONSENSE,    /* freezes, and answers what is no answer */
 	FAKE_AGENT_NOTHING,     /* has no filesystem to freeze */
-	FAKE_AGENT_SLOW,        /* freezes at once, and says so a second later */
+	FAKE_AGENT_SLOW,        /* freezes at once, and says so 0.6 s later */
 	FAKE_AGENT_NEVER_THAWS, /* freezes, and has died then */
 	FAKE_AGENT_REFUSES,     /* the first two thaws fail */
 	FAKE_AGENT_LOSES,       /* one of the two filesystems was thawed by somebody else */

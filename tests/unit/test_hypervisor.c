@@ -498,7 +498,7 @@ open_frozen(struct fixture *f, enum hv_freeze freeze, size_t n, const enum fake_
 		                           .run_dir = dir,
 		                           .freeze = freeze,
 		                           .guest_agent = sockets[f->n],
-		                           .connect_timeout_ms = 200,
+		                           .connect_timeout_ms = 500,
 		                           .freeze_timeout_ms = 3000};
 
 		(void)snprintf(sockets[f->n], sizeof sockets[0], "%s/%zu", dir, f->n);
