@@ -19,6 +19,7 @@
 #include <uv.h>
 
 #include "agent/capture.h"
+#include "agent/hypervisor/hypervisor.h"
 #include "agent/hypervisor/source.h"
 #include "store/base/files.h"
 #include "store/base/workers.h"
@@ -79,6 +80,8 @@ struct capture {
 	size_t disk;
 	char name[2 * POINT_NAME_MAX];
 	char socket[108], export_name[96], dirty_context[192];
+	struct hv_file file;
+	bool from_file;
 	uint64_t size, windows;
 	uint64_t force[2];
 	struct leg legs[2];
@@ -548,6 +551,7 @@ open_leg(struct capture *c, struct lc_err *e)
 	const struct leg *leg = &c->legs[c->leg];
 	struct source_opts so = {.name = c->name,
 	                         .socket = c->socket,
+	                         .file = c->from_file ? &c->file : NULL,
 	                         .export_name = c->export_name,
 	                         .dirty_context = leg->marked ? c->dirty_context : NULL};
 
@@ -581,6 +585,9 @@ capture_start(const struct capture_opts *o, capture_done_cb *done, void *arg, st
 	c->done = done;
 	c->arg = arg;
 	(void)snprintf(c->name, sizeof c->name, "%s", o->name);
+	c->from_file = o->file != NULL;
+	if (c->from_file)
+		c->file = *o->file;
 	(void)snprintf(c->socket, sizeof c->socket, "%s", o->socket);
 	(void)snprintf(c->export_name, sizeof c->export_name, "%s", o->export_name);
 	(void)snprintf(c->dirty_context, sizeof c->dirty_context, "%s", o->dirty_context);

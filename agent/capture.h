@@ -14,6 +14,7 @@
 #include "store/base/errors.h"
 #include "store/store.h"
 
+struct hv_file; /* hypervisor.h */
 struct uv_loop_s;
 struct capture;
 struct capture_pool;
@@ -34,10 +35,11 @@ struct capture_opts {
 	struct uv_loop_s *loop;
 	struct capture_pool *pool;
 	struct writer *writer;
-	size_t disk;        /* index given to writer_disks() */
-	const char *name;   /* "web01/vda" */
-	uint64_t size;      /* bytes of the disk */
-	const char *socket; /* of the NBD server ... */
+	size_t disk;                /* index given to writer_disks() */
+	const char *name;           /* "web01/vda" */
+	uint64_t size;              /* bytes of the disk */
+	const struct hv_file *file; /* what was copied into a file, or NULL ... */
+	const char *socket;         /* ... and else of the NBD server ... */
 	const char *export_name;
 	const char
 	    *dirty_context; /* ... and what marks changed ranges; "": read all that is allocated */

@@ -194,6 +194,8 @@ target_find(const struct settings *s, struct store *store, const char *vm, struc
 	    .copy_timeout_s = (s->copy_timeout_ms + 999) / 1000,
 	    .freeze = settings_freeze(sv),
 	    .freeze_timeout_ms = s->freeze_timeout_ms,
+	    .by_job = sv != NULL && sv->by_job,
+	    .push_full = sv != NULL && sv->push_full,
 	};
 	rc = target_monitor(s, vm, &t->qmp, e);
 	rc = rc != 0 ? rc : target_agent(s, vm, t->qmp, &t->guest_agent, e);

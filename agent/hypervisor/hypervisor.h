@@ -68,6 +68,10 @@ struct hv_target {
 	enum hv_freeze freeze;
 	const char *guest_agent;   /* socket of the channel to the guest's agent, or NULL */
 	int64_t freeze_timeout_ms; /* they never stand still longer; 0 = 10000 */
+	/* Have every disk copied by a job of the hypervisor's own, whatever else would do. */
+	bool by_job;
+	/* A disk that is copied so may be copied as a whole, which takes scratch of its size. */
+	bool push_full;
 };
 
 /** hv_target_live(t): the VM is asked, not its images. */
@@ -112,9 +116,17 @@ enum hv_changes {
 	HV_CHANGES_SUPERSET,    /* every changed window is in the set, perhaps more */
 };
 
-struct hv_source { /* one disk of a snapshot, to be read over NBD */
+/* What the hypervisor has copied of a disk into a file of ours, because it cannot serve it. */
+struct hv_file {
+	int fd;          /* hv's, until hv_release */
+	uint64_t size;   /* bytes of the disk */
+	uint64_t copied; /* bytes that must be in it */
+};
+
+struct hv_source { /* one disk of a snapshot, to be read over NBD, or from a file */
 	const struct hv_disk *disk;
-	char socket[108]; /* unix socket of the NBD server */
+	char socket[108]; /* unix socket of the NBD server, "": read from file */
+	struct hv_file file;
 	char export_name[96];
 	char dirty_context[192]; /* NBD meta context that marks changed ranges; "" when unknown */
 	enum hv_changes changes;

@@ -9,6 +9,7 @@
  * qemu_introspect.c what the machine is
  * qemu_snapshot.c   the stages of a take
  * qemu_bitmap.c     the records of changes
+ * qemu_push.c       disks that QEMU copies itself
  * qemu_scratch.c    scratch files
  * qemu_socket.c     the listening socket
  *
@@ -94,11 +95,14 @@ struct qemu_disk {                /* beside base.vm.disks[same index] */
 	char node[QEMU_NODE_MAX]; /* node that a filter goes over and that has the bitmaps */
 	char bus[QEMU_PATH_MAX];  /* bus that it hangs on */
 	bool read_only;
+	bool push; /* QEMU has to copy it: no filter, no export */
 	/* The snapshot. */
 	bool in;     /* part of it */
 	int scratch; /* descriptor or -1 */
 	uint64_t fdset;
 	char since[QEMU_BITMAP_MAX]; /* bitmap of the changes, "" where they are unknown */
+	uint64_t reserved;           /* bytes of the scratch that QEMU copies it to ... */
+	uint64_t copied;             /* ... and bytes of the disk that have to be in it then */
 };
 
 struct qemu {
@@ -133,6 +137,8 @@ struct qemu {
 	struct qemu_script prepare[4], undo[3], drop[2];
 	int64_t stop_us, resume_us; /* last STOP and RESUME, QEMU's clock */
 	int64_t stop_seen_ns;       /* when the former arrived */
+	uint64_t push_progress;     /* of the copies of all disks, when last asked ... */
+	int64_t push_moved_ms;      /* ... and when that last grew, since the step began */
 	char lost_why[160];
 	bool close_wanted;
 	void (*closed)(void *arg);
@@ -203,7 +209,8 @@ struct json_t *qemu_reopen_top(const char *top, const char *file, bool read_only
 int qemu_stage(struct driver *d, enum driver_stage stage, const struct driver_take *t,
                hv_done_cb *done, void *arg, struct lc_err *e);
 int qemu_still_valid(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e);
-/** qemu_own_node(q, dst, kind, i): name of our node of a kind ('s', 'c', 'a') for disk i. */
+/** qemu_own_node(q, dst, kind, i): name of our node of a kind for disk i: 's' scratch, 'c' filter,
+ * 'a' access to the snapshot, 'p' image that QEMU copies to (and the job that does). */
 void qemu_own_node(const struct qemu *q, char dst[QEMU_NODE_MAX], char kind, size_t i);
 
 /* qemu_bitmap.c */
@@ -220,9 +227,35 @@ extern const struct qemu_script qemu_bitmap_commit_script;
 extern const struct qemu_script qemu_bitmap_rollback_script;
 extern const struct qemu_script qemu_bitmap_forget_script;
 
+/* qemu_push.c: steps and their parts, in their order */
+/** qemu_push_count(q): disks of the take that QEMU copies. */
+size_t qemu_push_count(const struct qemu *q);
+/** qemu_push_plan: after qemu_bitmap_recover; sets disks[].reserved. */
+int qemu_push_plan(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+int qemu_push_nodes(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+/** qemu_push_begin: adds the transaction that is the instant; nothing where no disk is copied. */
+int qemu_push_begin(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+/** qemu_push_look, qemu_push_looked: how much there is to copy. */
+int qemu_push_look(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+int qemu_push_looked(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+/** qemu_push_grow, qemu_push_grown: reserve that, where it is more than was thought. */
+int qemu_push_grow(struct qemu *q, errand_done_cb *done, struct lc_err *e);
+int qemu_push_grown(struct qemu *q, struct errand_result *r, struct lc_err *e);
+int qemu_push_wait(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+int qemu_push_waited(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+/** qemu_push_finish, qemu_push_finished: the files are complete, and the snapshot's sources. */
+int qemu_push_finish(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+int qemu_push_finished(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+/** qemu_push_cancel, then qemu_push_dismiss and qemu_push_dismissed: jobs of ours of any life. */
+int qemu_push_cancel(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+int qemu_push_dismiss(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+int qemu_push_dismissed(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+/** qemu_push_guard(q, b): what a guard says for it, again and again. */
+void qemu_push_guard(const struct qemu *q, struct qmp_batch *b);
+
 /* qemu_scratch.c: errands, see struct qemu_step */
-/** qemu_scratch_make, qemu_scratch_made: an empty nameless file of exactly its size for each
- * disk. */
+/** qemu_scratch_make, qemu_scratch_made: an empty nameless file for each disk: of exactly its size,
+ * or, where QEMU is to copy it, an image with all its room reserved. */
 int qemu_scratch_make(struct qemu *q, errand_done_cb *done, struct lc_err *e);
 int qemu_scratch_made(struct qemu *q, struct errand_result *r, struct lc_err *e);
 /** qemu_scratch_probe, qemu_scratch_probed: whether the scratch answers, where nodes of ours use
@@ -234,7 +267,7 @@ int qemu_scratch_sync(struct qemu *q, errand_done_cb *done, struct lc_err *e);
 int qemu_scratch_synced(struct qemu *q, struct errand_result *r, struct lc_err *e);
 /** qemu_scratch_close(q): all of them. */
 void qemu_scratch_close(struct qemu *q);
-/** qemu_scratch_used(d): bytes on disk. */
+/** qemu_scratch_used(d): bytes on disk, but for those of copies, which grow no more. */
 uint64_t qemu_scratch_used(const struct driver *d);
 /* qemu_socket.c */
 #define QEMU_SERVER_FD "locum.nbd" /* name under which it is handed over */

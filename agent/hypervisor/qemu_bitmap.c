@@ -372,6 +372,7 @@ qemu_bitmap_add(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	return 0;
 }
 
+/* Where QEMU copies a disk it is frozen in the transaction that begins the copy. */
 int
 qemu_bitmap_freeze(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
@@ -381,7 +382,7 @@ qemu_bitmap_freeze(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	for (i = 0; i < q->base.vm.ndisks; i++) {
 		const struct qemu_disk *x = &q->disks[i];
 
-		if (x->in && x->since[0] != '\0')
+		if (x->in && !x->push && x->since[0] != '\0')
 			(void)qmp_batch_add(
 			    b, "block-dirty-bitmap-disable",
 			    qmp_pack("{s:s, s:s}", "node", x->node, "name", x->since));

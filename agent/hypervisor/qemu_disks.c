@@ -261,7 +261,7 @@ find_path(struct qemu *q, struct hv_disk *d, const struct qemu_disk *x)
 }
 
 static void
-judge_device(struct hv_disk *d, const struct qemu_disk *x, const char *type,
+judge_device(struct hv_disk *d, struct qemu_disk *x, const char *type,
              const struct json_t *const *props)
 {
 	const char *drive = qmp_str(props[PROP_DRIVE], "");
@@ -271,11 +271,12 @@ judge_device(struct hv_disk *d, const struct qemu_disk *x, const char *type,
 		refuse(d, "SCSI passthrough: the guest writes to it without QEMU seeing what");
 	if (qmp_true(props[PROP_SHARE], ""))
 		refuse(d, "shared with other writers (share-rw=on)");
+	/* Where QEMU 7.2 dies of filters and exports. */
 	if ((iothread != NULL && *iothread != '\0') || qmp_count(props[PROP_QUEUES]) > 0)
-		refuse(d, "it is on an IOThread, where this QEMU dies of filters and exports");
+		x->push = true;
 	/* Only where the property gives what is under the device can it be set to something
 	 * else. */
-	if (x->root[0] != '\0' &&
+	if (!x->push && x->root[0] != '\0' &&
 	    (drive == NULL || (strcmp(drive, x->root) != 0 &&
 	                       (x->device[0] == '\0' || strcmp(drive, x->device) != 0))))
 		refuse(d, "its kind of device does not let its image be exchanged");
@@ -318,6 +319,7 @@ add_device(struct qemu *q, const struct json_t *dev, const struct json_t *const 
 		refuse(d, "it has no size: there is nothing in it");
 	find_nodes(q, d, x, dev);
 	find_path(q, d, x);
+	x->push = q->t.by_job;
 	judge_device(d, x, type, props);
 }
 
@@ -388,12 +390,18 @@ choose_way(struct qemu *q)
 {
 	struct hv_vm *vm = &q->base.vm;
 	const char *way = "reopen";
-	size_t i;
+	size_t i, pushed = 0, filtered = 0;
 
 	for (i = 0; i < vm->ndisks; i++) {
-		if (vm->disks[i].capturable && q->disks[i].top[0] == '\0')
+		if (!vm->disks[i].capturable)
+			continue;
+		pushed += q->disks[i].push ? 1 : 0;
+		filtered += q->disks[i].push ? 0 : 1;
+		if (!q->disks[i].push && q->disks[i].top[0] == '\0')
 			way = "pause";
 	}
+	if (pushed > 0)
+		way = filtered > 0 ? "pause" : "push";
 	(void)snprintf(vm->way, sizeof vm->way, "%s", way);
 	vm->running = qmp_true(qemu_look_status(q), "running");
 }
@@ -412,9 +420,7 @@ take_controllers(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 			continue;
 		iothread = qmp_str(qmp_reply(b, next++), "");
 		if (iothread != NULL && *iothread != '\0')
-			refuse(&q->base.vm.disks[i],
-			       "its controller is on an IOThread, where this QEMU dies of "
-			       "filters and exports");
+			q->disks[i].push = true;
 	}
 	choose_way(q);
 	return 0;

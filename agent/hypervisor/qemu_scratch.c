@@ -22,11 +22,13 @@
 
 #include "store/base/files.h"
 
+#include "agent/hypervisor/pushed.h"
 #include "agent/hypervisor/qemu.h"
 
 #define MAKE_MS 5000
 #define PROBE_MS 2000
 #define SYNC_MS 30000
+#define RESERVE_MAX (UINT64_C(1) << 30) /* as in qemu.c */
 
 /* ---- make ---- */
 
@@ -34,6 +36,7 @@ struct make { /* seen by the errand: no pointers to anything that changes */
 	struct errand job;
 	char dir[512];
 	uint64_t sizes[HV_DISKS_MAX];
+	uint64_t reserve[HV_DISKS_MAX]; /* bytes, 0: no image, only as long as the disk */
 	size_t n;
 };
 
@@ -82,6 +85,30 @@ open_nameless(const char *dir)
 	return fd;
 }
 
+/* All that an image can come to, and with it no more than the filesystem can spare. */
+static int
+reserve(int fd, uint64_t bytes)
+{
+	struct statfs s;
+	uint64_t all;
+
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) != 0 || fstatfs(fd, &s) != 0)
+		return -1;
+	all = (uint64_t)s.f_blocks * (uint64_t)s.f_frsize / 50;
+	if ((uint64_t)s.f_bavail * (uint64_t)s.f_frsize >= (all < RESERVE_MAX ? all : RESERVE_MAX))
+		return 0;
+	errno = ENOSPC;
+	return -1;
+}
+
+static int
+fill(int fd, uint64_t size, uint64_t bytes)
+{
+	if (bytes == 0)
+		return ftruncate(fd, (off_t)size);
+	return reserve(fd, bytes) != 0 ? -1 : pushed_make(fd, size);
+}
+
 static void
 run_make(const struct errand *job, struct errand_result *out)
 {
@@ -97,9 +124,11 @@ run_make(const struct errand *job, struct errand_result *out)
 		}
 		/* A byte, to see that the filesystem answers and has room; then nothing again. */
 		if (fd < 0 || pwrite(fd, "", 1, 0) != 1 || ftruncate(fd, 0) != 0 ||
-		    ftruncate(fd, (off_t)m->sizes[i]) != 0) {
+		    fill(fd, m->sizes[i], m->reserve[i]) != 0) {
 			out->sys = errno;
 			out->at = i;
+			if (fd >= 0)
+				(void)close(fd);
 			return;
 		}
 		out->fds[out->nfds++] = fd;
@@ -117,8 +146,10 @@ qemu_scratch_make(struct qemu *q, errand_done_cb *done, struct lc_err *e)
 		return lc_fail(e, LC_EINVAL, 0, "scratch folder %s: its name is too long",
 		               q->t.scratch_dir);
 	for (i = 0; i < q->base.vm.ndisks; i++) {
-		if (q->disks[i].in)
-			m.sizes[m.n++] = q->base.vm.disks[i].size;
+		if (!q->disks[i].in)
+			continue;
+		m.reserve[m.n] = q->disks[i].push ? q->disks[i].reserved : 0;
+		m.sizes[m.n++] = q->base.vm.disks[i].size;
 	}
 	return m.n == 0 ? DRIVER_NOTHING : errand_start(q->loop, &m.job, done, q, e);
 }
@@ -143,8 +174,10 @@ qemu_scratch_made(struct qemu *q, struct errand_result *r, struct lc_err *e)
 			continue;
 		if (k >= r->nfds || r->sys != 0) {
 			errno = r->sys == 0 ? EMFILE : r->sys; /* fewer arrived than were sent */
-			return lc_fail_errno(e, "scratch in %s: %" PRIu64 " bytes",
-			                     q->t.scratch_dir, q->base.vm.disks[i].size);
+			return lc_fail_errno(
+			    e, "scratch in %s: %" PRIu64 " bytes for disk %s", q->t.scratch_dir,
+			    q->disks[i].push ? q->disks[i].reserved : q->base.vm.disks[i].size,
+			    q->base.vm.disks[i].name);
 		}
 		fd_close(&q->disks[i].scratch);
 		q->disks[i].scratch = r->fds[k];
@@ -301,7 +334,8 @@ qemu_scratch_used(const struct driver *d)
 	for (i = 0; i < HV_DISKS_MAX; i++) {
 		struct stat st;
 
-		if (q->disks[i].scratch >= 0 && fstat(q->disks[i].scratch, &st) == 0)
+		if (q->disks[i].scratch >= 0 && !q->disks[i].push &&
+		    fstat(q->disks[i].scratch, &st) == 0)
 			used += (uint64_t)st.st_blocks * 512;
 	}
 	return used;

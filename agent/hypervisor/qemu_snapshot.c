@@ -1,17 +1,19 @@
 /*
  * The stages of a take.
  *
- *   ARM     look ─► scratch files ─► nodes over them ─► new bitmaps
- *             ─► filters, not in the way yet ─► NBD server ─► guard ─► images written back
- *   CUT     does it run? ─► reopen of all permanent nodes,
- *                        or stop ─► exchange of the nodes under the devices ─► cont
- *   SERVE   old bitmaps frozen ─► snapshot nodes ─► exports ─► look: is all as it should be?
+ *   ARM     look ─► old bitmaps judged ─► scratch files ─► guard ─► nodes over them
+ *             ─► new bitmaps ─► filters, not in the way yet ─► NBD server ─► images written back
+ *   CUT     does it run? ─► reopen of all permanent nodes, or begin of all copies,
+ *                        or stop ─► both, and exchange of the nodes under the devices ─► cont
+ *   SERVE   old bitmaps frozen ─► copies made ─► snapshot nodes ─► exports
+ *             ─► look: is all as it should be?
  *
  * The filter keeps, for every part of the disk that the guest overwrites, the old content in the
  * scratch; a snapshot node reads through both.  Where the scratch fails or is slow the snapshot
  * breaks and not the guest (on-cbw-error, cbw-timeout); from then on every read of the export
  * fails.  So a read that succeeded was of the instant, and what has to be asked after the last one
- * is only whether the filters were in the way all the time.
+ * is only whether the filters were in the way all the time.  Disks that have no filter of ours are
+ * copied by QEMU: see qemu_push.c.
  *
  * Between stop and cont nothing may depend on this process being alive: the commands of the cut are
  * one batch that QEMU carries out to its end even if we die (qmp_batch_survive).
@@ -40,6 +42,25 @@ static bool
 has_top(const struct qemu_disk *x)
 {
 	return x->top[0] != '\0';
+}
+
+/* It is part of the snapshot and has a filter. */
+static bool
+is_filtered(const struct qemu *q, size_t i)
+{
+	return q->disks[i].in && !q->disks[i].push;
+}
+
+static bool
+any_filtered(const struct qemu *q)
+{
+	size_t i;
+
+	for (i = 0; i < q->base.vm.ndisks; i++) {
+		if (is_filtered(q, i))
+			return true;
+	}
+	return false;
 }
 
 /* ---- what is under the devices ---- */
@@ -100,7 +121,7 @@ check_disks(struct qemu *q, bool filtered, struct lc_err *e)
 	size_t i;
 
 	for (i = 0; i < q->base.vm.ndisks; i++) {
-		if (q->disks[i].in && check_disk(q, i, filtered, e) != 0)
+		if (q->disks[i].in && check_disk(q, i, filtered && is_filtered(q, i), e) != 0)
 			return LC_ECONFLICT;
 	}
 	if (migration != NULL && strcmp(migration, "none") != 0 &&
@@ -217,7 +238,7 @@ add_filters(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 
 	(void)e;
 	for (i = 0; i < q->base.vm.ndisks; i++) {
-		if (!q->disks[i].in)
+		if (!is_filtered(q, i))
 			continue;
 		qemu_own_node(q, name, 'c', i);
 		qemu_own_node(q, scratch, 's', i);
@@ -236,6 +257,8 @@ start_server(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	int fd = -1, rc;
 
+	if (!any_filtered(q)) /* There is nothing to export. */
+		return 0;
 	rc = qemu_listen(q, &fd, e);
 	if (rc != 0)
 		return rc;
@@ -255,8 +278,11 @@ start_server(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 static int
 server_started(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
-	const struct lc_err *err = qmp_reply_err(b, 1);
+	const struct lc_err *err;
 
+	if (qmp_batch_count(b) == 0)
+		return 0;
+	err = qmp_reply_err(b, 1);
 	if (err->code == LC_OK) {
 		q->serving = true;
 		return 0;
@@ -291,14 +317,16 @@ start_keeper(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 static const struct qemu_step arm_steps[] = {
     QEMU_STEP("hv.take.look", .build = qemu_look_build, .check = armed_look),
     QEMU_STEP("hv.take.events", .build = want_events),
+    QEMU_STEP("hv.take.recover", .build = qemu_bitmap_recover),
+    QEMU_STEP("hv.take.plan", .build = qemu_push_plan),
     QEMU_STEP("hv.take.scratch", .errand = qemu_scratch_make, .collect = qemu_scratch_made),
     QEMU_STEP("hv.take.descriptors", .build = add_scratch, .check = scratch_added),
+    QEMU_STEP("hv.take.guard", .build = start_keeper),
     QEMU_STEP("hv.take.nodes", .build = add_nodes),
-    QEMU_STEP("hv.take.recover", .build = qemu_bitmap_recover),
+    QEMU_STEP("hv.take.images", .build = qemu_push_nodes),
     QEMU_STEP("hv.take.bitmaps", .build = qemu_bitmap_add),
     QEMU_STEP("hv.take.filters", .build = add_filters),
     QEMU_STEP("hv.take.server", .build = start_server, .check = server_started),
-    QEMU_STEP("hv.take.guard", .build = start_keeper),
     QEMU_STEP("hv.take.sync", .errand = qemu_scratch_sync, .collect = qemu_scratch_synced),
 };
 static const struct qemu_script arm_script = QEMU_SCRIPT(arm_steps);
@@ -322,6 +350,8 @@ arm(struct qemu *q, const struct driver_take *t, hv_done_cb *done, void *arg, st
 	q->lost = q->dropped = false;
 	q->lost_why[0] = '\0';
 	q->stop_us = q->resume_us = 0;
+	q->push_progress = 0;
+	q->push_moved_ms = 0;
 	q->base.snapshot.nsources = 0;
 	for (i = 0; i < q->base.vm.ndisks; i++) {
 		const struct hv_disk *d = &q->base.vm.disks[i];
@@ -349,7 +379,7 @@ exchange(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	for (i = 0; i < q->base.vm.ndisks; i++) {
 		const struct qemu_disk *x = &q->disks[i];
 
-		if (!x->in)
+		if (!is_filtered(q, i))
 			continue;
 		qemu_own_node(q, filter, 'c', i);
 		if (has_top(x)) {
@@ -369,14 +399,15 @@ exchange(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	return ok ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
-/* One reopen is one instant by itself; anything else is one only while the CPUs stand still. */
+/* One reopen is one instant by itself, and so is one transaction that begins all copies; anything
+ * else is one only while the CPUs stand still. */
 static bool
 must_stand_still(const struct qemu *q)
 {
 	size_t i;
 
 	for (i = 0; i < q->base.vm.ndisks; i++) {
-		if (q->disks[i].in && !has_top(&q->disks[i]))
+		if (is_filtered(q, i) && (!has_top(&q->disks[i]) || qemu_push_count(q) > 0))
 			return true;
 	}
 	return q->take.group;
@@ -423,7 +454,8 @@ cut(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 		(void)qmp_batch_add(b, "stop", qmp_none());
 		q->stopped = true;
 	}
-	rc = exchange(q, b, e);
+	rc = qemu_push_begin(q, b, e);
+	rc = rc != 0 ? rc : exchange(q, b, e);
 	if (rc == 0 && pause)
 		(void)qmp_batch_add(b, "cont", qmp_none());
 	return rc;
@@ -555,7 +587,7 @@ add_access(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 
 	(void)e;
 	for (i = 0; i < q->base.vm.ndisks; i++) {
-		if (!q->disks[i].in)
+		if (!is_filtered(q, i))
 			continue;
 		qemu_own_node(q, name, 'a', i);
 		qemu_own_node(q, filter, 'c', i);
@@ -590,6 +622,10 @@ add_exports(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 
 		if (!x->in)
 			continue;
+		if (x->push) {
+			k++;
+			continue;
+		}
 		qemu_own_node(q, name, 'a', i);
 		if (x->since[0] != '\0')
 			maps = qmp_pack("[{s:s, s:s}]", "node", x->node, "name", x->since);
@@ -618,6 +654,10 @@ serving(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 
 static const struct qemu_step serve_steps[] = {
     QEMU_STEP("hv.take.freeze", .build = qemu_bitmap_freeze),
+    QEMU_STEP("hv.take.copy-look", .build = qemu_push_look, .check = qemu_push_looked),
+    QEMU_STEP("hv.take.copy-room", .errand = qemu_push_grow, .collect = qemu_push_grown),
+    QEMU_STEP("hv.take.copy-wait", .build = qemu_push_wait, .check = qemu_push_waited),
+    QEMU_STEP("hv.take.copied", .build = qemu_push_finish, .check = qemu_push_finished),
     QEMU_STEP("hv.take.access", .build = add_access),
     QEMU_STEP("hv.take.exports", .build = add_exports),
     QEMU_STEP("hv.take.verify", .build = qemu_look_build, .check = serving),

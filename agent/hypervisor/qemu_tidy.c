@@ -1,7 +1,8 @@
 /*
  * Everything of ours out of QEMU again, whoever put it there: this process, or one that died.
  *
- *   look ─► does the scratch answer? ─► exports ─► wait until they are gone ─► snapshot nodes
+ *   look ─► does the scratch answer? ─► copies ended ─► exports ─► wait until they are gone
+ *     ─► snapshot nodes
  *     ─► filters from under the devices ─► their nodes ─► server ─► descriptors ─► scratch
  *
  * Snapshot nodes before filters: as long as one reads through a filter, QEMU lets nobody but the
@@ -172,7 +173,7 @@ static int
 delete_nodes(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	(void)e;
-	delete_kinds(q, b, "cs");
+	delete_kinds(q, b, "cps");
 	return 0;
 }
 
@@ -305,7 +306,7 @@ drop_filters(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	int rc = remove_filters(q, b, e);
 
 	qmp_batch_all_may_fail(b);
-	add_disk_nodes(q, b, "cs");
+	add_disk_nodes(q, b, "cps");
 	return rc;
 }
 
@@ -354,10 +355,12 @@ qemu_drop_guard(struct qemu *q, struct guard_duty *duty, struct guard **out, str
 
 	for (n = 0; n < FIXED; n++)
 		fixed[n] = qmp_batch_new(q->qmp);
-	if (fixed[FIRST] != NULL)
+	if (fixed[FIRST] != NULL) {
+		qemu_push_guard(q, fixed[FIRST]);
 		drop_readers(q, fixed[FIRST]);
+	}
 	if (fixed[REST] != NULL)
-		add_disk_nodes(q, fixed[REST], "cs");
+		add_disk_nodes(q, fixed[REST], "cps");
 	if (fixed[SERVER] != NULL)
 		(void)qmp_batch_add(fixed[SERVER], "nbd-server-stop", qmp_none());
 	for (n = 0; n < FIXED; n++)
@@ -366,7 +369,7 @@ qemu_drop_guard(struct qemu *q, struct guard_duty *duty, struct guard **out, str
 		const struct qemu_disk *d = &q->disks[i];
 		size_t k = n - FIXED;
 
-		if (!d->in)
+		if (!d->in || d->push)
 			continue;
 		texts[n] = exchange_lines(q, i);
 		qemu_own_node(q, filters[k], 'c', i);
@@ -399,6 +402,8 @@ const struct qemu_script qemu_drop_script = QEMU_SCRIPT(drop_steps);
 static const struct qemu_step steps[] = {
     QEMU_STEP("hv.release.look", .build = qemu_look_build, .check = qemu_look_check),
     QEMU_STEP("hv.release.probe", .errand = qemu_scratch_probe, .collect = qemu_scratch_probed),
+    QEMU_STEP("hv.release.cancel", .build = qemu_push_cancel),
+    QEMU_STEP("hv.release.dismiss", .build = qemu_push_dismiss, .check = qemu_push_dismissed),
     QEMU_STEP("hv.release.exports", .build = delete_exports),
     QEMU_STEP("hv.release.wait", .build = ask_exports, .check = wait_exports),
     QEMU_STEP("hv.release.access", .build = delete_access, .check = qemu_look_check),

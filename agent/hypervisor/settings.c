@@ -237,10 +237,12 @@ set_host(struct settings *s, size_t i, const char *value, struct lc_err *e)
 /* ---- sections [vm NAME] ---- */
 
 static const struct settings_key vm_keys[] = {
-    {"qmp", ""},    {"domain", ""},   {"exclude", ""},       {"rpo", ""},    {"machine", "q35"},
-    {"cpu", "max"}, {"cpus", "1"},    {"memory", "512 MiB"}, {"uuid", ""},   {"clock", "utc"},
-    {"append", ""}, {"firmware", ""}, {"nvram", ""},         {"kernel", ""}, {"initrd", ""},
-    {"disk", ""},   {"nic", ""},      {"guest_agent", ""},   {"freeze", ""},
+    {"qmp", ""},          {"domain", ""},        {"exclude", ""},    {"rpo", ""},
+    {"snapshot", "auto"}, {"push_full", "no"},   {"machine", "q35"}, {"cpu", "max"},
+    {"cpus", "1"},        {"memory", "512 MiB"}, {"uuid", ""},       {"clock", "utc"},
+    {"append", ""},       {"firmware", ""},      {"nvram", ""},      {"kernel", ""},
+    {"initrd", ""},       {"disk", ""},          {"nic", ""},        {"guest_agent", ""},
+    {"freeze", ""},
 };
 #define NVM (sizeof vm_keys / sizeof vm_keys[0])
 
@@ -249,6 +251,8 @@ enum vm_key {
 	VM_DOMAIN,
 	VM_EXCLUDE,
 	VM_RPO,
+	VM_SNAPSHOT,
+	VM_PUSH_FULL,
 	VM_MACHINE,
 	VM_CPU,
 	VM_CPUS,
@@ -382,6 +386,17 @@ set_rpo(struct settings_vm *vm, const char *value, struct lc_err *e)
 	return 0;
 }
 
+/* One of two words; true: the second. */
+static int
+set_choice(bool *field, const char *key, const char *no, const char *yes, const char *value,
+           struct lc_err *e)
+{
+	*field = strcmp(value, yes) == 0;
+	if (*field || strcmp(value, no) == 0)
+		return 0;
+	return lc_fail(e, LC_EINVAL, 0, "%s: '%s' is neither %s nor %s", key, value, no, yes);
+}
+
 static int
 set_freeze(struct settings_vm *vm, const char *value, struct lc_err *e)
 {
@@ -427,6 +442,10 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 		return add_exclude(vm, value, e);
 	if (key == VM_RPO)
 		return set_rpo(vm, value, e);
+	if (key == VM_SNAPSHOT)
+		return set_choice(&vm->by_job, name, "auto", "backup", value, e);
+	if (key == VM_PUSH_FULL)
+		return set_choice(&vm->push_full, name, "no", "yes", value, e);
 	if (vm->def == NULL) {
 		vm->def = definition_new();
 		if (vm->def == NULL)
@@ -457,6 +476,8 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 	case VM_RPO:
 	case VM_GUEST_AGENT:
 	case VM_FREEZE:
+	case VM_SNAPSHOT:
+	case VM_PUSH_FULL:
 		break;
 	}
 	return lc_fail(e, LC_EINVAL, 0, "%s: no rule", name);
@@ -800,8 +821,8 @@ same_vm(const struct settings_vm *a, const struct settings_vm *b)
 	if (strcmp(a->name, b->name) != 0 || !same_text(a->qmp, b->qmp) ||
 	    !same_text(a->domain, b->domain) || !same_text(a->guest_agent, b->guest_agent) ||
 	    settings_freeze(a) != settings_freeze(b) || a->nexcludes != b->nexcludes ||
-	    a->rpo_set != b->rpo_set || a->rpo_ms != b->rpo_ms ||
-	    (a->def == NULL) != (b->def == NULL))
+	    a->by_job != b->by_job || a->push_full != b->push_full || a->rpo_set != b->rpo_set ||
+	    a->rpo_ms != b->rpo_ms || (a->def == NULL) != (b->def == NULL))
 		return false;
 	for (i = 0; i < a->nexcludes; i++) {
 		if (strcmp(a->excludes[i], b->excludes[i]) != 0)

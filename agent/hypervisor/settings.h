@@ -38,6 +38,8 @@ struct settings_vm {
 	enum hv_freeze freeze;
 	bool rpo_set;           /* else the host's holds */
 	int64_t rpo_ms;         /* 0: the agent leaves it alone */
+	bool by_job;            /* snapshot = backup: every disk is copied by a job of QEMU's */
+	bool push_full;         /* such a copy may be of a whole disk */
 	struct definition *def; /* what it is, or NULL where no key says so */
 	unsigned line;          /* of its section's first key, for messages */
 };

@@ -28,7 +28,8 @@
 #include "store/base/files.h"
 #include "store/base/memory.h"
 
-#include "agent/hypervisor/source.h"
+#include "agent/hypervisor/hypervisor.h"
+#include "agent/hypervisor/source_file.h"
 
 #define DEFAULT_TIMEOUT_MS 30000
 #define STATUS_MAX (UINT64_C(1) << 31) /* the protocol has 32 bits for a length */
@@ -57,6 +58,7 @@ struct req {
 TAILQ_HEAD(req_list, req);
 
 struct source {
+	struct source_file *file; /* then nothing else is in use, but size */
 	uv_loop_t *loop;
 	struct nbd_handle *nbd;
 	char *name, *dirty_context;
@@ -572,8 +574,8 @@ setup(struct source *s, const struct source_opts *o, struct lc_err *e)
 	return 0;
 }
 
-int
-source_open(struct uv_loop_s *loop, const struct source_opts *opts, source_done_cb *done, void *arg,
+static int
+open_socket(struct uv_loop_s *loop, const struct source_opts *opts, source_done_cb *done, void *arg,
             struct source **out, struct lc_err *e)
 {
 	bool dirty = opts->dirty_context != NULL && *opts->dirty_context != '\0';
@@ -608,6 +610,43 @@ source_open(struct uv_loop_s *loop, const struct source_opts *opts, source_done_
 	return 0;
 }
 
+static void
+on_file_closed(void *arg)
+{
+	struct source *s = arg;
+
+	if (s->closed != NULL)
+		s->closed(s->closed_arg);
+	lc_free(s);
+}
+
+static int
+open_file(struct uv_loop_s *loop, const struct source_opts *opts, source_done_cb *done, void *arg,
+          struct source **out, struct lc_err *e)
+{
+	struct source *s = lc_alloc(sizeof *s);
+	int rc;
+
+	*out = NULL;
+	if (s == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", opts->name);
+	s->size = opts->file->size;
+	rc = source_file_open(loop, opts, done, arg, &s->file, e);
+	if (rc != 0)
+		lc_free(s);
+	else
+		*out = s;
+	return rc;
+}
+
+int
+source_open(struct uv_loop_s *loop, const struct source_opts *opts, source_done_cb *done, void *arg,
+            struct source **out, struct lc_err *e)
+{
+	if (opts->file != NULL)
+		return open_file(loop, opts, done, arg, out, e);
+	return open_socket(loop, opts, done, arg, out, e);
+}
 uint64_t
 source_size(const struct source *s)
 {
@@ -663,8 +702,11 @@ source_read(struct source *s, void *p, uint32_t n, uint64_t off, source_done_cb 
             struct lc_err *e)
 {
 	struct req *r;
-	int rc = check_usable(s, e);
+	int rc;
 
+	if (s->file != NULL)
+		return source_file_read(s->file, p, n, off, done, arg, e);
+	rc = check_usable(s, e);
 	if (rc == 0)
 		rc = check_range(s, off, n, e);
 	if (rc == 0 && n > SOURCE_READ_MAX)
@@ -690,8 +732,11 @@ source_extents(struct source *s, uint64_t off, uint64_t len, source_extents_cb *
                struct lc_err *e)
 {
 	struct req *r;
-	int rc = check_usable(s, e);
+	int rc;
 
+	if (s->file != NULL)
+		return source_file_extents(s->file, off, len, cb, arg, e);
+	rc = check_usable(s, e);
 	if (rc == 0)
 		rc = check_range(s, off, len, e);
 	if (rc != 0)
@@ -723,6 +768,10 @@ source_close(struct source *s, void (*closed)(void *arg), void *arg)
 
 	s->closed = closed;
 	s->closed_arg = arg;
+	if (s->file != NULL) {
+		source_file_close(s->file, on_file_closed, s);
+		return;
+	}
 	(void)lc_fail(&why, LC_ECANCELED, 0, "%s: closed", s->name);
 	land_all(s, &why);
 	/* A goodbye, so that the server need not log a cut.  One non-blocking write, lost if it

@@ -18,6 +18,7 @@
 
 #include "store/base/errors.h"
 
+struct hv_file; /* hypervisor.h */
 struct uv_loop_s;
 struct source;
 
@@ -26,6 +27,9 @@ struct source;
 struct source_opts {        /* all strings are copied */
 	const char *name;   /* "web01/vda", for messages */
 	const char *socket; /* unix socket path */
+	/* Instead of a server: what was copied into a file; dirty_context then is no name, but not
+	 * empty where only changed ranges were copied.  NULL: none. */
+	const struct hv_file *file;
 	const char *export_name;
 	/* Meta context that marks changed ranges; NULL or "": none is wanted. */
 	const char *dirty_context;
@@ -67,7 +71,7 @@ uint64_t source_size(const struct source *s);
  *
  * Returns    0, or LC_EINVAL, LC_ENOMEM, or what broke the source.  done gets LC_EIO where the
  *            server refused.
- * Ownership: borrows p until done, or until source_close() was called.
+ * Ownership: borrows p until done, or until source_close() was called; from a file, until done.
  */
 int source_read(struct source *s, void *p, uint32_t n, uint64_t off, source_done_cb *done,
                 void *arg, struct lc_err *e);

@@ -2,14 +2,15 @@
  * hv_cycle: the life of a snapshot by hand, for shell tests.
  *
  *   hv_cycle [--run DIR] [--scratch DIR] [--tag HEX] [--scratch-max BYTES] [--copy-timeout S]
- *            [--events FILE] --qmp SOCKET... COMMAND...
+ *            [--events FILE] [--by-job] [--push-full] --qmp SOCKET... COMMAND...
  *
  * Commands, in order, on all VMs (hv_take takes them together):
  *
  *   prepare              disks              exclude=DISK
  *   take=POINT[,SINCE]   (ids: any text, padded with zeros to 16 bytes)
  *   read=DIR             nbdcopy every source to DIR/<vm>-<disk>.raw, the changed ranges to
- *                        DIR/<vm>-<disk>.map
+ *                        DIR/<vm>-<disk>.map; of one that is "superset copied" the image holds
+ *                        these ranges only
  *   valid  release  end=commit|rollback|lost  close
  *   sh=TEXT              run a shell command while the loop goes on
  *   sleep=MS             event=lost|gone (wait for it, 10 s at most)
@@ -36,6 +37,7 @@
 #include <uv.h>
 
 #include "agent/hypervisor/hypervisor.h"
+#include "agent/hypervisor/source.h"
 #include "store/base/clock.h"
 
 #define VMS_MAX 8
@@ -203,6 +205,126 @@ spawn(const char *text)
 	}
 }
 
+/* ---- a source that is a file, through the product's own reader ---- */
+
+static struct {
+	struct source *source;
+	uint64_t size, at;
+	FILE *map;
+	int image;
+	struct source_extent x[512];
+	size_t n, i;
+	uint64_t off;
+	char buf[SOURCE_READ_MAX];
+} file;
+
+static void file_next(void);
+
+static void
+on_file_closed(void *arg)
+{
+	(void)arg;
+	(void)fclose(file.map);
+	(void)close(file.image);
+	read_next();
+}
+
+static void
+file_step(const struct lc_err *err)
+{
+	if (err->code != LC_OK && c.err.code == LC_OK)
+		c.err = *err;
+	if (c.err.code != LC_OK || file.at == file.size)
+		source_close(file.source, on_file_closed, NULL);
+	else
+		file_next();
+}
+
+static void
+on_file_read(void *arg, const struct lc_err *err)
+{
+	struct source_extent *x = &file.x[file.i];
+	uint64_t n = x->len < sizeof file.buf ? x->len : sizeof file.buf;
+
+	(void)arg;
+	if (err->code == LC_OK &&
+	    pwrite(file.image, file.buf, (size_t)n, (off_t)x->off) != (ssize_t)n)
+		(void)lc_fail_errno(&c.err, "image");
+	x->off += n;
+	x->len -= n;
+	file.at = x->off;
+	file_step(err);
+}
+
+static void
+on_file_extents(void *arg, const struct source_extent *x, size_t n, const struct lc_err *err)
+{
+	(void)arg;
+	file.n = n < 512 ? n : 512;
+	file.i = 0;
+	memcpy(file.x, x, file.n * sizeof *x);
+	for (size_t i = 0; i < file.n; i++)
+		(void)fprintf(file.map, "%" PRIu64 " %" PRIu64 " %d changed\n", x[i].off, x[i].len,
+		              x[i].data || x[i].zero);
+	file_step(err);
+}
+
+static void
+file_next(void)
+{
+	int rc;
+
+	/* What is no data reads as zeros, or did not change: it is left as it is, a hole. */
+	while (file.i < file.n &&
+	       (!file.x[file.i].data || file.x[file.i].zero || file.x[file.i].len == 0)) {
+		file.at = file.x[file.i].off + file.x[file.i].len;
+		file.i++;
+	}
+	if (file.i < file.n) {
+		uint64_t len = file.x[file.i].len;
+
+		rc = source_read(file.source, file.buf,
+		                 (uint32_t)(len < sizeof file.buf ? len : sizeof file.buf),
+		                 file.x[file.i].off, on_file_read, NULL, &c.err);
+	} else if (file.at < file.size) {
+		rc = source_extents(file.source, file.at, file.size - file.at, on_file_extents,
+		                    NULL, &c.err);
+	} else {
+		rc = LC_ECANCELED;
+	}
+	if (rc != 0)
+		source_close(file.source, on_file_closed, NULL);
+}
+
+static void
+on_file_open(void *arg, const struct lc_err *err)
+{
+	(void)arg;
+	file_step(err);
+}
+
+static void
+read_file(const struct hv_source *s, const char *vm)
+{
+	struct source_opts o = {
+	    .name = s->disk->name, .file = &s->file, .dirty_context = s->dirty_context};
+	char path[400];
+
+	file.size = s->file.size;
+	file.at = 0;
+	file.n = file.i = 0;
+	(void)snprintf(path, sizeof path, "%s/%s-%s.raw", c.dir, vm, s->disk->name);
+	file.image = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	(void)snprintf(path, sizeof path, "%s/%s-%s.map", c.dir, vm, s->disk->name);
+	file.map = fopen(path, "we");
+	if (file.image < 0 || file.map == NULL || ftruncate(file.image, (off_t)file.size) != 0 ||
+	    source_open(&c.loop, &o, on_file_open, NULL, &file.source, &c.err) != 0) {
+		(void)lc_fail(&c.err, LC_EIO, 0, "%s cannot be read", path);
+		c.pending = 0;
+		finish_soon();
+	}
+}
+
 /* One source after the other. */
 static void
 read_next(void)
@@ -226,7 +348,12 @@ read_next(void)
 	if (s->changes == HV_CHANGES_UNKNOWN)
 		say("source %s %s unknown: %s\n", vm, s->disk->name, s->why_unknown);
 	else
-		say("source %s %s superset\n", vm, s->disk->name);
+		say("source %s %s superset%s\n", vm, s->disk->name,
+		    s->socket[0] == '\0' ? " copied" : "");
+	if (s->socket[0] == '\0') {
+		read_file(s, vm);
+		return;
+	}
 	(void)snprintf(text, sizeof text,
 	               "u='nbd+unix:///%s?socket=%s'; f='%s/%s-%s'; rm -f \"$f.raw\" \"$f.map\"; "
 	               "nbdcopy \"$u\" \"$f.raw\" && if [ -n '%s' ]; then nbdinfo --map='%s' "
@@ -435,6 +562,8 @@ main(int argc, char **argv)
 	                                        {"scratch-max", 1, NULL, 'm'},
 	                                        {"qmp", 1, NULL, 'q'},
 	                                        {"copy-timeout", 1, NULL, 'c'},
+	                                        {"by-job", 0, NULL, 'j'},
+	                                        {"push-full", 0, NULL, 'f'},
 	                                        {"connect-ms", 1, NULL, 'C'},
 	                                        {"command-ms", 1, NULL, 'd'},
 	                                        {NULL, 0, NULL, 0}};
@@ -453,6 +582,12 @@ main(int argc, char **argv)
 			break;
 		case 't':
 			t.tag = optarg;
+			break;
+		case 'j':
+			t.by_job = true;
+			break;
+		case 'f':
+			t.push_full = true;
 			break;
 		case 'm':
 			t.scratch_max = strtoull(optarg, NULL, 10);

@@ -491,12 +491,13 @@ part_refused() {
 		-device usb-ehci,id=usb -device usb-storage,id=stick,drive=x6
 	must prepare disks
 	grep -E '^disk' "$DIR/log"
-	grep -q '^disk vm0 onthread .* refused .*IOThread' "$DIR/log" || fail "disk on an IOThread"
-	grep -q '^disk vm0 onctrl .* refused .*IOThread' "$DIR/log" || fail "disk on a controller on an IOThread"
+	grep -q '^disk vm0 onthread .* capturable' "$DIR/log" || fail "disk on an IOThread"
+	grep -q '^disk vm0 onctrl .* capturable' "$DIR/log" || fail "disk on a controller on an IOThread"
 	grep -q '^disk vm0 shared .* refused .*share-rw' "$DIR/log" || fail "shared disk"
 	grep -q '^disk vm0 readonly .* capturable' "$DIR/log" || fail "read-only disk"
 	grep -qE '^disk vm0 (cd|empty)' "$DIR/log" && fail "a CD-ROM is no disk"
 	refused take "cannot be captured" prepare take=one
+	refused take "disk onthread: there is no point of it" prepare exclude=shared take=one
 	cycle prepare exclude=onthread exclude=onctrl exclude=shared take=one read="$OUT" valid release end=commit ||
 		fail "without those: $(cat "$DIR/log")"
 	clean "without those"

@@ -5,7 +5,8 @@
 # mounted ext4.  Points are taken at moments drawn from a logged seed.  Each is restored: no number missing, none torn, and
 # the ext4 checks clean after its journal was replayed.  At the end every point still restores to the bytes it had when it was made.
 #
-# WAY: pause (a VM of somebody else's), drive (the same, -drive), reopen (started by locum).
+# WAY: pause (a VM of somebody else's), drive (the same, -drive), push (the same, each disk on an IOThread), reopen
+# (started by locum).
 set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
@@ -18,6 +19,11 @@ case $way in
 pause | drive)
 	scenario_vm web01 "qmp = $t/vm/qmp"
 	guest_start "$t/vm" -s "${way/pause/blockdev}" -a "$append" "${disks[@]}"
+	dir=$t/vm
+	;;
+push)
+	scenario_vm web01 "qmp = $t/vm/qmp" "push_full = yes"
+	guest_start "$t/vm" -i -a "$append" "${disks[@]}"
 	dir=$t/vm
 	;;
 reopen)

@@ -128,6 +128,8 @@ test_same(void **state)
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\nfreeze = auto\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\nguest_agent = /g\n",
 	    "[locum]\nstore = /s\nfreeze_timeout = 1s\n[vm a]\nqmp = /a\nexclude = vdb\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\nsnapshot = backup\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\npush_full = yes\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\n[vm b]\nqmp = /b\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\ndomain = a\n",
 	    "[locum]\nstore = /s\nlibvirt = qemu:///system\n[vm a]\nqmp = /a\nexclude = vdb\n",
@@ -156,6 +158,7 @@ test_vm_keys(void **state)
 	(void)state;
 	assert_ok(
 	    "[vm a]\nqmp = /run/a.qmp\ndomain = Web 01\nrpo = 15m\nexclude = vdb\nexclude = vdc\n"
+	    "snapshot = backup\npush_full = yes\n"
 	    "[vm web01]\nmachine = pc\ncpus = 2\nmemory = 1 GiB\nkernel = /k/vmlinux\n"
 	    "initrd = /k/initrd\nappend = console=ttyS0 quiet\n"
 	    "disk = vda qcow2 \"/images/web 01.qcow2\" serial=abc boot=1\n"
@@ -169,6 +172,8 @@ test_vm_keys(void **state)
 	assert_string_equal(vm->domain, "Web 01");
 	assert_int_equal(vm->nexcludes, 2);
 	assert_string_equal(vm->excludes[1], "vdc");
+	assert_true(vm->by_job);
+	assert_true(vm->push_full);
 	assert_true(vm->rpo_set);
 	assert_int_equal(vm->rpo_ms, 900000);
 	assert_null(vm->def);
@@ -267,6 +272,9 @@ test_complaints(void **state)
 	assert_complaint("[vm a]\nkernel = vmlinux\n",
 	                 ":2: kernel: 'vmlinux' is not an absolute path");
 	assert_complaint("[vm a]\nexclude =\n", ":2: exclude: name a disk");
+	assert_complaint("[vm a]\nsnapshot = push\n",
+	                 ":2: snapshot: 'push' is neither auto nor backup");
+	assert_complaint("[vm a]\npush_full = 1\n", ":2: push_full: '1' is neither no nor yes");
 }
 
 /* Each allocation fails once: no crash, LC_ENOMEM, and no leak (ASan looks). */
@@ -368,7 +376,7 @@ test_conf_lists_every_key(void **state)
 		check_section((char *)text.p, sections[i], &total);
 		lc_buf_free(&text);
 	}
-	assert_int_equal(total, 45);
+	assert_int_equal(total, 47);
 }
 
 static void

@@ -1,0 +1,118 @@
+#!/bin/bash
+# A hostile guest and a hostile image: headers of other formats written into raw disks, an image of a million bitmaps, names
+# made to be taken for something else.  No file of the host is opened for them, nothing is run, and what the guest wrote is
+# what a restore gives back.
+set -euo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+scenario_begin hostile
+
+hostile=$src/tests/lib/hostile_image.py
+watcher=''
+at_end() {
+	[ -z "$watcher" ] || kill "$watcher" 2>/dev/null
+}
+
+put_file() { # VM DEVICE FILE: its bytes at the begin of the disk, as the guest would write them
+	local n
+	n=$(grep -c '^wrote' "$t/$1/qemu.log" || true)
+	guest_qmp "$t/$1" "{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"qemu-io $2 \\\"write -s $3 0 256k\\\"\"}}" >/dev/null
+	[ "$(grep -c '^wrote' "$t/$1/qemu.log")" -gt "$n" ] || fail "write to $2: $(tail -n 2 "$t/$1/qemu.log")"
+}
+
+ready() { # VM
+	local i
+	for ((i = 0; i < 200; i++)); do
+		[ ! -S "$t/$1/qmp2" ] || return 0
+		sleep 0.05
+	done
+	fail "QEMU does not start: $(cat "$t/$1/qemu.log")"
+}
+
+# ---- headers in raw disks ----
+mkdir "$t/img" "$t/h"
+head -c 1M /dev/urandom >"$t/secret"
+cp "$t/secret" "$t/secret2"
+kinds=("backing $t/secret" "backing json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"$t/secret2\"}}"
+	"data $t/secret" "vmdk $t/secret" "bitmaps 1000000")
+disks=() args=()
+for i in "${!kinds[@]}"; do
+	"$hostile" "${kinds[i]%% *}" "${kinds[i]#* }" >"$t/h/$i"
+	truncate -s 256k "$t/h/$i"
+	truncate -s 1G "$t/img/d$i.raw"
+	disks+=("$t/img/d$i.raw")
+	args+=("vd$i=$t/img/d$i.raw")
+done
+# What they are worth: who probes the format falls for them.
+qemu-io -c 'write -q -s '"$t/h/0"' 0 256k' -f raw "$t/img/d0.raw"
+qemu-img info "$t/img/d0.raw" 2>/dev/null | grep -q "backing file: $t/secret" || fail "the header is none that a probing tool takes"
+python3 "$src/tests/lib/watch_open.py" "$t/secret" "$t/secret2" >"$t/opened" &
+watcher=$!
+for ((i = 0; i < 100; i++)); do
+	! grep -q ready "$t/opened" || break
+	sleep 0.05
+done
+qemu-img convert -O raw "$t/img/d0.raw" "$t/probed" 2>/dev/null || true
+grep -q "opened $t/secret" "$t/opened" || fail "the watcher does not see that a file is opened"
+rm -f "$t/probed"
+: >"$t/opened"
+
+scenario_vm web01 "qmp = $t/vm/qmp"
+guest_start "$t/vm" -b scsi -w '' -x -S "${disks[@]}"
+ready vm
+for i in "${!kinds[@]}"; do
+	put_file vm "-d vd$i" "$t/h/$i"
+done
+backup web01 full
+same_as web01 "${args[@]}"
+put_file vm "-d vd1" "$t/h/0"
+put_file vm "-d vd1" "$t/h/1"
+backup web01 incremental
+guest_kill "$t/vm"
+backup web01 compared
+same_as web01 "${args[@]}"
+# Into another format, and what such an image holds.
+locum restore web01 --to "$t/q" --format qcow2 --quiet || fail "restore as qcow2"
+for i in "${!kinds[@]}"; do
+	qemu-img compare -q -f qcow2 -F raw "$t/q/web01-vd$i.qcow2" "$t/img/d$i.raw" || fail "disk $i as qcow2 is not what the guest wrote"
+done
+# Booted: there is nothing to boot from, but QEMU has opened all of them.
+refused '[13]' 'sign of life' locum boot web01 --name web09 --isolated --timeout 3s --quiet
+locum vm stop web09 --force >/dev/null 2>&1 || true
+! grep opened "$t/opened" || fail "a file of the host was opened: $(sort "$t/opened" | uniq -c)"
+kill -0 "$watcher" || fail "the watcher died"
+echo "${#kinds[@]} headers in raw disks: kept as bytes, no file opened"
+
+# ---- an image that says it has a million bitmaps, of a VM that is off ----
+"$hostile" bitmaps 1000000 >"$t/img/bitmaps.qcow2"
+truncate -s 1M "$t/img/bitmaps.qcow2"
+scenario_vm web02 "disk = vda qcow2 $t/img/bitmaps.qcow2"
+refused '[13]' 'bitmaps.qcow2|vda' timeout 30 "$bin/locum" backup web02
+# And one whose data are said to lie elsewhere: the admin's image, so QEMU's to open; ours not.
+echo "a million bitmaps: refused in time: $(tail -n 1 "$t/refused")"
+
+# ---- names ----
+odd="$t/img/a b\"c;\$(touch $t/ran)\`touch $t/ran\`%s%n[vm x]#.raw"
+mkdir -p "$(dirname "$odd")"
+truncate -s 1M "$odd"
+scenario_vm web03 "qmp = $t/vm3/qmp"
+serial="x\";y\$(touch $t/ran)[vm z]=#\\"
+guest_start "$t/vm3" -b scsi -w '' -x -S \
+	-x -blockdev -x "$(python3 -c 'import json,sys; print(json.dumps({"driver":"raw","node-name":"odd","file":{"driver":"file","filename":sys.argv[1]}}))' "$odd")" \
+	-x -device -x "$(python3 -c 'import json,sys; print(json.dumps({"driver":"scsi-hd","drive":"odd","bus":"scsi0.0","serial":sys.argv[1][:36]}))' "$serial")" \
+	"$t/img/d0.raw"
+ready vm3
+backup web03 full
+locum points web03 --json >"$t/points"
+python3 -c 'import json, sys; json.load(sys.stdin)' <"$t/points" || fail "--json of a point with odd names: $(cat "$t/points")"
+locum points web03 >"$t/points"
+! grep -q $'\x1b' "$t/points" || fail "an escape sequence on the terminal"
+locum restore web03 --to "$t/r3" --quiet || fail "restore"
+names=("$t/r3"/*.raw)
+[ ${#names[@]} = 2 ] || fail "restored: $(ls "$t/r3")"
+[ -z "$(find "$t/r3" -mindepth 2)" ] || fail "a name led into another folder: $(find "$t/r3")"
+locum vm list --config "$t/r3/web03.conf" >/dev/null || fail "the section that starts it: $(cat "$t/r3/web03.conf")"
+[ "$(grep -c '^\[vm ' "$t/r3/web03.conf")" = 1 ] || fail "a name became a section: $(cat "$t/r3/web03.conf")"
+guest_kill "$t/vm3"
+[ ! -e "$t/ran" ] || fail "a name was run"
+echo "odd names: ok"
