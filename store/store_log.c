@@ -156,7 +156,9 @@ have_locked(struct store *s, const struct record *r, const uint8_t key[32], uint
 {
 	uint8_t encoding = 0;
 
-	if (s->fold->missing || idindex_find(s->index, key, no) != IDINDEX_FOUND)
+	if (idindex_find(s->index, key, no) != IDINDEX_FOUND)
+		return false;
+	if (s->fold->missing && fold_find(s->fold, r->writer, r->id, no, NULL) != 0)
 		return false;
 	if (s->fold->thin && fold_find_whole(s->fold, r->writer, r->id, no, NULL) != 0)
 		return false;
