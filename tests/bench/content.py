@@ -2,6 +2,7 @@
 """What is backed up: an ext4 disk of a Debian userland, and the same disk a day later.
 
 content.py make DIR MIB SEED     DIR/day1.raw and DIR/day2.raw, sparse, MIB of files on a disk twice as large
+content.py others DIR MIB SEED   beside them DIR/clone.raw and DIR/sibling.raw
 content.py write IMAGE NEW QMP   write what differs through the device `vda` of a running QEMU, so that IMAGE,
                                  its disk, holds what NEW does
 content.py touch QMP OFF LEN SEED  write random bytes to that device
@@ -10,6 +11,9 @@ The files are those of the Debian packages that are installed here, in an order 
 all by size: 3% of the files replaced by a slightly different version (as an upgrade does), logs appended, and
 1% of the 4 KiB blocks of files half overwritten with random bytes (as a database does).  So the
 same seed gives the same disks on a machine with the same packages.
+
+The clone is day two's disk with an eighth more files.  The sibling has the files of day one, installed package by
+package, in an order of its own, on a file system of its own.
 """
 import hashlib
 import json
@@ -187,6 +191,78 @@ def make(folder, mib, seed):
         run("e2fsck", "-fn", image, stdout=subprocess.DEVNULL)
 
 
+def directories(paths):
+    """Of those files, parents first."""
+    found = {}
+    for path in paths:
+        parts = os.path.dirname(path).split("/")[1:]
+        for i in range(len(parts)):
+            found["/" + "/".join(parts[:i + 1])] = True
+    return sorted(found)
+
+
+def install(image, files, script=()):
+    """Files into an image, in that order."""
+    script = list(script)
+    for path, source in files:
+        where, name = os.path.split(path)
+        script += [f"cd {where}", f"write {source} {name}"]
+    debugfs(image, script, write=True)
+
+
+def in_packages(files, seed):
+    """The same files, package by package."""
+    left = dict(files)
+    for paths in packages(seed):
+        for path in paths:
+            if path in left:
+                yield path
+                del left[path]
+    yield from left
+
+
+def make_clone(clone, files, mib, seed):
+    have = {path for path, _ in files}
+    more, total = [], 0
+    for path in in_packages(choose(f"{seed}-clone", mib << 20), f"{seed}-clone"):
+        if path not in have and total < (mib << 20) // 8:
+            more.append((path, path))
+            total += os.path.getsize(path)
+    there = set(directories(have))
+    made = [d for d in directories([path for path, _ in more]) if d not in there]
+    install(clone, more, [f"mkdir {d}" for d in made])
+
+
+def make_sibling(folder, image, files, logs, mib, seed):
+    with open(image, "wb") as f:
+        f.truncate(2 * mib << 20)
+    uuid = hashlib.md5(f"{seed}-sibling".encode()).hexdigest()
+    uuid = "-".join((uuid[:8], uuid[8:12], uuid[12:16], uuid[16:20], uuid[20:]))
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-U", uuid, "-E", f"hash_seed={uuid},nodiscard", image)
+    fresh = os.path.join(folder, "fresh")
+    os.makedirs(fresh, exist_ok=True)
+    rng = random.Random(f"{seed}-sibling")
+    order = [(path, path) for path in in_packages(files, f"{seed}-sibling")]
+    for i, (path, text) in enumerate(logs.items()):
+        with open(f"{fresh}/{i}", "wb") as f:
+            f.write(log_text(rng, len(text)))
+        order.append((path, f"{fresh}/{i}"))
+    install(image, order, [f"mkdir {d}" for d in directories([path for path, _ in order])])
+    shutil.rmtree(fresh)
+
+
+def others(folder, mib, seed):
+    want = mib << 20
+    files = choose(seed, want * 98 // 100)
+    logs = {f"/var/log/app{i}.log": b" " * (want // 50 // LOGS) for i in range(LOGS)}
+    clone, sibling = os.path.join(folder, "clone.raw"), os.path.join(folder, "sibling.raw")
+    run("cp", "--sparse=always", os.path.join(folder, "day2.raw"), clone)
+    make_clone(clone, files, mib, seed)
+    make_sibling(folder, sibling, files, logs, mib, seed)
+    for image in clone, sibling:
+        run("e2fsck", "-fn", image, stdout=subprocess.DEVNULL)
+
+
 # ---- a disk of a running QEMU ----
 
 class Disk:
@@ -276,6 +352,8 @@ if __name__ == "__main__":
     verb, args = sys.argv[1], sys.argv[2:]
     if verb == "make":
         make(args[0], int(args[1]), args[2])
+    elif verb == "others":
+        others(args[0], int(args[1]), args[2])
     elif verb == "write":
         write(*args)
     elif verb == "touch":

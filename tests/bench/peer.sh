@@ -1,14 +1,15 @@
 #!/bin/bash
-# One program at work: peer.sh NAME init|backup|restore|verify, with the paths $disk, $repo and $out, and $day for backup.
-# restore writes the last backup to $out/disk.raw; verify reads all that the last backup needs, and compares it with hashes.
+# One program at work: peer.sh NAME init|backup|restore|verify, with the paths $disk, $repo and $out, and $day (and $vm) for
+# backup.  restore writes the last backup to $out/disk.raw; verify reads all that the last backup needs, and compares it with
+# hashes.
 set -euo pipefail
-: "${disk:?} ${repo:?} ${out:?}" "${day:=}"
+: "${disk:?} ${repo:?} ${out:?}" "${day:=}" "${vm:=web01}"
 
 case $1:$2 in
 locum*:init) locum store init --quiet --kit "$repo.kit" ;;
-locum*:backup) locum backup web01 --quiet ;;
-locum*:restore) locum restore web01 --quiet --to "$out/disk.raw" ;;
-locum*:verify) locum verify web01 --quiet ;;
+locum*:backup) locum backup "$vm" --quiet ;;
+locum*:restore) locum restore "$vm" --quiet --to "$out/disk.raw" ;;
+locum*:verify) locum verify "$vm" --quiet ;;
 
 restic:init) restic init -q -r "$repo" ;;
 restic:backup) restic -q -r "$repo" backup "$disk" ;;

@@ -128,8 +128,8 @@ start_qemu() { # IMAGE: a machine that stands still, with that disk
 	done
 }
 
-use_day() { # 1|2: the same name, as for a backup of every day
-	ln -f "$w/day$1.raw" "$disk"
+use() { # NAME: of a disk; it gets the same one, as for a backup of every day
+	ln -f "$w/$1.raw" "$disk"
 }
 
 check_restored() { # ORIGINAL
@@ -141,10 +141,11 @@ check_restored() { # ORIGINAL
 # ---- the same disks with each program ----
 
 bench_peer() { # NAME
-	local name=$1
-	use_day 1
+	local name=$1 other
+	use day1
 	if [ "$name" = locum-image ]; then
-		locum_store '[vm web01]' "disk = vda raw $disk"
+		locum_store '[vm web01]' "disk = vda raw $disk" '[vm clone]' "disk = vda raw $disk" \
+			'[vm sibling]' "disk = vda raw $disk"
 		sleep 3 # or the times of the image can't tell that it did not change
 	else
 		quietly "$here/peer.sh" "$name" init
@@ -156,10 +157,16 @@ bench_peer() { # NAME
 	qemu-img-* | cp) ;; # have no hashes
 	*) day=1b measure peers "$name" verify -- "$here/peer.sh" "$name" verify ;;
 	esac
-	use_day 2
+	use day2
 	export day=2
 	measure peers "$name" day2 --repo "$repo" --warm "$disk" -- "$here/peer.sh" "$name" backup
 	measure peers "$name" restore --repo "$out" -- "$here/peer.sh" "$name" restore
+	check_restored "$disk"
+	for other in clone sibling; do
+		use "$other"
+		vm=$other day=$other measure peers "$name" "$other" --repo "$repo" --warm "$disk" -- "$here/peer.sh" "$name" backup
+	done
+	vm=sibling day=sibling quietly "$here/peer.sh" "$name" restore
 	check_restored "$disk"
 	rm -rf "$repo"
 }
@@ -322,17 +329,21 @@ kvm() { # whether it carries a guest, not whether it is there: locum asks the sa
 }
 
 PATH=$bin:$PATH
+peers='locum-image restic borg casync qemu-img-zstd qemu-img-zlib cp zstd'
 mkdir "$out"
 [ "$only" = boot ] || say "making the disks ($size)"
 [ "$only" = boot ] || python3 "$here/content.py" make "$w" "$mib" "$seed"
+if [ -z "$only" ] || grep -q "$only" <<<"$peers"; then
+	python3 "$here/content.py" others "$w" "$mib" "$seed"
+fi
 for ((run = 1; run <= runs; run++)); do
 	say "run $run of $runs"
 	! wanted locum-vm || bench_locum_vm
-	for peer in locum-image restic borg casync qemu-img-zstd qemu-img-zlib cp zstd; do
-		if wanted $peer && ! command -v "${peer%%-*}" >/dev/null && [ "$peer" = casync ]; then
-			say "$peer is left out: it is not installed"
-		elif wanted $peer; then
-			bench_peer $peer
+	for peer in $peers; do
+		if wanted "$peer" && [ "$peer" = casync ] && ! command -v casync >/dev/null; then
+			say "casync is left out: it is not installed"
+		elif wanted "$peer"; then
+			bench_peer "$peer"
 		fi
 	done
 done
@@ -361,6 +372,8 @@ cat <<-END
 
 	The disk: ext4 of $((2 * mib)) MiB with $mib MiB of files, those of installed Debian packages.  Day two: 3% of the
 	files replaced by a slightly other version, logs appended, 1% of the 4 KiB blocks half overwritten.
+	Clone: day two's disk with an eighth more files.  Sibling: the files of day one, installed in another order on a file
+	system of its own.
 	**locum-vm** backs up the disk of a running QEMU and counts QEMU's CPU time; **locum-image** is the VM that is off,
 	read from its image as the others read it.  locum, restic and borg encrypt and deduplicate, casync deduplicates,
 	qemu-img, cp and zstd (all cores) do neither.  Disks are in the page cache; wall ends when all is written
