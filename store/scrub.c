@@ -40,6 +40,7 @@ struct affected {
 	struct lc_buf ids; /* of the points, each once */
 	int64_t newest_ns;
 	char first[160];
+	bool others; /* disks than that one */
 };
 
 static bool
@@ -59,8 +60,8 @@ static int
 on_user(void *arg, const uint8_t *disk, const struct catalog_point *cp, struct lc_err *e)
 {
 	struct affected *a = arg;
+	char hex[33], name[sizeof a->first] = "";
 	struct point *p;
-	char hex[33];
 	size_t i;
 
 	(void)e;
@@ -72,15 +73,17 @@ on_user(void *arg, const uint8_t *disk, const struct catalog_point *cp, struct l
 	if (store_point_of(a->s, cp, p, NULL) == 0) {
 		if (p->source_ns > a->newest_ns)
 			a->newest_ns = p->source_ns;
-		if (a->first[0] == '\0')
-			(void)snprintf(a->first, sizeof a->first, "%s",
-			               p->opened ? p->vm : lc_hex(hex, p->vm_id, 4));
+		(void)snprintf(name, sizeof name, "%s",
+		               p->opened ? p->vm : lc_hex(hex, p->vm_id, 4));
 		for (i = 0; disk != NULL && i < p->ndisks; i++) {
-			if (memcmp(p->disks[i].id, disk, 16) == 0 && strchr(a->first, '/') == NULL)
-				(void)snprintf(a->first + strlen(a->first),
-				               sizeof a->first - strlen(a->first), "/%s",
-				               p->opened ? p->disks[i].name : "?");
+			if (memcmp(p->disks[i].id, disk, 16) == 0 && strchr(name, '/') == NULL)
+				(void)snprintf(name + strlen(name), sizeof name - strlen(name),
+				               "/%s", p->opened ? p->disks[i].name : "?");
 		}
+		if (a->first[0] == '\0')
+			memcpy(a->first, name, sizeof a->first);
+		else
+			a->others = a->others || strcmp(a->first, name) != 0;
 		point_done(p);
 	}
 	lc_free(p);
@@ -103,9 +106,9 @@ describe(struct affected *a, struct damage *d, const char *why)
 		(void)snprintf(d->affects, sizeof d->affects, "no kept restore point");
 	else
 		(void)snprintf(d->affects, sizeof d->affects,
-		               "%s in %" PRIu64 " restore point%s, the newest of %s%s", a->first, n,
-		               n == 1 ? "" : "s", clock_format(when, sizeof when, a->newest_ns),
-		               why);
+		               "%s%s in %" PRIu64 " restore point%s, the newest of %s%s", a->first,
+		               a->others ? " and others" : "", n, n == 1 ? "" : "s",
+		               clock_format(when, sizeof when, a->newest_ns), why);
 	lc_buf_free(&a->ids);
 }
 
