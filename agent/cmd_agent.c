@@ -134,7 +134,8 @@ open_store(struct agent *x, struct lc_err *e)
 	                       .desk = x->desk_path,
 	                       .wait_ms = x->reopen ? REOPEN_WAIT_MS : 0,
 	                       .segment_bytes = spool_segment(x->settings.spool_max),
-	                       .key_dir = x->settings.key_dir};
+	                       .key_dir = x->settings.key_dir,
+	                       .similar_bytes = x->settings.similar_max};
 
 	return store_open(&o, &x->store, e);
 }

@@ -586,7 +586,8 @@ open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 	struct store_opts so = {.dir = c->settings.store,
 	                        .mode = STORE_WRITE,
 	                        .who = "locum backup",
-	                        .key_dir = c->settings.key_dir};
+	                        .key_dir = c->settings.key_dir,
+	                        .similar_bytes = c->settings.similar_max};
 	size_t i;
 	int rc;
 

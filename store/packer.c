@@ -12,25 +12,24 @@
 #include "store/base/bytes.h"
 #include "store/packer.h"
 #include "store/signatures.h"
+#include "store/similar.h"
 #include "store/store_internal.h"
 
-#define PAGE_SIZE 4096u
-#define WORTH_NUM 70u /* percent: kept where it takes at most so much of the whole */
-#define BLIND_NUM 37u /* where it can't be told how much of it was paid for before */
+#define WORTH_NUM 70u  /* percent: kept where it takes at most so much of the whole */
+#define BLIND_NUM 37u  /* where it can't be told how much of it was paid for before */
+#define SMALL_NUM 25u  /* of the whole: nothing better is looked for */
+#define BETTER_NUM 90u /* percent of the one against the predecessor, for one of more bases */
 
 struct packer {
 	struct store *s;
 	struct sealer *sealer;
 	int level;
-	struct chunk_reader *reader; /* NULL until there was a predecessor */
+	struct chunk_reader *reader; /* NULL until there was a base */
 	uint8_t old[WINDOW_SIZE];
-	uint8_t payload[CHUNK_PAYLOAD_MAX], spare[CHUNK_PAYLOAD_MAX];
-};
-
-struct sealed {
-	size_t n;
-	uint8_t encoding;
-	uint32_t key;
+	struct packed whole, delta, similar, spare; /* n = 0: not made */
+	bool tagged;
+	struct page_tags tags;     /* of the window */
+	const struct packed *last; /* what was given */
 };
 
 struct origin { /* what a window may be a delta against */
@@ -74,7 +73,7 @@ packer_free(struct packer *p)
 bool
 packer_worth(const struct packer_sizes *z)
 {
-	return z->delta <= z->whole * (z->blind ? BLIND_NUM : WORTH_NUM) / 100;
+	return z->delta > 0 && z->delta <= z->whole * (z->blind ? BLIND_NUM : WORTH_NUM) / 100;
 }
 
 bool
@@ -174,99 +173,175 @@ mostly_same(const uint8_t *base, const uint8_t *window)
 	return same > 0 && same * 2 >= has;
 }
 
-/* Size of the delta against the predecessor itself. */
-static size_t
-step_size(struct packer *p, const uint8_t *window, const uint8_t *id, uint64_t old,
-          const struct origin *o)
+static int
+make_delta(struct packer *p, const struct packer_window *w, const struct chunk_bases *b,
+           struct packed *out)
 {
-	struct chunk_bases b = {.n = 1, .ids = o->old_id, .plain = p->old};
-	uint8_t encoding;
-	uint32_t key;
-	size_t n;
+	int rc = seal_delta(p->sealer, w->bytes, w->id, b, CHUNK_PAYLOAD_MAX, out->payload, &out->n,
+	                    &out->encoding, &out->key, NULL);
 
-	if (chunk_read(p->reader, old, p->old, NULL, NULL) != 0 ||
-	    seal_delta(p->sealer, window, id, &b, CHUNK_PAYLOAD_MAX, p->spare, &n, &encoding, &key,
-	               NULL) != 0)
-		return 0;
-	return n;
+	memcpy(out->id, w->id, sizeof out->id);
+	if (rc != 0)
+		out->n = 0;
+	return rc;
 }
 
-/* With the bases' bytes.  *n = 0 where no delta is worth while. */
+/* Size of the delta against the predecessor itself. */
+static size_t
+step_size(struct packer *p, const struct packer_window *w, const struct origin *o)
+{
+	struct chunk_bases b = {.n = 1, .ids = o->old_id, .plain = p->old};
+
+	if (chunk_read(p->reader, w->old, p->old, NULL, NULL) != 0)
+		return 0;
+	(void)make_delta(p, w, &b, &p->spare);
+	return p->spare.n;
+}
+
+/* With the bases' bytes. */
 static void
-try_prefix(struct packer *p, const uint8_t *window, const uint8_t *id, uint64_t old,
-           const struct origin *o, struct sealed *d, struct packer_sizes *z)
+try_prefix(struct packer *p, const struct packer_window *w, const struct origin *o,
+           struct packer_sizes *z)
 {
 	struct chunk_bases b = {.n = o->n, .ids = o->ids};
+	uint64_t owner = o->old_is_delta ? w->old : 0;
 
-	if (chunk_bases(p->reader, o->old_is_delta ? old : 0, o->ids, o->n, &b.plain, NULL) != 0 ||
-	    seal_delta(p->sealer, window, id, &b, CHUNK_PAYLOAD_MAX, p->payload, &d->n,
-	               &d->encoding, &d->key, NULL) != 0)
-		d->n = 0;
-	if (d->n == 0)
+	if (chunk_bases(p->reader, owner, o->ids, o->n, &b.plain, NULL) != 0 ||
+	    make_delta(p, w, &b, &p->delta) != 0)
 		return;
-	*z = (struct packer_sizes){.delta = d->n, .step = d->n, .whole = o->whole};
-	z->sure = mostly_same(b.plain, window);
+	*z = (struct packer_sizes){.delta = p->delta.n, .step = p->delta.n, .whole = o->whole};
+	z->sure = mostly_same(b.plain, w->bytes);
 	z->blind = o->old_is_delta && o->old_is_elsewhere;
 	if (o->old_is_delta && !o->old_is_elsewhere)
-		z->step = step_size(p, window, id, old, o);
+		z->step = step_size(p, w, o);
 	if (packer_outgrown(z))
-		d->n = 0;
+		z->delta = 0;
 }
 
 /* With the base's signature, and only where much is the same: librsync crawls over what is not.
  * How much of it is new since the predecessor is not known. */
 static void
-try_rsync(struct packer *p, const uint8_t *window, const uint8_t *id, const struct origin *o,
-          struct sealed *d, struct packer_sizes *z)
+try_rsync(struct packer *p, const struct packer_window *w, const struct origin *o,
+          struct packer_sizes *z)
 {
 	struct chunk_bases b = {
 	    .n = 1, .ids = o->ids, .signature = {o->signature.p, o->signature.n}};
 
-	if (!signatures_alike(b.signature, window))
+	if (!signatures_alike(b.signature, w->bytes) || make_delta(p, w, &b, &p->delta) != 0)
 		return;
-	if (seal_delta(p->sealer, window, id, &b, CHUNK_PAYLOAD_MAX, p->payload, &d->n,
-	               &d->encoding, &d->key, NULL) != 0)
-		d->n = 0;
-	*z = (struct packer_sizes){.delta = d->n, .blind = o->old_is_delta};
+	*z = (struct packer_sizes){.delta = p->delta.n, .blind = o->old_is_delta};
 }
 
-/* A delta into p->payload; d->n = 0 where none is worth while. */
+static bool
+get_reader(struct packer *p)
+{
+	return p->reader != NULL || chunk_reader_new(p->s, &p->reader, NULL) == 0;
+}
+
+/* A delta upon what was in its place, into p->delta; z->delta = 0 where none is worth while. */
 static void
-try_delta(struct packer *p, const uint8_t *window, const uint8_t *id, uint64_t old,
-          struct sealed *d, struct packer_sizes *z)
+try_delta(struct packer *p, const struct packer_window *w, struct packer_sizes *z)
 {
 	struct origin o = {0};
 
-	if (p->reader == NULL && chunk_reader_new(p->s, &p->reader, NULL) != 0)
+	if (!get_reader(p))
 		return;
-	if (find_origin(p, old, &o)) {
+	if (find_origin(p, w->old, &o)) {
 		if (o.signature.n == 0)
-			try_prefix(p, window, id, old, &o, d, z);
+			try_prefix(p, w, &o, z);
 		else
-			try_rsync(p, window, id, &o, d, z);
+			try_rsync(p, w, &o, z);
 	}
 	lc_buf_free(&o.signature);
 }
 
-int
-packer_seal(struct packer *p, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE], uint64_t old,
-            uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number, struct lc_err *e)
+/* What of it is in other chunks is not in the predecessor, or the delta upon that were small; so
+ * that one counts as one base among others. */
+static size_t
+find_similar(struct packer *p, const struct packer_window *w, const struct packer_sizes *z,
+             uint8_t ids[CHUNK_BASES_MAX * CHUNK_ID_SIZE], bool *sure)
 {
-	struct packer_sizes z = {0};
-	struct sealed d = {0};
-	int rc;
+	struct similar_opts o = {.tags = &p->tags, .own = w->id};
+	size_t n = 0;
 
-	if (old != 0)
-		try_delta(p, window, id, old, &d, &z);
-	if (d.n == 0 || !z.sure || !packer_worth(&z)) {
-		rc = seal_chunk(p->sealer, window, id, payload, n, encoding, key_number, e);
-		z.whole = *n;
-		if (rc != 0 || d.n == 0 || !packer_worth(&z))
-			return rc;
+	pages_tags(p->s->pages, w->bytes, &p->tags);
+	p->tagged = true;
+	if (packer_worth(z) && p->delta.encoding == CHUNK_PREFIX) {
+		memcpy(ids, chunk_payload_bases((struct lc_span){p->delta.payload, p->delta.n}, &n),
+		       CHUNK_ID_SIZE);
+		n = 1;
+		o.taken = ids;
 	}
-	memcpy(payload, p->payload, d.n);
-	*n = d.n;
-	*encoding = d.encoding;
-	*key_number = d.key;
-	return 0;
+	o.max = CHUNK_BASES_MAX - n;
+	n += similar_find(p->s, &o, ids + n * CHUNK_ID_SIZE, sure);
+	return o.taken != NULL && n == 1 ? 0 : n;
+}
+
+/* A delta upon chunks that share pages with it, into p->similar. */
+static void
+try_similar(struct packer *p, const struct packer_window *w, const struct packer_sizes *z,
+            struct packer_sizes *zs)
+{
+	uint8_t ids[CHUNK_BASES_MAX * CHUNK_ID_SIZE];
+	struct chunk_bases b = {.ids = ids};
+	bool sure = false;
+	size_t n;
+
+	b.n = n = find_similar(p, w, z, ids, &sure);
+	if (n == 0 || !get_reader(p) || chunk_bases(p->reader, 0, ids, n, &b.plain, NULL) != 0)
+		return;
+	b.n = similar_prove(p->s, &p->tags, b.plain, ids, n);
+	if (b.n == 0 || (b.n < n && chunk_bases(p->reader, 0, ids, b.n, &b.plain, NULL) != 0) ||
+	    make_delta(p, w, &b, &p->similar) != 0)
+		return;
+	*zs = (struct packer_sizes){.delta = p->similar.n, .whole = WINDOW_SIZE / 2, .sure = sure};
+	zs->sure = sure && packer_worth(zs);
+}
+
+/* The smallest; a delta only where it is worth while. */
+static const struct packed *
+choose(const struct packer *p, const struct packer_sizes *z, const struct packer_sizes *zs)
+{
+	bool ok = packer_worth(z), similar = packer_worth(zs);
+
+	if (similar && (!ok || zs->delta * 100 <= z->delta * BETTER_NUM))
+		return &p->similar;
+	return ok ? &p->delta : &p->whole;
+}
+
+static int
+make_whole(struct packer *p, const struct packer_window *w, struct lc_err *e)
+{
+	struct packed *x = &p->whole;
+
+	memcpy(x->id, w->id, sizeof x->id);
+	return seal_chunk(p->sealer, w->bytes, w->id, x->payload, &x->n, &x->encoding, &x->key, e);
+}
+
+int
+packer_seal(struct packer *p, const struct packer_window *w, const struct packed **out,
+            struct lc_err *e)
+{
+	struct packer_sizes z = {0}, zs = {0};
+	int rc = 0;
+
+	p->tagged = false;
+	if (!w->whole && w->old != 0)
+		try_delta(p, w, &z);
+	if (!w->whole && p->s->pages != NULL &&
+	    (!packer_worth(&z) || z.delta * 100 > z.whole * SMALL_NUM))
+		try_similar(p, w, &z, &zs);
+	if ((!z.sure || !packer_worth(&z)) && !zs.sure) {
+		rc = make_whole(p, w, e);
+		z.whole = zs.whole = p->whole.n;
+	}
+	*out = p->last = choose(p, &z, &zs);
+	return rc;
+}
+
+void
+packer_stored(struct packer *p, uint64_t no)
+{
+	if (p->tagged && !chunk_is_delta(p->last->encoding))
+		pages_put(p->s->pages, &p->tags, no);
 }

@@ -1,6 +1,6 @@
 /**
- * packer: a window into the smallest CHUNK payload that is worth it: whole, or a delta against what
- * was in its place before.
+ * packer: a window into the smallest CHUNK payload that is worth it: whole, a delta against what
+ * was in its place before, or one against chunks that share pages with it (similar.h).
  *
  * Where the predecessor is whole it is the base; where it is a delta itself its bases are, so that
  * no delta is ever made upon a delta.  A delta is kept only where it is clearly smaller, and when
@@ -20,18 +20,30 @@
 struct packer; /* of one thread */
 struct store;
 
-/** packer_new(s, level, out, e): level is zstd's. */
+/** packer_new(s, level, out, e): level is zstd's.  Some 1 MiB. */
 int packer_new(struct store *s, int level, struct packer **out, struct lc_err *e);
 /** packer_free(p): NULL is fine. */
 void packer_free(struct packer *p);
-/**
- * packer_seal(p, window, id, old, payload, n, encoding, key_number, e):
- * As seal_chunk(); old: number of the chunk that was in its place, 0: none, or it is not to be
- * looked at.
- */
-int packer_seal(struct packer *p, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
-                uint64_t old, uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number,
+struct packed { /* a chunk, ready to be stored */
+	uint8_t id[CHUNK_ID_SIZE];
+	uint8_t encoding;
+	uint32_t key;
+	size_t n;
+	uint8_t payload[CHUNK_PAYLOAD_MAX];
+};
+
+struct packer_window {
+	const uint8_t *bytes; /* [WINDOW_SIZE] */
+	const uint8_t *id;
+	uint64_t old; /* number of the chunk that was in its place, 0: none */
+	bool whole;   /* as no delta */
+};
+
+/** packer_seal(p, w, out, e): the chunk that holds it; borrowed until the packer is used again. */
+int packer_seal(struct packer *p, const struct packer_window *w, const struct packed **out,
                 struct lc_err *e);
+/** packer_stored(p, no): what packer_seal() gave was stored under that number. */
+void packer_stored(struct packer *p, uint64_t no);
 
 /* How well a window does as a delta; sizes are bytes of payloads. */
 struct packer_sizes {

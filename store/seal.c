@@ -507,6 +507,24 @@ open_blob(const struct keyring *k, struct lc_span ad, struct lc_span sealed, str
 }
 
 void
+seal_tag_key(const struct keyring *k, uint8_t key[SEAL_TAG_KEY])
+{
+	static const uint8_t context[] = "locum page tags v1";
+
+	(void)crypto_generichash(key, SEAL_TAG_KEY, context, sizeof context, keyring_id(k),
+	                         KEY_SIZE);
+}
+
+uint64_t
+seal_tag(const uint8_t key[SEAL_TAG_KEY], struct lc_span bytes)
+{
+	uint8_t out[crypto_shorthash_BYTES];
+
+	(void)crypto_shorthash(out, bytes.p, bytes.n, key);
+	return lc_get64(out);
+}
+
+void
 set_row(const uint8_t *key, const uint8_t disk[16], uint64_t window,
         const uint8_t id[CHUNK_ID_SIZE], struct set_sum *out)
 {

@@ -121,6 +121,13 @@ int seal_blob(const struct keyring *k, struct lc_span ad, struct lc_span plain, 
 int open_blob(const struct keyring *k, struct lc_span ad, struct lc_span sealed, struct lc_buf *out,
               struct lc_err *e);
 
+#define SEAL_TAG_KEY 16u
+/** seal_tag_key(k, key): of the tags of a key domain; from its id key.  Secret: 16 bytes, which the
+ * caller wipes. */
+void seal_tag_key(const struct keyring *k, uint8_t key[SEAL_TAG_KEY]);
+/** seal_tag(key, bytes): 64 bits that tell nothing of the bytes to who has not the key. */
+uint64_t seal_tag(const uint8_t key[SEAL_TAG_KEY], struct lc_span bytes);
+
 /**
  * The set hashes over a map: a sum mod 2^256 of a hash of each row (disk id, window, chunk id; the
  * chunk id is all zeros for a row that says zero).

@@ -69,6 +69,8 @@ struct store_opts {
 	uint64_t cache_bytes;        /* catalog cache, 0 = 16 MiB */
 	uint64_t segment_bytes;      /* seal segments at this size, 0 = 64 MiB (tests want less) */
 	bool rebuild;                /* a writer makes the catalog again in any case */
+	uint64_t similar_bytes;      /* a writer with the key keeps an index of pages of at most so
+	                              * many bytes, on disk and in memory (pages.h); 0: none */
 };
 
 /**

@@ -40,6 +40,7 @@ struct group_entry; /* group.h */
 struct incoming;    /* incoming.c */
 struct signatures;  /* signatures.h */
 struct bases;       /* bases.h */
+struct pages;       /* pages.h */
 
 struct store {
 	char *dir;
@@ -57,6 +58,7 @@ struct store {
 	struct fold *fold;
 	struct bases *bases;
 	struct signatures *signatures; /* NULL: none are kept */
+	struct pages *pages;           /* NULL: similar windows are not looked for */
 
 	bool broken;              /* the catalog could not follow the log */
 	pthread_mutex_t log_lock; /* appending, `pending` and `broken` */

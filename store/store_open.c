@@ -18,6 +18,7 @@
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/bases.h"
+#include "store/pages.h"
 #include "store/segment_internal.h"
 #include "store/signatures.h"
 #include "store/store_internal.h"
@@ -531,6 +532,20 @@ open_signatures(struct store *s)
 	lc_free(path);
 }
 
+/* The same goes for these. */
+static void
+open_pages(struct store *s, uint64_t bytes)
+{
+	struct lc_err err = LC_ERR_INIT;
+	char *path = s->writable && s->keyring != NULL && bytes > 0
+	                 ? lc_asprintf("%s/index/pages", s->dir)
+	                 : NULL;
+
+	if (path != NULL && pages_open(path, s->keyring, s->id, bytes, &s->pages, &err) != 0)
+		log_warn("store %s: similar windows are not looked for: %s", s->dir, err.msg);
+	lc_free(path);
+}
+
 int
 store_open(const struct store_opts *o, struct store **out, struct lc_err *e)
 {
@@ -568,8 +583,10 @@ store_open(const struct store_opts *o, struct store **out, struct lc_err *e)
 	if (rc == 0)
 		rc = s->writable ? open_for_writing(s, path, o, e)
 		                 : open_for_reading(s, path, o, e);
-	if (rc == 0)
+	if (rc == 0) {
 		open_signatures(s);
+		open_pages(s, o->similar_bytes);
+	}
 	if (rc == 0 && s->writable && s->identity_lost)
 		(void)store_identity_write(s->dir, s->id, s->domain, NULL);
 	lc_free(path);
@@ -596,6 +613,7 @@ store_close(struct store *s)
 		close_catalog(s);
 	signatures_close(s->signatures);
 	bases_free(s->bases);
+	pages_close(s->pages);
 	segments_close(s->segments);
 	keyring_free(s->keyring);
 	store_forget_pending(s);

@@ -117,15 +117,11 @@ begin_workers(struct writer *w, int level, struct lc_err *e)
 	unsigned i;
 	int rc = 0;
 
-	w->workers = lc_alloc_array(w->nworkers, sizeof *w->workers);
-	if (w->workers == NULL)
+	w->packers = lc_alloc_array(w->nworkers, sizeof(struct packer *));
+	if (w->packers == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	for (i = 0; rc == 0 && i < w->nworkers; i++) {
-		rc = packer_new(w->s, level, &w->workers[i].packer, e);
-		w->workers[i].payload = lc_alloc(CHUNK_PAYLOAD_MAX);
-		if (rc == 0 && w->workers[i].payload == NULL)
-			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	}
+	for (i = 0; rc == 0 && i < w->nworkers; i++)
+		rc = packer_new(w->s, level, &w->packers[i], e);
 	return rc;
 }
 
@@ -143,10 +139,8 @@ writer_free(struct writer *w)
 		}
 	}
 	(void)pthread_mutex_unlock(&w->s->writers_lock);
-	for (i = 0; w->workers != NULL && i < w->nworkers; i++) {
-		packer_free(w->workers[i].packer);
-		lc_free(w->workers[i].payload);
-	}
+	for (i = 0; w->packers != NULL && i < w->nworkers; i++)
+		packer_free(w->packers[i]);
 	for (i = 0; i < w->ndisks; i++) {
 		lc_free(w->disks[i].pages);
 		lc_free(w->disks[i].map);
@@ -155,7 +149,7 @@ writer_free(struct writer *w)
 		point_done(w->base);
 	lc_free(w->base);
 	lc_free(w->disks);
-	lc_free(w->workers);
+	lc_free(w->packers);
 	(void)pthread_mutex_destroy(&w->lock);
 	lc_free(w);
 }
@@ -256,26 +250,33 @@ writer_stats(const struct writer *w, struct writer_stats *out)
 /* ---- windows ---- */
 
 static int
-put_new(struct writer *w, struct writer_worker *k, const uint8_t *data,
-        const uint8_t id[CHUNK_ID_SIZE], uint64_t old, uint64_t *no, uint64_t *stored,
+append_packed(struct writer *w, const struct packed *x, uint64_t *no, uint64_t *stored,
+              struct lc_err *e)
+{
+	struct record r = {
+	    .type = RECORD_CHUNK, .encoding = x->encoding, .key = x->key, .n = (uint32_t)x->n};
+
+	memcpy(r.id, x->id, CHUNK_ID_SIZE);
+	*stored += record_size(r.n);
+	return store_append_chunk(w->s, &r, x->payload, no, e);
+}
+
+static int
+put_new(struct writer *w, struct packer *p, struct packer_window *x, uint64_t *no, uint64_t *stored,
         struct lc_err *e)
 {
-	struct record r = {.type = RECORD_CHUNK};
+	const struct packed *chunk;
 	uint64_t hole;
-	size_t n;
 	int rc;
 
 	/* What takes the place of a bad one is whole: deltas may be made upon it. */
-	if (w->whole ||
-	    (w->s->fold->missing && catalog_missing(w->s->catalog, 0, id, false, &hole, NULL) == 0))
-		old = 0;
-	rc = packer_seal(k->packer, data, id, old, k->payload, &n, &r.encoding, &r.key, e);
-	if (rc != 0)
-		return rc;
-	r.n = (uint32_t)n;
-	memcpy(r.id, id, CHUNK_ID_SIZE);
-	*stored = record_size(r.n);
-	return store_append_chunk(w->s, &r, k->payload, no, e);
+	x->whole = w->whole || (w->s->fold->missing &&
+	                        catalog_missing(w->s->catalog, 0, x->id, false, &hole, NULL) == 0);
+	rc = packer_seal(p, x, &chunk, e);
+	rc = rc != 0 ? rc : append_packed(w, chunk, no, stored, e);
+	if (rc == 0)
+		packer_stored(p, *no);
+	return rc;
 }
 
 static int
@@ -363,7 +364,9 @@ writer_put(struct writer *w, unsigned worker, size_t disk, uint64_t window, cons
 			what = no == old ? PUT_SAME : PUT_KNOWN;
 		} else if (rc == LC_ENOENT) {
 			what = PUT_NEW;
-			rc = put_new(w, &w->workers[worker], data, id, old, &no, &stored, e);
+			rc = put_new(w, w->packers[worker],
+			             &(struct packer_window){.bytes = data, .id = id, .old = old},
+			             &no, &stored, e);
 		}
 		if (rc == 0 && what != PUT_SAME)
 			rc = put_row(w, d, window, old, id, no, e);

@@ -8,6 +8,7 @@
 #include "store/base/failpoint.h"
 #include "store/commit.h"
 #include "store/group.h"
+#include "store/pages.h"
 #include "store/writer_internal.h"
 
 static int
@@ -199,6 +200,8 @@ writer_commit(struct writer *w, const struct commit_opts *o, struct point *out, 
 		(void)catalog_point(s->catalog, p->id, when_committed, &p->commit_ns, NULL);
 		/* Not part of the promise: only how fast later reads are. */
 		(void)catalog_age(s->catalog, w->line, RECENT_KEEP, NULL);
+		if (s->pages != NULL)
+			pages_settle(s->pages);
 		if (out != NULL) {
 			*out = *p;
 			p->definition = NULL;

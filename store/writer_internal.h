@@ -34,11 +34,6 @@ struct writer_disk_state {
 	struct map_record *map; /* rows not yet in the log */
 };
 
-struct writer_worker {
-	struct packer *packer;
-	uint8_t *payload; /* [CHUNK_PAYLOAD_MAX] */
-};
-
 struct writer {
 	struct store *s;
 	struct writer *next; /* in the store's list */
@@ -50,7 +45,7 @@ struct writer {
 	uint8_t base_id[POINT_ID_SIZE]; /* newest point or seed of the line, zeros if none */
 	uint64_t counter;               /* its count */
 	unsigned nworkers;
-	struct writer_worker *workers;
+	struct packer **packers; /* [nworkers] */
 	size_t ndisks;
 	struct writer_disk_state *disks;
 

@@ -55,6 +55,7 @@ struct settings {     /* all pointers owned; free with settings_done() */
 	uint64_t jobs;        /* VMs at once */
 	int64_t level;        /* zstd */
 	uint64_t cache;       /* bytes of decoded windows */
+	uint64_t similar_max; /* bytes of the index of pages, 0: none */
 	char *qemu;
 	char *accel;
 	char *libvirt; /* URI of the host's libvirt, or NULL */

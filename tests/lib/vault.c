@@ -84,6 +84,7 @@ vault_try(const struct vault *v, enum store_mode mode, struct store **out, struc
 	                       .who = "a test",
 	                       .key_dir = v->keys,
 	                       .cache_bytes = v->cache_bytes,
+	                       .similar_bytes = v->similar_bytes,
 	                       .segment_bytes = v->segment_bytes};
 
 	return store_open(&o, out, e);
@@ -340,13 +341,39 @@ fill_plain(uint64_t code, uint8_t window[WINDOW_SIZE])
 	window[WINDOW_SIZE - 1 - code % 1000] = 1;
 }
 
+#define MIX (UINT64_C(1) << 31)
+#define MIX_PAGES_SHIFT 26
+
+uint64_t
+vault_mix(uint64_t code, unsigned pages)
+{
+	assert(code < UINT64_C(1) << MIX_PAGES_SHIFT && pages >= 1 && pages <= 15);
+	return MIX | (uint64_t)pages << MIX_PAGES_SHIFT | code;
+}
+
+static void
+fill_mixed(uint64_t code, uint8_t window[WINDOW_SIZE])
+{
+	uint64_t first = code & ((UINT64_C(1) << MIX_PAGES_SHIFT) - 1);
+	size_t n = (code >> MIX_PAGES_SHIFT & 15) * 4096;
+	uint8_t next[WINDOW_SIZE];
+
+	fill_plain(first, window);
+	fill_plain(first + 5, next);
+	memmove(window, window + n, WINDOW_SIZE - n);
+	memcpy(window + WINDOW_SIZE - n, next, n);
+}
+
 void
 vault_fill(uint64_t code, uint8_t window[WINDOW_SIZE])
 {
 	uint64_t edits = code >> VAULT_EDITS_SHIFT, plain = code & (VAULT_EDIT - 1), x, i;
 	size_t k;
 
-	fill_plain(plain, window);
+	if ((plain & MIX) != 0)
+		fill_mixed(plain, window);
+	else
+		fill_plain(plain, window);
 	for (i = 0; i < edits; i++) {
 		x = plain * 1000 + i;
 		for (k = 0; k < 100; k++)

@@ -23,7 +23,8 @@ struct vault {
 	char code[RECOVERY_CODE_MAX];
 	uint64_t segment_bytes; /* 0: the product's size */
 	uint64_t cache_bytes;
-	struct store *s; /* NULL while it is closed */
+	uint64_t similar_bytes; /* of the index of pages; 0: none */
+	struct store *s;        /* NULL while it is closed */
 };
 
 /** vault_make(v, fast): init a store; fast: in memory where the system has a place for that. */
@@ -70,6 +71,11 @@ uint64_t vault_sum(const char *dir);
 /** vault_fill(code, window): the content that a code names; code + n * VAULT_EDIT is the same with
  * n small changes, of which n - 1 are those of the one before. */
 void vault_fill(uint64_t code, uint8_t window[WINDOW_SIZE]);
+
+/** vault_mix(code, pages): the last of its pages but so many (1 to 15), then so many of the first
+ * of code + 5: files that lie elsewhere.  May be edited.  code: below 2^26, and 5 divides it where
+ * the pages are to hold more than zeros. */
+uint64_t vault_mix(uint64_t code, unsigned pages);
 
 struct vault_disk {
 	char name[32];

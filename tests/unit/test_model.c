@@ -99,10 +99,13 @@ kept_copy(struct kept *dst, const uint8_t *id, uint64_t line, const struct vault
 static uint64_t
 content(struct model *m)
 {
-	/* Known content often, zeros often, new content often. */
-	switch (pick(m, 5)) {
+	/* Known content often, zeros often, new content often, and what shares pages with others.
+	 */
+	switch (pick(m, 6)) {
 	case 0:
 		return 0;
+	case 5: /* pages of two, elsewhere */
+		return vault_mix(5 * (1 + pick(m, 8)), 1 + (unsigned)pick(m, 15));
 	case 1:
 		return 1 + pick(m, 20);
 	case 2:
@@ -632,6 +635,7 @@ history(uint64_t seed, uint64_t steps)
 	m->next_code = 1000;
 	vault_make(&m->v, true);
 	m->v.segment_bytes = 1u << 20 << pick(m, 4);
+	m->v.similar_bytes = pick(m, 3) == 0 ? 0 : UINT64_C(65536) << pick(m, 3);
 	vault_open(&m->v);
 	for (i = 0; i < VMS; i++) {
 		(void)snprintf(m->vms[i].name, sizeof m->vms[i].name, "web%02zu", i);

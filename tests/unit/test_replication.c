@@ -494,6 +494,44 @@ bases_go_with_what_needs_them(void **state)
 	free_site(&x);
 }
 
+/* Bases that are of another VM, whose points were dropped before they were sent, and are not all
+ * there: two go with the windows that need them. */
+static void
+bases_of_another_vm_go_too(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 12), sibling = vault_disk("vda", 12);
+	uint64_t seed = seed_of_run(), before;
+	struct point first, p;
+	struct site x;
+	size_t i;
+
+	(void)state;
+	make_site(&x);
+	hang_up(&x);
+	vault_close(&x.v);
+	x.v.similar_bytes = 1u << 20;
+	vault_open(&x.v);
+	connect_up(&x);
+	for (i = 0; i < 12; i++) {
+		d.codes[i] = 5 * (i + 10);
+		sibling.codes[i] = i < 6 ? vault_mix(d.codes[i], 7) : 0;
+	}
+	first = backup(&x, "web01", &d);
+	p = backup(&x, "web02", &sibling);
+	must(store_drop(x.v.s, first.id, NULL), &x.why);
+	before = x.chunk_bytes;
+	run(&x, &seed);
+	assert_int_equal(x.failed + x.refused, 0);
+	assert_int_equal(x.committed, 1);
+	assert_in_range(x.chunk_bytes - before, 7 * WINDOW_SIZE, 7 * WINDOW_SIZE + 6000);
+	replica_has(&x, &p, &sibling);
+	point_done(&first);
+	point_done(&p);
+	vault_disk_free(&d);
+	vault_disk_free(&sibling);
+	free_site(&x);
+}
+
 /* What is whole here may be a delta there, from before it was found to be bad here. */
 static void
 a_base_that_is_a_delta_there_is_sent_whole(void **state)
@@ -807,6 +845,7 @@ main(void)
 	    cmocka_unit_test(damage_at_the_source_holds_up_one_vm),
 	    cmocka_unit_test(a_delta_goes_as_a_delta),
 	    cmocka_unit_test(bases_go_with_what_needs_them),
+	    cmocka_unit_test(bases_of_another_vm_go_too),
 	    cmocka_unit_test(a_base_that_is_a_delta_there_is_sent_whole),
 	    cmocka_unit_test(a_delta_without_its_base_ends_the_stream),
 	    cmocka_unit_test(a_chunk_nobody_asked_for_ends_the_session),

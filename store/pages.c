@@ -1,0 +1,409 @@
+/*
+ * A block of 4096 bytes that says what the file is, then buckets of 64 bytes: five entries of a tag
+ * (48 bits) and a chunk number (48 bits), and four bytes of nothing.  The lowest bits of a tag are
+ * the number of its bucket, the highest ones tell whether it is kept.  The table doubles as it
+ * fills, up to its limit; an entry goes to the bucket with its number, or that many further.
+ *
+ * Blocks are read when they are touched and written back when many have changed, in no order: after
+ * a crash some are old and some new, and each entry is as good as any.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+
+#include "store/base/bytes.h"
+#include "store/base/files.h"
+#include "store/pages.h"
+
+#define BLOCK_SIZE 4096u
+#define BUCKET_SIZE 64u
+#define SLOTS 5u
+#define ENTRY_SIZE ((size_t)12)
+#define BUCKETS_MIN 512u /* 32 KiB, 10 MiB of contents */
+#define FULL_NUM 60u     /* percent: at which it grows or, where it can't, every second tag goes */
+#define LEVEL_MAX 12u
+#define SETTLE_BLOCKS 512u /* that have changed */
+#define LOW48 ((UINT64_C(1) << 48) - 1)
+#define TAG_SET (UINT64_C(1) << 48) /* of a page that has something: never 0 */
+#define HEAD_SIZE 72u
+#define VERSION 1u
+
+static const uint8_t magic[8] = "LOCUMPGS";
+
+struct table {
+	uint64_t buckets, entries;
+	size_t blocks;
+	uint8_t *bytes; /* [blocks * BLOCK_SIZE] */
+	bool *loaded, *dirty;
+	size_t ndirty;
+};
+
+struct pages {
+	uint8_t key[SEAL_TAG_KEY];
+	uint8_t store_id[16];
+	int fd;
+	uint64_t buckets_max;
+
+	pthread_mutex_t lock; /* what follows */
+	struct table t;
+	unsigned level, turn;
+};
+
+/* ---- tags ---- */
+
+static uint64_t
+tag_of(const struct pages *x, const uint8_t *page)
+{
+	XXH128_hash_t h = XXH3_128bits(page, PAGE_SIZE);
+	uint8_t digest[16];
+
+	lc_put64(digest, h.low64);
+	lc_put64(digest + 8, h.high64);
+	return (seal_tag(x->key, (struct lc_span){digest, sizeof digest}) & LOW48) | TAG_SET;
+}
+
+void
+pages_tags(const struct pages *x, const uint8_t *window, struct page_tags *out)
+{
+	size_t i;
+
+	for (i = 0; i < WINDOW_PAGES; i++) {
+		const uint8_t *page = window + i * PAGE_SIZE;
+
+		out->v[i] = lc_is_zero(page, PAGE_SIZE) ? 0 : tag_of(x, page);
+	}
+}
+
+static bool
+is_kept(uint64_t tag, unsigned level)
+{
+	return tag != 0 && (tag & LOW48) >> (48 - level) == 0;
+}
+
+/* ---- entries ---- */
+
+struct entry {
+	uint64_t tag, chunk;
+};
+
+static uint64_t
+get48(const uint8_t *p)
+{
+	return lc_get32(p) | (uint64_t)lc_get16(p + 4) << 32;
+}
+
+static void
+put48(uint8_t *p, uint64_t v)
+{
+	lc_put32(p, (uint32_t)v);
+	lc_put16(p + 4, (uint16_t)(v >> 32));
+}
+
+static struct entry
+get_entry(const uint8_t *slot)
+{
+	return (struct entry){get48(slot), get48(slot + 6)};
+}
+
+static void
+put_entry(uint8_t *slot, const struct entry *n)
+{
+	put48(slot, n->tag);
+	put48(slot + 6, n->chunk);
+}
+
+static off_t
+block_at(size_t block)
+{
+	return (off_t)(block + 1) * BLOCK_SIZE;
+}
+
+/* What can't be read is empty. */
+static uint8_t *
+bucket_locked(const struct pages *x, struct table *t, uint64_t n)
+{
+	size_t block = (size_t)(n * BUCKET_SIZE / BLOCK_SIZE);
+	uint8_t *p = t->bytes + block * BLOCK_SIZE;
+
+	if (!t->loaded[block] && pread(x->fd, p, BLOCK_SIZE, block_at(block)) != BLOCK_SIZE)
+		memset(p, 0, BLOCK_SIZE);
+	t->loaded[block] = true;
+	return t->bytes + n * BUCKET_SIZE;
+}
+
+static uint64_t
+find_locked(struct pages *x, uint64_t tag)
+{
+	const uint8_t *b = bucket_locked(x, &x->t, tag & (x->t.buckets - 1));
+	unsigned i;
+
+	for (i = 0; i < SLOTS; i++) {
+		struct entry n = get_entry(b + i * ENTRY_SIZE);
+
+		if (n.chunk != 0 && n.tag == (tag & LOW48))
+			return n.chunk;
+	}
+	return 0;
+}
+
+/* Where it is already, where nothing is, or whose turn it is. */
+static void
+put_locked(struct pages *x, const struct entry *n)
+{
+	uint64_t at = n->tag & (x->t.buckets - 1);
+	size_t block = (size_t)(at * BUCKET_SIZE / BLOCK_SIZE);
+	uint8_t *b = bucket_locked(x, &x->t, at);
+	unsigned i, slot = SLOTS;
+	struct entry had;
+
+	for (i = 0; i < SLOTS; i++) {
+		had = get_entry(b + i * ENTRY_SIZE);
+		if (had.chunk != 0 && had.tag == n->tag) {
+			slot = i;
+			break;
+		}
+		if (had.chunk == 0 && slot == SLOTS)
+			slot = i;
+	}
+	if (slot == SLOTS)
+		slot = x->turn++ % SLOTS;
+	had = get_entry(b + slot * ENTRY_SIZE);
+	x->t.entries += had.chunk == 0;
+	put_entry(b + slot * ENTRY_SIZE, n);
+	x->t.ndirty += !x->t.dirty[block];
+	x->t.dirty[block] = true;
+}
+
+/* ---- its size ---- */
+
+static void
+table_done(struct table *t)
+{
+	lc_free(t->bytes);
+	lc_free(t->loaded);
+	lc_free(t->dirty);
+}
+
+static bool
+table_init(struct table *t, uint64_t buckets)
+{
+	*t = (struct table){.buckets = buckets,
+	                    .blocks = (size_t)(buckets * BUCKET_SIZE / BLOCK_SIZE)};
+	t->bytes = lc_alloc_array(t->blocks, BLOCK_SIZE);
+	t->loaded = lc_alloc_array(t->blocks, sizeof *t->loaded);
+	t->dirty = lc_alloc_array(t->blocks, sizeof *t->dirty);
+	if (t->bytes != NULL && t->loaded != NULL && t->dirty != NULL)
+		return true;
+	table_done(t);
+	*t = (struct table){0};
+	return false;
+}
+
+/* Into a table of so many buckets, and of the tags of that level.  Where there is no memory for it
+ * all stays as it is. */
+static void
+remake_locked(struct pages *x, uint64_t buckets, unsigned level)
+{
+	struct table old = x->t, made;
+	size_t i;
+
+	if (!table_init(&made, buckets))
+		return;
+	/* What lies in the file is of the table of before. */
+	memset(made.loaded, 1, made.blocks * sizeof *made.loaded);
+	memset(made.dirty, 1, made.blocks * sizeof *made.dirty);
+	made.ndirty = made.blocks;
+	x->t = made;
+	x->level = level;
+	for (i = 0; i < old.buckets * SLOTS; i++) {
+		const uint8_t *b = bucket_locked(x, &old, i / SLOTS);
+		struct entry n = get_entry(b + i % SLOTS * ENTRY_SIZE);
+
+		if (n.chunk != 0 && is_kept(n.tag | TAG_SET, level))
+			put_locked(x, &n);
+	}
+	table_done(&old);
+}
+
+static void
+fit_locked(struct pages *x)
+{
+	uint64_t percent = x->t.entries * 100 / (x->t.buckets * SLOTS);
+
+	if (percent <= FULL_NUM)
+		return;
+	if (x->t.buckets < x->buckets_max)
+		remake_locked(x, x->t.buckets * 2, x->level);
+	else if (x->level < LEVEL_MAX)
+		remake_locked(x, x->t.buckets, x->level + 1);
+}
+
+/* ---- the file ---- */
+
+/* The head: magic, version, level, buckets, entries, store, a tag under the key, checksum. */
+static void
+encode_head(const struct pages *x, uint8_t head[HEAD_SIZE])
+{
+	memset(head, 0, HEAD_SIZE);
+	memcpy(head, magic, sizeof magic);
+	lc_put32(head + 8, VERSION);
+	lc_put32(head + 12, x->level);
+	lc_put64(head + 16, x->t.buckets);
+	lc_put64(head + 24, x->t.entries);
+	memcpy(head + 32, x->store_id, 16);
+	lc_put64(head + 48, seal_tag(x->key, (struct lc_span){x->store_id, sizeof x->store_id}));
+	lc_put64(head + HEAD_SIZE - 8, XXH3_64bits(head, HEAD_SIZE - 8));
+}
+
+/* Whether the file holds a table of this store and key; its level and size, then. */
+static bool
+take_head(struct pages *x)
+{
+	uint8_t head[HEAD_SIZE], want[HEAD_SIZE];
+
+	if (pread(x->fd, head, sizeof head, 0) != (ssize_t)sizeof head)
+		return false;
+	x->level = lc_get32(head + 12);
+	x->t.buckets = lc_get64(head + 16);
+	x->t.entries = lc_get64(head + 24);
+	encode_head(x, want);
+	return memcmp(head, want, sizeof head) == 0 && x->level <= LEVEL_MAX &&
+	       x->t.buckets >= BUCKETS_MIN && x->t.buckets <= x->buckets_max &&
+	       (x->t.buckets & (x->t.buckets - 1)) == 0 && x->t.entries <= x->t.buckets * SLOTS;
+}
+
+/* Best effort: what does not get there is forgotten. */
+static void
+write_locked(struct pages *x)
+{
+	uint8_t head[HEAD_SIZE];
+	size_t i;
+
+	if (x->t.ndirty == 0)
+		return;
+	for (i = 0; i < x->t.blocks; i++) {
+		if (x->t.dirty[i])
+			(void)!pwrite(x->fd, x->t.bytes + i * BLOCK_SIZE, BLOCK_SIZE, block_at(i));
+		x->t.dirty[i] = false;
+	}
+	x->t.ndirty = 0;
+	encode_head(x, head);
+	(void)!pwrite(x->fd, head, sizeof head, 0);
+}
+
+static bool
+load_table(struct pages *x)
+{
+	bool there = take_head(x);
+	uint64_t entries = there ? x->t.entries : 0;
+
+	if (!there) {
+		(void)!ftruncate(x->fd, 0);
+		x->level = 0;
+	}
+	if (!table_init(&x->t, there ? x->t.buckets : BUCKETS_MIN))
+		return false;
+	x->t.entries = entries;
+	return true;
+}
+
+int
+pages_open(const char *path, const struct keyring *k, const uint8_t store_id[16], uint64_t bytes,
+           struct pages **out, struct lc_err *e)
+{
+	struct pages *x = lc_alloc(sizeof *x);
+	int rc = 0;
+
+	if (x == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	seal_tag_key(k, x->key);
+	memcpy(x->store_id, store_id, sizeof x->store_id);
+	(void)pthread_mutex_init(&x->lock, NULL);
+	for (x->buckets_max = BUCKETS_MIN; x->buckets_max * 2 * BUCKET_SIZE <= bytes;)
+		x->buckets_max *= 2;
+	x->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (x->fd < 0)
+		rc = lc_fail_errno(e, "%s", path);
+	else if (!load_table(x))
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	if (rc != 0) {
+		pages_close(x);
+		return rc;
+	}
+	*out = x;
+	return 0;
+}
+
+void
+pages_close(struct pages *x)
+{
+	if (x == NULL)
+		return;
+	write_locked(x);
+	table_done(&x->t);
+	fd_close(&x->fd);
+	(void)pthread_mutex_destroy(&x->lock);
+	explicit_bzero(x->key, sizeof x->key);
+	lc_free(x);
+}
+
+/* ---- use ---- */
+
+unsigned
+pages_find(struct pages *x, const struct page_tags *t, uint64_t chunks[WINDOW_PAGES])
+{
+	unsigned kept = 0;
+	size_t i;
+
+	(void)pthread_mutex_lock(&x->lock);
+	for (i = 0; i < WINDOW_PAGES; i++) {
+		chunks[i] = 0;
+		if (!is_kept(t->v[i], x->level))
+			continue;
+		kept++;
+		chunks[i] = find_locked(x, t->v[i]);
+	}
+	(void)pthread_mutex_unlock(&x->lock);
+	return kept;
+}
+
+void
+pages_put(struct pages *x, const struct page_tags *t, uint64_t chunk)
+{
+	size_t i;
+
+	if (chunk == 0 || chunk > LOW48)
+		return;
+	(void)pthread_mutex_lock(&x->lock);
+	for (i = 0; i < WINDOW_PAGES; i++) {
+		struct entry n = {t->v[i] & LOW48, chunk};
+
+		if (is_kept(t->v[i], x->level))
+			put_locked(x, &n);
+	}
+	fit_locked(x);
+	(void)pthread_mutex_unlock(&x->lock);
+}
+
+void
+pages_settle(struct pages *x)
+{
+	(void)pthread_mutex_lock(&x->lock);
+	if (x->t.ndirty >= SETTLE_BLOCKS)
+		write_locked(x);
+	(void)pthread_mutex_unlock(&x->lock);
+}
+
+unsigned
+pages_level(struct pages *x)
+{
+	unsigned level;
+
+	(void)pthread_mutex_lock(&x->lock);
+	level = x->level;
+	(void)pthread_mutex_unlock(&x->lock);
+	return level;
+}
