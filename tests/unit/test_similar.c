@@ -360,7 +360,7 @@ a_whole_chunk_stays_whole(void **state)
 	must(seal_chunk(s, window, r.id, payload, &n, &r.encoding, &r.key, &e), &e);
 	r.n = (uint32_t)n;
 	must(store_append_chunk(a.v.s, &r, payload, &no, &e), &e);
-	must(store_find_base(a.v.s, r.id, &before, &e), &e);
+	must(store_find_base(a.v.s, 0, r.id, &before, &e), &e);
 	must(seal_delta(s, window, r.id, &b, CHUNK_PAYLOAD_MAX, payload, &n, &r.encoding, &r.key,
 	                &e),
 	     &e);
