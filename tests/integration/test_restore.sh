@@ -83,7 +83,7 @@ cmp "$t/one.img" "$t/img/a.raw" || fail "--force did not replace it"
 refused 1 "no disk 'vdx'; did you mean 'vd[ab]'" locum restore web01 --disk vdx --to "$t/x"
 refused 1 "did you mean .*web01" locum restore web1 --to "$t/x"
 refused 2 'say where to' locum restore web01
-refused '[12]' 'raw or qcow2' locum restore web01 --to "$t/x" --format vmdk
+refused '[12]' 'raw, qcow2' locum restore web01 --to "$t/x" --format vdi
 refused 2 'nothing stands after' locum restore web01@ --to "$t/x"
 refused '[12]' 'nothing stands after' locum drop web01@ --dry-run
 refused 2 'not an empty one' locum restore web01 --to "$t/x" --store ''
