@@ -62,7 +62,7 @@ struct member { /* one VM of a take */
 	struct driver_take dt;
 	bool armed, stopped;
 	struct freezer *freezer; /* its filesystems stand still */
-	bool frozen, unthawed;   /* of the snapshot, as is: */
+	bool frozen;             /* for the snapshot, as is: */
 	char freeze[160];
 };
 
@@ -333,7 +333,6 @@ on_take_closed(uv_handle_t *h)
 		m->hv->call = HV_CALL_NONE;
 		m->hv->state = t->err.code == LC_OK ? HV_ST_TAKEN : HV_ST_READY;
 		s->frozen = m->frozen;
-		s->unthawed = m->unthawed;
 		memcpy(s->freeze, m->freeze, sizeof s->freeze);
 		t->set[i].snapshot = t->err.code == LC_OK ? s : NULL;
 	}
@@ -427,7 +426,6 @@ static void
 not_frozen(struct member *m, const struct freezer_result *r)
 {
 	m->frozen = false;
-	m->unthawed = r->stuck;
 	(void)snprintf(m->freeze, sizeof m->freeze, "%.*s", (int)sizeof m->freeze - 1, r->err.msg);
 	if (r->stuck)
 		log_error("%s: its filesystems may stand still: %s: %s", m->hv->vm, r->err.msg,

@@ -139,9 +139,7 @@ struct hv_snapshot {
 	int64_t instant_ns; /* wall clock just before the instant */
 	int64_t pause_ns;   /* how long the guest was stopped for it; 0 where it was not */
 	bool frozen;        /* its filesystems stood still at the instant */
-	/* The guest's agent does not thaw them: they may stand still yet. */
-	bool unthawed;
-	char freeze[160]; /* what came of freezing, for people; "" where it was not asked for */
+	char freeze[160];   /* what came of freezing, for people; "" where it was not asked for */
 };
 
 struct hv_take { /* one VM of hv_take(): filled by the caller ... */

@@ -29,7 +29,6 @@
 #include <unistd.h>
 
 #include "store/base/clock.h"
-#include "store/base/failpoint.h"
 
 #include "agent/hypervisor/thawer.h"
 
@@ -304,7 +303,6 @@ thaw(struct thawer *t, bool late)
 	int64_t again_ms = THAWER_AGAIN < t->job->thaw_ms ? THAWER_AGAIN : t->job->thaw_ms;
 	bool told = false;
 
-	(void)failpoint("freeze.thaw");
 	while (now_ns() < give_up) {
 		enum happened h = ask_thaw(t, now_ns() + again_ms * LC_NS_PER_MS);
 
