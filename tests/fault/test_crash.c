@@ -19,40 +19,15 @@
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "tests/fault/workload.h"
+#include "tests/lib/places.h"
 #include "tests/lib/unit.h"
 
 #define STEPS 14u
-
-struct place { /* the n-th pass of a failpoint */
-	char name[64];
-	unsigned n;
-};
 
 static bool
 every_one(void)
 {
 	return getenv("LOCUM_CRASH_ALL") != NULL;
-}
-
-/* What a run without faults passes. */
-static size_t
-places_of(const char *log, struct place *list, size_t max)
-{
-	char line[64] = "";
-	size_t n = 0, i;
-	FILE *f = fopen(log, "r");
-
-	assert_non_null(f);
-	while (fgets(line, sizeof line, f) != NULL && n < max) {
-		line[strcspn(line, "\n")] = '\0';
-		list[n] = (struct place){.n = 1};
-		memcpy(list[n].name, line, sizeof line);
-		for (i = 0; i < n; i++)
-			list[n].n += strcmp(list[i].name, line) == 0;
-		n++;
-	}
-	(void)fclose(f);
-	return n;
 }
 
 /* The default run takes the first pass of each, and some of the others. */
@@ -84,7 +59,7 @@ learn(struct vault *v, const char *mode, unsigned from, unsigned steps, struct p
 	size_t n;
 
 	assert_int_equal(workload_run(v, mode, from, steps, NULL, log), 0);
-	n = places_of(log, list, max);
+	n = places_read(log, list, max);
 	lc_free(log);
 	return n;
 }

@@ -1,30 +1,34 @@
 /*
- * Law 3 where a store becomes thin: whatever is killed or fails on the way, every point reads true,
- * from here and the replica together, with the catalog and without; and it can be done again.
+ * Law 3 where a store becomes thin: whatever is killed, fails or loses power on the way, every
+ * point reads true, from here and the replica together, with the catalog and without; and it can be
+ * done again.
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/store_internal.h"
 #include "store/thin.h"
-#include "store/transfer.h"
+#include "tests/fault/trace.h"
+#include "tests/lib/places.h"
+#include "tests/lib/twin.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
+#define SEGMENT_BYTES (512u << 10)
 #define WINDOWS 60u
 #define PLACES 400u
 
 struct site {
-	struct vault v;
-	char dir[300];
-	struct store *peer;
+	struct twin t;
 	struct vault_disk d;
 	struct point p;
 };
@@ -36,39 +40,6 @@ must(int rc, const struct lc_err *e)
 		fail_msg("%d: %s", rc, e->msg);
 }
 
-static int
-have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
-{
-	const struct site *x = arg;
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		if (transfer_has(x->peer, 0, ids + i * CHUNK_ID_SIZE, e) == 0)
-			bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << (i % 8));
-	}
-	return 0;
-}
-
-static int
-fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched *out,
-      struct lc_err *e)
-{
-	const struct site *x = arg;
-	struct transfer_chunk c;
-	int rc = n == 0 ? LC_EINVAL : transfer_read(x->peer, 0, ids, payload, &c, e);
-
-	*out = (struct fetched){c.encoding, c.key, c.payload.n};
-	return rc;
-}
-
-static int
-open_peer(struct site *x, struct lc_err *e)
-{
-	struct store_opts o = {.dir = x->dir, .mode = STORE_WRITE, .no_key = true};
-
-	return store_open(&o, &x->peer, e);
-}
-
 static void
 make_site(struct site *x)
 {
@@ -76,25 +47,22 @@ make_site(struct site *x)
 	uint64_t i;
 
 	memset(x, 0, sizeof *x);
-	vault_make(&x->v, true);
-	x->v.segment_bytes = 512u << 10;
-	vault_open(&x->v);
-	(void)snprintf(x->dir, sizeof x->dir, "%s/replica", x->v.top);
+	twin_make(&x->t, SEGMENT_BYTES);
 	x->d = vault_disk("vda", WINDOWS);
 	for (i = 0; i < WINDOWS; i++)
 		x->d.codes[i] = 5 * (i + 1); /* does not compress */
-	must(vault_backup(x->v.s, "web01", &x->d, 1, &x->p, &e), &e);
-	vault_close(&x->v);
-	vault_copy(x->v.dir, x->dir);
+	must(vault_backup(x->t.v.s, "web01", &x->d, 1, &x->p, &e), &e);
+	twin_replicate(&x->t);
+	twin_close_peer(&x->t);
+	vault_close(&x->t.v);
 }
 
 static void
 free_site(struct site *x)
 {
-	store_close(x->peer);
 	point_done(&x->p);
 	vault_disk_free(&x->d);
-	vault_free(&x->v);
+	twin_free(&x->t);
 }
 
 /* ---- the child ---- */
@@ -102,23 +70,20 @@ free_site(struct site *x)
 static int
 child(const char *top)
 {
-	struct thin_opts o = {.have = have, .peers = "dr1", .bytes = UINT64_MAX};
+	struct thin_opts o = {.have = twin_have, .peers = "dr1", .bytes = UINT64_MAX};
 	struct lc_err e = LC_ERR_INIT;
 	struct thin_stats st;
-	struct site x = {.peer = NULL};
+	struct twin t;
 	int rc;
 
 	log_set_level(LOG_LV_ERROR);
-	(void)snprintf(x.v.dir, sizeof x.v.dir, "%s/store", top);
-	(void)snprintf(x.v.keys, sizeof x.v.keys, "%s/keys", top);
-	(void)snprintf(x.dir, sizeof x.dir, "%s/replica", top);
-	x.v.segment_bytes = 512u << 10;
-	o.arg = &x;
-	rc = open_peer(&x, &e);
-	rc = rc != 0 ? rc : vault_try(&x.v, STORE_WRITE, &x.v.s, &e);
-	rc = rc != 0 ? rc : thin_run(x.v.s, &o, &st, &e);
-	store_close(x.v.s);
-	store_close(x.peer);
+	twin_at(&t, top, SEGMENT_BYTES);
+	o.arg = &t;
+	rc = twin_open_peer(&t, &e);
+	rc = rc != 0 ? rc : vault_try(&t.v, STORE_WRITE, &t.v.s, &e);
+	rc = rc != 0 ? rc : thin_run(t.v.s, &o, &st, &e);
+	vault_close(&t.v);
+	twin_close_peer(&t);
 	return rc == 0 ? 0 : 3;
 }
 
@@ -134,7 +99,7 @@ run_child(const struct site *x, const char *failpoint, const char *log)
 			(void)setenv("LOCUM_FAILPOINT", failpoint, 1);
 		if (log != NULL)
 			(void)setenv("LOCUM_FAILPOINT_LOG", log, 1);
-		(void)execl("/proc/self/exe", "thin", x->v.top, (char *)NULL);
+		(void)execl("/proc/self/exe", "thin", x->t.v.top, (char *)NULL);
 		_exit(127);
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -149,16 +114,16 @@ read_all(struct site *x, struct store *s, const char *what)
 {
 	struct lc_err e = LC_ERR_INIT;
 
-	thin_fetch(s, fetch, x);
+	thin_fetch(s, twin_fetch, &x->t);
 	if (vault_compare(s, x->p.id, &x->d, 1, &e) != 0 || vault_verify(s, x->p.id, &e) != 0 ||
 	    store_scrub(s, NULL, NULL, NULL, NULL, &e) != 0)
-		fail_msg("after %s: %s (kept in %s)", what, e.msg, x->v.top);
+		fail_msg("after %s: %s (kept in %s)", what, e.msg, x->t.v.top);
 }
 
 static void
 look(struct site *x, const char *what)
 {
-	struct store_opts o = {.dir = x->v.dir, .key_dir = x->v.keys};
+	struct store_opts o = {.dir = x->t.v.dir, .key_dir = x->t.v.keys};
 	struct lc_err e = LC_ERR_INIT;
 	struct store *s;
 	unsigned round;
@@ -167,11 +132,11 @@ look(struct site *x, const char *what)
 		if (round == 1)
 			must(store_rebuild(&o, &e), &e);
 		if (round == 2) {
-			(void)unlink(vault_path(&x->v, "catalog.sqlite"));
-			(void)unlink(vault_path(&x->v, "catalog.sqlite-wal"));
-			(void)unlink(vault_path(&x->v, "catalog.sqlite-shm"));
+			(void)unlink(vault_path(&x->t.v, "catalog.sqlite"));
+			(void)unlink(vault_path(&x->t.v, "catalog.sqlite-wal"));
+			(void)unlink(vault_path(&x->t.v, "catalog.sqlite-shm"));
 		}
-		must(vault_try(&x->v, round == 0 ? STORE_READ : STORE_WRITE, &s, &e), &e);
+		must(vault_try(&x->t.v, round == 0 ? STORE_READ : STORE_WRITE, &s, &e), &e);
 		read_all(x, s, what);
 		store_close(s);
 	}
@@ -188,43 +153,26 @@ strike(const char *rule, bool kill)
 	rc = run_child(&x, rule, NULL);
 	if (kill && rc != 128 + SIGKILL)
 		fail_msg("%s was not passed (%d)", rule, rc);
-	must(open_peer(&x, &e), &e);
+	must(twin_open_peer(&x.t, &e), &e);
 	look(&x, rule);
-	store_close(x.peer);
-	x.peer = NULL;
+	twin_close_peer(&x.t);
 	assert_int_equal(run_child(&x, NULL, NULL), 0);
-	must(open_peer(&x, &e), &e);
+	must(twin_open_peer(&x.t, &e), &e);
 	look(&x, rule);
 	free_site(&x);
 }
 
-struct place {
-	char name[64];
-	unsigned n;
-};
-
 static size_t
 learn(struct place *list)
 {
-	char log[400], line[64] = "";
+	char log[400];
 	struct site x;
-	size_t n = 0, i;
-	FILE *f;
+	size_t n;
 
 	make_site(&x);
-	(void)snprintf(log, sizeof log, "%s/log", x.v.top);
+	(void)snprintf(log, sizeof log, "%s/log", x.t.v.top);
 	assert_int_equal(run_child(&x, NULL, log), 0);
-	f = fopen(log, "r");
-	assert_non_null(f);
-	while (fgets(line, sizeof line, f) != NULL && n < PLACES) {
-		line[strcspn(line, "\n")] = '\0';
-		list[n] = (struct place){.n = 1};
-		memcpy(list[n].name, line, sizeof line);
-		for (i = 0; i < n; i++)
-			list[n].n += strcmp(list[i].name, line) == 0;
-		n++;
-	}
-	(void)fclose(f);
+	n = places_read(log, list, PLACES);
 	free_site(&x);
 	return n;
 }
@@ -263,12 +211,87 @@ writes_that_fail(void **state)
 		strike(rules[i], false);
 }
 
+/* ---- the power ---- */
+
+/* What may be there after it was lost before that call: in a folder of its own, with the replica
+ * and the keys as they are. */
+static void
+power_lost(struct site *x, struct crash *c, size_t at, enum crash_keeps keeps, uint64_t *seed)
+{
+	struct thin_opts o = {.have = twin_have, .peers = "dr1", .bytes = UINT64_MAX};
+	struct lc_err e = LC_ERR_INIT;
+	struct site f = *x;
+	struct thin_stats st;
+	char what[120], *top = lc_strdup(tmpdir_path(x->t.v.top, "found"));
+	uint64_t before = *seed;
+
+	assert_non_null(top);
+	(void)snprintf(what, sizeof what, "power lost before call %zu, seed %llu", at,
+	               (unsigned long long)before);
+	(void)snprintf(f.t.v.dir, sizeof f.t.v.dir, "%s/store", top);
+	f.t.v.top = top;
+	f.t.v.s = NULL;
+	assert_int_equal(mkdir(top, 0700), 0);
+	assert_int_equal(mkdir(f.t.v.dir, 0700), 0);
+	crash_make(c, at, keeps, vault_random(seed, UINT64_MAX), f.t.v.dir,
+	           tmpdir_path(x->t.v.top, "marks"));
+	must(twin_open_peer(&f.t, &e), &e);
+	look(&f, what);
+	/* And on. */
+	o.arg = &f.t;
+	vault_open(&f.t.v);
+	must(thin_run(f.t.v.s, &o, &st, &e), &e);
+	read_all(&f, f.t.v.s, what);
+	vault_close(&f.t.v);
+	twin_close_peer(&f.t);
+	dir_remove(top);
+	lc_free(top);
+}
+
+static void
+the_power_is_lost_anywhere(void **state)
+{
+	bool all = getenv("LOCUM_CRASH_ALL") != NULL;
+	uint64_t seed = (uint64_t)clock_wall_ns();
+	struct crash *c;
+	struct site x;
+	size_t n, at, done = 0;
+	unsigned k;
+	char *trace;
+
+	(void)state;
+	make_site(&x);
+	c = crash_begin(x.t.v.dir);
+	trace = lc_strdup(tmpdir_path(x.t.v.top, "trace"));
+	(void)setenv("LOCUM_TRACE", trace, 1);
+	(void)setenv("LOCUM_TRACE_ROOT", x.t.v.dir, 1);
+	assert_int_equal(run_child(&x, NULL, NULL), 0);
+	(void)unsetenv("LOCUM_TRACE");
+	(void)unsetenv("LOCUM_TRACE_ROOT");
+	n = crash_load(c, trace);
+	assert_true(n > 20);
+	for (at = 0; at <= n; at++) {
+		bool sync = at == n || crash_is_sync(c, at);
+
+		if (!all && vault_random(&seed, sync ? 3 : 12) != 0)
+			continue;
+		for (k = 0; k < (all ? 6 : 2); k++)
+			power_lost(&x, c, at, k == 0 ? CRASH_NOTHING : CRASH_SOME, &seed);
+		done++;
+	}
+	print_message("power: %zu of %zu moments\n", done, n);
+	lc_free(trace);
+	crash_free(c);
+	free_site(&x);
+}
+
 int
 main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(killed_anywhere),
 	    cmocka_unit_test(writes_that_fail),
+	    cmocka_unit_test(the_power_is_lost_anywhere),
 	};
 
 	if (argc == 2 && strcmp(argv[0], "thin") == 0)

@@ -14,15 +14,14 @@
 #include "store/store_internal.h"
 #include "store/thin.h"
 #include "store/transfer.h"
+#include "tests/lib/twin.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
 #define WINDOWS 110u
 
-struct site { /* a store, and a copy of it that stands for the replica */
-	struct vault v;
-	char dir[300];
-	struct store *peer;
+struct site {
+	struct twin t;
 	struct vault_disk d;
 	unsigned asked, fetched, ahead;
 	bool lies; /* it gives another chunk than it was asked for */
@@ -40,15 +39,10 @@ static int
 have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
 {
 	struct site *x = arg;
-	size_t i;
 
 	assert_true(n > 0 && n <= THIN_ASK_MAX);
 	x->asked++;
-	for (i = 0; i < n; i++) {
-		if (transfer_has(x->peer, 0, ids + i * CHUNK_ID_SIZE, e) == 0)
-			bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << (i % 8));
-	}
-	return 0;
+	return twin_have(&x->t, ids, n, bits, e);
 }
 
 static int
@@ -58,44 +52,21 @@ fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched 
 	static uint8_t kept[RECORD_PAYLOAD_MAX];
 	static struct fetched of_kept;
 	struct site *x = arg;
-	struct transfer_chunk c;
-	int rc = transfer_read(x->peer, 0, ids, payload, &c, e);
+	int rc = twin_fetch(&x->t, ids, n, payload, out, e);
 
 	assert_in_range(n, 1, THIN_AHEAD);
 	x->fetched++;
 	x->ahead += (unsigned)n - 1;
-	*out = (struct fetched){c.encoding, c.key, c.payload.n};
 	if (rc != 0 || !x->lies)
 		return rc;
 	if (of_kept.n > 0) { /* what was asked for before, under the id of this one */
 		memcpy(payload + CHUNK_ID_SIZE, kept + CHUNK_ID_SIZE, of_kept.n - CHUNK_ID_SIZE);
 		*out = of_kept;
 	} else {
-		memcpy(kept, payload, c.payload.n);
+		memcpy(kept, payload, out->n);
 		of_kept = *out;
 	}
 	return 0;
-}
-
-static void
-open_peer(struct site *x)
-{
-	struct store_opts o = {.dir = x->dir, .mode = STORE_WRITE, .no_key = true};
-	struct lc_err e = LC_ERR_INIT;
-
-	must(store_open(&o, &x->peer, &e), &e);
-}
-
-/* Its log becomes that of the replica. */
-static void
-replicate(struct site *x)
-{
-	vault_close(&x->v);
-	store_close(x->peer);
-	dir_remove(x->dir);
-	vault_copy(x->v.dir, x->dir);
-	open_peer(x);
-	vault_open(&x->v);
 }
 
 /* Two points of one disk in small segments. */
@@ -106,18 +77,15 @@ make_site(struct site *x)
 	uint64_t i;
 
 	memset(x, 0, sizeof *x);
-	vault_make(&x->v, true);
-	x->v.segment_bytes = 256u << 10;
-	vault_open(&x->v);
-	(void)snprintf(x->dir, sizeof x->dir, "%s/replica", x->v.top);
+	twin_make(&x->t, 256u << 10);
 	x->d = vault_disk("vda", WINDOWS);
 	for (i = 0; i < WINDOWS; i++)
 		x->d.codes[i] = i % 7 == 0 ? 0 : 1000 + i;
-	must(vault_backup(x->v.s, "web01", &x->d, 1, &x->first, &e), &e);
+	must(vault_backup(x->t.v.s, "web01", &x->d, 1, &x->first, &e), &e);
 	for (i = 0; i < WINDOWS; i += 5)
 		x->d.codes[i] = 5000 + i;
-	must(vault_backup(x->v.s, "web01", &x->d, 1, &x->second, &e), &e);
-	replicate(x);
+	must(vault_backup(x->t.v.s, "web01", &x->d, 1, &x->second, &e), &e);
+	twin_replicate(&x->t);
 }
 
 static void
@@ -126,8 +94,7 @@ free_site(struct site *x)
 	point_done(&x->first);
 	point_done(&x->second);
 	vault_disk_free(&x->d);
-	store_close(x->peer);
-	vault_free(&x->v);
+	twin_free(&x->t);
 }
 
 static int
@@ -135,7 +102,7 @@ run_thin(struct site *x, uint64_t bytes, struct thin_stats *st, struct lc_err *e
 {
 	struct thin_opts o = {.have = have, .arg = x, .peers = "dr1", .bytes = bytes};
 
-	return thin_run(x->v.s, &o, st, e);
+	return thin_run(x->t.v.s, &o, st, e);
 }
 
 static void
@@ -154,7 +121,7 @@ bytes_of(struct site *x)
 	struct lc_err e = LC_ERR_INIT;
 	uint64_t all, droppable;
 
-	must(thin_bytes(x->v.s, &all, &droppable, &e), &e);
+	must(thin_bytes(x->t.v.s, &all, &droppable, &e), &e);
 	return all;
 }
 
@@ -168,11 +135,11 @@ check(struct site *x)
 
 	for (i = 0; i < WINDOWS; i += 5)
 		old.codes[i] = i % 7 == 0 ? 0 : 1000 + i;
-	must(vault_compare(x->v.s, x->second.id, &x->d, 1, &e), &e);
-	must(vault_compare(x->v.s, x->first.id, &old, 1, &e), &e);
-	must(vault_verify(x->v.s, x->first.id, &e), &e);
-	must(vault_verify(x->v.s, x->second.id, &e), &e);
-	must(store_scrub(x->v.s, NULL, NULL, NULL, NULL, &e), &e);
+	must(vault_compare(x->t.v.s, x->second.id, &x->d, 1, &e), &e);
+	must(vault_compare(x->t.v.s, x->first.id, &old, 1, &e), &e);
+	must(vault_verify(x->t.v.s, x->first.id, &e), &e);
+	must(vault_verify(x->t.v.s, x->second.id, &e), &e);
+	must(store_scrub(x->t.v.s, NULL, NULL, NULL, NULL, &e), &e);
 	vault_disk_free(&old);
 }
 
@@ -184,8 +151,8 @@ encoding_of(struct site *x, const struct point *p, uint64_t window)
 	struct record r;
 	uint64_t no;
 
-	must(catalog_map(x->v.s->catalog, p->id, p->disks[0].id, window, 1, &no, &e), &e);
-	must(catalog_chunk(x->v.s->catalog, no, &r, &e), &e);
+	must(catalog_map(x->t.v.s->catalog, p->id, p->disks[0].id, window, 1, &no, &e), &e);
+	must(catalog_chunk(x->t.v.s->catalog, no, &r, &e), &e);
 	assert_false(record_is_stub(&r));
 	return r.encoding;
 }
@@ -203,7 +170,7 @@ deltas_without_the_base(struct site *x, bool spoil, uint8_t encoding)
 	make_site(x);
 	make_thin(x);
 	if (spoil) { /* every signature is another one */
-		f = fopen(vault_path(&x->v, "index/signatures"), "r+");
+		f = fopen(vault_path(&x->t.v, "index/signatures"), "r+");
 		assert_non_null(f);
 		while (fread(junk, 1, 100, f) == 100) {
 			junk[60] ^= 1;
@@ -215,16 +182,16 @@ deltas_without_the_base(struct site *x, bool spoil, uint8_t encoding)
 	}
 	x->d.codes[15] += VAULT_EDIT;
 	x->d.codes[25] += VAULT_EDIT;
-	must(vault_backup(x->v.s, "web01", &x->d, 1, &p, &e), &e);
+	must(vault_backup(x->t.v.s, "web01", &x->d, 1, &p, &e), &e);
 	assert_int_equal(x->fetched, 0);
 	assert_int_equal(encoding_of(x, &p, 15), encoding);
 	assert_int_equal(encoding_of(x, &p, 25), encoding);
-	thin_fetch(x->v.s, fetch, x);
-	must(vault_compare(x->v.s, p.id, &x->d, 1, &e), &e);
-	must(vault_verify(x->v.s, p.id, &e), &e);
+	thin_fetch(x->t.v.s, fetch, x);
+	must(vault_compare(x->t.v.s, p.id, &x->d, 1, &e), &e);
+	must(vault_verify(x->t.v.s, p.id, &e), &e);
 	point_done(&p);
 	/* A point that shares nothing with that one does not count on what is elsewhere. */
-	must(vault_backup(x->v.s, "db", &x->d, 1, &p, &e), &e);
+	must(vault_backup(x->t.v.s, "db", &x->d, 1, &p, &e), &e);
 	assert_int_equal(encoding_of(x, &p, 15), CHUNK_RAW);
 	point_done(&p);
 	free_site(x);
@@ -261,9 +228,9 @@ drops_and_fetches(void **state)
 	before = bytes_of(&x);
 	make_thin(&x);
 	assert_true(bytes_of(&x) < before / 4);
-	must(store_stats(x.v.s, &st, &e), &e);
+	must(store_stats(x.t.v.s, &st, &e), &e);
 	assert_true(st.dropped > 50 && st.damaged == 0);
-	thin_fetch(x.v.s, fetch, &x);
+	thin_fetch(x.t.v.s, fetch, &x);
 	check(&x);
 	assert_true(x.fetched > 50);
 	assert_true(x.ahead > 10 * 50); /* of a point that was read from the beginning */
@@ -279,12 +246,12 @@ says_where_it_is(void **state)
 	(void)state;
 	make_site(&x);
 	make_thin(&x);
-	assert_int_equal(vault_verify(x.v.s, x.first.id, &e), LC_ENOENT);
+	assert_int_equal(vault_verify(x.t.v.s, x.first.id, &e), LC_ENOENT);
 	assert_non_null(strstr(e.msg, "web01/vda"));
 	assert_non_null(strstr(e.msg, "bytes "));
 	assert_non_null(strstr(e.msg, "replica dr1"));
-	assert_non_null(strstr(e.msg, x.v.dir));
-	must(store_scrub(x.v.s, NULL, NULL, NULL, NULL, &e) == 0 ? 0 : -1, &e);
+	assert_non_null(strstr(e.msg, x.t.v.dir));
+	must(store_scrub(x.t.v.s, NULL, NULL, NULL, NULL, &e) == 0 ? 0 : -1, &e);
 	free_site(&x);
 }
 
@@ -298,8 +265,8 @@ believes_nothing_that_is_fetched(void **state)
 	make_site(&x);
 	make_thin(&x);
 	x.lies = true;
-	thin_fetch(x.v.s, fetch, &x);
-	assert_int_equal(vault_verify(x.v.s, x.second.id, &e), LC_ECORRUPT);
+	thin_fetch(x.t.v.s, fetch, &x);
+	assert_int_equal(vault_verify(x.t.v.s, x.second.id, &e), LC_ECORRUPT);
 	free_site(&x);
 }
 
@@ -316,27 +283,27 @@ rebuilds(void **state)
 	(void)state;
 	make_site(&x);
 	make_thin(&x);
-	must(store_points(x.v.s, NULL, &a, &e), &e);
-	vault_close(&x.v);
-	must(store_rebuild(&(struct store_opts){.dir = x.v.dir, .key_dir = x.v.keys}, &e), &e);
-	vault_open(&x.v);
-	must(store_points(x.v.s, NULL, &b, &e), &e);
+	must(store_points(x.t.v.s, NULL, &a, &e), &e);
+	vault_close(&x.t.v);
+	must(store_rebuild(&(struct store_opts){.dir = x.t.v.dir, .key_dir = x.t.v.keys}, &e), &e);
+	vault_open(&x.t.v);
+	must(store_points(x.t.v.s, NULL, &b, &e), &e);
 	assert_int_equal(a.n, b.n);
 	for (i = 0; i < a.n; i++) {
 		assert_memory_equal(a.points[i].id, b.points[i].id, POINT_ID_SIZE);
 		assert_memory_equal(&a.points[i].set, &b.points[i].set, sizeof a.points[i].set);
 	}
-	thin_fetch(x.v.s, fetch, &x);
+	thin_fetch(x.t.v.s, fetch, &x);
 	check(&x);
-	vault_close(&x.v);
-	(void)unlink(vault_path(&x.v, "catalog.sqlite"));
-	must(chmod(x.v.dir, 0500), &e);
-	must(vault_try(&x.v, STORE_READ, &s, &e), &e);
+	vault_close(&x.t.v);
+	(void)unlink(vault_path(&x.t.v, "catalog.sqlite"));
+	must(chmod(x.t.v.dir, 0500), &e);
+	must(vault_try(&x.t.v, STORE_READ, &s, &e), &e);
 	thin_fetch(s, fetch, &x);
 	must(vault_verify(s, x.second.id, &e), &e);
 	store_close(s);
-	must(chmod(x.v.dir, 0700), &e);
-	vault_open(&x.v);
+	must(chmod(x.t.v.dir, 0700), &e);
+	vault_open(&x.t.v);
 	point_list_free(&a);
 	point_list_free(&b);
 	free_site(&x);
@@ -355,7 +322,7 @@ compares_by_id(void **state)
 	(void)state;
 	make_site(&x);
 	make_thin(&x);
-	w = vault_begin(x.v.s, "web01", &x.d, 1, &e);
+	w = vault_begin(x.t.v.s, "web01", &x.d, 1, &e);
 	assert_non_null(w);
 	for (i = 0; i < WINDOWS; i++)
 		must(vault_put(w, 0, &x.d, i, &e), &e);
@@ -385,7 +352,7 @@ keeps_what_a_new_row_needs(void **state)
 	make_site(&x);
 	make_thin(&x);
 	x.d.codes[0] = x.d.codes[1];
-	w = vault_begin(x.v.s, "web01", &x.d, 1, &e);
+	w = vault_begin(x.t.v.s, "web01", &x.d, 1, &e);
 	assert_non_null(w);
 	for (i = 0; i < WINDOWS; i++)
 		must(vault_put(w, 0, &x.d, i, &e), &e);
@@ -393,19 +360,19 @@ keeps_what_a_new_row_needs(void **state)
 	assert_int_equal(ws.fresh, 1);
 	assert_int_equal(ws.known, 0);
 	must(writer_commit(w, &(struct commit_opts){.source_ns = 77}, &p, &e), &e);
-	w = vault_begin(x.v.s, "web01", &x.d, 1, &e);
+	w = vault_begin(x.t.v.s, "web01", &x.d, 1, &e);
 	for (i = 0; i < WINDOWS; i++)
 		must(vault_put(w, 0, &x.d, i, &e), &e);
 	writer_stats(w, &ws);
 	assert_int_equal(ws.fresh + ws.known, 0);
 	writer_abort(w);
-	thin_fetch(x.v.s, fetch, &x);
-	must(vault_compare(x.v.s, p.id, &x.d, 1, &e), &e);
-	vault_close(&x.v);
-	must(store_rebuild(&(struct store_opts){.dir = x.v.dir, .key_dir = x.v.keys}, &e), &e);
-	vault_open(&x.v);
-	thin_fetch(x.v.s, fetch, &x);
-	must(vault_compare(x.v.s, p.id, &x.d, 1, &e), &e);
+	thin_fetch(x.t.v.s, fetch, &x);
+	must(vault_compare(x.t.v.s, p.id, &x.d, 1, &e), &e);
+	vault_close(&x.t.v);
+	must(store_rebuild(&(struct store_opts){.dir = x.t.v.dir, .key_dir = x.t.v.keys}, &e), &e);
+	vault_open(&x.t.v);
+	thin_fetch(x.t.v.s, fetch, &x);
+	must(vault_compare(x.t.v.s, p.id, &x.d, 1, &e), &e);
 	point_done(&p);
 	free_site(&x);
 }
@@ -425,17 +392,17 @@ keeps_what_is_not_there(void **state)
 	make_site(&x);
 	for (i = 0; i < WINDOWS; i++)
 		d.codes[i] = 90000 + i;
-	must(vault_backup(x.v.s, "db01", &d, 1, &p, &e), &e);
+	must(vault_backup(x.t.v.s, "db01", &d, 1, &p, &e), &e);
 	must(run_thin(&x, UINT64_MAX, &st, &e), &e);
 	assert_true(st.segments > 2);
-	must(vault_compare(x.v.s, p.id, &d, 1, &e), &e);
+	must(vault_compare(x.t.v.s, p.id, &d, 1, &e), &e);
 	assert_int_equal(x.fetched, 0);
-	thin_fetch(x.v.s, fetch, &x);
+	thin_fetch(x.t.v.s, fetch, &x);
 	check(&x);
-	vault_close(&x.v);
-	must(store_rebuild(&(struct store_opts){.dir = x.v.dir, .key_dir = x.v.keys}, &e), &e);
-	vault_open(&x.v);
-	must(vault_compare(x.v.s, p.id, &d, 1, &e), &e);
+	vault_close(&x.t.v);
+	must(store_rebuild(&(struct store_opts){.dir = x.t.v.dir, .key_dir = x.t.v.keys}, &e), &e);
+	vault_open(&x.t.v);
+	must(vault_compare(x.t.v.s, p.id, &d, 1, &e), &e);
 	point_done(&p);
 	vault_disk_free(&d);
 	free_site(&x);
@@ -455,34 +422,34 @@ keeps_a_part(void **state)
 
 	(void)state;
 	make_site(&x);
-	vault_close(&x.v);
-	x.v.segment_bytes = 64u << 20; /* what follows goes into the last one */
-	vault_open(&x.v);
+	vault_close(&x.t.v);
+	x.t.v.segment_bytes = 64u << 20; /* what follows goes into the last one */
+	vault_open(&x.t.v);
 	x.d.codes[3] = 31337;
-	must(vault_backup(x.v.s, "web01", &x.d, 1, &p, &e), &e);
+	must(vault_backup(x.t.v.s, "web01", &x.d, 1, &p, &e), &e);
 	point_done(&p);
-	replicate(&x);
+	twin_replicate(&x.t);
 	for (i = 0; i < 4; i++)
 		d.codes[i] = 70000 + i;
-	must(vault_backup(x.v.s, "db01", &d, 1, &p, &e), &e);
-	vault_close(&x.v);
-	x.v.segment_bytes = 1;
-	vault_open(&x.v); /* a segment of its own for what comes now, and that one is sealed */
+	must(vault_backup(x.t.v.s, "db01", &d, 1, &p, &e), &e);
+	vault_close(&x.t.v);
+	x.t.v.segment_bytes = 1;
+	vault_open(&x.t.v); /* a segment of its own for what comes now, and that one is sealed */
 	d.codes[0] = 70100;
-	must(vault_backup(x.v.s, "db01", &d, 1, NULL, &e), &e);
+	must(vault_backup(x.t.v.s, "db01", &d, 1, NULL, &e), &e);
 	must(run_thin(&x, UINT64_MAX, &st, &e), &e);
-	must(segments_list(x.v.s->segments, &list, &n, &e), &e);
+	must(segments_list(x.t.v.s->segments, &list, &n, &e), &e);
 	for (i = 0; i < n; i++)
 		thin += list[i].thin;
 	assert_int_equal(thin, st.segments);
 	lc_free(list);
 	d.codes[0] = 70000;
-	must(vault_compare(x.v.s, p.id, &d, 1, &e), &e);
+	must(vault_compare(x.t.v.s, p.id, &d, 1, &e), &e);
 	assert_int_equal(x.fetched, 0);
-	vault_close(&x.v);
-	must(store_rebuild(&(struct store_opts){.dir = x.v.dir, .key_dir = x.v.keys}, &e), &e);
-	vault_open(&x.v);
-	must(vault_compare(x.v.s, p.id, &d, 1, &e), &e);
+	vault_close(&x.t.v);
+	must(store_rebuild(&(struct store_opts){.dir = x.t.v.dir, .key_dir = x.t.v.keys}, &e), &e);
+	vault_open(&x.t.v);
+	must(vault_compare(x.t.v.s, p.id, &d, 1, &e), &e);
 	point_done(&p);
 	vault_disk_free(&d);
 	free_site(&x);
@@ -492,7 +459,7 @@ static void
 put_content(struct site *x, const uint8_t *window, struct point *p)
 {
 	struct lc_err e = LC_ERR_INIT;
-	struct writer *w = vault_begin(x->v.s, "db01", &x->d, 1, &e);
+	struct writer *w = vault_begin(x->t.v.s, "db01", &x->d, 1, &e);
 
 	assert_non_null(w);
 	must(writer_put(w, 0, 0, 0, window, NULL, &e), &e);
@@ -526,23 +493,23 @@ fetches_what_a_delta_is_made_upon(void **state)
 	x.d.codes[7] = 123457;         /* so that the segment is not the last one */
 	for (i = 0; i < WINDOWS; i++)
 		x.d.codes[i] = 5 * (90000 + i);
-	must(vault_backup(x.v.s, "web01", &x.d, 1, NULL, &e), &e);
-	replicate(&x);
+	must(vault_backup(x.t.v.s, "web01", &x.d, 1, NULL, &e), &e);
+	twin_replicate(&x.t);
 	make_thin(&x);
-	thin_fetch(x.v.s, fetch, &x);
-	must(vault_verify(x.v.s, b.id, &e), &e);
-	vault_close(&x.v);
-	must(store_rebuild(&(struct store_opts){.dir = x.v.dir, .key_dir = x.v.keys}, &e), &e);
-	must(vault_try(&x.v, STORE_READ, &s, &e), &e);
+	thin_fetch(x.t.v.s, fetch, &x);
+	must(vault_verify(x.t.v.s, b.id, &e), &e);
+	vault_close(&x.t.v);
+	must(store_rebuild(&(struct store_opts){.dir = x.t.v.dir, .key_dir = x.t.v.keys}, &e), &e);
+	must(vault_try(&x.t.v, STORE_READ, &s, &e), &e);
 	thin_fetch(s, fetch, &x);
 	n = x.fetched;
 	must(vault_verify(s, b.id, &e), &e);
 	assert_true(x.fetched >= n + 2);
 	must(vault_verify(s, a.id, &e), &e);
 	store_close(s);
-	vault_open(&x.v);
-	thin_fetch(x.v.s, fetch, &x);
-	must(vault_verify(x.v.s, b.id, &e), &e);
+	vault_open(&x.t.v);
+	thin_fetch(x.t.v.s, fetch, &x);
+	must(vault_verify(x.t.v.s, b.id, &e), &e);
 	point_done(&a);
 	point_done(&b);
 	free_site(&x);
@@ -561,7 +528,7 @@ frees_no_more_than_asked(void **state)
 	assert_int_equal(st.segments, 1);
 	must(run_thin(&x, 1, &st, &e), &e);
 	assert_int_equal(st.segments, 1);
-	thin_fetch(x.v.s, fetch, &x);
+	thin_fetch(x.t.v.s, fetch, &x);
 	check(&x);
 	free_site(&x);
 }
@@ -577,14 +544,14 @@ leaves_damage_alone(void **state)
 
 	(void)state;
 	make_site(&x);
-	vault_close(&x.v);
-	assert_true(vault_piece_of(x.v.dir, RECORD_MAP, 0, &piece));
-	vault_flip(x.v.dir, &piece, 60, 1);
-	vault_open(&x.v);
+	vault_close(&x.t.v);
+	assert_true(vault_piece_of(x.t.v.dir, RECORD_MAP, 0, &piece));
+	vault_flip(x.t.v.dir, &piece, 60, 1);
+	vault_open(&x.t.v);
 	must(run_thin(&x, UINT64_MAX, &st, &e), &e);
 	assert_true(st.segments > 0);
-	assert_int_equal(store_scrub(x.v.s, NULL, NULL, NULL, NULL, NULL), LC_ECORRUPT);
-	assert_int_equal(access(vault_path(&x.v, "segments/0000000000000001.thin"), F_OK) == 0,
+	assert_int_equal(store_scrub(x.t.v.s, NULL, NULL, NULL, NULL, NULL), LC_ECORRUPT);
+	assert_int_equal(access(vault_path(&x.t.v, "segments/0000000000000001.thin"), F_OK) == 0,
 	                 piece.r.segment != 1);
 	free_site(&x);
 }
@@ -598,23 +565,24 @@ catalog_from_before(void **state)
 
 	(void)state;
 	make_site(&x);
-	vault_close(&x.v);
-	(void)snprintf(keep, sizeof keep, "%s/catalog.before", x.v.top);
+	vault_close(&x.t.v);
+	(void)snprintf(keep, sizeof keep, "%s/catalog.before", x.t.v.top);
 	{
 		struct lc_buf b = {0};
 		struct lc_err e = LC_ERR_INIT;
 
-		must(file_read_all(vault_path(&x.v, "catalog.sqlite"), 1u << 28, &b, &e), &e);
+		must(file_read_all(vault_path(&x.t.v, "catalog.sqlite"), 1u << 28, &b, &e), &e);
 		must(file_write_new(keep, b.p, b.n, 0600, &e), &e);
 		lc_buf_free(&b);
 	}
-	vault_open(&x.v);
+	vault_open(&x.t.v);
 	make_thin(&x);
-	vault_close(&x.v);
+	vault_close(&x.t.v);
 	assert_int_equal(
-	    rename(tmpdir_path(x.v.top, "catalog.before"), vault_path(&x.v, "catalog.sqlite")), 0);
-	vault_open(&x.v);
-	thin_fetch(x.v.s, fetch, &x);
+	    rename(tmpdir_path(x.t.v.top, "catalog.before"), vault_path(&x.t.v, "catalog.sqlite")),
+	    0);
+	vault_open(&x.t.v);
+	thin_fetch(x.t.v.s, fetch, &x);
 	check(&x);
 	free_site(&x);
 }
