@@ -2,7 +2,9 @@
 """Restores from a Locum store with nothing but its segments and the recovery code.
 
     locum_restore.py SEGMENTS CODEFILE list
-    locum_restore.py SEGMENTS CODEFILE restore POINT FOLDER
+    locum_restore.py SEGMENTS CODEFILE restore POINT FOLDER [SEGMENTS-AT-THE-REPLICA]
+
+Of a thin store some contents are only at a replica: give the segments of that, too.
 
 Written from docs/FORMAT.md alone, to show that it can be: it shares no code with Locum, and uses
 Python's standard library and the zstd program.  Slow, and not meant for use while Locum works.
@@ -342,10 +344,13 @@ def say(text):
 
 def read_log(folder):
     store, log = {}, []
-    names = [n for n in os.listdir(folder)
-             if len(n) in (20, 21) and n[16:] in (".seg", ".open") and
+    there = os.listdir(folder)
+    names = [n for n in there
+             if len(n) in (20, 21) and n[16:] in (".seg", ".open", ".thin") and
              all(c in "0123456789abcdef" for c in n[:16])]
     for name in sorted(names):
+        if name.endswith(".thin") and name[:16] + ".seg" in there:
+            continue
         log += records_of(os.path.join(folder, name), int(name[:16], 16), store)
     return store, log
 
@@ -496,19 +501,16 @@ class Point:
 
 
 class Store:
-    def __init__(self, folder, seed):
+    def __init__(self, folder, seed, replica=None):
         self.store, log = read_log(folder)
         if not log:
             raise Gone("%s holds no records" % folder)
         self.keys = Keys(seed, log)
         self.chunks, self.points, self.kept, rows = {}, {}, [], {}
-        for _, kind, encoding, key, payload in sorted(log, key=lambda r: r[0]):
-            if kind == 2:
-                # Where several hosts send, any of them may have sent junk.
-                self.chunks.setdefault(payload[:32], []).append((encoding, key, payload))
-        for records in self.chunks.values():
-            # A whole one serves where deltas are made upon it, too.
-            records.sort(key=lambda r: r[0] > 1)
+        self.elsewhere, self.replicas = set(), "?"
+        self.add_chunks(log)
+        if replica is not None:
+            self.add_chunks(read_log(replica)[1])
         done = set()
         for seq, kind, _, _, payload in sorted(log, key=lambda r: r[0]):
             if kind not in (3, 4) or seq in done:
@@ -518,6 +520,18 @@ class Store:
                 self.map_record(payload, rows)
             else:
                 self.commit(payload, rows)
+
+    def add_chunks(self, log):
+        for _, kind, encoding, key, payload in sorted(log, key=lambda r: r[0]):
+            if kind == 2:
+                # Where several hosts send, any of them may have sent junk.
+                self.chunks.setdefault(payload[:32], []).append((encoding, key, payload))
+            elif kind == 6:
+                for i in range(r32(payload, 0)):
+                    self.elsewhere.add(payload[16 + 40 * i:48 + 40 * i])
+        for records in self.chunks.values():
+            # A whole one serves where deltas are made upon it, too.
+            records.sort(key=lambda r: r[0] > 1)
 
     @staticmethod
     def map_record(p, rows):
@@ -543,6 +557,8 @@ class Store:
                 folded = body
             elif kind == 4:
                 self.kept = [x for x in self.kept if x.id != body]
+            elif kind == 14:
+                self.replicas = body.decode()
             elif kind not in (1, 2, 8, 9) and not kind & 0x8000:
                 raise Gone("an entry of a newer version")
 
@@ -600,6 +616,9 @@ class Store:
                 for (disk, w), chunk in found.items():
                     if disk != ident:
                         continue
+                    if chunk not in self.chunks and chunk in self.elsewhere:
+                        raise Gone("%s: the bytes of window %d are at replica %s" %
+                                   (name, w, self.replicas))
                     if chunk not in self.chunks:
                         raise Gone("%s: the bytes of window %d are lost" % (name, w))
                     f.seek(w * WINDOW)
@@ -611,7 +630,7 @@ def main(argv):
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        store = Store(argv[1], seed_of(open(argv[2]).read()))
+        store = Store(argv[1], seed_of(open(argv[2]).read()), argv[6] if len(argv) > 6 else None)
         if argv[3] == "list":
             for x in store.listed():
                 print(x.vm, x.id.hex(), x.source_ns,

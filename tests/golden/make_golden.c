@@ -1,7 +1,8 @@
 /*
- * Makes a golden store: make_golden FOLDER [forks | deltas].  Run once per format version, by hand;
- * what it made is committed and never made again.  FOLDER/expected.txt says what every point holds:
- * VM, point, disk, size, SHA-256.
+ * Makes a golden store: make_golden FOLDER [forks | deltas | thin].  Run once per format version,
+ * by hand; what it made is committed and never made again.  FOLDER/expected.txt says what every
+ * point holds: VM, point, disk, size, SHA-256.  Of a thin store FOLDER/replica/segments is what its
+ * replica has.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,6 +19,8 @@
 #include "store/keyring.h"
 #include "store/seal.h"
 #include "store/store_internal.h"
+#include "store/thin.h"
+#include "store/transfer.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
@@ -293,6 +296,75 @@ deltas(struct vault *v)
 	vault_disk_free(&d);
 }
 
+static int
+have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (transfer_has(arg, 0, ids + i * CHUNK_ID_SIZE, e) == 0)
+			bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << (i % 8));
+	}
+	return 0;
+}
+
+/* Segments from which contents went; points before and after that, and a delta upon what is
+ * elsewhere. */
+static void
+thin(struct vault *v, const char *folder)
+{
+	/* Some 2.5 KiB each. */
+	static const uint64_t codes[12] = {6, 13, 27, 34, 0, 48, 62, 69, 76, 0, 97, 104};
+	struct store_opts po = {.mode = STORE_WRITE, .no_key = true};
+	struct thin_opts o = {.have = have, .peers = "dr1, dr2", .bytes = UINT64_MAX};
+	struct vault_disk d = vault_disk("vda", 12), db = vault_disk("vda", 4);
+	char *there = lc_strdup(tmpdir_path(folder, "replica"));
+	struct lc_err e = LC_ERR_INIT;
+	struct store *peer;
+	struct thin_stats st;
+	size_t i;
+
+	for (i = 0; i < 12; i++)
+		d.codes[i] = codes[i];
+	db.codes[2] = 13;
+	point(v, "web01", &d, 1, false); /* 0 */
+	point(v, "db", &db, 1, false);   /* 1 */
+	d.codes[0] += VAULT_EDIT;
+	point(v, "web01", &d, 1, false); /* 2 */
+	rotate(v);
+	d.codes[7] = 506;
+	point(v, "web01", &d, 1, false); /* 3 */
+	vault_close(v);
+	vault_copy(v->dir, there);
+	vault_open(v);
+	po.dir = there;
+	must(store_open(&po, &peer, &e), &e);
+	o.arg = peer;
+	must(thin_run(v->s, &o, &st, &e), &e);
+	must(st.segments > 2 && st.chunks > 6 ? 0 : -1, &e);
+	drop(v, 2);
+	d.codes[1] += VAULT_EDIT; /* made with the signature of what is elsewhere */
+	d.codes[9] = 501;
+	point(v, "web01", &d, 1, false); /* 4 */
+	db.codes[0] = 6;
+	db.codes[3] = 502;
+	point(v, "db", &db, 1, false); /* 5 */
+	for (i = 0; i < 3; i++) {
+		d.codes[10] = 506 + i + 1;
+		point(v, "web01", &d, 1, false); /* 6 to 8 */
+	}
+	store_close(peer);
+	(void)unlink(tmpdir_path(there, "catalog.sqlite"));
+	(void)unlink(tmpdir_path(there, "lock"));
+	(void)unlink(tmpdir_path(there, "store"));
+	dir_remove(tmpdir_path(there, "index"));
+	dir_remove(tmpdir_path(there, "leases"));
+	dir_remove(tmpdir_path(there, "keys"));
+	lc_free(there);
+	vault_disk_free(&d);
+	vault_disk_free(&db);
+}
+
 static void
 sha256(const struct vault_disk *d, char hex[65])
 {
@@ -357,6 +429,8 @@ main(int argc, char **argv)
 		history(&v);
 	else if (strcmp(argv[2], "forks") == 0)
 		forks(&v);
+	else if (strcmp(argv[2], "thin") == 0)
+		thin(&v, argv[1]);
 	else
 		deltas(&v);
 	vault_close(&v);

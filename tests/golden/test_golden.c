@@ -15,10 +15,12 @@
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/kit.h"
+#include "store/thin.h"
+#include "store/transfer.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
-static const char *const versions[] = {"v1", "v1-forks", "v1-deltas"};
+static const char *const versions[] = {"v1", "v1-forks", "v1-deltas", "v1-thin"};
 
 struct expected {
 	char vm[64], id[40], disk[64], sum[80];
@@ -30,6 +32,17 @@ must(int rc, const struct lc_err *e)
 {
 	if (rc != 0)
 		fail_msg("%d: %s", rc, e->msg);
+}
+
+static int
+fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched *out,
+      struct lc_err *e)
+{
+	struct transfer_chunk c = {.encoding = 0};
+	int rc = n == 0 ? LC_EINVAL : transfer_read(arg, 0, ids, payload, &c, e);
+
+	*out = (struct fetched){c.encoding, c.key, c.payload.n};
+	return rc;
 }
 
 static void
@@ -56,6 +69,24 @@ golden_copy(struct vault *v, const char *version)
 			assert_int_equal(chmod(tmpdir_path(v->keys, ent->d_name), 0600), 0);
 	}
 	(void)closedir(d);
+}
+
+/* The replica of a thin one, which has what is not here; NULL where it is none. */
+static struct store *
+lend_from(const struct vault *v, struct store *s)
+{
+	struct store_opts o = {.mode = STORE_WRITE, .no_key = true};
+	struct lc_err e = LC_ERR_INIT;
+	char *dir = lc_strdup(tmpdir_path(v->top, "golden/replica"));
+	struct store *peer = NULL;
+
+	o.dir = dir;
+	if (access(dir, F_OK) == 0) {
+		must(store_open(&o, &peer, &e), &e);
+		thin_fetch(s, fetch, peer);
+	}
+	lc_free(dir);
+	return peer;
 }
 
 static void
@@ -87,6 +118,7 @@ disk_sum(struct store *s, struct view *v, size_t disk, char hex[65])
 static void
 check(struct vault *v, struct store *s)
 {
+	struct store *peer = lend_from(v, s);
 	struct lc_err e = LC_ERR_INIT;
 	FILE *f = fopen(tmpdir_path(v->top, "golden/expected.txt"), "r");
 	size_t lines = 0, i, disks = 0;
@@ -126,6 +158,8 @@ check(struct vault *v, struct store *s)
 		disks += l.points[i].ndisks;
 	assert_int_equal(disks, lines);
 	point_list_free(&l);
+	thin_fetch(s, NULL, NULL);
+	store_close(peer);
 }
 
 static void
@@ -183,6 +217,7 @@ an_owner_goes_on_with_it(void **state)
 	for (i = 0; i < sizeof versions / sizeof versions[0]; i++) {
 		struct vault_disk d = vault_disk("vda", 3);
 		struct point_list l;
+		struct store *peer;
 		struct point p;
 		struct vault v;
 
@@ -192,8 +227,10 @@ an_owner_goes_on_with_it(void **state)
 		d.codes[0] = 11;
 		d.codes[1] = 4000;
 		must(vault_backup(v.s, "web01", &d, 1, &p, &e), &e);
+		peer = lend_from(&v, v.s);
 		must(vault_compare(v.s, p.id, &d, 1, &e), &e);
 		must(vault_verify(v.s, p.id, &e), &e);
+		store_close(peer);
 		must(store_points(v.s, "web01", &l, &e), &e);
 		assert_int_equal(l.points[l.n - 1].counter, l.points[l.n - 2].counter + 1);
 		point_list_free(&l);

@@ -34,9 +34,15 @@ def expected_of(version):
     return points
 
 
+def replica_of(version):
+    """Where what a thin store lacks is to be had."""
+    there = os.path.join(version, "replica", "segments")
+    return there if os.path.exists(there) else None
+
+
 def open_store(segments, version):
     with open(os.path.join(version, "kit.txt")) as kit:
-        return locum_restore.Store(segments, locum_restore.seed_of(kit.read()))
+        return locum_restore.Store(segments, locum_restore.seed_of(kit.read()), replica_of(version))
 
 
 def check(segments, version, may_fail=False):
@@ -84,8 +90,15 @@ def command_line(version, segments):
     listed = subprocess.run([sys.executable, tool, segments, kit, "list"], check=True,
                             capture_output=True, text=True).stdout.splitlines()
     ident = listed[0].split()[1]
+    there = replica_of(version)
+    if there is not None:
+        with tempfile.TemporaryDirectory() as out:
+            p = subprocess.run([sys.executable, tool, segments, kit, "restore", ident[:8], out],
+                               capture_output=True, text=True)
+            assert p.returncode == 1 and "are at replica dr1, dr2" in p.stderr, p.stderr
     with tempfile.TemporaryDirectory() as out:
-        subprocess.run([sys.executable, tool, segments, kit, "restore", ident[:8], out], check=True)
+        subprocess.run([sys.executable, tool, segments, kit, "restore", ident[:8], out] +
+                       ([there] if there else []), check=True)
         assert sums(out) == expected_of(version)[listed[0].split()[0], ident]
 
 
