@@ -37,7 +37,7 @@ struct session;
 #define SESSION_DEAD_MS 20000     /* of silence, then the session is given up */
 #define SESSION_STUCK_MS 60000    /* it took nothing of what we send: given up, too */
 #define SESSION_LINGER_MS 3000    /* for last words */
-#define SESSION_WELCOME_MS 120000 /* at a source: without a word of what it has asked first */
+#define SESSION_WELCOME_MS 120000 /* at a source: without a word that the other side owes it */
 #define SESSION_SKEW_NS (300 * LC_NS_PER_S) /* clocks that differ by more are worth a word */
 
 /* A limit of 0 is the one above. */

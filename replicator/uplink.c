@@ -51,7 +51,8 @@ struct uplink {
 	struct session *session;
 	unsigned tries;          /* in a row: another address of the replica each time */
 	uint64_t received, sent; /* bytes, of sessions that ended */
-	uint64_t heard;          /* messages that had come when the timer was set */
+	uint64_t heard;          /* messages that had come when the timer was set ... */
+	uint64_t chunk_bytes;    /* ... and what had gone to it */
 	bool timer_closed, resolving;
 	void (*stopped)(void *arg);
 	void *arg;
@@ -293,13 +294,17 @@ first_pause(const struct uplink *u)
 
 static void on_wordless(uv_timer_t *t);
 
+static int64_t
+patience_ms(const struct uplink *u)
+{
+	return u->o.limits.welcome_ms > 0 ? u->o.limits.welcome_ms : SESSION_WELCOME_MS;
+}
+
 /* That it answers PING shows that it lives, not that it gets on. */
 static void
 expect_word(struct uplink *u)
 {
-	int64_t ms = u->o.limits.welcome_ms > 0 ? u->o.limits.welcome_ms : SESSION_WELCOME_MS;
-
-	(void)uv_timer_start(&u->timer, on_wordless, (uint64_t)ms, 0);
+	(void)uv_timer_start(&u->timer, on_wordless, (uint64_t)patience_ms(u), 0);
 }
 
 static void
@@ -307,21 +312,30 @@ on_wordless(uv_timer_t *t)
 {
 	struct uplink *u = t->data;
 	struct lc_err err = LC_ERR_INIT;
-	bool ready, spoke;
+	bool ready, gets_on;
 
 	(void)pthread_mutex_lock(&u->lock);
 	ready = u->stats.ready;
-	spoke = u->messages != u->heard;
+	gets_on = u->messages != u->heard || u->stats.chunk_bytes != u->chunk_bytes ||
+	          (ready && u->idle); /* then it owes us no word */
 	u->heard = u->messages;
+	u->chunk_bytes = u->stats.chunk_bytes;
 	(void)pthread_mutex_unlock(&u->lock);
-	if (ready || u->session == NULL)
+	if (u->session == NULL)
 		return;
-	if (spoke) {
+	if (gets_on) {
 		expect_word(u);
 		return;
 	}
-	(void)lc_fail(&err, LC_ETIMEDOUT, 0, "it is there, but does not say %s",
-	              u->told_up ? "what it has" : "that this host is welcome");
+	if (ready) {
+		(void)lc_fail(&err, LC_ETIMEDOUT, 0,
+		              "it is there, but has acknowledged nothing for %lld s: does its "
+		              "disk hang? (its log, there: journalctl -u locum-replica)",
+		              (long long)(patience_ms(u) / 1000));
+	} else {
+		(void)lc_fail(&err, LC_ETIMEDOUT, 0, "it is there, but does not say %s",
+		              u->told_up ? "what it has" : "that this host is welcome");
+	}
 	session_end(u->session, &err);
 }
 
@@ -466,7 +480,7 @@ on_ended(void *arg, const struct lc_err *why)
 	(void)pthread_mutex_lock(&u->lock);
 	u->welcome = u->told_up = u->idle = u->told_idle = false;
 	u->stats = (struct sender_stats){0};
-	u->messages = u->heard = 0;
+	u->messages = u->heard = u->chunk_bytes = 0;
 	(void)pthread_mutex_unlock(&u->lock);
 	if (u->state != UPLINK_STOPPED)
 		(void)uv_timer_stop(&u->timer);

@@ -138,6 +138,33 @@ who_has_said_what_it_has_may_be_silent(void **state)
 	end(&x);
 }
 
+/* It takes what is sent, answers PING, and never says that anything is durable. */
+static void
+who_acknowledges_nothing_is_given_up(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 3);
+	struct scene x;
+	int64_t began;
+
+	(void)state;
+	make(&x);
+	d.codes[1] = 7;
+	(void)hostsite_backup(&x.h, "web01", &d);
+	hostsite_begin(&x.h, NULL);
+	assert_true(run_until(&x.loop, has_said_hello, &x, SOON_MS));
+	say_welcome(&x, 0);
+	mole_say(&x.m, MESSAGE_HEADS_END, (struct lc_span){NULL, 0});
+	began = clock_mono_ns();
+	assert_true(run_until(&x.loop, gave_up, &x, SOON_MS));
+	assert_true(clock_mono_ns() - began >= 600 * LC_NS_PER_MS);
+	assert_int_equal(x.h.ups, 1);
+	assert_true(x.m.of_type[MESSAGE_BEGIN] > 0 && x.m.of_type[MESSAGE_PING] > 3);
+	assert_int_equal(x.h.why.code, LC_ETIMEDOUT);
+	assert_non_null(strstr(x.h.why.msg, "has acknowledged nothing for"));
+	vault_disk_free(&d);
+	end(&x);
+}
+
 static void
 another_clock_is_seen(void **state)
 {
@@ -165,6 +192,7 @@ main(void)
 	    cmocka_unit_test(who_only_answers_pings_is_given_up),
 	    cmocka_unit_test(who_never_says_what_it_has_is_given_up),
 	    cmocka_unit_test(who_has_said_what_it_has_may_be_silent),
+	    cmocka_unit_test(who_acknowledges_nothing_is_given_up),
 	    cmocka_unit_test(another_clock_is_seen),
 	};
 
