@@ -69,6 +69,7 @@ alert_event(enum alert_condition condition, enum alarm_level level)
 	    [ALERT_SPOOL] = {"spool-ok", "spool-near", "spool-spent"},
 	    [ALERT_QUOTA] = {"quota-ok", "quota-near", "quota-full"},
 	    [ALERT_REFUSED] = {"point-taken", "point-refused", "point-refused"},
+	    [ALERT_UNPROTECTED] = {"vm-protected", "vm-unprotected", "vm-unprotected"},
 	    [ALERT_OLDER] = {"replica-whole", "replica-older", "replica-older"},
 	};
 

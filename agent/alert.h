@@ -29,9 +29,10 @@ enum alert_condition {
 	ALERT_REFUSED,
 	ALERT_SPOOL,
 	ALERT_OLDER,
-	ALERT_QUOTA
+	ALERT_QUOTA,
+	ALERT_UNPROTECTED
 };
-#define ALERT_CONDITIONS 7u
+#define ALERT_CONDITIONS 8u
 
 struct alert_opts {
 	struct uv_loop_s *loop;

@@ -16,6 +16,7 @@
 #include "agent/report.h"
 #include "agent/verbs.h"
 #include "agent/spool.h"
+#include "agent/strangers.h"
 #include "agent/tenure.h"
 #include "replicator/metrics.h"
 #include "replicator/throttle.h"
@@ -32,7 +33,8 @@
 /* A store that failed is opened again when there is room, and not much more often than it fails. */
 #define REOPEN_ROOM (UINT64_C(16) << 20)
 #define REOPEN_MAX_NS (60 * LC_NS_PER_S)
-#define REOPEN_WAIT_MS 500 /* who had it may be about to end */
+#define STRANGER_NS (180 * LC_NS_PER_S) /* tests of booting are over by then */
+#define REOPEN_WAIT_MS 500              /* who had it may be about to end */
 
 struct agent {
 	uv_loop_t loop;
@@ -48,10 +50,11 @@ struct agent {
 	struct store *store;
 	struct capture_pool *pool;
 	struct throttle *throttle;
-	struct protect *protect; /* NULL while it is exchanged */
-	struct alert *alert;     /* NULL: no program */
-	struct metrics *metrics; /* NULL: not served */
-	struct control *control; /* NULL: not served */
+	struct protect *protect;     /* NULL while it is exchanged */
+	struct alert *alert;         /* NULL: no program */
+	struct metrics *metrics;     /* NULL: not served */
+	struct control *control;     /* NULL: not served */
+	struct strangers *strangers; /* NULL: not looked for */
 	struct tenure *tenure;
 	struct desk *desk; /* NULL: not served */
 	char *status_path, *desk_path;
@@ -231,6 +234,8 @@ close_handles(struct agent *x)
 	tenure_refuse(x->tenure, &why);
 	desk_close(x->desk, on_desk_closed, x);
 	metrics_stop(x->metrics);
+	strangers_close(x->strangers);
+	x->strangers = NULL;
 	alert_close(x->alert);
 	control_stop(x->control);
 	x->control = NULL;
@@ -414,6 +419,8 @@ take_orders(struct agent *x)
 static int
 run_loop(struct agent *x)
 {
+	struct strangers_opts so = {
+	    .loop = &x->loop, .settings = &x->settings, .alert = &x->alert, .rise_ns = STRANGER_NS};
 	bool began;
 
 	(void)uv_signal_init(&x->loop, &x->on_int);
@@ -428,6 +435,8 @@ run_loop(struct agent *x)
 	(void)uv_timer_start(&x->status, on_status, STATUS_MS, STATUS_MS);
 	(void)uv_timer_start(&x->watch, on_watch, REPORT_TICK_MS, REPORT_TICK_MS);
 	tenure_store(x->tenure, x->store);
+	if (strangers_open(&so, &x->strangers, NULL) != 0)
+		log_warn("agent: VMs that nothing protects are not looked for: out of memory");
 	take_orders(x);
 	begin(x);
 	began = x->protect != NULL;

@@ -1,0 +1,131 @@
+/*
+ * strangers: with a made-up /proc and settings, what the alerts are shown.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "agent/alert.h"
+#include "agent/hypervisor/settings.h"
+#include "agent/strangers.h"
+#include "store/base/clock.h"
+#include "store/base/log.h"
+#include "tests/lib/unit.h"
+
+struct alert { /* what was shown last of each VM */
+	struct {
+		char vm[64], text[512];
+		enum alarm_level level;
+	} seen[8];
+	size_t n;
+	unsigned looks;
+};
+
+void
+alert_see(struct alert *a, const struct alert_sight *x, int64_t now_ns)
+{
+	size_t i;
+
+	(void)now_ns;
+	assert_int_equal(x->condition, ALERT_UNPROTECTED);
+	assert_int_equal(x->rise_ns, LC_NS_PER_S);
+	for (i = 0; i < a->n && strcmp(a->seen[i].vm, x->vm) != 0; i++)
+		;
+	assert_in_range(i, 0, 7);
+	a->n = i == a->n ? i + 1 : a->n;
+	(void)snprintf(a->seen[i].vm, sizeof a->seen[i].vm, "%s", x->vm);
+	(void)snprintf(a->seen[i].text, sizeof a->seen[i].text, "%s", x->text);
+	a->seen[i].level = x->level;
+	a->looks++;
+}
+
+static void
+process(const char *proc, int pid, const char *name, const char *monitor)
+{
+	char dir[300], path[340], word[300];
+	FILE *f;
+
+	(void)snprintf(dir, sizeof dir, "%s/%d", proc, pid);
+	assert_int_equal(mkdir(dir, 0755), 0);
+	(void)snprintf(path, sizeof path, "%s/cmdline", dir);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	(void)fprintf(f, "/usr/bin/qemu-system-x86_64%c-name%c%s%c", 0, 0, name, 0);
+	if (monitor != NULL) {
+		(void)snprintf(word, sizeof word, "unix:%s,server=on,wait=off", monitor);
+		(void)fprintf(f, "-qmp%c%s%c", 0, word, 0);
+	}
+	assert_int_equal(fclose(f), 0);
+}
+
+static void
+run_looks(uv_loop_t *loop, const struct alert *a, unsigned more)
+{
+	unsigned until = a->looks + more;
+	int64_t end = clock_mono_ns() + 10 * LC_NS_PER_S;
+
+	while (a->looks < until && clock_mono_ns() < end)
+		(void)uv_run(loop, UV_RUN_ONCE);
+	assert_true(a->looks >= until);
+}
+
+static void
+who_is_named_by_nobody_is_told(void **state)
+{
+	char qmp[] = "/run/web01.qmp", run_dir[] = "/run/locum";
+	struct settings_vm vms[3] = {
+	    {.name = "web01", .qmp = qmp}, {.name = "db"}, {.name = "new"}};
+	struct settings s = {.run_dir = run_dir, .vms = vms, .nvms = 2};
+	struct alert a = {.n = 0}, *alert = &a;
+	struct strangers_opts o = {
+	    .settings = &s, .alert = &alert, .tick_ms = 10, .rise_ns = LC_NS_PER_S};
+	char *proc = tmpdir_new();
+	struct lc_err e = LC_ERR_INIT;
+	struct strangers *x;
+	uv_loop_t loop;
+
+	(void)state;
+	process(proc, 11, "other-name", "/run/web01.qmp"); /* by its monitor */
+	process(proc, 12, "db", NULL);                     /* by its name */
+	process(proc, 13, "web01-dr", "/run/locum/web01-dr/qmp");
+	process(proc, 14, "new", "/run/new.qmp");
+	process(proc, 15, "dumb", NULL);
+	assert_int_equal(uv_loop_init(&loop), 0);
+	o.loop = &loop;
+	o.proc = proc;
+	assert_int_equal(strangers_open(&o, &x, &e), 0);
+	run_looks(&loop, &a, 4);
+	assert_int_equal(a.n, 2);
+	assert_string_equal(a.seen[0].vm, "new");
+	assert_int_equal(a.seen[0].level, ALARM_BAD);
+	assert_non_null(strstr(a.seen[0].text, "[vm new] and qmp = /run/new.qmp"));
+	assert_string_equal(a.seen[1].vm, "dumb");
+	assert_non_null(strstr(a.seen[1].text, "no monitor"));
+	/* Named, as after a reload; and ended. */
+	s.nvms = 3;
+	(void)unlink(tmpdir_path(proc, "15/cmdline"));
+	(void)rmdir(tmpdir_path(proc, "15"));
+	run_looks(&loop, &a, 2);
+	assert_int_equal(a.seen[0].level, ALARM_OK);
+	assert_int_equal(a.seen[1].level, ALARM_OK);
+	/* Nothing more is said of them, and no program is no matter. */
+	alert = NULL;
+	s.nvms = 2;
+	(void)uv_run(&loop, UV_RUN_ONCE);
+	strangers_close(x);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&loop), 0);
+	tmpdir_free(proc);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(who_is_named_by_nobody_is_told)};
+
+	log_set_level(LOG_LV_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
