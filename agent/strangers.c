@@ -1,5 +1,6 @@
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <uv.h>
 
 #include "agent/alert.h"
@@ -33,16 +34,25 @@ struct strangers {
 
 /* ---- who is one ---- */
 
-/* By its monitor or by its name; one that Locum booted is known by its folder. */
+static bool
+is_same(const char *named, const char *found)
+{
+	return named != NULL && found[0] != '\0' && strcasecmp(named, found) == 0;
+}
+
+/* By its monitor, its name or what libvirt calls it; one that Locum booted is known by its folder.
+ */
 static bool
 is_known(const struct settings *s, const struct process *p)
 {
 	size_t i, n = strlen(s->run_dir);
 
 	for (i = 0; i < s->nvms; i++) {
-		if (strcmp(s->vms[i].name, p->name) == 0 ||
-		    (s->vms[i].qmp != NULL && p->monitor[0] != '\0' &&
-		     strcmp(s->vms[i].qmp, p->monitor) == 0))
+		const struct settings_vm *vm = &s->vms[i];
+
+		if (strcmp(vm->name, p->name) == 0 || is_same(vm->domain, p->name) ||
+		    is_same(vm->domain, p->uuid) ||
+		    (vm->qmp != NULL && strcmp(vm->qmp, p->monitor) == 0))
 			return true;
 	}
 	return strncmp(p->monitor, s->run_dir, n) == 0 && p->monitor[n] == '/';
@@ -93,6 +103,11 @@ tell(struct strangers *x, struct stranger *s, int64_t now)
 	if (!s->there) {
 		(void)snprintf(text, sizeof text,
 		               "%s: it has ended, or the settings name it by now", s->name);
+	} else if (x->o.settings->libvirt != NULL) {
+		(void)snprintf(text, sizeof text,
+		               "%s runs on this host, and nothing protects it: systemctl reload "
+		               "locum-agent looks for VMs of libvirt anew (see: locum doctor)",
+		               s->name);
 	} else if (s->monitor[0] != '\0') {
 		(void)snprintf(text, sizeof text,
 		               "%s runs on this host, and nothing protects it: write [vm %s] and "
