@@ -4,10 +4,10 @@
  *             │            ▼
  *             └──────── COMMITTING ◄── the next point follows until there is none: (idle)
  */
-#include <assert.h>
 #include <string.h>
 #include <sys/queue.h>
 
+#include "replicator/flight.h"
 #include "replicator/message.h"
 #include "replicator/sender.h"
 #include "store/base/bytes.h"
@@ -20,27 +20,6 @@
 #define ACTIVE_MAX 16u /* lines under way */
 #define RESTARTS_MAX 3u
 #define HEADS_GOOD_NS (2 * LC_NS_PER_S) /* what it said so long ago may be over */
-
-/* What is on the way fills the wire and waits for a moment, not more: a small point of another line
- * goes behind it. */
-#define FLIGHT_MIN (UINT64_C(1) << 20)
-#define FLIGHT_LEAST (UINT64_C(128) << 10) /* the minimum where there is a limit of ours */
-#define WAIT_NS (250 * LC_NS_PER_MS)
-#define PERIOD_NS (100 * LC_NS_PER_MS) /* of one look at the rate */
-#define RATES 8u                       /* the best of so many counts */
-
-struct flight { /* how many bytes of chunks may be on the way */
-	uint64_t limit;
-	uint64_t rate;         /* a limit of ours, bytes a second; 0: there is none */
-	bool limited;          /* it held us up in this period */
-	int64_t since_ns;      /* of this period */
-	uint64_t at;           /* bytes taken when it began */
-	uint64_t rates[RATES]; /* bytes a second, of the last periods in which it held us up */
-	unsigned next;
-	int64_t trip_ns; /* the shortest time from a chunk until it was taken; 0: unknown */
-	int64_t mark_ns; /* 0, or when a chunk was sent with nothing before it on the way ... */
-	uint64_t mark;   /* ... up to this byte */
-};
 
 struct batch { /* rows that were read and not yet sent */
 	TAILQ_ENTRY(batch) entry;
@@ -79,7 +58,6 @@ TAILQ_HEAD(line_list, line);
 struct sender {
 	struct store *s;
 	struct sender_events ev;
-	uint64_t byte_window;
 	struct flight flight;
 	bool started, heads_known;
 	int64_t heads_ns; /* since when */
@@ -89,37 +67,15 @@ struct sender {
 	uint32_t last_stream;
 	unsigned active;
 	uint64_t asked; /* batches, twice where there was a PROOF */
-	uint64_t taken; /* bytes of chunks that the other side has taken */
 	struct sender_stats stats;
 	struct map_record *rows;
 	uint8_t *buf; /* [RECORD_PAYLOAD_MAX] */
 };
 
-static void
-set_flight(struct sender *x, double flight)
-{
-	struct flight *f = &x->flight;
-	double least = (double)FLIGHT_MIN, most = (double)x->byte_window;
-
-	if (f->rate > 0) {
-		double moment = (double)f->rate * (double)(f->trip_ns + WAIT_NS) / 1e9;
-
-		least = moment > least ? least : moment;
-		least = least < (double)FLIGHT_LEAST ? (double)FLIGHT_LEAST : least;
-		moment = moment < least ? least : moment;
-		most = moment < most ? moment : most;
-	}
-	flight = flight < least ? least : flight;
-	f->limit = (uint64_t)(flight > most ? most : flight);
-}
-
 void
 sender_rate(struct sender *x, uint64_t bytes_ps)
 {
-	if (x->flight.rate == bytes_ps)
-		return;
-	x->flight.rate = bytes_ps;
-	set_flight(x, (double)x->flight.limit);
+	flight_rate(&x->flight, bytes_ps);
 }
 
 int
@@ -131,8 +87,7 @@ sender_new(struct store *s, uint64_t byte_window, const struct sender_events *ev
 	if (x != NULL) {
 		x->s = s;
 		x->ev = *events;
-		x->byte_window = byte_window;
-		set_flight(x, FLIGHT_MIN);
+		flight_init(&x->flight, byte_window);
 		TAILQ_INIT(&x->lines);
 		x->rows = lc_alloc(sizeof *x->rows);
 		x->buf = lc_alloc(RECORD_PAYLOAD_MAX);
@@ -440,53 +395,6 @@ offer(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
 	return rc;
 }
 
-static uint64_t
-on_the_way(const struct sender *x)
-{
-	return x->stats.chunk_bytes - x->taken;
-}
-
-static void
-note_sent(struct sender *x, uint64_t n)
-{
-	struct flight *f = &x->flight;
-
-	if (on_the_way(x) == 0) {
-		f->mark_ns = clock_mono_ns();
-		f->mark = x->stats.chunk_bytes + n;
-	}
-}
-
-/* From how fast it takes, how much may be on the way: what the wire holds, and a moment's worth. */
-static void
-note_taken(struct sender *x)
-{
-	struct flight *f = &x->flight;
-	int64_t now = clock_mono_ns(), trip = now - f->mark_ns, took = now - f->since_ns;
-	uint64_t best = 0, bytes;
-	double flight;
-	size_t i;
-
-	if (f->mark_ns != 0 && x->taken >= f->mark) {
-		if (f->trip_ns == 0 || trip < f->trip_ns)
-			f->trip_ns = trip;
-		f->mark_ns = 0;
-	}
-	if (took < PERIOD_NS)
-		return;
-	bytes = x->taken - f->at;
-	f->since_ns = now;
-	f->at = x->taken;
-	if (f->limited && took < 10 * PERIOD_NS) {
-		f->rates[f->next++ % RATES] = (uint64_t)((double)bytes * 1e9 / (double)took);
-		for (i = 0; i < RATES; i++)
-			best = f->rates[i] > best ? f->rates[i] : best;
-		flight = (double)best * (double)(f->trip_ns + WAIT_NS) / 1e9;
-		set_flight(x, flight);
-	}
-	f->limited = false;
-}
-
 static int
 send_chunk(struct sender *x, struct line *l, uint64_t no, bool base, struct lc_err *bad,
            struct lc_err *e)
@@ -503,7 +411,7 @@ send_chunk(struct sender *x, struct line *l, uint64_t no, bool base, struct lc_e
 	         ? no_memory(e)
 	         : emit(x, MESSAGE_CHUNK, &body, c.payload, e);
 	lc_buf_free(&body);
-	note_sent(x, c.payload.n);
+	flight_sent(&x->flight, c.payload.n);
 	x->stats.chunks++;
 	x->stats.chunk_bytes += c.payload.n;
 	return rc;
@@ -519,10 +427,8 @@ send_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad
 	for (; rc == 0 && bad->code == LC_OK && b->next < b->n; b->next++) {
 		if ((b->bits[b->next / 8] >> (b->next % 8) & 1) == 0)
 			continue;
-		if (on_the_way(x) >= x->flight.limit) {
-			x->flight.limited = true;
+		if (flight_full(&x->flight))
 			return 0;
-		}
 		rc = send_chunk(x, l, b->chunks[b->next], b->next < b->nbases, bad, e);
 	}
 	if (rc != 0 || bad->code != LC_OK)
@@ -719,25 +625,23 @@ on_prove(struct sender *x, struct lc_span body, struct lc_err *e)
 {
 	struct lc_buf sums = {0}, out = {0};
 	struct line *l = NULL;
-	struct batch *b;
+	struct batch *b = NULL;
+	struct proof p;
 	struct want m;
 	int rc = message_get_want(body, &m, e);
 
 	rc = rc != 0 ? rc : find_batch(x, &m, &l, &b, e);
-	if (rc != 0 || l == NULL)
+	if (rc != 0 || b == NULL)
 		return rc;
 	if (b->proved)
 		return lc_fail(e, LC_EPEER, 0, "PROVE for the second time");
 	b->proved = true;
 	b->asked = ++x->asked;
 	rc = outgoing_sums(l->out, b->chunks, b->n, m.bits, x->buf, &sums, e);
-	if (rc == 0) {
-		struct proof p = {m.stream, (uint32_t)(sums.n / TRANSFER_SUM_SIZE), sums.p};
-
-		rc = message_put_proof(&out, &p) != 0
-		         ? no_memory(e)
-		         : emit(x, MESSAGE_PROOF, &out, (struct lc_span){0}, e);
-	}
+	p = (struct proof){m.stream, (uint32_t)(sums.n / TRANSFER_SUM_SIZE), sums.p};
+	if (rc == 0 && message_put_proof(&out, &p) != 0)
+		rc = no_memory(e);
+	rc = rc != 0 ? rc : emit(x, MESSAGE_PROOF, &out, (struct lc_span){0}, e);
 	lc_buf_free(&sums);
 	lc_buf_free(&out);
 	return rc;
@@ -747,12 +651,12 @@ static int
 on_want(struct sender *x, struct lc_span body, struct lc_err *e)
 {
 	struct line *l = NULL;
-	struct batch *b;
+	struct batch *b = NULL;
 	struct want m;
 	int rc = message_get_want(body, &m, e);
 
 	rc = rc != 0 ? rc : find_batch(x, &m, &l, &b, e);
-	if (rc != 0 || l == NULL)
+	if (rc != 0 || b == NULL)
 		return rc;
 	memcpy(b->bits, m.bits, (m.n + 7) / 8);
 	b->answered = true;
@@ -822,10 +726,9 @@ on_taken(struct sender *x, struct lc_span body, struct lc_err *e)
 
 	if (rc != 0)
 		return rc;
-	if (n < x->taken || n > x->stats.chunk_bytes)
+	if (n < x->flight.taken || n > x->flight.sent)
 		return lc_fail(e, LC_EPEER, 0, "TAKEN of bytes that were never sent");
-	x->taken = n;
-	note_taken(x);
+	flight_taken(&x->flight, n);
 	return 0;
 }
 
@@ -875,7 +778,7 @@ void
 sender_stats(const struct sender *x, struct sender_stats *out)
 {
 	*out = x->stats;
-	out->unacknowledged = on_the_way(x);
+	out->unacknowledged = flight_bytes(&x->flight);
 	out->ready = x->heads_known;
 }
 
