@@ -301,12 +301,15 @@ share(struct incoming *in, const struct record *r, const struct transfer_chunk *
 	struct record have;
 	uint64_t no;
 	size_t i;
-	int rc = LC_ENOENT;
+	int rc = incoming_shared(in, r->id, e);
 
-	for (i = 0; rc == LC_ENOENT && i < in->nothers; i++) {
+	if (rc != 0)
+		return rc;
+	buf = lc_alloc(RECORD_PAYLOAD_MAX);
+	if (buf == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	for (i = 0, rc = LC_ENOENT; rc == LC_ENOENT && i < in->nothers; i++) {
 		rc = others_chunk(in, i, r->id, &no, e);
-		if (rc == 0 && buf == NULL && (buf = lc_alloc(RECORD_PAYLOAD_MAX)) == NULL)
-			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 		if (rc != 0)
 			continue;
 		/* What cannot be read is not the same. */

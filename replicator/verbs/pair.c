@@ -122,13 +122,14 @@ join(const struct cli_args *a, const struct token *t, struct lc_err *e)
 	if (rc != 0 && made)
 		(void)lc_wrap(e, "paired, but there is no store yet (finish with: locum recall %s)",
 		              name);
-	if (rc == 0 && !cli_has(a, "quiet"))
+	if (rc == 0 && !cli_has(a, "quiet")) {
 		(void)printf(
 		    "joined at replica %s, with a store in the key domain of the host that "
 		    "the token is for\n"
 		    "its fingerprint       %s\n"
 		    "Compare it with what `locum replica` says there.\n",
 		    name, fingerprint(print, peer.key));
+	}
 	return rc;
 }
 

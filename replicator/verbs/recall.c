@@ -25,7 +25,7 @@ struct recall {
 	struct opening opening;
 	struct peer peer;
 	const uint8_t *secret; /* of a token: pair first */
-	const char *host;      /* what this host calls itself */
+	char host[256];        /* what this host calls itself */
 	struct borrower *b;
 	struct store *s;
 	struct lc_buf lines; /* ids of those that have a point there, 16 bytes each */
@@ -163,11 +163,10 @@ static int
 recall(struct recall *x, struct lc_err *e)
 {
 	size_t i;
-	char host[256] = "host";
 	int rc = peer_load(x->opening.settings.key_dir, cli_operand(x->args, 0), &x->peer, e);
 
-	(void)gethostname(host, sizeof host - 1);
-	x->host = host;
+	(void)snprintf(x->host, sizeof x->host, "host");
+	(void)gethostname(x->host, sizeof x->host - 1);
 	rc = rc != 0 ? rc : connect_it(x, e);
 	rc = rc != 0 ? rc : open_store(x, e);
 	rc = rc != 0 ? rc : borrower_lines(x->b, note_line, x, e);
@@ -194,7 +193,7 @@ check_none(const struct recall *x, struct lc_err *e)
 	char *path = path_join(x->opening.settings.store, "store");
 	int rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
 
-	if (rc == 0 && access(path, F_OK) == 0)
+	if (path != NULL && access(path, F_OK) == 0)
 		rc = lc_fail(e, LC_EEXIST, 0,
 		             "%s is a store already: --join is for a host that has none yet",
 		             x->opening.settings.store);
@@ -206,9 +205,10 @@ int
 recall_join(const struct cli_args *a, const struct peer *peer, const uint8_t *secret,
             const char *host, bool *made, struct lc_err *e)
 {
-	struct recall x = {.args = a, .peer = *peer, .secret = secret, .host = host};
+	struct recall x = {.args = a, .peer = *peer, .secret = secret};
 	int rc = opening_settings(a, &x.opening, e);
 
+	(void)snprintf(x.host, sizeof x.host, "%s", host);
 	*made = false;
 	rc = rc != 0 ? rc : check_none(&x, e);
 	rc = rc != 0 ? rc : connect_it(&x, e);

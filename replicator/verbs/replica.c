@@ -305,6 +305,28 @@ const struct cli_verb verb_replica = {
 
 /* ---- token ---- */
 
+/* For what the arguments say. */
+static int
+make_secret(const struct cli_args *a, const char *dir, int64_t valid_ns, uint8_t secret[32],
+            struct lc_err *e)
+{
+	const char *replace = cli_get(a, "replace"), *join = cli_get(a, "join");
+	struct writer_entry *w = NULL;
+	size_t n = 0, at = 0;
+	int rc;
+
+	if (replace == NULL && join == NULL)
+		return writers_token(dir, valid_ns, NULL, secret, e);
+	rc = writers_list(dir, &w, &n, e);
+	rc = rc != 0 ? rc : writers_pick(w, n, replace != NULL ? replace : join, &at, e);
+	if (rc == 0 && replace != NULL)
+		rc = writers_token(dir, valid_ns, w[at].key, secret, e);
+	else if (rc == 0)
+		rc = writers_join_token(dir, valid_ns, w[at].key, secret, e);
+	lc_free(w);
+	return rc;
+}
+
 static int
 run_token(const struct cli_args *a)
 {
@@ -312,12 +334,8 @@ run_token(const struct cli_args *a)
 	int64_t valid_ns = INT64_C(24) * 3600 * LC_NS_PER_S;
 	char text[TOKEN_TEXT_MAX], print[FINGERPRINT_MAX], host[256] = "";
 	struct lc_err e = LC_ERR_INIT;
-	struct writer_entry *w = NULL;
-	const char *whom = cli_get(a, "replace") != NULL ? cli_get(a, "replace")
-	                                                 : cli_get(a, "join");
 	struct token t;
 	struct place p;
-	size_t n = 0, at = 0;
 	int rc;
 
 	if (valid != NULL && (!clock_parse_duration(valid, &valid_ns) || valid_ns <= 0))
@@ -331,15 +349,7 @@ run_token(const struct cli_args *a)
 		                 address == NULL ? "" : address);
 	rc = open_place(a, true, &p, &e);
 	memcpy(t.key, p.identity.public, sizeof t.key);
-	if (rc == 0 && whom != NULL) {
-		rc = writers_list(p.dir, &w, &n, &e);
-		rc = rc != 0 ? rc : writers_pick(w, n, whom, &at, &e);
-	}
-	if (rc == 0 && cli_get(a, "join") != NULL)
-		rc = writers_join_token(p.dir, valid_ns, w[at].key, t.secret, &e);
-	else if (rc == 0)
-		rc = writers_token(p.dir, valid_ns, whom == NULL ? NULL : w[at].key, t.secret, &e);
-	lc_free(w);
+	rc = rc != 0 ? rc : make_secret(a, p.dir, valid_ns, t.secret, &e);
 	if (rc == 0) {
 		(void)token_text(text, &t);
 		if (cli_has(a, "json")) {
@@ -436,12 +446,13 @@ print_hosts(const struct cli_args *a, const char *dir, const struct writer_entry
 		(void)printf("]\n");
 		return;
 	}
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		(void)printf("%-20s %s  paired %s%s\n    %s/%s%s\n", w[i].name,
 		             fingerprint(print, w[i].key),
 		             clock_format(when, sizeof when, w[i].paired_ns),
 		             w[i].revoked ? "  REVOKED" : "", dir, w[i].store,
 		             is_shared(w, n, i) ? "  (shared)" : "");
+	}
 	if (n == 0)
 		(void)printf("no host is paired (locum token)\n");
 }

@@ -649,10 +649,14 @@ keys_of_one_do_not_lock_out_the_other(void **state)
 	say_hello_with(&x, 65);
 	wait_for(&x, mole_is_over, &x.m, "the end");
 	assert_int_equal(x.m.code, LC_EKEY);
-	mole_end(&x.m);
-	run_for(&x.loop, 30);
-	say_hello_with(&x, 60);
-	until(&x, MESSAGE_WELCOME, 1);
+	do { /* the one before may not be quite gone */
+		mole_end(&x.m);
+		run_for(&x.loop, 30);
+		say_hello_with(&x, 60);
+		while (x.m.of_type[MESSAGE_WELCOME] == 0 && !x.m.over)
+			run_for(&x.loop, 5);
+	} while (x.m.over && x.m.code == LC_EBUSY);
+	assert_int_equal(x.m.of_type[MESSAGE_WELCOME], 1);
 	mole_end(&x.m);
 	run_for(&x.loop, 30);
 	a = replicate(&x, &x.a, "web01");
