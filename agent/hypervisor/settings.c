@@ -10,11 +10,10 @@
 #include "store/base/config.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
-#include "agent/hypervisor/settings.h"
+#include "agent/hypervisor/settings_load.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define TIB (UINT64_C(1) << 40)
-#define PLUGIN_FILE "nbdkit-locum-plugin.so"
 #define RATE_MIN (UINT64_C(16) << 10) /* bytes a second */
 #define RPO_MAX_MS (UINT64_C(7) * 24 * 3600 * 1000)
 #define FIELDS_MAX 16 /* words in a `disk` or `nic` line */
@@ -101,8 +100,8 @@ static const struct {
     {KIND_MS, offsetof(struct settings, replica_patience_ms), 0, 86400000},
 };
 
-static int
-set_text(char **field, const char *value, struct lc_err *e)
+int
+settings_set_text(char **field, const char *value, struct lc_err *e)
 {
 	char *copy = lc_strdup(value);
 
@@ -202,28 +201,28 @@ set_host(struct settings *s, size_t i, const char *value, struct lc_err *e)
 		if (value[0] != '/')
 			return lc_fail(e, LC_EINVAL, 0, "%s: '%s' is not an absolute path", name,
 			               value);
-		return set_text((char **)(void *)field, value, e);
+		return settings_set_text((char **)(void *)field, value, e);
 	case KIND_PROGRAM:
 		if (value[0] == '\0' || value[0] == '-')
 			return lc_fail(e, LC_EINVAL, 0, "%s: '%s' is no program", name, value);
-		return set_text((char **)(void *)field, value, e);
+		return settings_set_text((char **)(void *)field, value, e);
 	case KIND_ADDRESS:
 		if (value[0] == '\0' || !only_from(value, "*.:[]-_%"))
 			return lc_fail(e, LC_EINVAL, 0,
 			               "%s: '%s' is no address such as 192.0.2.7:7227 or *:7227",
 			               name, value);
-		return set_text((char **)(void *)field, value, e);
+		return settings_set_text((char **)(void *)field, value, e);
 	case KIND_URI:
 		if (strchr(value, ':') == NULL || !only_from(value, ":/+?=&@.-_%,~"))
 			return lc_fail(e, LC_EINVAL, 0, "%s: '%s' is no URI such as qemu:///system",
 			               name, value);
-		return set_text((char **)(void *)field, value, e);
+		return settings_set_text((char **)(void *)field, value, e);
 	case KIND_ACCEL:
 		if (value[0] == '\0' || !only_from(value, ":"))
 			return lc_fail(e, LC_EINVAL, 0,
 			               "%s: '%s' is no list of accelerators such as kvm:tcg", name,
 			               value);
-		return set_text((char **)(void *)field, value, e);
+		return settings_set_text((char **)(void *)field, value, e);
 	case KIND_LEVEL:
 		return set_level((int64_t *)(void *)field, value, e);
 	case KIND_RATE:
@@ -367,7 +366,7 @@ add_exclude(struct settings_vm *vm, const char *value, struct lc_err *e)
 	more[vm->nexcludes] = NULL;
 	if (value[0] == '\0')
 		return lc_fail(e, LC_EINVAL, 0, "exclude: name a disk");
-	if (set_text(&more[vm->nexcludes], value, e) != 0)
+	if (settings_set_text(&more[vm->nexcludes], value, e) != 0)
 		return LC_ENOMEM;
 	vm->nexcludes++;
 	return 0;
@@ -422,7 +421,7 @@ set_socket(char **field, const char *key, const char *value, struct lc_err *e)
 {
 	if (value[0] != '/')
 		return lc_fail(e, LC_EINVAL, 0, "%s: '%s' is not an absolute path", key, value);
-	return set_text(field, value, e);
+	return settings_set_text(field, value, e);
 }
 
 static int
@@ -435,7 +434,7 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 	if (key == VM_QMP)
 		return set_socket(&vm->qmp, name, value, e);
 	if (key == VM_DOMAIN)
-		return set_text(&vm->domain, value, e);
+		return settings_set_text(&vm->domain, value, e);
 	if (key == VM_GUEST_AGENT)
 		return set_socket(&vm->guest_agent, name, value, e);
 	if (key == VM_FREEZE)
@@ -616,55 +615,6 @@ apply(struct settings *s, const struct config *config, struct lc_err *e)
 	               inner.msg);
 }
 
-/* Keys lie beside the file that names no other folder for them. */
-static int
-default_key_dir(struct settings *s, const struct config *config, struct lc_err *e)
-{
-	char *dir, *keys = NULL;
-
-	if (config == NULL || config_get(config, "locum", "", "key_dir") != NULL)
-		return 0;
-	dir = path_dirname(config_origin(config));
-	if (dir != NULL)
-		keys = path_join(dir, "keys");
-	lc_free(dir);
-	if (keys == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "settings: out of memory");
-	lc_free(s->key_dir);
-	s->key_dir = keys;
-	return 0;
-}
-
-/* Beside the running program (a build), else where installation puts it, else nbdkit knows. */
-static int
-default_plugin(struct settings *s, struct lc_err *e)
-{
-	static const char *const places[] = {"/" PLUGIN_FILE, "/../lib/locum/" PLUGIN_FILE};
-	char exe[PATH_MAX];
-	ssize_t n;
-	size_t i;
-
-	if (s->plugin != NULL)
-		return 0;
-	n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-	if (n > 0) {
-		exe[n] = '\0';
-		*strrchr(exe, '/') = '\0'; /* the kernel's answer is absolute */
-		for (i = 0; i < sizeof places / sizeof places[0]; i++) {
-			char *path = lc_asprintf("%s%s", exe, places[i]);
-
-			if (path == NULL)
-				return lc_fail(e, LC_ENOMEM, 0, "settings: out of memory");
-			if (access(path, R_OK) == 0) {
-				s->plugin = path;
-				return 0;
-			}
-			lc_free(path);
-		}
-	}
-	return set_text(&s->plugin, "locum", e);
-}
-
 int
 settings_from(const struct config *config, struct settings *out, struct lc_err *e)
 {
@@ -677,14 +627,14 @@ settings_from(const struct config *config, struct settings *out, struct lc_err *
 			return lc_wrap(e, "default");
 	}
 	if (config != NULL) {
-		if (set_text(&out->origin, config_origin(config), e) != 0)
+		if (settings_set_text(&out->origin, config_origin(config), e) != 0)
 			return LC_ENOMEM;
 		if (apply(out, config, e) != 0)
 			return e == NULL ? LC_EINVAL : (int)e->code;
 	}
-	if (default_key_dir(out, config, e) != 0)
+	if (settings_default_key_dir(out, config, e) != 0)
 		return LC_ENOMEM;
-	return default_plugin(out, e);
+	return settings_default_plugin(out, e);
 }
 
 int

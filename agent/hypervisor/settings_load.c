@@ -1,11 +1,65 @@
-/* Which file the settings are read from, and what goes before it. */
+/* Which file the settings are read from, what goes before it, and what follows from where it is. */
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-#include "agent/hypervisor/settings.h"
+#include "agent/hypervisor/settings_load.h"
 #include "store/base/cli.h"
 #include "store/base/config.h"
+#include "store/base/files.h"
 #include "store/base/memory.h"
+
+#define PLUGIN_FILE "nbdkit-locum-plugin.so"
+
+/* Keys lie beside the file that names no other folder for them. */
+int
+settings_default_key_dir(struct settings *s, const struct config *config, struct lc_err *e)
+{
+	char *dir, *keys = NULL;
+
+	if (config == NULL || config_get(config, "locum", "", "key_dir") != NULL)
+		return 0;
+	dir = path_dirname(config_origin(config));
+	if (dir != NULL)
+		keys = path_join(dir, "keys");
+	lc_free(dir);
+	if (keys == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "settings: out of memory");
+	lc_free(s->key_dir);
+	s->key_dir = keys;
+	return 0;
+}
+
+/* Beside the running program (a build), else where installation puts it, else nbdkit knows. */
+int
+settings_default_plugin(struct settings *s, struct lc_err *e)
+{
+	static const char *const places[] = {"/" PLUGIN_FILE, "/../lib/locum/" PLUGIN_FILE};
+	char exe[PATH_MAX];
+	ssize_t n;
+	size_t i;
+
+	if (s->plugin != NULL)
+		return 0;
+	n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+	if (n > 0) {
+		exe[n] = '\0';
+		*strrchr(exe, '/') = '\0'; /* the kernel's answer is absolute */
+		for (i = 0; i < sizeof places / sizeof places[0]; i++) {
+			char *path = lc_asprintf("%s%s", exe, places[i]);
+
+			if (path == NULL)
+				return lc_fail(e, LC_ENOMEM, 0, "settings: out of memory");
+			if (access(path, R_OK) == 0) {
+				s->plugin = path;
+				return 0;
+			}
+			lc_free(path);
+		}
+	}
+	return settings_set_text(&s->plugin, "locum", e);
+}
 
 /* cli_get() knows the variables, too; without a command line they are read here.  An empty one is
  * none. */
@@ -33,12 +87,8 @@ settings_load(const struct cli_args *args, struct settings *out, struct lc_err *
 		rc = config_load(SETTINGS_DEFAULT_PATH, &config, e);
 	if (rc == 0)
 		rc = settings_from(config, out, e);
-	if (rc == 0 && store != NULL) {
-		lc_free(out->store);
-		out->store = lc_strdup(store);
-		if (out->store == NULL)
-			rc = lc_fail(e, LC_ENOMEM, 0, "settings: out of memory");
-	}
+	if (rc == 0 && store != NULL)
+		rc = settings_set_text(&out->store, store, e);
 	config_free(config);
 	return rc;
 }
