@@ -4,6 +4,8 @@
 
 #include "agent/backup_state.h"
 #include "agent/capture.h"
+#include "agent/hypervisor/openas.h"
+#include "store/base/files.h"
 
 /* How much scratch a pass may use.  Without a limit: what is free, and some of it left for others.
  */
@@ -33,6 +35,17 @@ backup_work_begin(uv_work_t *req)
 	(void)writer_begin(b->o.store, &wo, &b->writer, &b->step_err);
 }
 
+static int
+read_file(struct backup *b, size_t disk, const struct subject_disk *d)
+{
+	int fd = -1, rc = openas_read(d->file, d->uid, d->gid, &fd, &b->step_err);
+
+	if (rc == 0)
+		rc = capture_file(b->writer, 0, disk, fd, d->file, d->size, &b->step_err);
+	fd_close(&fd);
+	return rc;
+}
+
 void
 backup_work_disks(uv_work_t *req)
 {
@@ -55,7 +68,7 @@ backup_work_disks(uv_work_t *req)
 			continue;
 		b->readings[i].covered = point_windows(d->size);
 		if (!subject_same_file(writer_base(b->writer), d))
-			rc = capture_file(b->writer, 0, i, d->file, d->size, &b->step_err);
+			rc = read_file(b, i, d);
 	}
 }
 

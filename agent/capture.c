@@ -632,17 +632,14 @@ capture_progress(const struct capture *c, uint64_t *looked, uint64_t *total)
 }
 
 int
-capture_file(struct writer *w, unsigned worker, size_t disk, const char *path, uint64_t size,
-             struct lc_err *e)
+capture_file(struct writer *w, unsigned worker, size_t disk, int fd, const char *path,
+             uint64_t size, struct lc_err *e)
 {
 	uint8_t *buf = lc_alloc(WINDOW_SIZE);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	uint64_t i, n = point_windows(size);
 	int rc = 0;
 
-	if (fd < 0)
-		rc = lc_fail_errno(e, "%s", path);
-	else if (buf == NULL)
+	if (buf == NULL)
 		rc = lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", path);
 	for (i = 0; rc == 0 && buf != NULL && i < n; i++) {
 		uint64_t left = size - i * WINDOW_SIZE;
@@ -652,7 +649,6 @@ capture_file(struct writer *w, unsigned worker, size_t disk, const char *path, u
 		                     i * WINDOW_SIZE, path, e);
 		rc = rc != 0 ? rc : writer_put(w, worker, disk, i, buf, NULL, e);
 	}
-	fd_close(&fd);
 	lc_free(buf);
 	return rc;
 }

@@ -66,10 +66,10 @@ void capture_cancel(struct capture *c, const struct lc_err *why);
 void capture_progress(const struct capture *c, uint64_t *looked, uint64_t *total);
 
 /**
- * capture_file(writer, worker, disk, path, size, e):
+ * capture_file(writer, worker, disk, fd, path, size, e):
  * A small plain file (kernel, initrd) as a disk of the point.  Blocking.
  */
-int capture_file(struct writer *w, unsigned worker, size_t disk, const char *path, uint64_t size,
-                 struct lc_err *e);
+int capture_file(struct writer *w, unsigned worker, size_t disk, int fd, const char *path,
+                 uint64_t size, struct lc_err *e);
 
 #endif

@@ -98,7 +98,7 @@ is_file(const struct def_disk *d)
 }
 
 static int
-add_files(struct subject *s, const struct definition *def, struct lc_err *e)
+add_files(struct subject *s, const struct hv_vm *vm, const struct definition *def, struct lc_err *e)
 {
 	struct stat st;
 	size_t i;
@@ -114,6 +114,10 @@ add_files(struct subject *s, const struct definition *def, struct lc_err *e)
 		if (stat(d->path, &st) != 0)
 			return lc_fail_errno(e, "%s: %s %s", s->vm, d->name, d->path);
 		*x = (struct subject_disk){.size = (uint64_t)st.st_size, .role = (uint8_t)d->role};
+		if (def == vm->def) {
+			x->uid = vm->uid;
+			x->gid = vm->gid;
+		}
 		(void)snprintf(x->file, sizeof x->file, "%s", d->path);
 		(void)snprintf(x->name, sizeof x->name, "%s", d->name);
 		(void)image_stamp(d->path, x->stamp, sizeof x->stamp, NULL);
@@ -143,7 +147,7 @@ subject_list(struct subject *s, const struct hv_snapshot *snapshot, struct hv *h
 		if (s->offline && image_stamp(hd->path, x->stamp, sizeof x->stamp, NULL) != 0)
 			x->stamp[0] = '\0';
 	}
-	return add_files(s, best(hv_vm(hv), def), e);
+	return add_files(s, hv_vm(hv), best(hv_vm(hv), def), e);
 }
 
 /* ---- compared with an earlier point ---- */

@@ -20,6 +20,7 @@ struct settings;
 struct subject_disk {
 	const struct hv_source *source; /* borrowed from the snapshot; NULL: a plain file */
 	char file[512];
+	uint32_t uid, gid; /* who may read it, 0: anybody's */
 	char name[POINT_NAME_MAX];
 	uint64_t size;
 	uint8_t role;

@@ -106,6 +106,8 @@ struct hv_vm {
 	struct hv_disk disks[HV_DISKS_MAX];
 	size_t ndisks;
 	bool running; /* guest CPUs run (else paused or off) */
+	/* of the process that runs it: what it names is read with no more rights; 0: any */
+	uint32_t uid, gid;
 	char way[16]; /* how a snapshot would be made: "reopen", "pause", "push", "offline" */
 	/* given by hv_prepare, owned by hv: what can be told of the machine */
 	struct definition *def;

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/statvfs.h>
 
 #include "store/base/clock.h"
@@ -372,6 +373,20 @@ prepare_failed(struct qemu *q, const struct lc_err *err)
 	op_end(q);
 }
 
+/* Whoever listens on the monitor is QEMU. */
+static void
+find_owner(struct qemu *q)
+{
+	struct ucred c;
+	socklen_t n = sizeof c;
+
+	q->base.vm.uid = q->base.vm.gid = 0;
+	if (getsockopt(qmp_descriptor(q->qmp), SOL_SOCKET, SO_PEERCRED, &c, &n) != 0)
+		return;
+	q->base.vm.uid = c.uid;
+	q->base.vm.gid = c.gid;
+}
+
 static void
 on_connected(void *arg, const struct lc_err *err)
 {
@@ -391,6 +406,7 @@ on_connected(void *arg, const struct lc_err *err)
 		prepare_failed(q, &why);
 		return;
 	}
+	find_owner(q);
 	advance(q);
 }
 
