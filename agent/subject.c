@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,6 +37,27 @@ excluded(const struct subject *s, const char *disk)
 
 /* ---- texts ---- */
 
+/* With a note of the disks that a restore has to make empty ones for. */
+static int
+encode(struct subject *s, const struct definition *def, struct lc_err *e)
+{
+	struct definition *d = lc_alloc(sizeof *d);
+	size_t i;
+	int rc;
+
+	if (d == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", s->vm);
+	*d = *def;
+	for (i = 0; i < d->ndisks; i++) {
+		bool empty = d->disks[i].role == HV_ROLE_DISK && excluded(s, d->disks[i].name);
+
+		d->disks[i].content = empty ? DEF_CONTENT_EMPTY : DEF_CONTENT_STORED;
+	}
+	rc = definition_encode(d, &s->definition, e);
+	lc_free(d);
+	return rc;
+}
+
 static int
 write_down(struct subject *s, const struct hv_vm *vm, const struct definition *def,
            struct lc_err *e)
@@ -45,7 +67,7 @@ write_down(struct subject *s, const struct hv_vm *vm, const struct definition *d
 
 	s->definition.n = s->left_out.n = 0;
 	if (def != NULL) {
-		rc = definition_encode(def, &s->definition, e);
+		rc = encode(s, def, e);
 		rc = rc != 0 ? rc : lc_buf_append(&s->definition, "", 1);
 	}
 	for (i = 0; rc == 0 && def != NULL && i < def->nleft_out; i++)
@@ -58,6 +80,25 @@ write_down(struct subject *s, const struct hv_vm *vm, const struct definition *d
 			                   vm->disks[i].reason);
 	}
 	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", s->vm);
+}
+
+static int
+note_excluded(struct subject *s, const struct hv_vm *vm, const char *name)
+{
+	const struct hv_disk *d = NULL;
+	size_t i;
+	int rc = lc_buf_printf(&s->left_out, "disk %s: excluded in %s", name, subject_origin(s));
+
+	for (i = 0; i < vm->ndisks; i++) {
+		if (strcmp(vm->disks[i].name, name) == 0)
+			d = &vm->disks[i];
+	}
+	if (d != NULL && !d->capturable)
+		rc |= lc_buf_printf(&s->left_out, " (%s)", d->reason);
+	if (d != NULL && d->size > 0 && d->role == HV_ROLE_DISK)
+		rc |= lc_buf_printf(&s->left_out,
+		                    "; a restore makes an empty one of %" PRIu64 " bytes", d->size);
+	return rc | lc_buf_printf(&s->left_out, "\n");
 }
 
 static int
@@ -74,8 +115,7 @@ exclude(struct subject *s, struct hv *hv, struct lc_err *e)
 			log_warn("%s: %s excludes disk %s, but it has none of that name", s->vm,
 			         subject_origin(s), sv->excludes[i]);
 		else
-			rc = lc_buf_printf(&s->left_out, "disk %s: excluded in %s\n",
-			                   sv->excludes[i], subject_origin(s));
+			rc = note_excluded(s, hv_vm(hv), sv->excludes[i]);
 	}
 	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", s->vm);
 }

@@ -31,6 +31,7 @@
 #include "restore/describe.h"
 #include "restore/export.h"
 #include "restore/interrupt.h"
+#include "restore/machine.h"
 #include "restore/place.h"
 #include "restore/qcow2.h"
 #include "restore/serve.h"
@@ -319,6 +320,38 @@ extract(struct boot *b, size_t disk, struct lc_err *e)
 	return export_run(b->opening.store, b->view, &opts, e);
 }
 
+/* In the place of one that was excluded from the point. */
+static int
+make_empty(struct boot *b, const struct def_disk *d, struct lc_err *e)
+{
+	char *path = lc_asprintf("%s/%s", b->place.images, d->name);
+	int rc = 0;
+
+	b->paths[b->ndisks] = path;
+	b->disks[b->ndisks] = (struct launch_disk){
+	    .name = d->name, .kind = LAUNCH_IMAGE_FILE, .file = path};
+	b->ndisks++;
+	if (path == NULL)
+		rc = lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
+	else if (b->use == PLACE_RESUME)
+		rc = must_be_there(path, e);
+	else
+		rc = machine_make_empty(path, d->size, e);
+	return rc;
+}
+
+static bool
+is_made(const struct boot *b, const char *disk)
+{
+	size_t i;
+
+	for (i = 0; i < b->ndisks; i++) {
+		if (strcmp(b->disks[i].name, disk) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int
 make_disks(struct boot *b, struct lc_err *e)
 {
@@ -335,17 +368,16 @@ make_disks(struct boot *b, struct lc_err *e)
 		rc = d->role == HV_ROLE_DISK ? make_overlay(b, d, e) : extract(b, i, e);
 	}
 	for (i = 0; rc == 0 && i < b->def->ndisks; i++) {
-		size_t j;
+		const struct def_disk *d = &b->def->disks[i];
 
-		for (j = 0; j < b->ndisks; j++) {
-			if (strcmp(b->disks[j].name, b->def->disks[i].name) == 0)
-				break;
-		}
-		if (j == b->ndisks)
+		if (is_made(b, d->name))
+			continue;
+		if (d->content != DEF_CONTENT_EMPTY || d->size == 0 || d->role != HV_ROLE_DISK)
 			return lc_fail(e, LC_ENOTSUP, 0,
 			               "%s: the point has no disk %s, which the machine needs "
 			               "(it was left out of the backup)",
-			               b->point.vm, b->def->disks[i].name);
+			               b->point.vm, d->name);
+		rc = make_empty(b, d, e);
 	}
 	return rc;
 }

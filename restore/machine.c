@@ -1,5 +1,8 @@
+#include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/hypervisor/definition.h"
 #include "store/point.h"
@@ -131,7 +134,43 @@ machine_definition(const struct point *p, const struct machine_file *files, size
 }
 
 int
-machine_section(const struct point *p, const struct machine_file *files, size_t n,
+machine_make_empty(const char *path, uint64_t size, struct lc_err *e)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), rc = 0;
+
+	if (fd < 0)
+		return errno == EEXIST ? 0 : lc_fail_errno(e, "%s", path);
+	if (ftruncate(fd, (off_t)size) != 0)
+		rc = lc_fail_errno(e, "%s", path);
+	(void)close(fd);
+	return rc;
+}
+
+/* One that was excluded from the point, empty. */
+static int
+add_empty(const struct point *p, const struct def_disk *d, const char *dir, struct lc_buf *out,
+          struct lc_err *e)
+{
+	char *path = lc_asprintf("%s/%s-%s.raw", dir, p->vm, d->name);
+	struct machine_file f = {.disk = d->name, .path = path, .format = "raw"};
+	int rc = path == NULL ? LC_ENOMEM : machine_make_empty(path, d->size, e);
+
+	if (rc == 0)
+		rc = lc_buf_printf(out, "# disk %s is not in the point, an empty one is here\n",
+		                   d->name);
+	rc = rc != 0 ? rc : add_disk(d, &f, out);
+	lc_free(path);
+	return rc;
+}
+
+static bool
+is_empty(const struct def_disk *d)
+{
+	return d->content == DEF_CONTENT_EMPTY && d->size > 0 && d->role == HV_ROLE_DISK;
+}
+
+int
+machine_section(const struct point *p, const struct machine_file *files, size_t n, const char *dir,
                 const char *comment, struct lc_buf *out, struct lc_err *e)
 {
 	struct definition *d = NULL;
@@ -148,6 +187,8 @@ machine_section(const struct point *p, const struct machine_file *files, size_t 
 			;
 		if (j < n)
 			rc |= add_disk(&d->disks[i], &files[j], out);
+		else if (is_empty(&d->disks[i]))
+			rc |= add_empty(p, &d->disks[i], dir, out, e);
 		else
 			rc |= lc_buf_printf(out, "# disk %s is not in the point\n",
 			                    d->disks[i].name);
@@ -158,5 +199,8 @@ machine_section(const struct point *p, const struct machine_file *files, size_t 
 		rc |= lc_buf_printf(out, "# not reproduced: %s: %s\n", d->left_out[i].what,
 		                    d->left_out[i].why);
 	lc_free(d);
-	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", p->vm);
+	if (rc == 0)
+		return 0;
+	return e != NULL && e->code != LC_OK ? (int)e->code
+	                                     : lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", p->vm);
 }

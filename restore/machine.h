@@ -6,6 +6,7 @@
 #define LOCUM_MACHINE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "store/base/errors.h"
 #include "store/base/memory.h"
@@ -27,10 +28,18 @@ struct machine_file {
 int machine_definition(const struct point *p, const struct machine_file *files, size_t n,
                        struct definition **out, struct lc_err *e);
 /**
- * machine_section(p, files, n, comment, out, e):
- * Append "[vm NAME]" and its keys.  LC_EINVAL where the recorded definition is malformed.
+ * machine_section(p, files, n, dir, comment, out, e):
+ * Append "[vm NAME]" and its keys.  For each disk that was excluded from the point an empty image
+ * is made, dir/VM-DISK.raw.  LC_EINVAL where the recorded definition is malformed.
  */
 int machine_section(const struct point *p, const struct machine_file *files, size_t n,
-                    const char *comment, struct lc_buf *out, struct lc_err *e);
+                    const char *dir, const char *comment, struct lc_buf *out, struct lc_err *e);
+
+/**
+ * machine_make_empty(path, size, e):
+ * An empty raw image in the place of a disk that was excluded from a point.  One that is there
+ * already is left as it is.
+ */
+int machine_make_empty(const char *path, uint64_t size, struct lc_err *e);
 
 #endif

@@ -244,7 +244,7 @@ write_machine(struct restore *r, struct lc_err *e)
 	(void)describe_line(&r->point, line, sizeof line);
 	rc = add_host(r, &text, e);
 	if (rc == 0)
-		rc = machine_section(&r->point, files, r->nfiles, line, &text, e);
+		rc = machine_section(&r->point, files, r->nfiles, r->dir, line, &text, e);
 	if (rc == 0 && cli_has(r->args, "force"))
 		rc = file_write_atomic(r->machine, text.p, text.n, 0600, e);
 	else if (rc == 0)

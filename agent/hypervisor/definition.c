@@ -28,12 +28,14 @@ struct field {
 	bool needed;               /* "" is not fine */
 	uint64_t min, max;         /* NUMBER, MEMORY */
 	const char *const *words;  /* WORD: one per value from 0, ended by NULL */
+	bool quiet;                /* WORD: the first of them is not written */
 	const char *hint;          /* what is expected */
 };
 
 /* ---- the table ---- */
 
 static const char *const roles[] = {"disk", "nvram", "kernel", "initrd", NULL};
+static const char *const contents[] = {"stored", "empty", NULL};
 static const char *const buses[] = {"virtio", "scsi", "sata", "ide", NULL};
 
 #define AT(type, member) \
@@ -61,6 +63,8 @@ static const struct field machine_fields[] = {
 };
 
 static const struct field disk_fields[] = {
+    {"content", WORD, AT(def_disk, content), .words = contents, .quiet = true,
+     .hint = "stored or empty"},
     {"role", WORD, AT(def_disk, role), .words = roles, .hint = "disk, nvram, kernel or initrd"},
     {"bus", WORD, AT(def_disk, bus), .words = buses, .hint = "virtio, scsi, sata or ide"},
     {"format", TEXT, AT(def_disk, format), .ok = deftext_is_format, .needed = true,
@@ -195,7 +199,9 @@ set_word(const struct field *f, void *at, const char *value)
 	return false;
 }
 
-_Static_assert(sizeof(enum hv_role) == sizeof(unsigned) && sizeof(enum def_bus) == sizeof(unsigned),
+_Static_assert(sizeof(enum hv_role) == sizeof(unsigned) &&
+                   sizeof(enum def_bus) == sizeof(unsigned) &&
+                   sizeof(enum def_content) == sizeof(unsigned),
                "set_word() and get_number() take enums for unsigned");
 
 static bool
@@ -258,6 +264,8 @@ encode_field(const struct field *f, const void *at, struct lc_buf *out, bool *le
 		while (nwords <= v && f->words[nwords] != NULL)
 			nwords++;
 		*legal = v < nwords;
+		if (v == 0 && f->quiet)
+			return 0;
 		return *legal ? lc_buf_printf(out, "%s = %s\n", f->key, f->words[v]) : 0;
 	}
 	return 0;

@@ -20,6 +20,7 @@
  *     size = 1073741824
  *     address = 00:03.0
  *     boot = 1
+ *     content = empty
  *     [nic net0]
  *     model = virtio
  *     mac = 52:54:00:12:34:56
@@ -54,6 +55,9 @@
 
 enum def_bus { DEF_BUS_VIRTIO = 0, DEF_BUS_SCSI, DEF_BUS_SATA, DEF_BUS_IDE };
 
+/* EMPTY: excluded from restore points; a restore makes an empty one of its size. */
+enum def_content { DEF_CONTENT_STORED = 0, DEF_CONTENT_EMPTY };
+
 struct def_disk {
 	char name[HV_NAME_MAX];
 	enum hv_role role;
@@ -64,6 +68,7 @@ struct def_disk {
 	char serial[64];
 	char address[16]; /* PCI "bb:dd.f" or "" */
 	uint32_t boot;    /* boot order, 0 = none */
+	enum def_content content;
 };
 
 struct def_nic {

@@ -39,6 +39,8 @@ static const struct {
     {"virtio-blk", "virtio", NULL},
     {"scsi-hd", "scsi", NULL},
     {"scsi-disk", "scsi", NULL},
+    {"scsi-block", "scsi", NULL},
+    {"scsi-generic", "scsi", NULL},
     {"ide-hd", "sata", NULL},
     {"nvme", "sata", "NVMe becomes SATA"},
     {"cfi.pflash", "virtio", NULL}, /* firmware variables: on no bus */
@@ -59,6 +61,9 @@ tell_disk_image(struct introspect *x, const struct introspect_disk *xd)
 		(void)snprintf(text, sizeof text, "it is %.32s here and becomes raw", format);
 		introspect_leave_out(x, "format of disk", name, text);
 	}
+	if (qmp_true(node, "encrypted"))
+		introspect_leave_out(x, "encryption of disk", name,
+		                     "the point holds what the guest sees, sealed by the store");
 	if (file != NULL && *file == '/' && !introspect_starts(file, "/dev/fdset/"))
 		(void)introspect_set(x, "disk", name, "path", file);
 	(void)snprintf(text, sizeof text, "%" PRIu64, xd->disk->size);
@@ -190,9 +195,10 @@ introspect_tell_disks(struct introspect *x)
 	for (i = 0; i < x->ndisks; i++) {
 		const struct hv_disk *d = x->disks[i].disk;
 
-		if (d->capturable)
+		/* One that has to be excluded is attached again, empty. */
+		if (d->capturable || (d->size > 0 && x->disks[i].qdev[0] != '\0'))
 			tell_disk(x, i);
-		else
+		if (!d->capturable)
 			introspect_leave_out(x, "disk", d->name, d->reason);
 	}
 	sort_disks(x);

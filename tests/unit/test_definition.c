@@ -150,9 +150,33 @@ test_hostile_values(void **state)
 {
 	static const char *const nowhere[] = {
 	    /* an option, a further property, a program, an end of the argument */
-	    "-daemonize", "q35,accel=tcg", "a,b", "a=b", "a b",      "a\nb",
-	    "a\tb",       "../x",          "a;b", "a|b", "$(x)",     "`x`",
-	    "a'b",        "a\"b",          "{}",  "a/b", "\xc3\xa4", "a\x7f",
+	    "-daemonize",
+	    "q35,accel=tcg",
+	    "a,b",
+	    "a=b",
+	    "a b",
+	    "a\nb",
+	    "a\tb",
+	    "../x",
+	    "a;b",
+	    "a|b",
+	    "$(x)",
+	    "`x`",
+	    "a'b",
+	    "a\"b",
+	    "{}",
+	    "a/b",
+	    "\xc3\xa4",
+	    "a\x7f",
+	    /* what QEMU's names of images can do */
+	    "exec:cat /etc/shadow",
+	    "json:{\"driver\":\"file\"}",
+	    "nbd:unix:/x",
+	    "file:/etc/shadow",
+	    "fd:3/x",
+	    "fat:rw:/etc",
+	    "ssh://h/p",
+	    "%2fetc",
 	};
 	size_t i;
 
@@ -174,6 +198,7 @@ test_hostile_values(void **state)
 		refuse("disk", "a", "serial", nowhere[i]);
 		refuse("disk", "a", "address", nowhere[i]);
 		refuse("disk", "a", "boot", nowhere[i]);
+		refuse("disk", "a", "content", nowhere[i]);
 		refuse("nic", nowhere[i], "model", "virtio");
 		refuse("nic", "a", "model", nowhere[i]);
 		refuse("nic", "a", "mac", nowhere[i]);
@@ -246,6 +271,8 @@ test_limits_are_inclusive(void **state)
 	take("nic", "n", "mac", "");
 	take("disk", "a", "role", "initrd");
 	take("disk", "a", "bus", "ide");
+	take("disk", "a", "content", "empty");
+	take("disk", "a", "content", "stored");
 }
 
 static void
@@ -315,6 +342,7 @@ test_the_fullest(void **state)
 		memcpy(k->address, "00:00.0", 8);
 		k->size = INT64_MAX;
 		k->boot = 200;
+		k->content = DEF_CONTENT_EMPTY;
 	}
 	d->ndisks = HV_DISKS_MAX;
 	for (i = 0; i < DEF_LEFT_OUT_MAX; i++) {
