@@ -15,6 +15,9 @@
 # tests), ch (command channel), serial, serial.prev, qemu.log, pid, args.  Its
 # path must be short enough for unix sockets.  Options: see guest_start.
 #
+# With LOCUM_TEST_CONFINED set, QEMU runs as nobody, with -sandbox on and nothing
+# allowed again; the run folder and the disks are nobody's then, and nothing else.
+#
 # The guest is built on the first start in $GUEST_OUT, by default
 # ${TMPDIR:-/tmp}/locum-guest/out.  A test that sources this file begins with
 # guest_require, which skips it (exit 77) where the guest cannot be built.
@@ -166,6 +169,21 @@ guest_stop() { # DIR
 	_guest_gone "$1" 20 || _guest_fail "$1: no power-off in 20 s"
 }
 
+# For a QEMU that runs as nobody: what it opens itself.  Folders on the way there
+# can be passed through, not listed.
+_guest_hand_over() { # PATH...
+	local path dir
+	for path in "$@"; do
+		path=$(readlink -f "$path") || return 1
+		chown 65534:65534 "$path" || return 1
+		dir=$(dirname "$path")
+		while [ "$dir" != / ] && [ "$dir" != /tmp ]; do
+			chmod o+x "$dir" || return 1
+			dir=$(dirname "$dir")
+		done
+	done
+}
+
 # One disk as QEMU arguments, appended to the array args of guest_start.
 _guest_add_disk() { # INDEX PATH STYLE BUS IOTHREAD
 	local i=$1 path=$2 style=$3 bus=$4 iothread=$5 format=raw device drive=disk$1
@@ -207,7 +225,7 @@ guest_start() {
 	local append='' mem=128 style=blockdev bus=virtio iothread='' boot='' seconds=60
 	local wait_for='^SEQ start' machine=q35
 	local initrd=initrd.img
-	local -a extra=() args=() disks=()
+	local -a extra=() args=() disks=() run_as=()
 	local OPTIND OPTARG
 	shift
 	# Options and disks in any order.
@@ -281,9 +299,14 @@ guest_start() {
 		_guest_add_disk "$i" "${disks[i]}" "$style" "$bus" "$iothread"
 	done
 	args+=("${extra[@]}")
+	if [ -n "${LOCUM_TEST_CONFINED:-}" ]; then
+		run_as=(setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --no-new-privs)
+		args+=(-sandbox 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny')
+		_guest_hand_over "$dir" "${disks[@]}" || return 1
+	fi
 	printf '%q ' qemu-system-x86_64 "${args[@]}" >"$dir/args"
 
-	qemu-system-x86_64 "${args[@]}" </dev/null >"$dir/qemu.log" 2>&1 &
+	"${run_as[@]}" qemu-system-x86_64 "${args[@]}" </dev/null >"$dir/qemu.log" 2>&1 &
 	pid=$!
 	disown "$pid" 2>/dev/null || true # or the shell reports each guest that a test kills
 	echo "$pid $(_guest_proc "$pid" | cut -d ' ' -f 2)" >"$dir/pid"

@@ -46,12 +46,14 @@ done
 # What they are worth: who probes the format falls for them.
 qemu-io -c 'write -q -s '"$t/h/0"' 0 256k' -f raw "$t/img/d0.raw"
 qemu-img info "$t/img/d0.raw" 2>/dev/null | grep -q "backing file: $t/secret" || fail "the header is none that a probing tool takes"
-python3 "$src/tests/lib/watch_open.py" "$t/secret" "$t/secret2" >"$t/opened" &
+python3 "$src/tests/lib/watch_open.py" "$t/secret" "$t/secret2" >>"$t/opened" &
 watcher=$!
+touch "$t/opened"
 for ((i = 0; i < 100; i++)); do
 	! grep -q ready "$t/opened" || break
 	sleep 0.05
 done
+grep -q ready "$t/opened" || fail "the watcher does not start"
 qemu-img convert -O raw "$t/img/d0.raw" "$t/probed" 2>/dev/null || true
 grep -q "opened $t/secret" "$t/opened" || fail "the watcher does not see that a file is opened"
 rm -f "$t/probed"
@@ -90,6 +92,31 @@ scenario_vm web02 "disk = vda qcow2 $t/img/bitmaps.qcow2"
 refused '[13]' 'bitmaps.qcow2|vda' timeout 30 "$bin/locum" backup web02
 # And one whose data are said to lie elsewhere: the admin's image, so QEMU's to open; ours not.
 echo "a million bitmaps: refused in time: $(tail -n 1 "$t/refused")"
+
+# ---- a QEMU that its guest has broken into: it runs as nobody, and says that its kernel is a file of root's ----
+if [ "$(id -u)" = 0 ]; then
+	chmod 600 "$t/secret"
+	scenario_vm web04 "qmp = $t/vm4/front"
+	LOCUM_TEST_CONFINED=1 guest_start "$t/vm4" -w '' "$t/img/d1.raw"
+	ready vm4
+	python3 "$src/tests/lib/qmp_rewrite.py" --as 65534 "$t/vm4/front" "$t/vm4/qmp" \
+		"\"$GUEST_OUT/vmlinux\"" "\"$t/secret\"" &
+	front=$!
+	for ((i = 0; i < 100; i++)); do
+		[ ! -S "$t/vm4/front" ] || break
+		sleep 0.05
+	done
+	: >"$t/opened"
+	rc=0
+	refused 1 "$t/secret, as user 65534, who runs the VM: Permission denied" locum backup web04 || rc=1
+	kill "$front"
+	! grep opened "$t/opened" || fail "the file was opened"
+	[ "$rc" = 0 ] || fail "its kernel was read"
+	backup_of_the_same=$(sed -i "s|^qmp = $t/vm4/front|qmp = $t/vm4/qmp|" "$LOCUM_CONFIG" && locum backup web04 2>&1) ||
+		fail "without the lie: $backup_of_the_same"
+	guest_kill "$t/vm4"
+	echo "a kernel that is none: not read"
+fi
 
 # ---- names ----
 odd="$t/img/a b\"c;\$(touch $t/ran)\`touch $t/ran\`%s%n[vm x]#.raw"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A QMP socket in front of QEMU's that rewrites what QEMU answers: devices that no test machine can have.
 
-    qmp_rewrite.py LISTEN QEMU [FROM TO]...
+    qmp_rewrite.py [--as UID] LISTEN QEMU [FROM TO]...
 
 One client after the other; descriptors are passed on.  FROM and TO are texts within one line of QEMU's.
 """
@@ -10,7 +10,13 @@ import select
 import socket
 import sys
 
-listen, qemu, pairs = sys.argv[1], sys.argv[2], sys.argv[3:]
+args = sys.argv[1:]
+if args[0] == "--as":
+    os.setgroups([])
+    os.setresgid(*[int(args[1])] * 3)
+    os.setresuid(*[int(args[1])] * 3)
+    args = args[2:]
+listen, qemu, pairs = args[0], args[1], args[2:]
 rules = [(a.encode(), b.encode()) for a, b in zip(pairs[::2], pairs[1::2])]
 server = socket.socket(socket.AF_UNIX)
 server.bind(listen)

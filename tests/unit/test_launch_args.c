@@ -272,6 +272,9 @@ test_refusals(void **state)
 	refused("[disk a]\npath=/a\n", &bad_name, LC_EINVAL);
 	refused("[disk a]\npath=/a\n[nic n]\nnetwork=lan\n", &own, LC_EINVAL);
 	refused("[machine]\nfirmware=/etc/passwd\n[disk a]\npath=/a\n", &foreign, LC_EACCES);
+	refused("[machine]\nfirmware=/usr/share/../../etc/passwd\n[disk a]\npath=/a\n", &foreign,
+	        LC_EACCES);
+	refused("[machine]\nfirmware=/usr/shared/x\n[disk a]\npath=/a\n", &foreign, LC_EACCES);
 	for (i = 0; i < 7; i++)
 		(void)snprintf(many + strlen(many), sizeof many - strlen(many),
 		               "[disk d%u]\npath=/a\nbus=sata\n", i);
