@@ -11,6 +11,7 @@
 #include "agent/alert.h"
 #include "agent/capture.h"
 #include "agent/control.h"
+#include "agent/discover.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/protect.h"
 #include "agent/report.h"
@@ -29,6 +30,7 @@
 
 #define BUFFER_BYTES (UINT64_C(24) << 20)
 #define STATUS_MS 1000
+#define DISCOVER_MS 30000 /* between looks for new domains of libvirt */
 #define STATUS_FILE "agent.json"
 /* A store that failed is opened again when there is room, and not much more often than it fails. */
 #define REOPEN_ROOM (UINT64_C(16) << 20)
@@ -39,7 +41,10 @@
 struct agent {
 	uv_loop_t loop;
 	uv_signal_t on_int, on_term, on_hup;
-	uv_timer_t status, watch;
+	uv_timer_t status, watch, discover;
+	uv_work_t ask;
+	bool asking, by_itself; /* libvirt, on a thread; because of the timer */
+	struct lc_err asked;
 	const struct cli_args *args;
 	struct settings settings;
 	struct settings next; /* read anew, to take the place of the others */
@@ -244,6 +249,7 @@ close_handles(struct agent *x)
 	x->metrics = NULL;
 	x->alert = NULL;
 	uv_close((uv_handle_t *)&x->watch, NULL);
+	uv_close((uv_handle_t *)&x->discover, NULL);
 	uv_close((uv_handle_t *)&x->on_int, NULL);
 	uv_close((uv_handle_t *)&x->on_term, NULL);
 	uv_close((uv_handle_t *)&x->on_hup, NULL);
@@ -349,14 +355,73 @@ set_bandwidth(struct agent *x, uint64_t bytes_ps)
 		         size_format(text, sizeof text, bytes_ps));
 }
 
+static bool
+same_vms(const struct settings *a, const struct settings *b)
+{
+	size_t i;
+
+	for (i = 0; i < a->nvms && i < b->nvms; i++) {
+		if (strcmp(a->vms[i].name, b->vms[i].name) != 0)
+			return false;
+	}
+	return a->nvms == b->nvms;
+}
+
+/* x->next is complete: go on with it if it is another one. */
 static void
-on_hup(uv_signal_t *h, int signum)
+take_next(struct agent *x)
+{
+	if (settings_same(&x->next, &x->settings) && protect_current(x->protect)) {
+		set_bandwidth(x, x->next.bandwidth);
+		settings_done(&x->next);
+		return;
+	}
+	log_info("agent: reading the settings anew");
+	x->reload = true;
+	end_protection(x);
+}
+
+static bool
+is_busy(const struct agent *x)
+{
+	return x->stopping || x->reload || x->reopen || x->lent[0] != '\0' || x->protect == NULL;
+}
+
+static void
+run_discover(uv_work_t *w)
+{
+	struct agent *x = w->data;
+
+	lc_err_clear(&x->asked);
+	(void)discover(&x->next, NULL, NULL, &x->asked);
+}
+
+static void
+on_discovered(uv_work_t *w, int status)
+{
+	struct agent *x = w->data;
+
+	x->asking = false;
+	if (status != 0 || is_busy(x)) {
+		settings_done(&x->next);
+	} else if (x->asked.code != LC_OK) {
+		if (!x->by_itself)
+			log_error("the settings stay as they were: %s", x->asked.msg);
+		settings_done(&x->next);
+	} else if (x->by_itself && same_vms(&x->next, &x->settings)) {
+		settings_done(&x->next);
+	} else {
+		take_next(x);
+	}
+}
+
+/* From the file, and from libvirt, which is not waited for here. */
+static void
+read_anew(struct agent *x, bool by_itself)
 {
 	struct lc_err e = LC_ERR_INIT;
-	struct agent *x = h->data;
 
-	(void)signum;
-	if (x->stopping || x->reload || x->reopen || x->lent[0] != '\0' || x->protect == NULL)
+	if (is_busy(x) || x->asking)
 		return;
 	if (settings_load(x->args, &x->next, &e) != 0 || settings_need_store(&x->next, &e) != 0) {
 		log_error("the settings stay as they were: %s", e.msg);
@@ -368,14 +433,30 @@ on_hup(uv_signal_t *h, int signum)
 		settings_done(&x->next);
 		return;
 	}
-	if (settings_same(&x->next, &x->settings) && protect_current(x->protect)) {
-		set_bandwidth(x, x->next.bandwidth);
+	x->by_itself = by_itself;
+	x->ask.data = x;
+	if (x->next.libvirt == NULL)
+		take_next(x);
+	else if (uv_queue_work(&x->loop, &x->ask, run_discover, on_discovered) == 0)
+		x->asking = true;
+	else
 		settings_done(&x->next);
-		return;
-	}
-	log_info("agent: reading the settings anew");
-	x->reload = true;
-	end_protection(x);
+}
+
+static void
+on_hup(uv_signal_t *h, int signum)
+{
+	(void)signum;
+	read_anew(h->data, false);
+}
+
+static void
+on_discover(uv_timer_t *t)
+{
+	struct agent *x = t->data;
+
+	if (x->settings.libvirt != NULL)
+		read_anew(x, true);
 }
 
 static void
@@ -428,6 +509,9 @@ run_loop(struct agent *x)
 	(void)uv_signal_init(&x->loop, &x->on_hup);
 	(void)uv_timer_init(&x->loop, &x->status);
 	(void)uv_timer_init(&x->loop, &x->watch);
+	(void)uv_timer_init(&x->loop, &x->discover);
+	x->discover.data = x;
+	(void)uv_timer_start(&x->discover, on_discover, DISCOVER_MS, DISCOVER_MS);
 	x->on_int.data = x->on_term.data = x->on_hup.data = x->status.data = x->watch.data = x;
 	(void)uv_signal_start(&x->on_int, on_stop, SIGINT);
 	(void)uv_signal_start(&x->on_term, on_stop, SIGTERM);
@@ -460,6 +544,9 @@ run_agent(const struct cli_args *a)
 		return CLI_FAILED;
 	rc = settings_load(a, &x.settings, &e);
 	rc = rc != 0 ? rc : settings_need_store(&x.settings, &e);
+	/* The others are protected meanwhile; it is asked again and again. */
+	if (rc == 0 && discover(&x.settings, NULL, NULL, &x.asked) != 0)
+		log_error("%s", x.asked.msg);
 	x.desk_path = rc == 0 ? path_join(x.settings.run_dir, CONTROL_DESK_FILE) : NULL;
 	rc = rc != 0 ? rc : open_store(&x, &e);
 	rc = rc != 0 ? rc : dir_make(x.settings.run_dir, 0700, &e);

@@ -521,7 +521,7 @@ freeze(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	if (guard_start(&duty, &q->guard, e) != 0)
 		return LC_ENOMEM;
 	q->stopped = true;
-	(void)qmp_batch_add(b, "query-status", qmp_none()); /* see stopped_by_us */
+	qmp_batch_pause(b); /* see stopped_by_us */
 	(void)qmp_batch_add(b, "stop", qmp_none());
 	return 0;
 }

@@ -96,6 +96,9 @@ size_t qmp_batch_add_fd(struct qmp_batch *b, const char *command, struct json_t 
  * sent it: QEMU itself holds our end of the connection until the last command of the batch is done.
  */
 void qmp_batch_survive(struct qmp_batch *b);
+/** qmp_batch_pause(b): the `stop` that is added next will be undone by a `cont`, of this batch or
+ * another.  Adds a command, whose answer comes after all events that were before it. */
+void qmp_batch_pause(struct qmp_batch *b);
 /** qmp_batch_timeout(b, ms): for each command of this batch instead of the connection's. */
 void qmp_batch_timeout(struct qmp_batch *b, int64_t ms);
 /**

@@ -10,6 +10,7 @@
 #include "store/base/memory.h"
 
 #include "agent/hypervisor/qmp_batch.h"
+#include "agent/hypervisor/relay.h"
 
 size_t
 qmp_batch_append(struct qmp_batch *b, const char *command, struct json_t *args, int fd)
@@ -57,12 +58,19 @@ qmp_batch_add_fd(struct qmp_batch *b, const char *command, struct json_t *args, 
 	return qmp_batch_append(b, command, args, fd);
 }
 
+void
+qmp_batch_pause(struct qmp_batch *b)
+{
+	(void)qmp_batch_append(b, qmp_carries_on(b->q) ? RELAY_PAUSE : "query-status", qmp_none(),
+	                       -1);
+}
+
 /* Either way a command comes first, whose answer tells what was before the others. */
 void
 qmp_batch_survive(struct qmp_batch *b)
 {
 	if (qmp_carries_on(b->q)) {
-		(void)qmp_batch_append(b, "query-status", qmp_none(), -1);
+		qmp_batch_pause(b);
 		return;
 	}
 	if (!b->survive)

@@ -11,7 +11,7 @@
  *     which it answers itself;
  *   - QEMU's events come in their order among the answers;
  *   - when our end is closed, however suddenly, it carries out what was sent before, lets the CPUs
- *     go if a `stop` of ours was last, and ends;
+ *     go if they stand still because of us, and ends;
  *   - when the domain ends, or libvirtd is lost, it closes its end.
  *
  * libvirt's libraries are loaded there and nowhere else, when it is started.
@@ -22,6 +22,9 @@
  *                                      "persistent", "xml"}
  *   RELAY_DOMAINS   {}                 all of them: a list of the same without "xml"
  *   RELAY_DEFINE    {"xml": TEXT}      define a domain; {"name", "uuid"}
+ *   RELAY_PAUSE     {}                 a `stop` follows that a `cont` will undo: whatever becomes of
+ *                                      us, of the relay or of libvirtd meanwhile, the CPUs are let
+ *                                      go; answered when all events before it were told
  */
 #ifndef LOCUM_RELAY_H
 #define LOCUM_RELAY_H
@@ -34,6 +37,7 @@
 #define RELAY_DOMAIN "locum-domain"
 #define RELAY_DOMAINS "locum-domains"
 #define RELAY_DEFINE "locum-define"
+#define RELAY_PAUSE "locum-pause"
 
 /**
  * relay_start(uri, domain, timeout_ms, out, e):

@@ -16,7 +16,8 @@
  * held back.
  *
  * Where libvirtd is lost between `stop` and `cont`, the latter is tried until it succeeds, whatever
- * has become of those who wanted it.
+ * has become of those who wanted it.  Where this process is, a child of it that is made before each
+ * pause does the same: nobody else knows that the guest stands still because of us.
  */
 #include "agent/hypervisor/relay.h"
 
@@ -31,11 +32,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <jansson.h>
 
+#include "store/base/failpoint.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
 
@@ -65,6 +68,7 @@ struct relay {
 	bool gone;       /* the domain or libvirtd: nothing more can be done */
 	bool unsettled;  /* something was carried out since the last settle() */
 	bool stopped;    /* our `stop` was the last of `stop` and `cont` */
+	int heir;        /* pipe to the child that lets the CPUs go if we can't; -1: none */
 	uint64_t stops;  /* events so far */
 	uint64_t before; /* events before our `stop` */
 };
@@ -285,6 +289,57 @@ let_go(struct relay *r)
 	r->gone = true;
 }
 
+/* A byte says that all is well, an end without one that we died. */
+static _Noreturn void
+heir_main(struct relay *r, int pipe_end)
+{
+	char byte;
+	ssize_t n;
+
+	/* The connection is our parent's: it is forgotten, not closed. */
+	(void)dup2(pipe_end, RELAY_FD);
+	(void)close(pipe_end);
+	while ((n = read(RELAY_FD, &byte, 1)) < 0 && errno == EINTR)
+		;
+	if (n == 0) {
+		r->conn = NULL;
+		r->dom = NULL;
+		r->deaf = true;
+		let_go(r);
+	}
+	_exit(0);
+}
+
+static void
+appoint_heir(struct relay *r)
+{
+	int ends[2];
+	pid_t pid;
+
+	if (pipe(ends) != 0)
+		return;
+	pid = fork();
+	if (pid == 0) {
+		(void)close(ends[1]);
+		heir_main(r, ends[0]);
+	}
+	(void)close(ends[0]);
+	r->heir = ends[1];
+	if (pid < 0)
+		fd_close(&r->heir);
+}
+
+static void
+dismiss_heir(struct relay *r)
+{
+	if (r->heir < 0)
+		return;
+	(void)!write(r->heir, "", 1);
+	fd_close(&r->heir);
+	while (wait(NULL) < 0 && errno == EINTR)
+		;
+}
+
 /* ---- commands of our own ---- */
 
 static const char *
@@ -361,6 +416,18 @@ answer_define(struct relay *r, const json_t *arguments)
 	return v;
 }
 
+/* What was before the `stop` that follows is told before this is answered. */
+static json_t *
+answer_pause(struct relay *r, const json_t *arguments)
+{
+	(void)arguments;
+	dismiss_heir(r);
+	appoint_heir(r);
+	settle(r);
+	r->before = r->stops;
+	return r->heir < 0 ? NULL : json_object();
+}
+
 /* The client has negotiated with us, libvirt has with QEMU. */
 static json_t *
 answer_nothing(struct relay *r, const json_t *arguments)
@@ -374,10 +441,9 @@ static const struct {
 	const char *name;
 	json_t *(*answer)(struct relay *r, const json_t *arguments);
 } own[] = {
-    {"qmp_capabilities", answer_nothing},
-    {RELAY_DOMAIN, answer_domain},
-    {RELAY_DOMAINS, answer_domains},
-    {RELAY_DEFINE, answer_define},
+    {"qmp_capabilities", answer_nothing}, {RELAY_DOMAIN, answer_domain},
+    {RELAY_DOMAINS, answer_domains},      {RELAY_DEFINE, answer_define},
+    {RELAY_PAUSE, answer_pause},
 };
 
 /* ---- commands ---- */
@@ -435,13 +501,11 @@ carry_out(struct relay *r, json_t *command)
 	json_t *v;
 
 	(void)json_object_del(command, "id"); /* libvirt sets one of its own */
-	if (stop) {
-		settle(r);
-		r->before = r->stops;
-		r->stopped = true;
-	}
+	r->stopped = r->stopped || (stop && r->heir >= 0);
 	v = answer(r, name, command, fd);
 	fd_close(&fd);
+	if (stop && r->stopped)
+		(void)failpoint("relay.stopped");
 	if (lost(r)) {
 		if (cont && r->stopped)
 			let_go(r);
@@ -455,6 +519,7 @@ carry_out(struct relay *r, json_t *command)
 	r->unsettled = true;
 	if (cont) {
 		r->stopped = false;
+		dismiss_heir(r);
 		if (!r->gone)
 			settle(r);
 	}
@@ -567,6 +632,7 @@ leave(struct relay *r)
 		settle(r);
 	if (r->stops > r->before || lost(r))
 		let_go(r);
+	dismiss_heir(r);
 }
 
 /* False: the reason was said. */
@@ -602,7 +668,7 @@ greet(struct relay *r)
 int
 relay_main(int argc, char **argv)
 {
-	struct relay r = {0};
+	struct relay r = {.heir = -1};
 	struct lc_err e = LC_ERR_INIT;
 	sigset_t set;
 
