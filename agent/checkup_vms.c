@@ -424,11 +424,37 @@ look_at_off(struct round *r, const char *name, const struct settings_vm *sv,
 	lc_free(def);
 }
 
+/* One that does not run is what libvirt says of it, and nothing else. */
+static void
+look_at_domain(struct round *r, const char *name, const struct settings_vm *sv,
+               const struct point *newest, const struct probe *p, const struct lc_err *why)
+{
+	const struct definition *told = p->hv == NULL ? NULL : hv_vm(p->hv)->def;
+	struct hv_target t = target_of(r, name, NULL, told);
+	struct probe off;
+
+	if (why->code != LC_ENOENT || told == NULL) {
+		struct finding *x = findings_vm(r->c->findings, FINDING_BAD, name, "no", "%s",
+		                                without_name(why->msg, name));
+
+		finding_advise(x, "see what libvirt says: virsh -c '%s' dominfo %s",
+		               r->c->settings->libvirt, name);
+		return;
+	}
+	probe_begin(r, &t, &off);
+	if (off.err.code == LC_OK)
+		judge(r, name, sv, hv_vm(off.hv), NULL, newest);
+	else
+		judge_failure(r, name, NULL, &off.err);
+	probe_end(r, &off);
+}
+
 static void
 look_at(struct round *r, const char *name)
 {
 	struct checkup *c = r->c;
 	const struct settings_vm *sv = settings_vm(c->settings, name);
+	const char *domain = target_domain(c->settings, name);
 	struct lc_err e = LC_ERR_INIT;
 	struct point newest = {.ndisks = 0}, *known = NULL;
 	struct probe p = {.done = false};
@@ -437,8 +463,11 @@ look_at(struct round *r, const char *name)
 
 	if (c->store != NULL && store_find(c->store, name, &newest, NULL) == 0)
 		known = &newest;
-	if (target_monitor(c->settings, name, &monitor, &e) == 0 && monitor != NULL) {
+	if (target_monitor(c->settings, name, &monitor, &e) == 0 &&
+	    (monitor != NULL || domain != NULL)) {
 		t = target_of(r, name, monitor, NULL);
+		t.libvirt = monitor == NULL ? c->settings->libvirt : NULL;
+		t.domain = domain;
 		probe_begin(r, &t, &p);
 		e = p.err;
 	} else if (e.code == LC_OK) {
@@ -448,6 +477,8 @@ look_at(struct round *r, const char *name)
 	}
 	if (p.hv != NULL && p.err.code == LC_OK)
 		judge(r, name, sv, hv_vm(p.hv), monitor, known);
+	else if (monitor == NULL && domain != NULL)
+		look_at_domain(r, name, sv, known, &p, &e);
 	else if (e.code == LC_ENOENT || e.code == LC_EPEER)
 		look_at_off(r, name, sv, known, monitor, &e);
 	else
@@ -496,6 +527,8 @@ is_known(const struct round *r, const struct process *p)
 		if (s->vms[i].qmp != NULL && strcmp(s->vms[i].qmp, p->monitor) == 0)
 			return true;
 	}
+	if (p->held && target_domain(s, p->name) != NULL && settings_vm(s, p->name) != NULL)
+		return true; /* libvirt holds it */
 	return strncmp(p->monitor, s->run_dir, strlen(s->run_dir)) == 0 &&
 	       p->monitor[strlen(s->run_dir)] == '/';
 }
@@ -529,9 +562,11 @@ look_at_stranger(struct round *r, const struct process *p)
 		                    : "not protected: QEMU (pid %d) has no monitor for programs",
 		                p->pid);
 		finding_advise(x,
-		               "start it with one more monitor: -qmp unix:/run/%s-locum.qmp,"
+		               "%s%s%sstart it with one more monitor: -qmp unix:/run/%s-locum.qmp,"
 		               "server=on,wait=off",
-		               name);
+		               p->held ? "libvirt = qemu:///system under [locum] of " : "",
+		               p->held ? origin(c) : "",
+		               p->held ? ", if it is a domain of libvirt; else " : "", name);
 		return;
 	}
 	t = target_of(r, name, p->monitor, NULL);

@@ -44,6 +44,7 @@ struct agent {
 	uv_timer_t status, watch, discover;
 	uv_work_t ask;
 	bool asking, by_itself; /* libvirt, on a thread; because of the timer */
+	bool hup_waits;         /* for its answer */
 	struct lc_err asked;
 	const struct cli_args *args;
 	struct settings settings;
@@ -387,6 +388,8 @@ is_busy(const struct agent *x)
 	return x->stopping || x->reload || x->reopen || x->lent[0] != '\0' || x->protect == NULL;
 }
 
+static void read_anew(struct agent *x, bool by_itself);
+
 static void
 run_discover(uv_work_t *w)
 {
@@ -402,17 +405,15 @@ on_discovered(uv_work_t *w, int status)
 	struct agent *x = w->data;
 
 	x->asking = false;
-	if (status != 0 || is_busy(x)) {
+	if (status == 0 && x->asked.code != LC_OK && !x->by_itself)
+		log_error("the settings stay as they were: %s", x->asked.msg);
+	if (status != 0 || is_busy(x) || x->asked.code != LC_OK ||
+	    (x->by_itself && same_vms(&x->next, &x->settings)))
 		settings_done(&x->next);
-	} else if (x->asked.code != LC_OK) {
-		if (!x->by_itself)
-			log_error("the settings stay as they were: %s", x->asked.msg);
-		settings_done(&x->next);
-	} else if (x->by_itself && same_vms(&x->next, &x->settings)) {
-		settings_done(&x->next);
-	} else {
+	else
 		take_next(x);
-	}
+	if (x->hup_waits)
+		read_anew(x, false);
 }
 
 /* From the file, and from libvirt, which is not waited for here. */
@@ -421,6 +422,7 @@ read_anew(struct agent *x, bool by_itself)
 {
 	struct lc_err e = LC_ERR_INIT;
 
+	x->hup_waits = x->asking && (x->hup_waits || !by_itself);
 	if (is_busy(x) || x->asking)
 		return;
 	if (settings_load(x->args, &x->next, &e) != 0 || settings_need_store(&x->next, &e) != 0) {

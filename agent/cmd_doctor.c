@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "agent/checkup.h"
+#include "agent/discover.h"
 #include "agent/findings.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/verbs.h"
@@ -18,6 +19,27 @@ verdict(const struct findings *f)
 	if (findings_worst(f, false) == FINDING_BAD)
 		return CLI_FAILED;
 	return findings_worst(f, true) == FINDING_BAD ? CLI_PARTLY : CLI_DONE;
+}
+
+static void
+left_out(void *arg, const char *domain, const char *state, const char *why)
+{
+	struct findings *f = arg;
+
+	finding_advise(
+	    findings_vm(f, FINDING_WARN, domain, "no", "a domain of libvirt (%s): %s", state, why),
+	    "[vm NAME]\ndomain = %s\nat the end of locum.conf", domain);
+}
+
+/* Its domains are VMs of the settings then. */
+static void
+ask_libvirt(struct settings *s, struct findings *f)
+{
+	struct lc_err e = LC_ERR_INIT;
+
+	if (discover(s, left_out, f, &e) != 0)
+		finding_advise(findings_add(f, FINDING_BAD, "libvirt", "%s", e.msg),
+		               "systemctl status libvirtd; or mend `libvirt` in locum.conf");
 }
 
 static int
@@ -42,6 +64,7 @@ run_doctor(const struct cli_args *a)
 		finding_advise(x, "mend that line; locum.conf(5) explains every key");
 	} else {
 		checkup_host(&c);
+		ask_libvirt(&s, &f);
 		checkup_vms(&c);
 	}
 	if (cli_has(a, "json"))

@@ -47,16 +47,17 @@ check_free(const struct domain_wanted *w, const char *uuid, struct lc_err *e)
 	int rc = domains_list(&at, &list, &n, e);
 
 	for (i = 0; rc == 0 && i < n; i++) {
-		if (strcmp(list[i].name, domain_name(w)) == 0)
+		if (strcmp(list[i].name, domain_name(w)) == 0) {
 			rc = lc_fail(e, LC_EEXIST, 0,
 			             "%s has a domain %s already: give another name (--name), or "
 			             "undefine that one",
 			             at.uri, list[i].name);
-		else if (uuid[0] != '\0' && strcmp(list[i].uuid, uuid) == 0)
+		} else if (uuid[0] != '\0' && strcmp(list[i].uuid, uuid) == 0) {
 			rc = lc_fail(e, LC_EEXIST, 0,
 			             "%s has a domain of the same UUID, %s: give this one a name "
 			             "of its own (--name), with which it gets a new UUID",
 			             at.uri, list[i].name);
+		}
 	}
 	domains_free(list, n);
 	return rc;

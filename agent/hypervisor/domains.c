@@ -58,7 +58,7 @@ domains_list(const struct domains_at *at, struct domain **out, size_t *n, struct
 		if (*out == NULL)
 			rc = lc_fail(e, LC_ENOMEM, 0, "libvirt: out of memory");
 	}
-	for (i = 0; rc == 0 && i < count; i++) {
+	for (i = 0; rc == 0 && *out != NULL && i < count; i++) {
 		const struct json_t *v = qmp_at(list, i);
 		const char *name = qmp_str(v, "name"), *uuid = qmp_str(v, "uuid");
 		const char *state = qmp_str(v, "state");

@@ -314,9 +314,11 @@ domain_xml_read(const char *text, size_t n, struct domain_xml **out, struct lc_e
 	*out = NULL;
 	if (x != NULL)
 		x->def = definition_new();
-	if (x == NULL || x->def == NULL)
-		rc = lc_fail(&why, LC_ENOMEM, 0, "out of memory");
-	else if (n <= DOMAIN_XML_MAX)
+	if (x == NULL || x->def == NULL) {
+		lc_free(x);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	if (n <= DOMAIN_XML_MAX)
 		doc = xmlReadMemory(text, (int)n, "domain", NULL,
 		                    XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING |
 		                        XML_PARSE_NOCDATA);

@@ -160,17 +160,18 @@ static bool
 choose_target(const struct definition *d, size_t i, char targets[][TARGET_MAX])
 {
 	const struct def_disk *disk = &d->disks[i];
-	char letter;
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
+	const char *letter;
 
 	targets[i][0] = '\0';
 	if (is_target(disk->name, disk->bus)) {
 		(void)snprintf(targets[i], TARGET_MAX, "%.3s", disk->name);
 		return true;
 	}
-	for (letter = 'a'; letter <= 'z'; letter++) {
+	for (letter = letters; *letter != '\0'; letter++) {
 		char name[TARGET_MAX];
 
-		(void)snprintf(name, sizeof name, "%s%c", bus_letters[disk->bus], letter);
+		(void)snprintf(name, sizeof name, "%s%c", bus_letters[disk->bus], *letter);
 		if (is_taken(d, i, targets, name))
 			continue;
 		memcpy(targets[i], name, sizeof name);

@@ -45,7 +45,7 @@
 	X(virDomainQemuMonitorCommand)              \
 	X(virDomainQemuMonitorCommandWithFiles)
 
-#define LIBVIRT_POINTER(name) __typeof__(name) *name;
+#define LIBVIRT_POINTER(name) __typeof__(name) *(name);
 struct libvirt_api {
 	LIBVIRT_FUNCTIONS(LIBVIRT_POINTER)
 	LIBVIRT_QEMU_FUNCTIONS(LIBVIRT_POINTER)

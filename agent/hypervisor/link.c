@@ -67,7 +67,7 @@ link_open(const struct link_address *a, int64_t timeout_ms, struct link *out, st
 		out->silence = "nothing is heard from the monitor";
 		out->advice = "libvirtd does not answer";
 		out->silence_code = LC_ETIMEDOUT;
-		out->carries_on = true;
+		out->carries_on = out->explains = true;
 		rc = relay_start(a->uri, a->domain, timeout_ms, &out->fd, &why);
 	}
 	if (rc == 0 && out->name == NULL)

@@ -30,6 +30,7 @@ struct link {
 	/* What it means that nobody greets (said before and after the name), and its code. */
 	const char *silence, *advice;
 	enum lc_code silence_code;
+	bool explains; /* where it does not greet it says why, in an error that answers nothing */
 	/* Without more ado the other end carries out what was sent even where we die (else QEMU has
 	 * to hold our end for that). */
 	bool carries_on;

@@ -495,15 +495,16 @@ take_line(struct qmp *q, const char *p, size_t n)
 		if (q->state == QMP_ST_READY && q->on_event != NULL)
 			q->on_event(q->arg, m.event, m.body, m.at_us);
 		break;
-	case QMP_RETURN:
 	case QMP_ERROR:
-		if (q->state == QMP_ST_GREETING && m.kind == QMP_ERROR)
+		if (q->state == QMP_ST_GREETING && q->link.explains) {
 			take_refusal(q, &m);
-		else
-			take_answer(q, &m);
-		if (q->state != QMP_ST_GREETING || m.kind != QMP_ERROR)
-			return;
-		break;
+			break;
+		}
+		take_answer(q, &m);
+		return;
+	case QMP_RETURN:
+		take_answer(q, &m);
+		return;
 	}
 	qmp_message_done(&m);
 }

@@ -26,6 +26,7 @@
 #ifdef LOCUM_LIBVIRT
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -678,7 +679,7 @@ relay_main(int argc, char **argv)
 	 * gone, so are we. */
 	(void)sigfillset(&set);
 	(void)sigdelset(&set, SIGALRM);
-	(void)sigprocmask(SIG_SETMASK, &set, NULL);
+	(void)pthread_sigmask(SIG_SETMASK, &set, NULL);
 	(void)signal(SIGALRM, SIG_DFL); /* NOLINT(cert-err33-c) */
 	(void)alarm((unsigned)strtoul(argv[2], NULL, 10));
 	r.uri = argv[3];

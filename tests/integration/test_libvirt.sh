@@ -1,5 +1,5 @@
 #!/bin/bash
-# Domains of libvirt: test_libvirt.sh [POINTS]
+# Domains of libvirt: test_libvirt.sh [POINTS] [between|halfway|deaths|restored|agent]...
 #
 # A domain with a raw and a qcow2 disk, of a libvirtd of the test's own whose QEMU runs as nobody.  It is found without a
 # section of its own and its points are of one instant (see test_law1.sh), whatever libvirt does with the domain between and
@@ -12,6 +12,8 @@ set -euo pipefail
 at_end() { libvirt_end; }
 
 points=${1:-3}
+parts=" ${*:2} "
+[ $# -gt 1 ] || parts=" between halfway deaths restored agent "
 scenario_begin libvirt
 libvirt_begin
 sed -i "/^store/a libvirt = $uri" "$LOCUM_CONFIG"
@@ -25,6 +27,8 @@ guest_past "$dir" 0
 
 locum vm list >"$t/out"
 grep -q '^web01 *running *libvirt' "$t/out" || fail "vm list: $(cat "$t/out")"
+
+refused 1 'Domain not found' locum backup nosuch
 
 # A point: of one instant, its ext4 clean.
 check_point() { # POINT
@@ -55,41 +59,8 @@ virsh_t dominfo web01 | grep -q 'tainted: custom monitor' || fail "libvirt does 
 virsh_t dumpxml web01 >"$t/live2.xml"
 diff "$t/live.xml" "$t/live2.xml" || fail "the description of the running domain is another one"
 
-# ---- libvirt does something between two points ----
-virsh_t snapshot-create-as web01 s1 --disk-only --no-metadata --diskspec "vda,file=$t/img/s1a.qcow2" \
-	--diskspec "vdb,file=$t/img/s1b.qcow2" >/dev/null || fail "snapshot"
-backup web01 compared
-check_point "$(newest)"
-backup web01 incremental
-for disk in vda vdb; do
-	virsh_t blockcommit web01 "$disk" --active --pivot >/dev/null || fail "blockcommit $disk"
-done
-backup web01 compared
-check_point "$(newest)"
-echo "snapshot, block commit: compared, then incremental"
-
-virsh_t save web01 "$t/lv/saved" >/dev/null || fail "save"
-locum vm list >"$t/out"
-grep -q '^web01 *off *libvirt' "$t/out" || fail "vm list: $(cat "$t/out")"
-backup web01 compared
-check_point "$(newest)"
-backup web01 unchanged
-virsh_t restore "$t/lv/saved" >/dev/null || fail "restore"
-libvirt_pid web01
-backup web01 compared
-backup web01 incremental
-check_point "$(newest)"
-virsh_t destroy web01 >/dev/null
-backup web01 compared
-check_point "$(newest)"
-virsh_t start web01 >/dev/null
-libvirt_wait web01
-backup web01 compared
-echo "save, restore, destroy: read while it is off, compared when it runs again"
-
-# ---- in the middle of a cycle ----
-# halfway PLACE COMMAND...: a backup that stands still there while the command is done; its exit status in $rc.
-halfway() {
+# amid PLACE COMMAND...: a backup that stands still there while the command is done; its exit status in $rc.
+amid() {
 	local pid
 	LOCUM_FAILPOINT=$1:1:stop "$bin/locum" backup web01 --json >"$t/out" 2>"$t/err" &
 	pid=$!
@@ -116,74 +87,144 @@ sound() { # WHAT
 	unharmed "$dir"
 }
 
-backup web01 incremental
-halfway backup.taken virsh_t snapshot-create-as web01 s2 --disk-only --no-metadata \
-	--diskspec "vda,file=$t/img/s2a.qcow2" --diskspec "vdb,file=$t/img/s2b.qcow2"
-sound "a snapshot in the middle of a cycle"
-# libvirt lets nobody talk to QEMU while it saves, so the snapshot can't be given back in time: it is the save that fails.
-try_save() { ! virsh_t save web01 "$t/lv/saved"; }
-halfway backup.taken try_save
-sound "a save in the middle of a cycle"
-halfway backup.taken virsh_t destroy web01
-[ "$rc" != 0 ] || fail "a backup of a domain that was destroyed meanwhile: $(cat "$t/out")"
-virsh_t start web01 >/dev/null
-libvirt_wait web01
-sound "a destroy in the middle of a cycle"
-echo "snapshot, save, destroy in the middle of a cycle: the guest goes on, the next point is right"
+
+# ---- libvirt does something between two points ----
+between() {
+	virsh_t snapshot-create-as web01 s1 --disk-only --no-metadata --diskspec "vda,file=$t/img/s1a.qcow2" \
+		--diskspec "vdb,file=$t/img/s1b.qcow2" >/dev/null || fail "snapshot"
+	backup web01 compared
+	check_point "$(newest)"
+	backup web01 incremental
+	for disk in vda vdb; do
+		virsh_t blockcommit web01 "$disk" --active --pivot >/dev/null || fail "blockcommit $disk"
+	done
+	backup web01 compared
+	check_point "$(newest)"
+	echo "snapshot, block commit: compared, then incremental"
+
+	virsh_t save web01 "$t/lv/saved" >/dev/null || fail "save"
+	locum vm list >"$t/out"
+	grep -q '^web01 *off *libvirt' "$t/out" || fail "vm list: $(cat "$t/out")"
+	backup web01 compared
+	check_point "$(newest)"
+	backup web01 unchanged
+	virsh_t restore "$t/lv/saved" >/dev/null || fail "restore"
+	libvirt_pid web01
+	backup web01 compared
+	backup web01 incremental
+	check_point "$(newest)"
+	virsh_t destroy web01 >/dev/null
+	backup web01 compared
+	check_point "$(newest)"
+	virsh_t start web01 >/dev/null
+	libvirt_wait web01
+	backup web01 compared
+	echo "save, restore, destroy: read while it is off, compared when it runs again"
+}
+
+# ---- in the middle of a cycle ----
+halfway() {
+	backup web01 incremental
+	amid backup.taken virsh_t snapshot-create-as web01 s2 --disk-only --no-metadata \
+		--diskspec "vda,file=$t/img/s2a.qcow2" --diskspec "vdb,file=$t/img/s2b.qcow2"
+	sound "a snapshot in the middle of a cycle"
+	# libvirt lets nobody talk to QEMU while it saves, so the snapshot can't be given back in time: it is the save that fails.
+	try_save() { ! virsh_t save web01 "$t/lv/saved"; }
+	amid backup.taken try_save
+	sound "a save in the middle of a cycle"
+	amid backup.taken virsh_t destroy web01
+	[ "$rc" != 0 ] || fail "a backup of a domain that was destroyed meanwhile: $(cat "$t/out")"
+	virsh_t start web01 >/dev/null
+	libvirt_wait web01
+	sound "a destroy in the middle of a cycle"
+	echo "snapshot, save, destroy in the middle of a cycle: the guest goes on, the next point is right"
+}
 
 # ---- whoever dies or hangs ----
-LOCUM_FAILPOINT=relay.stopped:1:kill locum backup web01 >"$t/out" 2>"$t/err" && fail "a backup whose relay died"
-sound "the death of the relay while the guest stood still"
-LOCUM_FAILPOINT=hv.take.cut-sent:1:kill locum backup web01 >"$t/out" 2>"$t/err" && fail "a backup that died"
-sound "the death of locum while the guest stood still"
-LOCUM_FAILPOINT=relay.stopped:1:stop "$bin/locum" backup web01 >"$t/out" 2>"$t/err" &
-backup_pid=$!
-for ((i = 0; i < 100; i++)); do
-	relay=$(pgrep -f "libvirt-relay .*$t/lv/sock" | while read -r pid; do ! grep -q '^State:.*T' "/proc/$pid/status" || echo "$pid"; done || true)
-	[ -z "$relay" ] || break
-	sleep 0.1
-done
-[ -n "$relay" ] || fail "no relay stands still"
-libvirtd_stop KILL
-libvirtd_start
-kill -CONT "$relay"
-wait "$backup_pid" && fail "a backup whose libvirtd died"
-sound "the death of libvirtd while the guest stood still"
-kill -STOP "$lv_daemon"
-before=$(guest_last "$dir") began=$SECONDS
-locum backup web01 >"$t/out" 2>"$t/err" && fail "a backup with a libvirtd that hangs"
-grep -q 'libvirtd does not answer' "$t/err" || fail "$(cat "$t/err")"
-[ $((SECONDS - began)) -lt 10 ] || fail "a libvirtd that hangs was waited for $((SECONDS - began)) s"
-guest_past "$dir" "$before"
-kill -CONT "$lv_daemon"
-sound "a libvirtd that hung"
-echo "relay, locum or libvirtd killed while the guest stands still, libvirtd hung: the guest goes on"
+deaths() {
+	LOCUM_FAILPOINT=relay.stopped:1:kill locum backup web01 >"$t/out" 2>"$t/err" && fail "a backup whose relay died"
+	sound "the death of the relay while the guest stood still"
+	LOCUM_FAILPOINT=hv.take.cut-sent:1:kill locum backup web01 >"$t/out" 2>"$t/err" && fail "a backup that died"
+	sound "the death of locum while the guest stood still"
+	LOCUM_FAILPOINT=relay.stopped:1:stop "$bin/locum" backup web01 >"$t/out" 2>"$t/err" &
+	backup_pid=$!
+	for ((i = 0; i < 100; i++)); do
+		relay=$(pgrep -f "libvirt-relay .*$t/lv/sock" | while read -r pid; do ! grep -q '^State:.*T' "/proc/$pid/status" || echo "$pid"; done || true)
+		[ -z "$relay" ] || break
+		sleep 0.1
+	done
+	[ -n "$relay" ] || fail "no relay stands still"
+	libvirtd_stop KILL
+	libvirtd_start
+	kill -CONT "$relay"
+	wait "$backup_pid" && fail "a backup whose libvirtd died"
+	sound "the death of libvirtd while the guest stood still"
+	kill -STOP "$lv_daemon"
+	before=$(guest_last "$dir") began=$SECONDS
+	locum backup web01 >"$t/out" 2>"$t/err" && fail "a backup with a libvirtd that hangs"
+	grep -q 'libvirtd does not answer' "$t/err" || fail "$(cat "$t/err")"
+	[ $((SECONDS - began)) -lt 10 ] || fail "a libvirtd that hangs was waited for $((SECONDS - began)) s"
+	guest_past "$dir" "$before"
+	kill -CONT "$lv_daemon"
+	sound "a libvirtd that hung"
+	echo "relay, locum or libvirtd killed while the guest stands still, libvirtd hung: the guest goes on"
+}
 
 # ---- restored beside it ----
-virsh_t dumpxml --inactive web01 >"$t/after.xml"
-# The snapshots have moved its disks; all else is as it was.
-diff <(grep -v '<source file\|type=.raw.\|type=.qcow2.' "$t/before.xml") \
-	<(grep -v '<source file\|type=.raw.\|type=.qcow2.' "$t/after.xml") || fail "the description is another one"
-refused 1 'has a domain web01 already' locum restore web01 --to "$t/x" --libvirt
-refused 2 'goes with --libvirt' locum restore web01 --to "$t/x" --name web02
-locum restore web01 --to "$t/r2" --libvirt --name web02 >"$t/out" || fail "restore as a domain"
-virsh_t dumpxml web02 >"$t/web02.xml"
-! grep -q "$(sed -n 's/.*<uuid>\(.*\)<.*/\1/p' "$t/before.xml")" "$t/web02.xml" || fail "two domains of one UUID"
-! grep -q '52:54:00:12:34:56' "$t/web02.xml" || fail "two domains of one MAC address"
-virsh_t start web02 >/dev/null || fail "start of web02: $(tail -n 3 "$t/lv/libvirtd.log")"
-locum vm list >"$t/out"
-grep -q '^web02 *running *libvirt' "$t/out" || fail "vm list: $(cat "$t/out")"
-locum backup web02 --quiet || fail "backup of web02"
-# It writes on: what the images hold now is not what was restored.
-for ((i = 0; i < 300; i++)); do
-	locum backup web02 --json >"$t/out" 2>"$t/err" || fail "backup of web02: $(cat "$t/err")"
-	changed=$(figure changed_bytes)
-	[ "${changed:-0}" -lt 1000000 ] || break
-	sleep 0.2
+restored() {
+	virsh_t dumpxml --inactive web01 >"$t/after.xml"
+	# The snapshots have moved its disks; all else is as it was.
+	diff <(grep -v '<source file\|type=.raw.\|type=.qcow2.' "$t/before.xml") \
+		<(grep -v '<source file\|type=.raw.\|type=.qcow2.' "$t/after.xml") || fail "the description is another one"
+	refused 1 'has a domain web01 already' locum restore web01 --to "$t/x" --libvirt
+	refused 2 'goes with --libvirt' locum restore web01 --to "$t/x" --name web02
+	locum restore web01 --to "$t/r2" --libvirt --name web02 >"$t/out" || fail "restore as a domain"
+	virsh_t dumpxml web02 >"$t/web02.xml"
+	! grep -q "$(sed -n 's/.*<uuid>\(.*\)<.*/\1/p' "$t/before.xml")" "$t/web02.xml" || fail "two domains of one UUID"
+	! grep -q '52:54:00:12:34:56' "$t/web02.xml" || fail "two domains of one MAC address"
+	virsh_t start web02 >/dev/null || fail "start of web02: $(tail -n 3 "$t/lv/libvirtd.log")"
+	locum vm list >"$t/out"
+	grep -q '^web02 *running *libvirt' "$t/out" || fail "vm list: $(cat "$t/out")"
+	locum backup web02 --quiet || fail "backup of web02"
+	# It writes on: what the images hold now is not what was restored.
+	for ((i = 0; i < 300; i++)); do
+		locum backup web02 --json >"$t/out" 2>"$t/err" || fail "backup of web02: $(cat "$t/err")"
+		changed=$(figure changed_bytes)
+		[ "${changed:-0}" -lt 1000000 ] || break
+		sleep 0.2
+	done
+	[ "${changed:-0}" -ge 1000000 ] || fail "web02 does not work: $(cat "$t/out")"
+	locum restore web02 --to "$t/r3" --quiet || fail "restore of web02"
+	"$GUEST_OUT/seqcheck" --strict "$t/r3/web02-vda.raw" "$t/r3/web02-vdb.raw" >"$t/seq" 2>&1 || fail "web02: $(cat "$t/seq")"
+	locum backup --all --quiet || fail "backup --all"
+	unharmed "$dir"
+	echo "restored as another domain, which works and is protected"
+}
+
+# ---- the agent ----
+agent() {
+	agent_start
+	status_has '"vm": *"web01"[^}]*"points": *[1-9]|web01'
+	libvirt_xml web03 '' "$t/img/third.raw" | sed 's/52:54:00:12:34:56/52:54:00:12:34:58/' >"$t/web03.xml"
+	truncate -s 1M "$t/img/third.raw"
+	virsh_t define "$t/web03.xml" >/dev/null
+	kill -HUP "$agent_pid"
+	status_has 'web03'
+	for ((i = 0; i < 300; i++)); do
+		! locum points web03 --json 2>/dev/null | grep -q '"id"' || break
+		sleep 0.1
+	done
+	kill -TERM "$agent_pid"
+	wait "$agent_pid" || fail "the agent: $(tail -n 5 "$t/agent.log")"
+	locum points web03 --json | grep -q '"id"' || fail "no point of a domain that came while the agent runs: $(cat "$t/agent.log")"
+	unharmed "$dir"
+	echo "the agent takes in a domain that came later"
+}
+
+locum doctor web01 >"$t/out" || fail "doctor: $(cat "$t/out")"
+grep -q 'web01' "$t/out" || fail "doctor: $(cat "$t/out")"
+for part in between halfway deaths restored agent; do
+	case $parts in
+	*" $part "*) "$part" ;;
+	esac
 done
-[ "${changed:-0}" -ge 1000000 ] || fail "web02 does not work: $(cat "$t/out")"
-locum restore web02 --to "$t/r3" --quiet || fail "restore of web02"
-"$GUEST_OUT/seqcheck" --strict "$t/r3/web02-vda.raw" "$t/r3/web02-vdb.raw" >"$t/seq" 2>&1 || fail "web02: $(cat "$t/seq")"
-locum backup --all --quiet || fail "backup --all"
-unharmed "$dir"
-echo "restored as another domain, which works and is protected"

@@ -318,7 +318,8 @@ test_answers_to_nothing(void **state)
 
 	fake_qmp_greet(
 	    f->fake,
-	    "{\"return\": {}}\n" FAKE_QMP_GREETING "{\"return\": {}, \"id\": 1}\n{\"return\": {}, "
+	    "{\"return\": {}}\n{\"error\": {\"class\": \"GenericError\", \"desc\": "
+	    "\"late\"}}\n" FAKE_QMP_GREETING "{\"return\": {}, \"id\": 1}\n{\"return\": {}, "
 	    "\"id\": \"x\"}\n{\"error\": {\"class\": \"GenericError\", \"desc\": \"x\"}}\n");
 	must_open(f);
 	fake_qmp_on(
