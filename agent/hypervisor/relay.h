@@ -22,9 +22,9 @@
  *                                      "persistent", "xml"}
  *   RELAY_DOMAINS   {}                 all of them: a list of the same without "xml"
  *   RELAY_DEFINE    {"xml": TEXT}      define a domain; {"name", "uuid"}
- *   RELAY_PAUSE     {}                 a `stop` follows that a `cont` will undo: whatever becomes of
- *                                      us, of the relay or of libvirtd meanwhile, the CPUs are let
- *                                      go; answered when all events before it were told
+ *   RELAY_PAUSE     {}                 a `stop` follows that a `cont` will undo: whatever becomes
+ *                                      of us, of the relay or of libvirtd meanwhile, the CPUs are
+ *                                      let go; answered when all events before it were told
  */
 #ifndef LOCUM_RELAY_H
 #define LOCUM_RELAY_H

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Domains of libvirt: test_libvirt.sh [POINTS] [between|halfway|deaths|restored|agent]...
+# Domains of libvirt: test_libvirt.sh [POINTS] [between|halfway|relay|deaths|restored|agent]...
 #
 # A domain with a raw and a qcow2 disk, of a libvirtd of the test's own whose QEMU runs as nobody.  It is found without a
 # section of its own and its points are of one instant (see test_law1.sh), whatever libvirt does with the domain between and
@@ -13,7 +13,7 @@ at_end() { libvirt_end; }
 
 points=${1:-3}
 parts=" ${*:2} "
-[ $# -gt 1 ] || parts=" between halfway deaths restored agent "
+[ $# -gt 1 ] || parts=" between halfway relay deaths restored agent "
 scenario_begin libvirt
 libvirt_begin
 sed -i "/^store/a libvirt = $uri" "$LOCUM_CONFIG"
@@ -87,7 +87,6 @@ sound() { # WHAT
 	unharmed "$dir"
 }
 
-
 # ---- libvirt does something between two points ----
 between() {
 	virsh_t snapshot-create-as web01 s1 --disk-only --no-metadata --diskspec "vda,file=$t/img/s1a.qcow2" \
@@ -141,22 +140,25 @@ halfway() {
 }
 
 # ---- whoever dies or hangs ----
-deaths() {
+relay() {
 	LOCUM_FAILPOINT=relay.stopped:1:kill locum backup web01 >"$t/out" 2>"$t/err" && fail "a backup whose relay died"
 	sound "the death of the relay while the guest stood still"
+}
+
+deaths() {
 	LOCUM_FAILPOINT=hv.take.cut-sent:1:kill locum backup web01 >"$t/out" 2>"$t/err" && fail "a backup that died"
 	sound "the death of locum while the guest stood still"
 	LOCUM_FAILPOINT=relay.stopped:1:stop "$bin/locum" backup web01 >"$t/out" 2>"$t/err" &
 	backup_pid=$!
 	for ((i = 0; i < 100; i++)); do
-		relay=$(pgrep -f "libvirt-relay .*$t/lv/sock" | while read -r pid; do ! grep -q '^State:.*T' "/proc/$pid/status" || echo "$pid"; done || true)
-		[ -z "$relay" ] || break
+		stuck=$(pgrep -f "libvirt-relay .*$t/lv/sock" | while read -r pid; do ! grep -q '^State:.*T' "/proc/$pid/status" || echo "$pid"; done || true)
+		[ -z "$stuck" ] || break
 		sleep 0.1
 	done
-	[ -n "$relay" ] || fail "no relay stands still"
+	[ -n "$stuck" ] || fail "no relay stands still"
 	libvirtd_stop KILL
 	libvirtd_start
-	kill -CONT "$relay"
+	kill -CONT "$stuck"
 	wait "$backup_pid" && fail "a backup whose libvirtd died"
 	sound "the death of libvirtd while the guest stood still"
 	kill -STOP "$lv_daemon"
@@ -167,7 +169,7 @@ deaths() {
 	guest_past "$dir" "$before"
 	kill -CONT "$lv_daemon"
 	sound "a libvirtd that hung"
-	echo "relay, locum or libvirtd killed while the guest stands still, libvirtd hung: the guest goes on"
+	echo "locum or libvirtd killed while the guest stands still, libvirtd hung: the guest goes on"
 }
 
 # ---- restored beside it ----
@@ -223,7 +225,7 @@ agent() {
 
 locum doctor web01 >"$t/out" || fail "doctor: $(cat "$t/out")"
 grep -q 'web01' "$t/out" || fail "doctor: $(cat "$t/out")"
-for part in between halfway deaths restored agent; do
+for part in between halfway relay deaths restored agent; do
 	case $parts in
 	*" $part "*) "$part" ;;
 	esac
