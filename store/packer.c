@@ -1,24 +1,29 @@
 /*
  * Whole or delta.
  *
- * Each delta after the first pays once more for all that has changed since the base.  What it pays
- * beside its own change is x = delta - step; the window is stored whole again when what was paid so
- * far has come to half of what a whole one costs.  With changes of even size the sum of all x is
- * x * x / (2 * step), so nothing has to be remembered.  A window in which the same place changes
- * again and again has x = 0 and never needs it.  Measured: docs/DESIGN.md.
+ * A delta carries all that has changed since its bases were made; so what changed becomes a base
+ * itself, a layer, while there is room for one: from then on it costs nothing.  What a delta pays
+ * beside its own change is x = delta - step; all that changed since the first base is stored anew,
+ * as one layer or whole, when what was paid so far has come to a quarter of what that costs.  With
+ * changes of even size the sum of all x is x * x / (2 * step), so nothing has to be remembered.  A
+ * window in which the same place changes again and again has x = 0 and never needs it.  Measured:
+ * docs/DESIGN.md.
  */
 #include <string.h>
 
 #include "store/base/bytes.h"
+#include "store/layer.h"
 #include "store/packer.h"
 #include "store/signatures.h"
 #include "store/similar.h"
 #include "store/store_internal.h"
 
-#define WORTH_NUM 70u  /* percent: kept where it takes at most so much of the whole */
-#define BLIND_NUM 37u  /* where it can't be told how much of it was paid for before */
-#define SMALL_NUM 25u  /* of the whole: nothing better is looked for */
-#define BETTER_NUM 90u /* percent of the one against the predecessor, for one of more bases */
+#define WORTH_NUM 70u   /* percent: kept where it takes at most so much of the whole */
+#define BLIND_NUM 37u   /* where it can't be told how much of it was paid for before */
+#define SMALL_NUM 25u   /* of the whole: nothing better is looked for */
+#define INVEST_NUM 25u  /* percent of a delta, for a layer of what it holds ... */
+#define INVEST_MIN 500u /* ... where it has so many bytes */
+#define BETTER_NUM 90u  /* percent of the one against the predecessor, for one of more bases */
 
 struct packer {
 	struct store *s;
@@ -26,7 +31,9 @@ struct packer {
 	int level;
 	struct chunk_reader *reader; /* NULL until there was a base */
 	uint8_t old[WINDOW_SIZE];
-	struct packed whole, delta, similar, spare; /* n = 0: not made */
+	uint8_t bases[CHUNK_BASES_MAX * WINDOW_SIZE]; /* the last one is a layer */
+	struct packed whole, delta, similar, spare, layer;
+	bool layered; /* p->delta is made upon p->layer, too */
 	bool tagged;
 	struct page_tags tags;     /* of the window */
 	const struct packed *last; /* what was given */
@@ -37,7 +44,8 @@ struct origin { /* what a window may be a delta against */
 	uint8_t ids[CHUNK_BASES_MAX * CHUNK_ID_SIZE];
 	uint8_t old_id[CHUNK_ID_SIZE];
 	bool old_is_delta, old_is_elsewhere;
-	size_t whole; /* bytes of the first base's payload */
+	size_t whole; /* bytes of the first base's payload ... */
+	size_t rest;  /* ... and of the others' */
 	/* The base is elsewhere: what is left of it here. */
 	struct lc_buf signature;
 };
@@ -80,8 +88,9 @@ bool
 packer_outgrown(const struct packer_sizes *z)
 {
 	uint64_t x = z->delta > z->step ? z->delta - z->step : 0;
+	uint64_t again = z->again < z->whole ? z->again : z->whole;
 
-	return x > 0 && x * x >= (uint64_t)z->whole * z->step;
+	return x > 0 && x * x * 2 >= again * z->step;
 }
 
 /* Not one that was found to be bad, here or over there. */
@@ -127,6 +136,7 @@ bases_are_here(struct packer *p, struct origin *o)
 		if (store_find_base(p->s, 0, o->ids + (i - 1) * CHUNK_ID_SIZE, &no, NULL) != 0 ||
 		    catalog_chunk(p->s->catalog, no, &r, NULL) != 0)
 			return false;
+		o->rest += i > 1 ? r.n : 0;
 	}
 	o->whole = r.n;
 	return true;
@@ -198,6 +208,62 @@ step_size(struct packer *p, const struct packer_window *w, const struct origin *
 	return p->spare.n;
 }
 
+/* Upon the first n bases of p->bases and a layer of what is in none of them, where that takes at
+ * most max bytes and the delta makes no more than limit of both.  Into p->layer and p->delta. */
+static bool
+add_layer(struct packer *p, const struct packer_window *w, struct chunk_bases *b, size_t max,
+          size_t limit)
+{
+	uint8_t ids[CHUNK_BASES_MAX * CHUNK_ID_SIZE], *plain = p->bases + b->n * WINDOW_SIZE;
+	struct chunk_bases all = {.n = b->n + 1, .ids = ids, .plain = p->bases};
+	struct packed *x = &p->layer;
+
+	if (!layer_make(w->bytes, p->bases, b->n, plain))
+		return false;
+	seal_id(p->s->keyring, plain, x->id);
+	if (memcmp(x->id, w->id, CHUNK_ID_SIZE) == 0 ||
+	    seal_chunk(p->sealer, plain, x->id, x->payload, &x->n, &x->encoding, &x->key, NULL) !=
+	        0 ||
+	    x->n > max)
+		return false;
+	memcpy(ids, b->ids, b->n * CHUNK_ID_SIZE);
+	memcpy(ids + b->n * CHUNK_ID_SIZE, x->id, CHUNK_ID_SIZE);
+	if (make_delta(p, w, &all, &p->spare) != 0 || p->spare.n == 0 ||
+	    record_size((uint32_t)x->n) + p->spare.n > limit)
+		return false;
+	p->delta = p->spare;
+	p->layered = true;
+	return true;
+}
+
+/* What changed costs once more with each version that follows, unless it is in a base; so a little
+ * is spent on making it one.  Not where the same place changes again and again. */
+static void
+invest(struct packer *p, const struct packer_window *w, const struct origin *o,
+       const struct packer_sizes *z)
+{
+	struct chunk_bases b = {.n = o->n, .ids = o->ids};
+	size_t limit = z->delta * (100 + INVEST_NUM) / 100;
+
+	if (o->n == CHUNK_BASES_MAX || z->blind || z->delta < INVEST_MIN || !packer_worth(z) ||
+	    (o->old_is_delta && layer_repeats(w->bytes, p->old, p->bases, o->n)))
+		return;
+	(void)add_layer(p, w, &b, limit, limit);
+}
+
+/* All that changed since the first base becomes one layer, instead of those that there are; *z says
+ * what comes of it.  Where that would be half of the whole the window is stored whole. */
+static void
+begin_again(struct packer *p, const struct packer_window *w, const struct origin *o,
+            struct packer_sizes *z)
+{
+	struct chunk_bases b = {.n = 1, .ids = o->ids};
+
+	z->delta = 0;
+	if (!z->blind && add_layer(p, w, &b, o->whole / 2, SIZE_MAX))
+		z->delta = p->layer.n + p->delta.n;
+}
+
 /* With the bases' bytes. */
 static void
 try_prefix(struct packer *p, const struct packer_window *w, const struct origin *o,
@@ -209,13 +275,21 @@ try_prefix(struct packer *p, const struct packer_window *w, const struct origin 
 	if (chunk_bases(p->reader, owner, o->ids, o->n, &b.plain, NULL) != 0 ||
 	    make_delta(p, w, &b, &p->delta) != 0)
 		return;
-	*z = (struct packer_sizes){.delta = p->delta.n, .step = p->delta.n, .whole = o->whole};
+	*z = (struct packer_sizes){.delta = p->delta.n,
+	                           .step = p->delta.n,
+	                           .whole = o->whole,
+	                           .again = p->delta.n + o->rest};
+	if (p->delta.n == 0)
+		return;
+	memcpy(p->bases, b.plain, o->n * WINDOW_SIZE);
 	z->sure = mostly_same(b.plain, w->bytes);
 	z->blind = o->old_is_delta && o->old_is_elsewhere;
 	if (o->old_is_delta && !o->old_is_elsewhere)
 		z->step = step_size(p, w, o);
 	if (packer_outgrown(z))
-		z->delta = 0;
+		begin_again(p, w, o, z);
+	else
+		invest(p, w, o, z);
 }
 
 /* With the base's signature, and only where much is the same: librsync crawls over what is not.
@@ -319,13 +393,13 @@ make_whole(struct packer *p, const struct packer_window *w, struct lc_err *e)
 }
 
 int
-packer_seal(struct packer *p, const struct packer_window *w, const struct packed **out,
+packer_seal(struct packer *p, const struct packer_window *w, struct packer_out *out,
             struct lc_err *e)
 {
 	struct packer_sizes z = {0}, zs = {0};
 	int rc = 0;
 
-	p->tagged = false;
+	p->tagged = p->layered = false;
 	if (!w->whole && w->old != 0)
 		try_delta(p, w, &z);
 	if (!w->whole && p->s->pages != NULL &&
@@ -335,7 +409,8 @@ packer_seal(struct packer *p, const struct packer_window *w, const struct packed
 		rc = make_whole(p, w, e);
 		z.whole = zs.whole = p->whole.n;
 	}
-	*out = p->last = choose(p, &z, &zs);
+	out->chunk = p->last = choose(p, &z, &zs);
+	out->layer = p->layered && out->chunk == &p->delta ? &p->layer : NULL;
 	return rc;
 }
 

@@ -3,9 +3,10 @@
  * was in its place before, or one against chunks that share pages with it (similar.h).
  *
  * Where the predecessor is whole it is the base; where it is a delta itself its bases are, so that
- * no delta is ever made upon a delta.  A delta is kept only where it is clearly smaller, and when
- * deltas against an old base have grown the window is stored whole again (docs/DESIGN.md).
- * Whatever stands in the way (bytes that are elsewhere, or bad) only means that it is stored whole.
+ * no delta is ever made upon a delta; and what changed may become one more of them (layer.h).  A
+ * delta is kept only where it is clearly smaller, and when deltas against an old base have grown
+ * the window is stored whole again (docs/DESIGN.md). Whatever stands in the way (bytes that are
+ * elsewhere, or bad) only means that it is stored whole.
  */
 #ifndef LOCUM_PACKER_H
 #define LOCUM_PACKER_H
@@ -39,8 +40,13 @@ struct packer_window {
 	bool whole;   /* as no delta */
 };
 
-/** packer_seal(p, w, out, e): the chunk that holds it; borrowed until the packer is used again. */
-int packer_seal(struct packer *p, const struct packer_window *w, const struct packed **out,
+struct packer_out {                 /* borrowed until the packer is used again */
+	const struct packed *layer; /* a new base, to be stored first (layer.h), or NULL */
+	const struct packed *chunk; /* what holds the window */
+};
+
+/** packer_seal(p, w, out, e): the chunks that hold a window. */
+int packer_seal(struct packer *p, const struct packer_window *w, struct packer_out *out,
                 struct lc_err *e);
 /** packer_stored(p, no): what packer_seal() gave was stored under that number. */
 void packer_stored(struct packer *p, uint64_t no);
@@ -51,12 +57,14 @@ struct packer_sizes {
 	size_t step;  /* against its predecessor, where that is a delta, which would be its size had
 	               * that been stored whole; else as delta */
 	size_t whole; /* of the base, or its own where that is known */
+	size_t again; /* what has changed since the first base, as a layer, about */
 	bool sure;    /* that its own is not much less than that */
 	bool blind;   /* step is not known, and the predecessor is a delta */
 };
 /** packer_worth(z): whether the delta is clearly smaller than the whole. */
 bool packer_worth(const struct packer_sizes *z);
-/** packer_outgrown(z): whether it is time to store the window whole again. */
+/** packer_outgrown(z): whether it is time to store anew what has changed since the first base, or
+ * the window whole. */
 bool packer_outgrown(const struct packer_sizes *z);
 
 #endif

@@ -265,15 +265,17 @@ static int
 put_new(struct writer *w, struct packer *p, struct packer_window *x, uint64_t *no, uint64_t *stored,
         struct lc_err *e)
 {
-	const struct packed *chunk;
-	uint64_t hole;
+	struct packer_out out;
+	uint64_t hole, unused;
 	int rc;
 
 	/* What takes the place of a bad one is whole: deltas may be made upon it. */
 	x->whole = w->whole || (w->s->fold->missing &&
 	                        catalog_missing(w->s->catalog, 0, x->id, false, &hole, NULL) == 0);
-	rc = packer_seal(p, x, &chunk, e);
-	rc = rc != 0 ? rc : append_packed(w, chunk, no, stored, e);
+	rc = packer_seal(p, x, &out, e);
+	if (rc == 0 && out.layer != NULL)
+		rc = append_packed(w, out.layer, &unused, stored, e);
+	rc = rc != 0 ? rc : append_packed(w, out.chunk, no, stored, e);
 	if (rc == 0)
 		packer_stored(p, *no);
 	return rc;

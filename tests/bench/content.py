@@ -326,7 +326,8 @@ def touch(qmp, off, length, seed):
 
 
 def pages(image, n, seed, folder):
-    """Overwrites n pages with others of the same image; each of those goes to a file in folder, too."""
+    """Overwrites n pages with what others of the same image become when all bytes change in one way, so that they
+    compress as those do and are nowhere yet; each of them goes to a file in folder, too."""
     rng = random.Random(seed)
     with open(image, "r+b") as f:
         f.seek(0, 2)
@@ -341,6 +342,8 @@ def pages(image, n, seed, folder):
                     return at, data
         for i in range(n):
             _, data = some_page()
+            key = rng.randrange(1, 256)
+            data = bytes(b ^ key for b in data)
             at, _ = some_page()
             f.seek(at * BLOCK)
             f.write(data)

@@ -390,7 +390,7 @@ if wanted empty; then
 	python3 "$here/table.py" "$results" empty
 fi
 if wanted pages; then
-	printf '\n## Random writes of 4 KiB, day after day\n\nOne page in %d of the files a day, each overwritten with another page of the disk; backed up and sent to a replica once a\nday.  Bytes a page; *alone* is that page by itself, by zstd -1; the wire has all that a session needs.\n\n' $((mib * 256 / (mib * 2)))
+	printf '\n## Random writes of 4 KiB, day after day\n\nOne page in %d of the files a day, each overwritten with one that compresses as another\npage of the disk; backed up and sent to a replica once a\nday.  Bytes a page; *alone* is that page by itself, by zstd -1; the wire has all that a session needs.\n\n' $((mib * 256 / (mib * 2)))
 	printf '| day | pages | alone | stored | stored / alone | on the wire | wire / alone |\n|---|---|---|---|---|---|---|\n'
 	cat "$w/pages.table"
 fi

@@ -532,6 +532,41 @@ bases_of_another_vm_go_too(void **state)
 	free_site(&x);
 }
 
+/* What changed before lies in a chunk of its own, that no map names: it went, and need not go
+ * again. */
+static void
+a_layer_goes_before_what_needs_it(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 1);
+	uint64_t seed = seed_of_run(), before;
+	struct point p;
+	struct site x;
+
+	(void)state;
+	make_site(&x);
+	d.codes[0] = 5;
+	p = backup(&x, "web01", &d);
+	point_done(&p);
+	run(&x, &seed);
+	d.codes[0] += 20 * VAULT_EDIT;
+	p = backup(&x, "web01", &d);
+	point_done(&p);
+	sender_wake(x.tx, NULL);
+	run(&x, &seed);
+	before = x.chunk_bytes;
+	d.codes[0] += 10 * VAULT_EDIT;
+	p = backup(&x, "web01", &d);
+	sender_wake(x.tx, NULL);
+	run(&x, &seed);
+	assert_int_equal(x.failed + x.refused, 0);
+	assert_int_equal(x.committed, 3);
+	assert_in_range(x.chunk_bytes - before, 1000, 2200); /* 3300 are 30 changes */
+	replica_has(&x, &p, &d);
+	point_done(&p);
+	vault_disk_free(&d);
+	free_site(&x);
+}
+
 /* What is whole here may be a delta there, from before it was found to be bad here. */
 static void
 a_base_that_is_a_delta_there_is_sent_whole(void **state)
@@ -846,6 +881,7 @@ main(void)
 	    cmocka_unit_test(a_delta_goes_as_a_delta),
 	    cmocka_unit_test(bases_go_with_what_needs_them),
 	    cmocka_unit_test(bases_of_another_vm_go_too),
+	    cmocka_unit_test(a_layer_goes_before_what_needs_it),
 	    cmocka_unit_test(a_base_that_is_a_delta_there_is_sent_whole),
 	    cmocka_unit_test(a_delta_without_its_base_ends_the_stream),
 	    cmocka_unit_test(a_chunk_nobody_asked_for_ends_the_session),
