@@ -162,7 +162,9 @@ find_origin(struct packer *p, uint64_t old, struct origin *o)
 		return false;
 	if (bases_are_here(p, o))
 		return true;
-	return p->s->signatures != NULL && o->n == 1 && known_good(p, o->ids) &&
+	/* Of several bases the first one holds most; layers are later ones. */
+	o->n = 1;
+	return p->s->signatures != NULL && known_good(p, o->ids) &&
 	       signatures_get(p->s->signatures, o->ids, &o->signature) == 0;
 }
 

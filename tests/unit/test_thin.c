@@ -206,6 +206,76 @@ deltas_are_made_upon_what_is_elsewhere(void **state)
 	deltas_without_the_base(&x, false, CHUNK_RSYNC);
 }
 
+/* Of several bases the signature of the first one does. */
+static void
+layers_may_be_elsewhere(void **state)
+{
+	uint64_t bases[CHUNK_BASES_MAX], no;
+	struct lc_err e = LC_ERR_INIT;
+	unsigned tries = 0;
+	struct point p;
+	struct site x;
+	size_t n;
+
+	(void)state;
+	make_site(&x);
+	do {
+		assert_true(++tries < 9);
+		x.d.codes[15] += VAULT_EDIT;
+		must(vault_backup(x.v.s, "web01", &x.d, 1, &p, &e), &e);
+		must(catalog_map(x.v.s->catalog, p.id, p.disks[0].id, 15, 1, &no, &e), &e);
+		must(catalog_bases(x.v.s->catalog, no, bases, &n, &e), &e);
+		point_done(&p);
+	} while (n < 2);
+	replicate(&x);
+	make_thin(&x);
+	x.d.codes[15] += VAULT_EDIT;
+	must(vault_backup(x.v.s, "web01", &x.d, 1, &p, &e), &e);
+	assert_int_equal(x.fetched, 0);
+	assert_int_equal(encoding_of(&x, &p, 15), CHUNK_RSYNC);
+	thin_fetch(x.v.s, fetch, &x);
+	must(vault_compare(x.v.s, p.id, &x.d, 1, &e), &e);
+	must(vault_verify(x.v.s, p.id, &e), &e);
+	point_done(&p);
+	free_site(&x);
+}
+
+/* What resembles contents that are elsewhere is whole; nothing is fetched for it. */
+static void
+similar_contents_may_be_elsewhere(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 2);
+	struct lc_err e = LC_ERR_INIT;
+	struct point p;
+	struct site x;
+
+	(void)state;
+	make_site(&x);
+	x.v.similar_bytes = 1u << 20;
+	replicate(&x); /* and open it with an index */
+	d.codes[0] = 5;
+	d.codes[1] = 10;
+	must(vault_backup(x.v.s, "web02", &d, 1, &p, &e), &e);
+	point_done(&p);
+	d.codes[0] = vault_mix(5, 6);
+	must(vault_backup(x.v.s, "web03", &d, 1, &p, &e), &e);
+	assert_int_equal(encoding_of(&x, &p, 0), CHUNK_PREFIX);
+	point_done(&p);
+	must(vault_backup(x.v.s, "db", &x.d, 1, &p, &e), &e); /* so that its segment is full */
+	point_done(&p);
+	replicate(&x);
+	make_thin(&x);
+	d.codes[0] = vault_mix(5, 9);
+	must(vault_backup(x.v.s, "web04", &d, 1, &p, &e), &e);
+	assert_int_equal(x.fetched, 0);
+	thin_fetch(x.v.s, fetch, &x);
+	must(vault_compare(x.v.s, p.id, &d, 1, &e), &e);
+	must(vault_verify(x.v.s, p.id, &e), &e);
+	point_done(&p);
+	vault_disk_free(&d);
+	free_site(&x);
+}
+
 static void
 a_wrong_signature_only_costs_bytes(void **state)
 {
@@ -593,6 +663,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(drops_and_fetches),
 	    cmocka_unit_test(deltas_are_made_upon_what_is_elsewhere),
+	    cmocka_unit_test(layers_may_be_elsewhere),
+	    cmocka_unit_test(similar_contents_may_be_elsewhere),
 	    cmocka_unit_test(a_wrong_signature_only_costs_bytes),
 	    cmocka_unit_test(says_where_it_is),
 	    cmocka_unit_test(believes_nothing_that_is_fetched),
