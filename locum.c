@@ -18,6 +18,7 @@ static const struct cli_verb *const verbs[] = {
     &verb_agent,
     &verb_status,
     &verb_doctor,
+    &verb_unprotect,
     &verb_vm_list,
     &verb_vm_start,
     &verb_vm_stop,

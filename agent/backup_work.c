@@ -5,6 +5,7 @@
 #include "agent/backup_state.h"
 #include "agent/capture.h"
 #include "agent/hypervisor/openas.h"
+#include "agent/likeness.h"
 #include "store/base/files.h"
 
 /* How much scratch a pass may use.  Without a limit: what is free, and some of it left for others.
@@ -32,7 +33,9 @@ backup_work_begin(uv_work_t *req)
 	                         .level = (int)b->o.settings->level};
 
 	b->budget = b->subject.offline ? 0 : scratch_budget(b->o.settings);
-	(void)writer_begin(b->o.store, &wo, &b->writer, &b->step_err);
+	if (writer_begin(b->o.store, &wo, &b->writer, &b->step_err) == 0)
+		(void)likeness_check(b->o.settings, b->o.store, b->o.vm, writer_base(b->writer),
+		                     hv_vm(b->hv)->def, &b->step_err);
 }
 
 static int

@@ -54,12 +54,22 @@ target_monitor(const struct settings *s, const char *vm, char **out, struct lc_e
 	const struct settings_vm *sv = settings_vm(s, vm);
 	char *dir = path_join(s->run_dir, vm);
 	bool ours, named = sv != NULL && sv->qmp != NULL;
-	int rc = 0;
+	int pid = 0, rc = 0;
 
 	*out = NULL;
 	if (dir == NULL)
 		return out_of_memory(vm, e);
-	ours = launch_alive(dir, NULL) && !(named && target_listens(sv->qmp));
+	ours = launch_alive(dir, &pid);
+	if (ours && named && target_listens(sv->qmp)) {
+		rc = lc_fail(
+		    e, LC_EEXIST, 0,
+		    "%s: two VMs of that name run: one behind %s, and one that locum booted "
+		    "(pid %d, %s): stop the one that is wrong (locum vm stop %s ends the "
+		    "latter)",
+		    vm, sv->qmp, pid, dir, vm);
+		lc_free(dir);
+		return rc;
+	}
 	if (ours)
 		*out = path_join(dir, LAUNCH_MONITOR);
 	else if (named)
@@ -137,7 +147,12 @@ target_offline(const struct settings *s, struct store *store, const char *vm, st
 	lc_free(t->qmp);
 	t->qmp = NULL;
 	t->hv.qmp = t->hv.libvirt = NULL;
-	if (t->def == NULL && sv != NULL && sv->def != NULL)
+	/* One without disks (a `uuid` that tells it from a clone) does not say where they are. */
+	if (t->def != NULL && t->def->ndisks == 0) {
+		lc_free(t->def);
+		t->def = NULL;
+	}
+	if (t->def == NULL && sv != NULL && sv->def != NULL && sv->def->ndisks > 0)
 		rc = copy_definition(sv->def, t, vm, e);
 	else if (t->def == NULL)
 		rc = definition_of_point(store, vm, t, &why);

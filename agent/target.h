@@ -31,8 +31,9 @@ const char *target_domain(const struct settings *s, const char *vm);
 /**
  * target_monitor(settings, vm, out, e):
  * The monitor of [vm NAME], or of a VM that Locum started or booted under that name where nobody
- * listens on the other: a VM that was lost and booted from a restore point under its own name is
- * that VM now, whatever socket it had before.  NULL where there is neither; free with lc_free().
+ * listens on the other (LC_EEXIST where somebody does): a VM that was lost and booted from a
+ * restore point under its own name is that VM now, whatever socket it had before.  NULL where there
+ * is neither; free with lc_free().
  */
 int target_monitor(const struct settings *s, const char *vm, char **out, struct lc_err *e);
 /** target_agent(settings, vm, monitor, out, e): the socket of the guest agent's channel of the VM

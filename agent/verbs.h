@@ -5,6 +5,6 @@
 struct cli_verb;
 
 extern const struct cli_verb verb_backup, verb_vm_list, verb_vm_start, verb_vm_stop;
-extern const struct cli_verb verb_agent, verb_status, verb_doctor;
+extern const struct cli_verb verb_agent, verb_status, verb_doctor, verb_unprotect;
 
 #endif

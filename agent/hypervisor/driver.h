@@ -64,6 +64,8 @@ struct driver_ops {
 	int (*release)(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e);
 	int (*end)(struct driver *d, enum hv_end how, hv_done_cb *done, void *arg,
 	           struct lc_err *e);
+	/* May be NULL: there is nothing. */
+	int (*forget)(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e);
 	bool (*quiet)(const struct driver *d, const uint8_t since[HV_ID_SIZE]); /* may be NULL */
 	uint64_t (*scratch_used)(const struct driver *d); /* may be NULL: none */
 	/* Nothing else is in flight.  `closed` comes later, from the loop, and the driver is freed

@@ -34,7 +34,8 @@ enum hv_call {
 	HV_CALL_TAKE,
 	HV_CALL_VALID,
 	HV_CALL_RELEASE,
-	HV_CALL_END
+	HV_CALL_END,
+	HV_CALL_FORGET
 };
 
 struct hv {
@@ -176,6 +177,7 @@ on_call_done(void *arg, const struct lc_err *err)
 		hv->state = HV_ST_READY;
 		break;
 	case HV_CALL_VALID:
+	case HV_CALL_FORGET:
 		break;
 	case HV_CALL_NONE:
 	case HV_CALL_TAKE:
@@ -300,6 +302,18 @@ hv_end(struct hv *hv, enum hv_end how, hv_done_cb *done, void *arg, struct lc_er
 	if (rc != 0)
 		return rc;
 	return started(hv, hv->driver->ops->end(hv->driver, how, on_call_done, hv, e), e);
+}
+
+int
+hv_forget(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e)
+{
+	int rc = begin(hv, HV_CALL_FORGET, hv->state == HV_ST_READY, done, arg, e);
+
+	if (rc != 0)
+		return rc;
+	if (hv->driver->ops->forget == NULL)
+		return started(hv, DRIVER_NOTHING, e);
+	return started(hv, hv->driver->ops->forget(hv->driver, on_call_done, hv, e), e);
 }
 
 bool

@@ -218,6 +218,12 @@ int hv_still_valid(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e)
 int hv_release(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e);
 /** hv_end(hv, how, done, arg, e): settle change tracking after hv_release. */
 int hv_end(struct hv *hv, enum hv_end how, hv_done_cb *done, void *arg, struct lc_err *e);
+/**
+ * hv_forget(hv, done, arg, e):
+ * Instead of a take: remove every record of changes of ours from the VM, whatever store it is for.
+ * LC_EBUSY names what another process of ours uses just now; all else is gone then.
+ */
+int hv_forget(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e);
 /** hv_scratch_used(hv): bytes of scratch that the snapshot uses now (for budgets). */
 uint64_t hv_scratch_used(const struct hv *hv);
 /** hv_close(hv, closed, arg): release everything; `closed` (may be NULL) comes when hv is gone. */

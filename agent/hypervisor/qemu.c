@@ -535,6 +535,12 @@ qemu_end(struct driver *d, enum hv_end how, hv_done_cb *done, void *arg, struct 
 	return qemu_run(q, s, 1, NULL, done, arg, e);
 }
 
+static int
+qemu_forget(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e)
+{
+	return qemu_run((struct qemu *)d, &qemu_forget_script, 1, NULL, done, arg, e);
+}
+
 /* ---- life ---- */
 
 static void
@@ -598,6 +604,7 @@ static const struct driver_ops qemu_ops = {
     .still_valid = qemu_still_valid,
     .release = qemu_release,
     .end = qemu_end,
+    .forget = qemu_forget,
     .quiet = qemu_bitmap_quiet,
     .scratch_used = qemu_scratch_used,
     .close = qemu_close,

@@ -10,6 +10,7 @@
  * qemu_snapshot.c   the stages of a take
  * qemu_bitmap.c     the records of changes
  * qemu_push.c       disks that QEMU copies itself
+ * qemu_forget.c     out of a VM for good
  * qemu_scratch.c    scratch files
  * qemu_socket.c     the listening socket
  *
@@ -252,6 +253,9 @@ int qemu_push_dismiss(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
 int qemu_push_dismissed(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
 /** qemu_push_guard(q, b): what a guard says for it, again and again. */
 void qemu_push_guard(const struct qemu *q, struct qmp_batch *b);
+
+/* qemu_forget.c */
+extern const struct qemu_script qemu_forget_script;
 
 /* qemu_scratch.c: errands, see struct qemu_step */
 /** qemu_scratch_make, qemu_scratch_made: an empty nameless file for each disk: of exactly its size,
