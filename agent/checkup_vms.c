@@ -527,8 +527,14 @@ is_known(const struct round *r, const struct process *p)
 		if (s->vms[i].qmp != NULL && strcmp(s->vms[i].qmp, p->monitor) == 0)
 			return true;
 	}
-	if (p->held && target_domain(s, p->name) != NULL && settings_vm(s, p->name) != NULL)
-		return true; /* libvirt holds it */
+	for (i = 0; p->held && s->libvirt != NULL && i < s->nvms; i++) {
+		const char *domain = target_domain(s, s->vms[i].name);
+
+		/* Its domain may be named by UUID. */
+		if (domain != NULL &&
+		    (strcmp(domain, p->name) == 0 || strcmp(domain, p->uuid) == 0))
+			return true;
+	}
 	return strncmp(p->monitor, s->run_dir, strlen(s->run_dir)) == 0 &&
 	       p->monitor[strlen(s->run_dir)] == '/';
 }
@@ -561,12 +567,18 @@ look_at_stranger(struct round *r, const struct process *p)
 		                      "started it holds it"
 		                    : "not protected: QEMU (pid %d) has no monitor for programs",
 		                p->pid);
-		finding_advise(x,
-		               "%s%s%sstart it with one more monitor: -qmp unix:/run/%s-locum.qmp,"
-		               "server=on,wait=off",
-		               p->held ? "libvirt = qemu:///system under [locum] of " : "",
-		               p->held ? origin(c) : "",
-		               p->held ? ", if it is a domain of libvirt; else " : "", name);
+		if (p->held && c->settings->libvirt == NULL) {
+			finding_advise(
+			    x,
+			    "libvirt = qemu:///system, in [locum] of %s, if it is a domain "
+			    "of libvirt",
+			    origin(c));
+		} else {
+			finding_advise(x,
+			               "start it with one more monitor: -qmp "
+			               "unix:/run/%s-locum.qmp,server=on,wait=off",
+			               name);
+		}
 		return;
 	}
 	t = target_of(r, name, p->monitor, NULL);

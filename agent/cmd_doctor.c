@@ -21,25 +21,31 @@ verdict(const struct findings *f)
 	return findings_worst(f, true) == FINDING_BAD ? CLI_PARTLY : CLI_DONE;
 }
 
+/* A domain that can't be a VM of ours. */
 static void
-left_out(void *arg, const char *domain, const char *state, const char *why)
+on_left_out(void *arg, const char *domain, const char *state, const char *why)
 {
-	struct findings *f = arg;
+	struct finding *x = findings_vm(arg, FINDING_WARN, domain, "no",
+	                                "domain of libvirt (%s): %s", state, why);
 
-	finding_advise(
-	    findings_vm(f, FINDING_WARN, domain, "no", "a domain of libvirt (%s): %s", state, why),
-	    "[vm NAME]\ndomain = %s\nat the end of locum.conf", domain);
+	finding_advise(x, "virsh domrename it, or give it a section: [vm NAME] with domain = %s",
+	               domain);
 }
 
-/* Its domains are VMs of the settings then. */
+/* The domains of libvirt become VMs of the settings. */
 static void
-ask_libvirt(struct settings *s, struct findings *f)
+find_domains(struct settings *s, struct findings *f)
 {
 	struct lc_err e = LC_ERR_INIT;
 
-	if (discover(s, left_out, f, &e) != 0)
+	if (s->libvirt == NULL)
+		return;
+	if (discover(s, on_left_out, f, &e) == 0)
+		(void)findings_add(f, FINDING_GOOD, "libvirt", "%s", s->libvirt);
+	else
 		finding_advise(findings_add(f, FINDING_BAD, "libvirt", "%s", e.msg),
-		               "systemctl status libvirtd; or mend `libvirt` in locum.conf");
+		               "systemctl start libvirtd, or mend `libvirt` in %s",
+		               s->origin == NULL ? SETTINGS_DEFAULT_PATH : s->origin);
 }
 
 static int
@@ -64,7 +70,7 @@ run_doctor(const struct cli_args *a)
 		finding_advise(x, "mend that line; locum.conf(5) explains every key");
 	} else {
 		checkup_host(&c);
-		ask_libvirt(&s, &f);
+		find_domains(&s, &f);
 		checkup_vms(&c);
 	}
 	if (cli_has(a, "json"))

@@ -144,7 +144,7 @@ run_call(struct ask *x, int (*call)(struct hv *, hv_done_cb *, void *, struct lc
 
 /* By its monitor: leftovers first, then all records of changes. */
 static int
-clean_running(const struct target *t, struct lc_err *e)
+clean_running(struct target *t, struct lc_err *e)
 {
 	struct ask *x = lc_alloc(sizeof *x);
 	int rc;
@@ -158,6 +158,8 @@ clean_running(const struct target *t, struct lc_err *e)
 		rc = run_call(x, hv_prepare, e);
 	if (rc == 0)
 		rc = run_call(x, hv_forget, e);
+	if (rc != 0 && x->hv != NULL && hv_vm(x->hv)->def != NULL)
+		(void)target_learn(t, hv_vm(x->hv)->def, NULL);
 	if (x->hv != NULL) {
 		hv_close(x->hv, on_closed, x);
 		while (!x->closed && uv_run(&x->loop, UV_RUN_ONCE) != 0)
@@ -190,13 +192,13 @@ clean_vm(const struct settings *s, struct store *store, const char *vm, unsigned
 	struct target t;
 	int rc = target_find(s, store, vm, &t, e);
 
-	if (rc == 0 && t.hv.qmp != NULL) {
+	if (rc == 0 && (t.hv.qmp != NULL || t.hv.libvirt != NULL)) {
 		rc = clean_running(&t, &why);
 		if (rc != LC_ENOENT && rc != LC_EPEER)
 			(void)lc_fail(e, why.code, 0, "%s", why.msg);
 		else /* it is off */
 			rc = target_offline(s, store, vm, &t, e);
-		if (rc == 0 && t.hv.qmp == NULL)
+		if (rc == 0 && t.hv.qmp == NULL && t.hv.libvirt == NULL)
 			rc = clean_off(&t, removed, e);
 	} else if (rc == 0) {
 		rc = clean_off(&t, removed, e);

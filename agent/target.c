@@ -45,7 +45,9 @@ target_domain(const struct settings *s, const char *vm)
 		return NULL;
 	if (sv != NULL && sv->domain != NULL)
 		return sv->domain;
-	return sv != NULL && sv->def != NULL ? NULL : vm;
+	/* A definition without disks (a `uuid` that tells it from a clone) is no way to reach it.
+	 */
+	return sv != NULL && sv->def != NULL && sv->def->ndisks > 0 ? NULL : vm;
 }
 
 int

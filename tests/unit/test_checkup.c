@@ -129,6 +129,7 @@ finds_strangers(void **state)
 	assert_non_null(strstr(f.list[0].advice, "-qmp unix:/run/bare-locum.qmp,"));
 	assert_string_equal(f.list[1].about, "virt");
 	assert_non_null(strstr(f.list[1].text, "holds it"));
+	assert_non_null(strstr(f.list[1].advice, "libvirt = qemu:///system"));
 	assert_string_equal(f.list[2].about, "pid-13");
 	assert_int_equal(f.list[2].level, FINDING_BAD);
 	assert_non_null(strstr(f.list[2].text, "/nowhere/qmp"));
