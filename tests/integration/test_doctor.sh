@@ -171,6 +171,26 @@ sick 3 bad web01 'another client holds the monitor' 'give locum a monitor of its
 	printf '[vm clone]\nuuid = 6a1f0000-0000-4000-8000-00000000abcd\ndisk = vda raw %s\n' "$t/b.qcow2"
 } >"$t/other.conf"
 sick 0 warn clone 'UUID 6a1f0000.* is that of VM web01, too' 'another UUID' "${other[@]}" clone
+
+# ---- a VM that runs, and that nobody has named ----
+truncate -s 1M "$t/c.raw" "$t/d.raw"
+guest_start "$t/vm" -b scsi -w '' -x -S -x -name -x stranger "$t/c.raw"
+sick 0 warn stranger 'not protected, but it could be .paused, disk vd0 1.0 MiB' "\[vm stranger\]" stranger
+grep -A3 '\[vm stranger\]' "$t/said" | sed -e 's/.*| //' -e '/^at the end/d' >>"$LOCUM_CONFIG"
+sick 0 warn stranger 'no restore point yet' 'locum backup stranger' stranger
+locum backup stranger
+doctor stranger stranger
+grep -q '^ok protected ' "$t/said" || fail "of stranger: $(cat "$t/said")"
+guest_kill "$t/vm"
+guest_start "$t/vm" -b scsi -w '' -x -S -x -name -x stranger \
+	-x -blockdev -x "driver=raw,node-name=sh,file.driver=file,file.filename=$t/d.raw" \
+	-x -device -x scsi-hd,id=sh,drive=sh,share-rw=on,bus=scsi0.0 "$t/c.raw"
+sick 3 bad stranger 'disk sh: shared with other writers' 'exclude = sh, in \[vm stranger\]' stranger
+echo "exclude = sh" >>"$LOCUM_CONFIG"
+doctor stranger stranger
+grep -q '^ok protected ' "$t/said" || fail "of stranger: $(cat "$t/said")"
+guest_qmp "$t/vm" '{"execute":"query-named-block-nodes"}' | grep -q '"name": *"locum\.d0c7' && fail "doctor left something in QEMU"
+guest_kill "$t/vm"
 echo "$broken broken hosts and VMs"
 [ $broken -ge 20 ] || fail "the table has become short"
 
