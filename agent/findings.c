@@ -8,7 +8,7 @@
 
 static const char *const levels[] = {"ok", "note", "warn", "bad"};
 
-static struct finding *
+static struct finding *__attribute__((format(printf, 4, 0)))
 add(struct findings *f, enum finding_level level, const char *about, const char *fmt, va_list ap)
 {
 	static struct finding spare; /* somewhere to write to */
