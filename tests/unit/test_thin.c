@@ -222,20 +222,20 @@ layers_may_be_elsewhere(void **state)
 	do {
 		assert_true(++tries < 9);
 		x.d.codes[15] += VAULT_EDIT;
-		must(vault_backup(x.v.s, "web01", &x.d, 1, &p, &e), &e);
-		must(catalog_map(x.v.s->catalog, p.id, p.disks[0].id, 15, 1, &no, &e), &e);
-		must(catalog_bases(x.v.s->catalog, no, bases, &n, &e), &e);
+		must(vault_backup(x.t.v.s, "web01", &x.d, 1, &p, &e), &e);
+		must(catalog_map(x.t.v.s->catalog, p.id, p.disks[0].id, 15, 1, &no, &e), &e);
+		must(catalog_bases(x.t.v.s->catalog, no, bases, &n, &e), &e);
 		point_done(&p);
 	} while (n < 2);
-	replicate(&x);
+	twin_replicate(&x.t);
 	make_thin(&x);
 	x.d.codes[15] += VAULT_EDIT;
-	must(vault_backup(x.v.s, "web01", &x.d, 1, &p, &e), &e);
+	must(vault_backup(x.t.v.s, "web01", &x.d, 1, &p, &e), &e);
 	assert_int_equal(x.fetched, 0);
 	assert_int_equal(encoding_of(&x, &p, 15), CHUNK_RSYNC);
-	thin_fetch(x.v.s, fetch, &x);
-	must(vault_compare(x.v.s, p.id, &x.d, 1, &e), &e);
-	must(vault_verify(x.v.s, p.id, &e), &e);
+	thin_fetch(x.t.v.s, fetch, &x);
+	must(vault_compare(x.t.v.s, p.id, &x.d, 1, &e), &e);
+	must(vault_verify(x.t.v.s, p.id, &e), &e);
 	point_done(&p);
 	free_site(&x);
 }
@@ -251,26 +251,26 @@ similar_contents_may_be_elsewhere(void **state)
 
 	(void)state;
 	make_site(&x);
-	x.v.similar_bytes = 1u << 20;
-	replicate(&x); /* and open it with an index */
+	x.t.v.similar_bytes = 1u << 20;
+	twin_replicate(&x.t); /* and open it with an index */
 	d.codes[0] = 5;
 	d.codes[1] = 10;
-	must(vault_backup(x.v.s, "web02", &d, 1, &p, &e), &e);
+	must(vault_backup(x.t.v.s, "web02", &d, 1, &p, &e), &e);
 	point_done(&p);
 	d.codes[0] = vault_mix(5, 6);
-	must(vault_backup(x.v.s, "web03", &d, 1, &p, &e), &e);
+	must(vault_backup(x.t.v.s, "web03", &d, 1, &p, &e), &e);
 	assert_int_equal(encoding_of(&x, &p, 0), CHUNK_PREFIX);
 	point_done(&p);
-	must(vault_backup(x.v.s, "db", &x.d, 1, &p, &e), &e); /* so that its segment is full */
+	must(vault_backup(x.t.v.s, "db", &x.d, 1, &p, &e), &e); /* so that its segment is full */
 	point_done(&p);
-	replicate(&x);
+	twin_replicate(&x.t);
 	make_thin(&x);
 	d.codes[0] = vault_mix(5, 9);
-	must(vault_backup(x.v.s, "web04", &d, 1, &p, &e), &e);
+	must(vault_backup(x.t.v.s, "web04", &d, 1, &p, &e), &e);
 	assert_int_equal(x.fetched, 0);
-	thin_fetch(x.v.s, fetch, &x);
-	must(vault_compare(x.v.s, p.id, &d, 1, &e), &e);
-	must(vault_verify(x.v.s, p.id, &e), &e);
+	thin_fetch(x.t.v.s, fetch, &x);
+	must(vault_compare(x.t.v.s, p.id, &d, 1, &e), &e);
+	must(vault_verify(x.t.v.s, p.id, &e), &e);
 	point_done(&p);
 	vault_disk_free(&d);
 	free_site(&x);
