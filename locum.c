@@ -38,6 +38,7 @@ static const struct cli_verb *const verbs[] = {
     &verb_token,
     &verb_replica_hosts,
     &verb_replica_revoke,
+    &verb_replica_limit,
     &verb_replica_give,
     GROUP("Stores and keys"),
     &verb_store_init,

@@ -10,6 +10,7 @@
 
 #include "replicator/server_internal.h"
 #include "replicator/stores.h"
+#include "replicator/limits.h"
 #include "replicator/throttle.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
@@ -104,6 +105,22 @@ send_away(struct guest *g, const struct lc_err *why)
 	session_end(g->session, why);
 }
 
+/* What this host may, else what each may.  A file that is not understood is as good as none. */
+static void
+apply_limits(struct guest *g)
+{
+	const struct server *s = g->server;
+	struct lc_err err = LC_ERR_INIT;
+	struct limits l;
+
+	if (limits_read(g->dir, g->key, &l, &err) != 0) {
+		log_warn("%s: its limits are those of every host: %s", g->name, err.msg);
+		l = (struct limits){.rate = 0};
+	}
+	throttle_set(g->throttle, l.rate_set ? l.rate : s->host_rate);
+	atomic_store(&g->max, l.max_set ? l.max : s->host_max);
+}
+
 /* One connection of a host that writes at a time: a new one takes the place of one that went
  * silent.  Which kind it is the host has yet to say. */
 static int
@@ -118,8 +135,10 @@ on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 	g->since_ns = clock_mono_ns();
 	memcpy(g->key, peer, CHANNEL_KEY_SIZE);
 	g->known = writers_find(g->dir, peer, &w, NULL) == 0;
-	if (g->known)
+	if (g->known) {
 		(void)snprintf(g->name, sizeof g->name, "%s", w.name);
+		apply_limits(g);
+	}
 	TAILQ_FOREACH (x, &s->guests, entry) {
 		struct lc_err gone = LC_ERR_INIT;
 
@@ -232,8 +251,8 @@ on_connection(uv_stream_t *stream, int status)
 	g->dir = s->dir;
 	g->since_ns = clock_mono_ns();
 	o.arg = g;
-	if (s->host_rate > 0)
-		rc = throttle_new(s->loop, s->host_rate, &g->throttle, &err);
+	g->max = s->host_max;
+	rc = throttle_new(s->loop, s->host_rate, &g->throttle, &err);
 	o.receiving = g->throttle;
 	rc = rc != 0 ? rc : session_new(&o, &g->session, &err);
 	if (rc != 0) {
@@ -263,6 +282,7 @@ look_at_guest(struct server *s, struct guest *g, int64_t now)
 		g->looked_ns = now;
 		if (writers_find(s->dir, g->key, &w, &why) != LC_EACCES)
 			lc_err_clear(&why);
+		apply_limits(g);
 	}
 	if (why.code != LC_OK)
 		send_away(g, &why);

@@ -14,6 +14,7 @@
 #include "replicator/receiver.h"
 #include "replicator/server_internal.h"
 #include "replicator/stores.h"
+#include "replicator/throttle.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/files.h"
@@ -273,7 +274,7 @@ bytes_kept(const struct guest *g)
 static void
 look_at_room(struct guest *g)
 {
-	uint64_t max = g->server->host_max, kept;
+	uint64_t max = atomic_load(&g->max), kept;
 	struct host *h = g->host;
 	int64_t now = clock_mono_ns();
 
@@ -281,8 +282,7 @@ look_at_room(struct guest *g)
 		return;
 	g->room_ns = now;
 	kept = bytes_kept(g);
-	if (max > 0)
-		receiver_room(g->receiver, kept < max ? max - kept : 0);
+	receiver_room(g->receiver, max == 0 ? UINT64_MAX : kept < max ? max - kept : 0);
 	(void)pthread_mutex_lock(&g->server->lock);
 	h->kept = kept;
 	h->room = max;
@@ -293,21 +293,22 @@ look_at_room(struct guest *g)
 static int
 tell_room(struct guest *g, struct lc_err *e)
 {
-	struct room m = {.max = g->server->host_max};
+	struct room m = {.max = atomic_load(&g->max)};
 	struct host *h = g->host;
 	struct lc_buf body = {0};
 	uint64_t step;
 	int rc;
 
-	if (m.max == 0)
+	if (m.max == 0 && !g->room_is_told)
 		return 0;
 	(void)pthread_mutex_lock(&g->server->lock);
 	m.used = h->kept;
 	(void)pthread_mutex_unlock(&g->server->lock);
 	step = m.used > g->room_told ? m.used - g->room_told : g->room_told - m.used;
-	if (g->room_is_told && step < m.max / 100 + 1)
+	if (g->room_is_told && m.max == g->max_told && step < m.max / 100 + 1)
 		return 0;
 	g->room_told = m.used;
+	g->max_told = m.max;
 	g->room_is_told = true;
 	rc = message_put_room(&body, &m) != 0
 	         ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
@@ -386,11 +387,13 @@ enter(struct guest *g, struct lc_err *e)
 
 /* What a host with a limit has on the way is over in a second. */
 static uint32_t
-byte_window(const struct server *s)
+byte_window(const struct guest *g)
 {
-	if (s->host_rate == 0 || s->host_rate > BYTE_WINDOW)
+	uint64_t rate = throttle_rate(g->throttle);
+
+	if (rate == 0 || rate > BYTE_WINDOW)
 		return BYTE_WINDOW;
-	return s->host_rate < BYTE_WINDOW_MIN ? BYTE_WINDOW_MIN : (uint32_t)s->host_rate;
+	return rate < BYTE_WINDOW_MIN ? BYTE_WINDOW_MIN : (uint32_t)rate;
 }
 
 static int
@@ -402,7 +405,7 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	                                 .committed = on_committed,
 	                                 .refused = on_refused};
 	struct welcome w = {.version = MESSAGE_VERSION,
-	                    .byte_window = byte_window(g->server),
+	                    .byte_window = byte_window(g),
 	                    .wall_ns = clock_wall_ns()};
 	int64_t ahead = m->wall_ns - w.wall_ns;
 	struct lc_buf body = {0};

@@ -60,7 +60,8 @@ struct guest {
 	_Atomic(struct host *) host; /* NULL: not welcome yet */
 
 	/* The loop's. */
-	struct throttle *throttle; /* NULL: it may send as fast as it can */
+	struct throttle *throttle; /* of what is read of it */
+	_Atomic uint64_t max;      /* bytes that its store may take; 0: any number */
 	bool open, known;          /* it has proved its key; which is that of a paired host */
 	char name[64];             /* "" unless known */
 	int64_t since_ns, looked_ns;
@@ -74,7 +75,7 @@ struct guest {
 	struct lender *lender; /* instead, where it reads */
 	struct lc_err broken;  /* the store can't go on */
 	int64_t room_ns;
-	uint64_t room_told; /* bytes used, as the host was told last */
+	uint64_t room_told, max_told; /* bytes used, and that it may, as the host was told last */
 	bool room_is_told;
 };
 

@@ -11,7 +11,7 @@ struct lc_err;
 struct peer;
 
 extern const struct cli_verb verb_replica, verb_replica_hosts, verb_replica_revoke, verb_token;
-extern const struct cli_verb verb_replica_give;
+extern const struct cli_verb verb_replica_give, verb_replica_limit;
 extern const struct cli_verb verb_pair, verb_copy, verb_recall, verb_unlock, verb_lock;
 
 /**

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replicator/limits.h"
 #include "replicator/message.h"
 #include "replicator/throttle.h"
 #include "store/base/clock.h"
@@ -353,6 +354,39 @@ a_replica_can_limit_its_hosts(void **state)
 	end(&x);
 }
 
+/* What the replica says of one host goes before what it says of each, and at once. */
+static void
+one_host_has_a_limit_of_its_own(void **state)
+{
+	struct limits l = {.rate_set = true, .rate = 512 * KIB};
+	struct vault_disk d = big_disk(120);
+	struct lc_err e = LC_ERR_INIT;
+	struct scene x;
+
+	(void)state;
+	make(&x, 0, 64 * KIB);
+	assert_int_equal(limits_write(x.d.dir, x.h.id.public, &l, &e), 0);
+	(void)hostsite_backup(&x.h, "web01", &d);
+	hostsite_connect(&x.h);
+	assert_true(run_until(&x.loop, has_begun, &x, 10000));
+	run_for(&x.loop, 300);
+	measure(&x, 512 * KIB, 1500);
+	/* Given up, all of it goes over in the time that the limit would take for a tenth. */
+	l.rate = 0;
+	assert_int_equal(limits_write(x.d.dir, x.h.id.public, &l, &e), 0);
+	assert_true(run_until(&x.loop, hostsite_is_idle, &x.h, 6000));
+	l = (struct limits){.max_set = true, .max = 77};
+	assert_int_equal(limits_write(x.d.dir, x.h.id.public, &l, &e), 0);
+	assert_int_equal(limits_read(x.d.dir, x.h.id.public, &l, &e), 0);
+	assert_true(l.max_set && l.max == 77 && !l.rate_set);
+	l.max_set = false;
+	assert_int_equal(limits_write(x.d.dir, x.h.id.public, &l, &e), 0);
+	assert_int_equal(limits_read(x.d.dir, x.h.id.public, &l, &e), 0);
+	assert_false(l.max_set);
+	vault_disk_free(&d);
+	end(&x);
+}
+
 int
 main(void)
 {
@@ -364,6 +398,7 @@ main(void)
 	    cmocka_unit_test(a_very_low_limit_is_not_taken_for_death),
 	    cmocka_unit_test(death_is_noticed_at_a_limit),
 	    cmocka_unit_test(a_replica_can_limit_its_hosts),
+	    cmocka_unit_test(one_host_has_a_limit_of_its_own),
 	};
 
 	cmocka_set_test_filter(getenv("LOCUM_TEST_ONLY"));
