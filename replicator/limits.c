@@ -59,9 +59,14 @@ limits_write(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], const struct 
 {
 	char *path = path_of(dir, key), *folder = path_join(dir, "limits");
 	struct lc_buf b = {0};
-	int rc = path == NULL || folder == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+	int rc = 0;
 
-	if (rc == 0 && l->rate_set)
+	if (path == NULL || folder == NULL) {
+		lc_free(path);
+		lc_free(folder);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	if (l->rate_set)
 		rc = lc_buf_printf(&b, "rate %" PRIu64 "\n", l->rate);
 	if (rc == 0 && l->max_set)
 		rc = lc_buf_printf(&b, "max %" PRIu64 "\n", l->max);

@@ -404,9 +404,8 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	                                 .emit = emit,
 	                                 .committed = on_committed,
 	                                 .refused = on_refused};
-	struct welcome w = {.version = MESSAGE_VERSION,
-	                    .byte_window = byte_window(g),
-	                    .wall_ns = clock_wall_ns()};
+	struct welcome w = {
+	    .version = MESSAGE_VERSION, .byte_window = byte_window(g), .wall_ns = clock_wall_ns()};
 	int64_t ahead = m->wall_ns - w.wall_ns;
 	struct lc_buf body = {0};
 	char text[32];

@@ -21,21 +21,24 @@ take_options(const struct cli_args *a, struct limits *l)
 	if (rate != NULL && strcmp(rate, "default") == 0) {
 		l->rate_set = false;
 	} else if (rate != NULL) {
-		if (!config_rate(rate, &l->rate) || (l->rate > 0 && l->rate < THROTTLE_MIN))
-			return cli_usage(a,
-			                 "--rate: '%s' is no rate of 16 KiB/s or more (0: no limit; "
-			                 "default: as for every host)",
-			                 rate);
+		if (!config_rate(rate, &l->rate) || (l->rate > 0 && l->rate < THROTTLE_MIN)) {
+			return cli_usage(
+			    a,
+			    "--rate: '%s' is no rate of 16 KiB/s or more (0: no limit; "
+			    "default: as for every host)",
+			    rate);
+		}
 		l->rate_set = true;
 	}
 	if (max != NULL && strcmp(max, "default") == 0) {
 		l->max_set = false;
 	} else if (max != NULL) {
-		if (!config_size(max, &l->max))
+		if (!config_size(max, &l->max)) {
 			return cli_usage(a,
 			                 "--max: '%s' is no size such as 500 GiB (0: any; default: "
 			                 "as for every host)",
 			                 max);
+		}
 		l->max_set = true;
 	}
 	return 0;

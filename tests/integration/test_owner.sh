@@ -149,6 +149,14 @@ done
 [ $i -lt 20 ] || fail "the host does not go on after its newest point was dropped there: $(cat "$t/err")"
 at_replica verify web01 --quiet || fail "verify at the replica"
 at_replica drop "web01@${ids[1]}" --quiet || fail "another drop at the replica"
+# What one host may have is told and taken while both run.
+locum replica limit "$(hostname)" --dir "$t/dr" >"$t/out" || fail "replica limit: $(cat "$t/out")"
+grep -q ': read at most as for every host; its store may take as for every host$' "$t/out" || fail "no limit: $(cat "$t/out")"
+refused 2 'no rate of 16 KiB/s' locum replica limit "$(hostname)" --dir "$t/dr" --rate 3
+refused 1 'nobody' locum replica limit nobody --dir "$t/dr"
+locum replica limit "$(hostname)" --dir "$t/dr" --rate '20 MiB/s' --max '1 GiB' >"$t/out" || fail "replica limit --rate: $?"
+grep -q ': read at most 20.0 MiB/s; its store may take 1.0 GiB$' "$t/out" || fail "a limit: $(cat "$t/out")"
+status_has '"quota_bytes": 1073741824'
 kill -TERM $agent_pid
 wait $agent_pid || fail "the agent ended with $?"
 kill -TERM $replica_pid

@@ -369,8 +369,8 @@ one_host_has_a_limit_of_its_own(void **state)
 	(void)hostsite_backup(&x.h, "web01", &d);
 	hostsite_connect(&x.h);
 	assert_true(run_until(&x.loop, has_begun, &x, 10000));
-	run_for(&x.loop, 300);
-	measure(&x, 512 * KIB, 1500);
+	run_for(&x.loop, 1000);
+	measure(&x, 512 * KIB, 2500);
 	/* Given up, all of it goes over in the time that the limit would take for a tenth. */
 	l.rate = 0;
 	assert_int_equal(limits_write(x.d.dir, x.h.id.public, &l, &e), 0);
