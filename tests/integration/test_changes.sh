@@ -165,14 +165,15 @@ echo "shrunk, QEMU restarted: compared, then incremental"
 scenario_vm web02 "qmp = $t/vm/qmp" "exclude = vd1" "exclude = vd9"
 locum backup web02 >"$t/out" 2>&1 || fail "$(cat "$t/out")"
 grep -q "web02: .*excludes disk vd9, but it has none" "$t/out" || fail "a name that is none: $(cat "$t/out")"
-same_as web02 vd0="$a"
+truncate -s "$(qemu-img info -U --output=json "$b" | grep -o '"virtual-size": [0-9]*' | grep -o '[0-9]*')" "$t/empty.raw"
+same_as web02 vd0="$a" vd1="$t/empty.raw"
 locum points web02 --json | grep -q 'disk vd1: excluded in' || fail "the point does not say what was left out"
 
-# A disk that this QEMU cannot capture.
+# A disk that QEMU has to copy itself: as a whole only where that is allowed.
 guest_kill "$t/vm"
 guest_start "$t/vm" -i -w '' -x -S "$a" "$b"
 sleep 0.5
-refused 1 'web01: disk vd0 cannot be captured: .*[Ii][Oo][Tt]hread' locum backup web01
+refused 1 'web01: disk vd0: .* allow it with push_full = yes in \[vm web01\]' locum backup web01
 cat "$t/refused"
 guest_qmp "$t/vm" '{"execute":"query-status"}' | grep -q return || fail "QEMU died"
 locum verify --all --quiet || fail "verify"

@@ -101,6 +101,15 @@ grep -q "remove \[vm twice\] from" "$t/out" || fail "it does not say what is lef
 locum unprotect twice --json | grep -q '"clean": true.*"configured": true' || fail "again: $(locum unprotect twice --json)"
 backup twice compared # protected anew
 guest_qmp "$t/vm3" '{"execute":"query-status"}' | grep -q return || fail "QEMU died"
+# Killed in it, at each step: the next one removes the rest, and the VM can be protected again.
+for place in look remove rest; do
+	rc=0
+	LOCUM_FAILPOINT=hv.forget.$place:1:kill locum unprotect twice >"$t/out" 2>&1 || rc=$?
+	[ "$rc" = 137 ] || fail "not killed at hv.forget.$place (status $rc): $(cat "$t/out")"
+	locum unprotect twice --quiet || fail "unprotect, after it was killed at hv.forget.$place"
+	[ -z "$(bitmaps vm3)" ] || fail "unprotect left, after it was killed at hv.forget.$place: $(bitmaps vm3)"
+	backup twice compared
+done
 # What a dead backup left goes too.
 LOCUM_FAILPOINT=backup.taken:1:stop "$bin/locum" backup twice >/dev/null 2>&1 &
 pid=$!
