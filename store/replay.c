@@ -310,28 +310,28 @@ apply_one_state(struct replay *x, const struct record *r, uint8_t *payload, bool
 	return rc;
 }
 
-/* Maps and commits in the order in which they were written, each sequence once; then the
- * position. */
-static int
-apply_state(struct replay *x, struct lc_err *e)
+static bool
+tells_of_chunks(const struct record *r)
 {
-	struct record *list = (struct record *)(void *)x->state.p;
+	return r->type == RECORD_STUBS || r->type == RECORD_VOUCH;
+}
+
+/* What tells of chunks, or the rest of the state (maps and commits), in the order in which it was
+ * written, each sequence once. */
+static int
+apply_state(struct replay *x, bool of_chunks, struct lc_err *e)
+{
+	const struct record *list = (struct record *)(void *)x->state.p;
 	size_t i, n = x->state.n / sizeof *list;
 	uint8_t *payload = lc_alloc(RECORD_PAYLOAD_MAX);
 	bool good = false; /* a copy of the record in hand was */
-	int rc;
+	int rc = 0;
 
 	if (payload == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "store %s: out of memory", x->s->dir);
-	if (n > 0)
-		qsort(list, n, sizeof *list, by_seq);
-	rc = catalog_begin(x->s->catalog, e);
-	if (rc != 0) {
-		lc_free(payload);
-		return rc;
-	}
 	for (i = 0; rc == 0 && i < n; i++) {
-		if (i == 0 || list[i].seq != list[i - 1].seq || !good)
+		if (tells_of_chunks(&list[i]) == of_chunks &&
+		    (i == 0 || list[i].seq != list[i - 1].seq || !good))
 			rc = apply_one_state(x, &list[i], payload, &good, e);
 	}
 	lc_free(payload);
@@ -340,14 +340,7 @@ apply_state(struct replay *x, struct lc_err *e)
 		if (e != NULL)
 			*e = x->err;
 	}
-	/* Chunks came before the commits that condemn some of them. */
-	rc = rc != 0 || !x->s->fold->missing ? rc : catalog_heal_all(x->s->catalog, e);
-	rc = rc != 0 ? rc : catalog_set_position(x->s->catalog, &x->pos, e);
-	if (rc != 0) {
-		catalog_rollback(x->s->catalog);
-		return rc;
-	}
-	return catalog_commit(x->s->catalog, e);
+	return rc;
 }
 
 /* Indexes do not say what deltas are made upon; that is read when all chunks are known. */
@@ -355,23 +348,45 @@ static int
 find_bases(struct replay *x, struct lc_err *e)
 {
 	uint8_t *payload = lc_alloc(RECORD_PAYLOAD_MAX);
-	struct store *s = x->s;
 	struct record r;
 	uint64_t no = 0;
-	int rc;
+	int rc = 0;
 
 	if (payload == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "store %s: out of memory", s->dir);
-	rc = catalog_begin(s->catalog, e);
-	while (rc == 0 && (rc = catalog_next_delta(s->catalog, no, &no, e)) == 0) {
+		return lc_fail(e, LC_ENOMEM, 0, "store %s: out of memory", x->s->dir);
+	while (rc == 0 && (rc = catalog_next_delta(x->s->catalog, no, &no, e)) == 0) {
 		bool good;
 
-		rc = catalog_chunk(s->catalog, no, &r, e);
+		rc = catalog_chunk(x->s->catalog, no, &r, e);
 		if (rc == 0 && !record_is_stub(&r))
 			rc = apply_one_state(x, &r, payload, &good, e);
 	}
 	lc_free(payload);
-	if (rc != LC_ENOENT) {
+	return rc == LC_ENOENT ? 0 : rc;
+}
+
+/*
+ * What was collected, after the chunks: which of them are elsewhere, or another writer's, too; what
+ * deltas are made upon, which may be one of those; maps and commits; the position.
+ */
+static int
+apply_collected(struct replay *x, struct lc_err *e)
+{
+	struct store *s = x->s;
+	int rc = catalog_begin(s->catalog, e);
+
+	if (rc != 0)
+		return rc;
+	if (x->state.n > 0)
+		qsort(x->state.p, x->state.n / sizeof(struct record), sizeof(struct record),
+		      by_seq);
+	rc = apply_state(x, true, e);
+	rc = rc != 0 ? rc : find_bases(x, e);
+	rc = rc != 0 ? rc : apply_state(x, false, e);
+	/* Chunks came before the commits that condemn some of them. */
+	rc = rc != 0 || !s->fold->missing ? rc : catalog_heal_all(s->catalog, e);
+	rc = rc != 0 ? rc : catalog_set_position(s->catalog, &x->pos, e);
+	if (rc != 0) {
 		catalog_rollback(s->catalog);
 		return rc;
 	}
@@ -422,8 +437,7 @@ replay_all(struct store *s, struct lc_err *e)
 		rc = lc_fail(e, LC_ECORRUPT, 0,
 		             "store %s: not one good record in its %zu segments: its data is gone",
 		             s->dir, n);
-	rc = rc != 0 ? rc : find_bases(&x, e);
-	rc = rc != 0 ? rc : apply_state(&x, e);
+	rc = rc != 0 ? rc : apply_collected(&x, e);
 	(void)failpoint("replay.state");
 	rc = rc != 0 ? rc : catalog_each_line(s->catalog, age_line, s, e);
 	lc_buf_free(&x.state);
