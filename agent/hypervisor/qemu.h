@@ -36,12 +36,13 @@
 #include "store/base/errors.h"
 #include "store/base/memory.h"
 
-#define QEMU_NODE_MAX 32        /* of a node name, with the NUL (QEMU's own limit) */
-#define QEMU_PATH_MAX 256       /* of an object's path */
-#define QEMU_BITMAP_MAX 112     /* of a bitmap's name */
-#define QEMU_PREFIX_MAX 26      /* "locum." + tag + "." */
-#define QEMU_MIN_VERSION 70100u /* on-cbw-error, cbw-timeout */
-#define QEMU_AGAIN 1            /* from check: build and send this step again a little later */
+#define QEMU_NODE_MAX 32         /* of a node name, with the NUL (QEMU's own limit) */
+#define QEMU_PATH_MAX 256        /* of an object's path */
+#define QEMU_BITMAP_MAX 112      /* of a bitmap's name */
+#define QEMU_ANY_PREFIX "locum." /* of every name in QEMU, of whichever store */
+#define QEMU_PREFIX_MAX 26       /* "locum." + tag + "." */
+#define QEMU_MIN_VERSION 70100u  /* on-cbw-error, cbw-timeout */
+#define QEMU_AGAIN 1             /* from check: build and send this step again a little later */
 
 struct domain_xml;
 struct qemu;

@@ -215,13 +215,15 @@ make_unique(struct hv_vm *vm, struct hv_disk *d)
 }
 
 /* Whether a job of somebody else lies between the device and the image.  query-block does not show
- * the filter of a mirror or commit job, but that of a backup job. */
+ * the filter of a mirror or commit job, but that of a backup job.  That of another Locum store is
+ * told of where it is in the way. */
 static bool
-is_used(const struct qemu *q, const char *root, const char *shown, const char *drv)
+is_used(const char *root, const char *shown, const char *drv)
 {
 	if (shown == NULL || root == NULL || strcmp(shown, root) != 0)
 		return true;
-	return drv != NULL && strcmp(drv, "copy-before-write") == 0 && !qemu_ours(q, root);
+	return drv != NULL && strcmp(drv, "copy-before-write") == 0 &&
+	       !starts(root, QEMU_ANY_PREFIX);
 }
 
 /* What lies under the device, and whether that is what query-block says. */
@@ -233,7 +235,7 @@ find_nodes(struct qemu *q, struct hv_disk *d, struct qemu_disk *x, const struct 
 	const char *under, *drv = qmp_str(dev, "inserted.drv");
 	char why[sizeof d->reason];
 
-	if (is_used(q, root, shown, drv)) {
+	if (is_used(root, shown, drv)) {
 		(void)snprintf(
 		    why, sizeof why,
 		    "a job or filter of another tool (%s) is on it; wait until it is done",

@@ -4,12 +4,10 @@
 
 #include "agent/hypervisor/qemu.h"
 
-#define ANY_PREFIX "locum."
-
 static bool
 is_any(const char *name)
 {
-	return name != NULL && strncmp(name, ANY_PREFIX, sizeof ANY_PREFIX - 1) == 0;
+	return name != NULL && strncmp(name, QEMU_ANY_PREFIX, sizeof QEMU_ANY_PREFIX - 1) == 0;
 }
 
 /* The first bitmap of ours from *i, *k on, or false. */
