@@ -48,6 +48,14 @@ _libvirt_program() {
 		chmod 600 "$t/lv/kvm"
 		[ ! -e /dev/kvm ] || mount --bind "$t/lv/kvm" /dev/kvm
 		chmod 711 "$t/lv"
+		# It wants the user of Debian's libvirt-daemon-system to be there, though no QEMU runs as that.
+		for d in passwd:x:64055:64055::/:/usr/sbin/nologin group:x:64055:; do
+			getent "${d%%:*}" libvirt-qemu >/dev/null || {
+				cp "/etc/${d%%:*}" "$t/lv/${d%%:*}"
+				echo "libvirt-qemu:${d#*:}" >>"$t/lv/${d%%:*}"
+				mount --bind "$t/lv/${d%%:*}" "/etc/${d%%:*}"
+			}
+		done
 	else
 		export HOME=$t/lv/home XDG_RUNTIME_DIR=$t/lv/run XDG_CONFIG_HOME=$t/lv/etc XDG_CACHE_HOME=$t/lv/cache
 		mkdir -p "$t/lv/etc/libvirt"
