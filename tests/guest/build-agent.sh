@@ -55,15 +55,15 @@ dpkg-deb -x "$deb" "$tmp/x" || die "$deb does not unpack"
 [ -x "$tmp/x/usr/sbin/qemu-ga" ] || die "$deb holds no qemu-ga"
 
 # The host's libraries will do: the agent is of the same Debian.
-mkdir -p "$tmp/root/bin" "$tmp/root/etc"
-cp "$tmp/x/usr/sbin/qemu-ga" "$tmp/root/bin/qemu-ga"
+mkdir -p "$tmp/tree/bin" "$tmp/tree/etc"
+cp "$tmp/x/usr/sbin/qemu-ga" "$tmp/tree/bin/qemu-ga"
 ldd "$tmp/x/usr/sbin/qemu-ga" >"$tmp/libs"
 ! grep 'not found' "$tmp/libs" >&2 || missing "libraries of $package are missing here; install libglib2.0-0 liburing2 libnuma1"
 grep -o '/[^ ]*' "$tmp/libs" | while read -r lib; do
-	mkdir -p "$tmp/root/${lib%/*}"
-	cp -L "$lib" "$tmp/root/$lib"
+	mkdir -p "$tmp/tree/${lib%/*}"
+	cp -L "$lib" "$tmp/tree/$lib"
 done
-(cd "$tmp/root" && find . | sort | cpio -o -H newc -R 0:0 --quiet) >"$tmp/agent.img"
+(cd "$tmp/tree" && find . | sort | cpio -o -H newc -R 0:0 --quiet) >"$tmp/agent.img"
 cat "$out/initrd.img" "$tmp/agent.img" >"$tmp/initrd-agent.img"
 mv "$tmp/initrd-agent.img" "$out/"
 echo "$key" >"$out/.agent"
