@@ -17,6 +17,7 @@
 
 #include "store/base/files.h"
 #include "store/base/memory.h"
+#include "store/base/spawn.h"
 
 #include "agent/hypervisor/errand.h"
 
@@ -126,28 +127,12 @@ child_main(const struct errand *job, int answer_fd)
 
 /* ---- this process ---- */
 
-static void *
-reap(void *arg)
-{
-	(void)waitpid((pid_t)(intptr_t)arg, NULL, 0);
-	return NULL;
-}
-
-/* One that is stuck in the kernel ends some day.  A thread that waits for it can be ended at any
- * time. */
+/* One that is stuck in the kernel ends some day. */
 static void
 leave_behind(pid_t pid)
 {
-	pthread_attr_t attr;
-	pthread_t id;
-
 	(void)kill(pid, SIGKILL);
-	if (waitpid(pid, NULL, WNOHANG) != 0 || pthread_attr_init(&attr) != 0)
-		return;
-	(void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	(void)pthread_attr_setstacksize(&attr, 64u << 10);
-	(void)pthread_create(&id, &attr, reap, (void *)(intptr_t)pid);
-	(void)pthread_attr_destroy(&attr);
+	spawn_leave(pid);
 }
 
 static void

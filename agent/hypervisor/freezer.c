@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +23,7 @@
 #include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
+#include "store/base/spawn.h"
 
 #include "agent/hypervisor/freezer.h"
 #include "agent/hypervisor/qmp.h"
@@ -50,28 +50,6 @@ struct freezer {
 };
 
 /* ---- the other process ---- */
-
-static void *
-reap(void *arg)
-{
-	(void)waitpid((pid_t)(intptr_t)arg, NULL, 0);
-	return NULL;
-}
-
-/* One that is still at work ends some day.  A thread that waits for it can be ended at any time. */
-static void
-leave_behind(pid_t pid)
-{
-	pthread_attr_t attr;
-	pthread_t id;
-
-	if (waitpid(pid, NULL, WNOHANG) != 0 || pthread_attr_init(&attr) != 0)
-		return;
-	(void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	(void)pthread_attr_setstacksize(&attr, 64u << 10);
-	(void)pthread_create(&id, &attr, reap, (void *)(intptr_t)pid);
-	(void)pthread_attr_destroy(&attr);
-}
 
 /* Sets *fd to our end. */
 static int
@@ -109,7 +87,7 @@ replace(struct freezer *f)
 	if (!freezer_left(job.mark) || spawn(&job, &fd, &pid, NULL) != 0)
 		return;
 	fd_close(&fd);
-	leave_behind(pid);
+	spawn_leave(pid);
 }
 
 /* ---- the end ---- */
@@ -122,7 +100,7 @@ on_closed(uv_handle_t *h)
 	if (--f->handles > 0)
 		return;
 	fd_close(&f->fd);
-	leave_behind(f->pid);
+	spawn_leave(f->pid);
 	f->done(f->arg, &f->r);
 	lc_free(f);
 }
@@ -373,7 +351,7 @@ begin(struct uv_loop_s *loop, const struct freezer_opts *o, bool only_thaw, free
 	if (rc == 0 && uv_poll_init(loop, &f->poll, f->fd) != 0) {
 		rc = lc_fail(e, LC_ENOMEM, 0, "no descriptors");
 		fd_close(&f->fd); /* it ends */
-		leave_behind(f->pid);
+		spawn_leave(f->pid);
 	}
 	if (rc != 0) {
 		lc_free(f);

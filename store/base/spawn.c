@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -166,4 +167,26 @@ spawn_run(const struct spawn *s, struct lc_buf *out, struct lc_buf *err, struct 
 	for (i = 0; i < SPAWN_FDS_MAX; i++)
 		fd_close(&r.fds[i]);
 	return rc;
+}
+
+static void *
+reap(void *arg)
+{
+	(void)waitpid((pid_t)(intptr_t)arg, NULL, 0);
+	return NULL;
+}
+
+/* A thread that waits for it can be ended at any time. */
+void
+spawn_leave(pid_t pid)
+{
+	pthread_attr_t attr;
+	pthread_t id;
+
+	if (waitpid(pid, NULL, WNOHANG) != 0 || pthread_attr_init(&attr) != 0)
+		return;
+	(void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	(void)pthread_attr_setstacksize(&attr, 64u << 10);
+	(void)pthread_create(&id, &attr, reap, (void *)(intptr_t)pid);
+	(void)pthread_attr_destroy(&attr);
 }

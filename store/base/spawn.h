@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "store/base/errors.h"
 #include "store/base/memory.h"
@@ -37,5 +38,9 @@ struct spawn {
  *          LC_ETIMEDOUT; LC_EIO with the name of the program and what it said last.
  */
 int spawn_run(const struct spawn *s, struct lc_buf *out, struct lc_buf *err, struct lc_err *e);
+
+/** spawn_leave(pid): a child of ours that is stuck or still at work ends some day; nobody waits for
+ * that, and it leaves no zombie. */
+void spawn_leave(pid_t pid);
 
 #endif
