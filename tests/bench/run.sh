@@ -354,10 +354,10 @@ fi
 ! wanted pages || bench_pages
 ! wanted boot || bench_boot
 say "all done"
-loads="$(sort -n "$w/loads" | head -n 1) to $(sort -n "$w/loads" | tail -n 1)"
+loads="$(sort -n "$w/loads" | sed -n 1p) to $(sort -n "$w/loads" | tail -n 1)"
 
 # The document.
-model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | sed -n 1p)
 memory=$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)
 versions="locum $(git -C "$src" rev-parse --short HEAD 2>/dev/null || echo '(no clone)'), $(restic version | cut -d ' ' -f 1-2)"
 versions+=", $(borg --version)$(! command -v casync >/dev/null || casync --version | sed -n '1s/^casync/, casync/p'), $(qemu-img --version | sed -n '1s/ version\( [0-9.]*\).*/\1/p'), zstd $(zstd --version | grep -o 'v[0-9.]*')"

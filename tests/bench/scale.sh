@@ -66,7 +66,7 @@ chunks=$(awk -F '\t' '$1 == "chunks" { print $2 }' "$w/results")
 cat <<-END
 	    ${command[*]}
 
-	$(sort -n "$w/loads" | head -n 1) to $(sort -n "$w/loads" | tail -n 1) was the load on $(nproc) cores, at nice $(nice).
+	$(sort -n "$w/loads" | sed -n 1p) to $(sort -n "$w/loads" | tail -n 1) was the load on $(nproc) cores, at nice $(nice).
 	Index of ids: $(awk "BEGIN { printf \"%.1f\", $index / $chunks }") bytes a chunk.
 
 	| what | wall | CPU | | peak MiB |

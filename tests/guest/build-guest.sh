@@ -103,7 +103,7 @@ get_kernel_deb() {
 	need apt-cache apt
 	# The metapackage holds nothing; its one dependency is the kernel.
 	name=$(apt-cache --no-recommends depends "$meta" 2>/dev/null |
-		sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+		sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | sed -n 1p)
 	[ -n "$name" ] ||
 		missing "apt knows no $meta; run apt-get update, or set GUEST_KERNEL_DEB=FILE"
 	say "downloading $name"
@@ -150,7 +150,7 @@ extract_vmlinux() { # extract_vmlinux VMLINUZ OUTPUT
 }
 
 modinfo_depends() { # of one .ko file
-	tr '\0' '\n' <"$1" | sed -n 's/^depends=//p' | head -n 1 | tr ',' ' '
+	tr '\0' '\n' <"$1" | sed -n 's/^depends=//p' | sed -n 1p | tr ',' ' '
 }
 
 # Prints the modules that $1 needs and $1 itself, in insmod order.

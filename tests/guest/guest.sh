@@ -22,6 +22,9 @@
 # ${TMPDIR:-/tmp}/locum-guest/out.  A test that sources this file begins with
 # guest_require, which skips it (exit 77) where the guest cannot be built.
 
+# shellcheck source=tests/lib/has.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/has.sh"
+
 GUEST_SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 GUEST_OUT=${GUEST_OUT:-${TMPDIR:-/tmp}/locum-guest/out}
 GUEST_APPEND='console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check noreplace-smp'

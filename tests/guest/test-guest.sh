@@ -67,7 +67,7 @@ for round in 1 2 3; do
 		die "round $round: no start"
 	say "up in $((($(date +%s%N) - began) / 1000000)) ms: $start"
 	[ "${start#SEQ start }" -gt "$before" ] || die "round $round: $start, but $before was written"
-	[ "$round" = 1 ] || guest_wait "$dir/r" '^SEQ check' | grep -q '^SEQ check ok' ||
+	[ "$round" = 1 ] || guest_wait "$dir/r" '^SEQ check' | has '^SEQ check ok' ||
 		die "round $round: the guest finds its own disks bad"
 	guest_wait "$dir/r" '^SEQ fs started' >/dev/null
 	# Until a thousand numbers are there, at most 20 s.
@@ -113,7 +113,7 @@ expect 'OK' resume
 expect 'OK n=[0-9]+ p50=[0-9]+ p99=[0-9]+ p999=[0-9]+ max=[0-9]+us' lat
 guest_wait "$dir/r" '^SEQ [0-9]+ rate [1-9]' >/dev/null
 expect 'OK' fs stop
-guest_qmp "$dir/r" '{"execute":"query-status"}' | grep -q '"running": true' || die "QMP"
+guest_qmp "$dir/r" '{"execute":"query-status"}' | has '"running": true' || die "QMP"
 guest_stop "$dir/r"
 judge
 

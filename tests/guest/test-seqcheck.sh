@@ -6,6 +6,8 @@
 # that passes everything would make all other tests worthless.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/lib/has.sh
+. "$here/../lib/has.sh"
 out=${1:-${GUEST_OUT:-${TMPDIR:-/tmp}/locum-guest/out}}
 rc=0
 "$here/build-guest.sh" "$out" || rc=$?
@@ -163,7 +165,7 @@ expect 'load: all writes of a disk are gone' 1 'load-missing: disk 1' x0 x1
 lost flushed x0 x1
 lost complete --strict x0 x1
 at=$(head -n 1 flushed)
-at_end=$(comm -13 flushed complete | head -n 1)
+at_end=$(comm -13 flushed complete | sed -n 1p)
 [ -z "$(comm -23 flushed complete)" ] || {
 	failed=$((failed + 1))
 	echo 'FAIL a flushed write is not a complete one'
@@ -205,7 +207,7 @@ expect 'and all three have wrapped' 0 'newest 3199, checked 3072 records, ok' n0
 pid=$!
 # Killed at a place that the number of records says is in the middle of things.
 for _ in $(seq 2000); do
-	[ ! -e k1 ] || "$out/seqcheck" --no-load k0 k1 2>/dev/null | grep -q 'newest [0-9][0-9]' && break
+	[ ! -e k1 ] || "$out/seqcheck" --no-load k0 k1 2>/dev/null | has 'newest [0-9][0-9]' && break
 	sleep 0.02
 done
 kill -9 "$pid"

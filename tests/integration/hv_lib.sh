@@ -8,6 +8,8 @@
 # Wants HV_CYCLE and SOCKLINE (programs) in the environment.
 
 set -u
+# shellcheck source=tests/lib/has.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/has.sh"
 QEMU=${QEMU:-qemu-system-x86_64}
 for program in "$QEMU" nbdcopy nbdinfo qemu-img jq; do
 	command -v "$program" >/dev/null || {
@@ -264,9 +266,9 @@ clean() { # WHERE
 	graph=$(qmp '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' |
 		grep -o '"node-name": *"locum\.[^"]*"')
 	[ -z "$graph" ] || fail "$1: nodes left: $graph"
-	qmp '{"execute":"query-block-exports"}' | grep -q '"locum\.' && fail "$1: exports left"
+	qmp '{"execute":"query-block-exports"}' | has '"locum\.' && fail "$1: exports left"
 	# QEMU closes none while the VM does not run.
-	[ -n "${STATE:-}" ] || ! qmp '{"execute":"query-fdsets"}' | grep -q '"locum\.' || fail "$1: descriptors left"
+	[ -n "${STATE:-}" ] || ! qmp '{"execute":"query-fdsets"}' | has '"locum\.' || fail "$1: descriptors left"
 	running "$1"
 }
 
@@ -274,7 +276,7 @@ clean() { # WHERE
 running() { # WHERE
 	for _ in $(seq 20); do
 		alive || return
-		qmp '{"execute":"query-status"}' | grep -q "\"status\": *\"${STATE:-running}\"" && return 0
+		qmp '{"execute":"query-status"}' | has "\"status\": *\"${STATE:-running}\"" && return 0
 		sleep 0.05
 	done
 	fail "$1: the VM is not ${STATE:-running}"

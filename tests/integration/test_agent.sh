@@ -12,7 +12,7 @@ scenario_begin agent
 at_end() { kill -9 $replica_pid $agent_pid 2>/dev/null; }
 
 made() { # points that this agent has made
-	{ locum status --json 2>/dev/null || true; } | sed -nE 's/.*"points": ([0-9]+), "failures".*/\1/p' | head -n 1
+	{ locum status --json 2>/dev/null || true; } | sed -nE 's/.*"points": ([0-9]+), "failures".*/\1/p' | sed -n 1p
 }
 
 # Until the metrics have a line that matches; at most 60 s.
@@ -61,9 +61,9 @@ status_has '"state": "protected"'
 # What needs the store is done by the agent, which has it.
 locum backup web01 --to dr --json >"$t/json" || fail "a backup by the agent: $?"
 grep -q '"outcome": "done", "point": "[0-9a-f]*", "time": "20[0-9T:-]*Z"' "$t/json" || fail "json: $(cat "$t/json")"
-at_replica points web01 --json | grep -q "$(sed -nE 's/.*"point": "([0-9a-f]*)".*/\1/p' "$t/json")" || fail "it is not at the replica"
+at_replica points web01 --json | has "$(sed -nE 's/.*"point": "([0-9a-f]*)".*/\1/p' "$t/json")" || fail "it is not at the replica"
 [ -z "$(locum backup web01 </dev/null 2>&1)" ] || fail "a backup by the agent is not silent"
-locum backup web01 --verbose | grep -q '^web01: point [0-9a-f]*, incremental' || fail "a backup by the agent, told"
+locum backup web01 --verbose | has '^web01: point [0-9a-f]*, incremental' || fail "a backup by the agent, told"
 refused 1 'no VM nobody' locum backup nobody
 refused 3 'no VM nobody' locum backup web01 nobody
 (trap - INT; exec "$bin/locum" backup web01 nobody web01) >"$t/int" 2>&1 &
@@ -77,9 +77,9 @@ grep -q 'interrupted' "$t/int" || fail "interrupted: $(cat "$t/int")"
 status_has '"state": "protected"'
 # The points that are asked for do not count as the agent's own being late or failing.
 status_has '"failures": 0'
-locum drop "web01@$(point_ids web01 | head -n 1)" --quiet || fail "a drop by the agent"
+locum drop "web01@$(point_ids web01 | sed -n 1p)" --quiet || fail "a drop by the agent"
 status_has '"points": ([4-9]|[0-9]{2,}), "failures": 0'
-locum status | grep -q '^web01 *protected' || fail "status: $(locum status)"
+locum status | has '^web01 *protected' || fail "status: $(locum status)"
 metric 'locum_replica_up\{replica="dr"\} 1'
 metric 'locum_vm_lag_seconds\{vm="web01"\} [0-3](\.[0-9]+)?'
 metric 'locum_host_connected\{host="[^"]+",fingerprint="[0-9a-f-]+"\} 1' "$t/replica.log"
@@ -92,7 +92,7 @@ printf '[locum]\nbandwidth = 20 MiB/s\n' >>"$LOCUM_CONFIG"
 n=$(grep -c 'replica dr: connected' "$t/agent.log")
 kill -HUP $agent_pid
 status_has '"bandwidth_bytes": 20971520'
-locum status | grep -q '^at most 20\.0 MiB/s go to replicas' || fail "status: $(locum status)"
+locum status | has '^at most 20\.0 MiB/s go to replicas' || fail "status: $(locum status)"
 grep -q 'at most 20\.0 MiB/s' "$t/agent.log" || fail "no word of the limit in the log"
 [ "$(grep -c 'replica dr: connected' "$t/agent.log")" = "$n" ] || fail "a new limit ended the connection"
 

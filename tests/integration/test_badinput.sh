@@ -14,12 +14,12 @@ backup web01 full
 first=$(point_ids web01)
 
 still() { # the first point is there and right
-	[ "$(point_ids web01 | head -n 1)" = "$first" ] || fail "the first point is gone"
+	[ "$(point_ids web01 | sed -n 1p)" = "$first" ] || fail "the first point is gone"
 	locum verify "web01@$first" --quiet || fail "the first point does not verify"
 }
 
 # ---- recovery codes ----
-code=$(grep -oE '([0-9A-Za-z]{4,}-){5,}[0-9A-Za-z]+' "$t/kit" | head -n 1)
+code=$(grep -oE '([0-9A-Za-z]{4,}-){5,}[0-9A-Za-z]+' "$t/kit" | sed -n 1p)
 [ -n "$code" ] || fail "no code in the kit: $(cat "$t/kit")"
 mkdir "$t/nokeys"
 nokey=(env "LOCUM_CONFIG=$t/nokey.conf")
@@ -31,7 +31,7 @@ echo "${code%?}$([ "$last" = 2 ] && echo 3 || echo 2)" >"$t/typo"
 refused 2 'recovery code: mistyped' "${nokey[@]}" "$bin/locum" points web01 --recovery-code-file "$t/typo"
 LOCUM_CONFIG='' locum store init --store "$t/other" --kit "$t/kit2" >/dev/null 2>&1 ||
 	"${nokey[@]}" "$bin/locum" store init --store "$t/other" --kit "$t/kit2" >/dev/null
-grep -oE '([0-9A-Za-z]{4,}-){5,}[0-9A-Za-z]+' "$t/kit2" | head -n 1 >"$t/code2"
+grep -oE '([0-9A-Za-z]{4,}-){5,}[0-9A-Za-z]+' "$t/kit2" | sed -n 1p >"$t/code2"
 refused 1 'code' "${nokey[@]}" "$bin/locum" points web01 --recovery-code-file "$t/code2"
 refused 1 'key' "${nokey[@]}" "$bin/locum" backup web01
 refused 1 "$t/nothere" "${nokey[@]}" "$bin/locum" points web01 --recovery-code-file "$t/nothere"

@@ -129,7 +129,7 @@ qemu-io -f raw -c 'write -P 9 9M 1M' "$t/img/d.raw" >/dev/null
 locum backup "$vm" --to dr --quiet || fail "backup after the crash of the replica"
 store=$(echo "$t"/dr/stores/*)
 dr() { LOCUM_CONFIG=$t/dr.conf "$bin/locum" "$@"; }
-vm_id=$(dr points --store "$store" --json 2>/dev/null | grep -o '"vm_id":"[0-9a-f]*"' | head -n 1 | cut -d '"' -f 4)
+vm_id=$(dr points --store "$store" --json 2>/dev/null | grep -o '"vm_id":"[0-9a-f]*"' | sed -n 1p | cut -d '"' -f 4)
 [ ${#vm_id} = 32 ] || fail "no VM id: $(dr points --store "$store" --json)"
 dr points --store "$store" >"$t/out" 2>"$t/err"
 grep -q "^$vm_id" "$t/out" || fail "a locked store does not show the VM's id: $(cat "$t/out")"
@@ -207,7 +207,7 @@ dr boot "$vm" --store "$store" --isolated --name b1 >"$t/out" 2>&1 || fail "boot
 nbdkit_pid=$(pgrep -f -- "$t/dr-run/b1/nbd") || fail "no server of disks"
 nbdkit_pid=$(head -n 1 <<<"$nbdkit_pid")
 markers=$t/key-markers seen "the server of disks" key.data0 "pid:$nbdkit_pid"
-! tr '\0' ' ' <"/proc/$nbdkit_pid/cmdline" | grep -q -e recovery -e passphrase || fail "the server was given the code"
+! tr '\0' ' ' <"/proc/$nbdkit_pid/cmdline" | has -e recovery -e passphrase || fail "the server was given the code"
 dr lock >"$t/out" 2>"$t/err" || fail "lock"
 grep -q '^locked: key domain' "$t/out" || fail "lock says: $(cat "$t/out")"
 grep -q '^locum: b1 runs.*keeps the keys' "$t/err" || fail "lock does not name the VM that runs: $(cat "$t/err")"
@@ -229,16 +229,16 @@ domain=$(basename "$key" .key)
 mapfile -t ours < <(pgrep -x 'locum|nbdkit' | sed 's/^/pid:/')
 markers=$t/key-markers unseen "keys, locked" "$t/dr" "$t/dr-run" "$t/dr-scratch" "$t/replica.log" "${ours[@]}"
 unseen "the replica, locked" "$t/dr" "$t/replica.log" "pid:$replica_pid"
-dr points --store "$store" 2>/dev/null | grep -q "^$vm_id" || fail "locked again, but points show no id"
+dr points --store "$store" 2>/dev/null | has "^$vm_id" || fail "locked again, but points show no id"
 status_has "VM ${vm_id:0:8} "
 refused 1 'no key for store' setsid -w "$bin/locum" verify "$vm_id" --store "$store"
-dr lock | grep -q 'nothing was unlocked' || fail "lock, again"
+dr lock | has 'nothing was unlocked' || fail "lock, again"
 
 # It ends by itself.
 dr unlock --recovery-code-file "$t/kit" --for 2s --quiet || fail "unlock for 2 s"
 dr points "$vm" --store "$store" >/dev/null || fail "points within the time"
 sleep 2.1
-dr points --store "$store" 2>/dev/null | grep -q "^$vm_id" || fail "it is open after its time"
+dr points --store "$store" 2>/dev/null | has "^$vm_id" || fail "it is open after its time"
 refused 2 'is no time' dr unlock --for 8d
 refused 1 'another key domain|wrong' dr unlock --recovery-code-file <(locum store init --store "$t/s2" --kit "$t/kit2" >/dev/null && cat "$t/kit2")
 
@@ -247,7 +247,7 @@ LOCUM_STORE=$t/s2 locum pair --name dr --as host-b --quiet "$(locum token --dir 
 rm "$t"/dr-keys/*.key
 refused 2 'several key domains are here: name a host \(host-., host-.\)' dr unlock --recovery-code-file "$t/kit"
 refused 1 'is of another key domain' dr unlock host-b --recovery-code-file "$t/kit"
-dr unlock host-b --recovery-code-file "$t/kit2" --for 1m | grep -q 'of host-b$' || fail "unlock host-b"
+dr unlock host-b --recovery-code-file "$t/kit2" --for 1m | has 'of host-b$' || fail "unlock host-b"
 dr unlock host-a --for 1m --recovery-code-file /dev/fd/7 7<"$t/kit" --quiet || fail "unlock host-a by a descriptor"
 dr lock host-b >/dev/null
 dr points "$vm" --store "$store" >/dev/null || fail "host-a was locked with host-b"
@@ -264,7 +264,7 @@ change_and_send() { # MIB: and restore it at the replica, by the code alone
 	rm -rf "$t/r"
 }
 sleep 1.1
-host key rotate | grep -q 'data key [0-9]\{5,\}' || fail "key rotate"
+host key rotate | has 'data key [0-9]\{5,\}' || fail "key rotate"
 key_markers "$key" rotated | grep rotated >"$t/rotated-markers"
 [ "$(wc -l <"$t/rotated-markers")" = 3 ] || fail "no second data key in $key"
 change_and_send 11

@@ -71,7 +71,7 @@ grep -q interrupted "$t/err" || fail "Ctrl-C in a test: $(cat "$t/err")"
 nothing_left web01-test "Ctrl-C in a test"
 
 # ---- nobody reads what a test says ----
-"$bin/locum" boot web01 --test --serial-pattern NEVER 2>/dev/null | head -n 1 >/dev/null || true
+"$bin/locum" boot web01 --test --serial-pattern NEVER 2>/dev/null | head -n 1 >/dev/null || true # reads no more, on purpose
 nothing_left web01-test "a test whose pipe was closed"
 
 # ---- for good: the guest runs on after the command has ended ----
@@ -89,7 +89,7 @@ runs() { # WHEN
 	! grep -aE 'I/O error|WRITE-ERROR|FS-ERROR' "$serial" || fail "$1: the guest saw an error"
 }
 runs "boot"
-if pgrep -fa -- "$t/scratch/boot/web01/" | grep -q 'restrict=on'; then fail "a boot has no network"; fi
+if pgrep -fa -- "$t/scratch/boot/web01/" | has 'restrict=on'; then fail "a boot has no network"; fi
 refused 1 'runs already .pid [0-9]+.: stop it' locum boot web01
 refused 1 'is being read' locum drop "web01@$(point_ids web01 | tail -n 1 | cut -c 1-8)"
 
@@ -112,7 +112,7 @@ twice=$(sha256sum <"$t/scratch/boot/twice/vd0.qcow2")
 refused 1 "holds what a VM 'twice' wrote" locum boot web01 --test --name twice
 [ "$twice" = "$(sha256sum <"$t/scratch/boot/twice/vd0.qcow2")" ] || fail "a test took the writes of a VM"
 locum boot twice --resume --quiet || fail "boot --resume of another name"
-locum vm list | grep -q '^twice .*running' || fail "--resume: another VM was started: $(locum vm list)"
+locum vm list | has '^twice .*running' || fail "--resume: another VM was started: $(locum vm list)"
 locum vm stop twice --force >/dev/null
 nothing_runs twice "vm stop"
 [ "$twice" != "$(sha256sum <"$t/scratch/boot/twice/vd0.qcow2")" ] || fail "--resume wrote somewhere else"
@@ -154,9 +154,9 @@ locum vm stop again --force >/dev/null
 nothing_runs again "vm stop"
 rm -rf "$t/scratch/boot/again"
 locum backup web01 --quiet || fail "backup"
-refused 1 "the VM '(web01|twice)' wrote" locum drop "web01@$(point_ids web01 | head -n 1 | cut -c 1-8)"
+refused 1 "the VM '(web01|twice)' wrote" locum drop "web01@$(point_ids web01 | sed -n 1p | cut -c 1-8)"
 rm -rf "$t/scratch/boot/web01" "$t/scratch/boot/twice"
-locum drop "web01@$(point_ids web01 | head -n 1 | cut -c 1-8)" >/dev/null || fail "drop, with all that stood on the point gone"
+locum drop "web01@$(point_ids web01 | sed -n 1p | cut -c 1-8)" >/dev/null || fail "drop, with all that stood on the point gone"
 
 # ---- kill -9 of the command, at any time before the guest runs ----
 for ((i = 0; i < 6; i++)); do

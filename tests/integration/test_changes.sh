@@ -87,7 +87,7 @@ same_as web01 vd0="$a" vd1="$b" vd2="$t/img/new.raw"
 # A disk less; then one of that name that is another.
 qmp device_del '"id":"vd2"'
 for ((i = 0; i < 100; i++)); do
-	! guest_qmp "$t/vm" '{"execute":"query-block"}' | grep -q '"vd2"' || sleep 0.05
+	! guest_qmp "$t/vm" '{"execute":"query-block"}' | has '"vd2"' || sleep 0.05
 done
 put vd1 0x41 6M 64k
 backup web01 incremental
@@ -167,7 +167,7 @@ locum backup web02 >"$t/out" 2>&1 || fail "$(cat "$t/out")"
 grep -q "web02: .*excludes disk vd9, but it has none" "$t/out" || fail "a name that is none: $(cat "$t/out")"
 truncate -s "$(qemu-img info -U --output=json "$b" | grep -o '"virtual-size": [0-9]*' | grep -o '[0-9]*')" "$t/empty.raw"
 same_as web02 vd0="$a" vd1="$t/empty.raw"
-locum points web02 --json | grep -q 'disk vd1: excluded in' || fail "the point does not say what was left out"
+locum points web02 --json | has 'disk vd1: excluded in' || fail "the point does not say what was left out"
 
 # A disk that QEMU has to copy itself: as a whole only where that is allowed.
 guest_kill "$t/vm"
@@ -175,5 +175,5 @@ guest_start "$t/vm" -i -w '' -x -S "$a" "$b"
 sleep 0.5
 refused 1 'web01: disk vd0: .* allow it with push_full = yes in \[vm web01\]' locum backup web01
 cat "$t/refused"
-guest_qmp "$t/vm" '{"execute":"query-status"}' | grep -q return || fail "QEMU died"
+guest_qmp "$t/vm" '{"execute":"query-status"}' | has return || fail "QEMU died"
 locum verify --all --quiet || fail "verify"

@@ -91,7 +91,7 @@ wrong_full_host() {
 	local i
 	full "$t/hostfs"
 	for ((i = 0; i < 50; i++)); do # until it hurts
-		! tail -n "+$mark" "$t/agent.log" | grep -q 'No space left' || break
+		! tail -n "+$mark" "$t/agent.log" | has 'No space left' || break
 		sleep 0.1
 	done
 	hold 0 2000
@@ -116,7 +116,7 @@ wrong_older_copy() {
 	wire_shape 1 # so that it can be looked at
 	replica_start
 	status_has '"error": "it lacks points'
-	lag_ms=$(sed -nE 's/.*"lag_s": ([0-9]+)\.([0-9]+).*/\1\2/p' "$t/status" | head -n 1)
+	lag_ms=$(sed -nE 's/.*"lag_s": ([0-9]+)\.([0-9]+).*/\1\2/p' "$t/status" | sed -n 1p)
 	[ $((10#${lag_ms:-0})) -ge $((($(date +%s%N) - copied) / 1000000 - 1500)) ] ||
 		fail "$what: a lag of ${lag_ms:-?} ms, though the replica is back before that: $(cat "$t/status")"
 	wire_shape 200
@@ -127,7 +127,7 @@ nothing_lost() {
 	local id
 	sed -nE 's/.*: point ([0-9a-f]+) is durable$/\1/p' "$t/replica.log" | sort -u >"$t/said"
 	ids_at_replica web01 | cut -c -8 | sort -u >"$t/there"
-	id=$(comm -23 "$t/said" "$t/there" | head -n 1)
+	id=$(comm -23 "$t/said" "$t/there" | sed -n 1p)
 	[ -z "$id" ] || fail "$what: point $id was durable and is not at the replica: $(tail -n 20 "$t/agent.log")"
 }
 
@@ -167,7 +167,7 @@ for ((round = 1; round <= rounds; round++)); do
 	nothing_lost
 	! tail -n "+$mark" "$t/agent.log" | grep -E 'compared|read whole' || fail "$what: the next point was not incremental"
 	if [ "${order[0]}" = older_copy ]; then
-		tail -n "+$mark" "$t/agent.log" | grep -q 'older' || fail "$what: nothing is said of it: $(tail -n "+$mark" "$t/agent.log")"
+		tail -n "+$mark" "$t/agent.log" | has 'older' || fail "$what: nothing is said of it: $(tail -n "+$mark" "$t/agent.log")"
 	fi
 	echo "$what: well again after $((($(date +%s%N) - began) / 1000000)) ms"
 	order=("${order[@]:1}")

@@ -63,7 +63,7 @@ done
 grep -q 'protected, newest restore point .* old (off, disks vda 1.0 MiB, vdb 1.0 MiB)' "$t/said" || fail "of web01: $(cat "$t/said")"
 locum doctor web01 --quiet >"$t/out"
 ! grep -vE '^(warn +(schedule|clock|privileges)|  )' "$t/out" || fail "--quiet: $(cat "$t/out")"
-locum doctor web01 | grep -qE '^ok +store +.*1 points of 1 VMs' || fail "as text: $(locum doctor web01)"
+locum doctor web01 | has -E '^ok +store +.*1 points of 1 VMs' || fail "as text: $(locum doctor web01)"
 sick 3 bad nobody 'no VM of that name' 'locum doctor' nobody
 broken=0
 
@@ -189,7 +189,7 @@ sick 3 bad stranger 'disk sh: shared with other writers' 'exclude = sh, in \[vm 
 echo "exclude = sh" >>"$LOCUM_CONFIG"
 doctor stranger stranger
 grep -q '^ok protected ' "$t/said" || fail "of stranger: $(cat "$t/said")"
-guest_qmp "$t/vm" '{"execute":"query-named-block-nodes"}' | grep -q '"name": *"locum\.d0c7' && fail "doctor left something in QEMU"
+guest_qmp "$t/vm" '{"execute":"query-named-block-nodes"}' | has '"name": *"locum\.d0c7' && fail "doctor left something in QEMU"
 guest_kill "$t/vm"
 echo "$broken broken hosts and VMs"
 [ $broken -ge 20 ] || fail "the table has become short"

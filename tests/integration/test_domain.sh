@@ -21,7 +21,7 @@ restored() { # VM IMAGE: from the replica's folder and the kit
 	cmp "$(find "$t/r" -name '*.raw')" "$2" || fail "$1 has other bytes at the replica"
 }
 vm_id() { # NAME in the store of host b
-	host_b points "$1" --json | grep -o '"vm_id": *"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}' | head -n 1
+	host_b points "$1" --json | grep -o '"vm_id": *"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}' | sed -n 1p
 }
 
 head -c 8M /dev/urandom >"$t/a.raw"
@@ -55,14 +55,14 @@ host_b recall dr --recovery-code-file "$t/kit" --quiet || fail "finishing it"
 refused 1 'is a store already' host_b pair --join --name dr --recovery-code-file "$t/kit" "$(token --join host-a)"
 [ "$(host_b key --json | grep -o '"domain": "[^"]*"')" = "$(locum key --json | grep -o '"domain": "[^"]*"')" ] ||
 	fail "another key domain"
-locum replica hosts --dir "$t/dr" | grep -A1 '^host-b' | grep -q 'shared' || fail "sharing is not listed: $(locum replica hosts --dir "$t/dr")"
+locum replica hosts --dir "$t/dr" | grep -A1 '^host-b' | has 'shared' || fail "sharing is not listed: $(locum replica hosts --dir "$t/dr")"
 
 host_b backup web01 --to dr --quiet || fail "the first backup of the second host"
 both=$(bytes_there)
 echo "$first bytes for one host, $((both - first)) more for the other one"
 [ $((both - first)) -lt $((first / 10)) ] || fail "what both have is there twice"
 refused 2 'several VMs web01' at_replica restore web01 --to "$t/r"
-a_id=$(locum points web01 --json | grep -o '"vm_id": *"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}' | head -n 1)
+a_id=$(locum points web01 --json | grep -o '"vm_id": *"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}' | sed -n 1p)
 b_id=$(vm_id web01)
 restored "${a_id:0:12}" "$t/a.raw"
 restored "$b_id" "$t/b.raw"
@@ -91,7 +91,7 @@ restored "$a_id" "$t/a.raw"
 head -c 8M /dev/urandom >"$t/app.raw"
 scenario_vm app "disk = vda raw $t/app.raw"
 locum backup app --to dr --quiet
-app_id=$(locum points app --json | grep -o '"vm_id": *"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}' | head -n 1)
+app_id=$(locum points app --json | grep -o '"vm_id": *"[0-9a-f]*"' | grep -o '[0-9a-f]\{32\}' | sed -n 1p)
 refused 1 'no VM whose id begins' locum replica give 0123456789 host-b --dir "$t/dr"
 locum replica give "${app_id:0:8}" host-b --dir "$t/dr" --quiet || fail "giving a VM"
 host_b recall dr --quiet || fail "fetching the map of a VM that was given"

@@ -38,7 +38,7 @@ for format in vhdx vmdk vpc; do
 	[ "$(stat -c %a "$t/$format/web01-vda.$s")" = 600 ] || fail "$format can be read by others"
 	echo "$format: $kib KiB on disk, the same bytes and size"
 done
-head -c 20000 "$t/vmdk/web01-vda.vmdk" | grep -aq 'RW [0-9]* SPARSE "web01-vda.vmdk"' || fail "the vmdk does not name itself"
+head -c 20000 "$t/vmdk/web01-vda.vmdk" | has -a 'RW [0-9]* SPARSE "web01-vda.vmdk"' || fail "the vmdk does not name itself"
 locum restore web01 --disk vdb --to "$t/one.vhdx" --format vhdx --quiet
 refused 1 "one.vhdx: is there already" locum restore web01 --disk vdb --to "$t/one.vhdx" --format vhdx
 locum restore web01 --disk vdb --to "$t/one.vhdx" --format vhdx --force --quiet
@@ -129,7 +129,7 @@ for format in vhdx vmdk vpc; do
 	imported "from-$format" '"outcome": "unchanged"' --image "$t/next/later.$s" --image "$t/next/other.$s"
 	rm -r "$t/next"
 done
-locum points from-vhdx --json | grep -q 'machine: imported from image files' || fail "the point does not say that it is imported"
+locum points from-vhdx --json | has 'machine: imported from image files' || fail "the point does not say that it is imported"
 # By the name of the file; a name with odd letters.
 cp "$t/vhdx/web01-vdb.vhdx" "$t/sql01.vhdx"
 locum backup --image "$t/sql01.vhdx"

@@ -92,7 +92,7 @@ for i in 1 2; do
 done
 locum points web01 --json >"$t/points"
 grep -q '"consistency":"frozen".*"freeze":"1 filesystem for' "$t/points" || fail "points: $(cat "$t/points")"
-locum points web01 | grep -q ' frozen ' || fail "points: $(locum points web01)"
+locum points web01 | has ' frozen ' || fail "points: $(locum points web01)"
 locum doctor web01 --json >"$t/doctor" || true
 grep -q 'its guest agent answers' "$t/doctor" || fail "doctor: $(cat "$t/doctor")"
 
@@ -185,7 +185,7 @@ done <<-'EOF2'
 	dies 0 channel was closed
 	never-thaws 6000 does not answer to the thaw
 EOF2
-locum points web01 | grep -q '^   not frozen: the guest agent cannot freeze' || fail "points: $(locum points web01)"
+locum points web01 | has '^   not frozen: the guest agent cannot freeze' || fail "points: $(locum points web01)"
 locum verify web01 --quiet || fail "verify"
 unharmed "$t/vm"
 guest_kill "$t/vm"

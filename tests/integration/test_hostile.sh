@@ -45,7 +45,7 @@ for i in "${!kinds[@]}"; do
 done
 # What they are worth: who probes the format falls for them.
 qemu-io -c 'write -q -s '"$t/h/0"' 0 256k' -f raw "$t/img/d0.raw"
-qemu-img info "$t/img/d0.raw" 2>/dev/null | grep -q "backing file: $t/secret" || fail "the header is none that a probing tool takes"
+qemu-img info "$t/img/d0.raw" 2>/dev/null | has "backing file: $t/secret" || fail "the header is none that a probing tool takes"
 python3 "$src/tests/lib/watch_open.py" "$t/secret" "$t/secret2" >>"$t/opened" &
 watcher=$!
 touch "$t/opened"

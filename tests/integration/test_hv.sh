@@ -165,7 +165,7 @@ part_paused() {
 	remember two
 	must prepare take=two,one read="$OUT" valid release end=commit
 	follow two superset
-	qmp '{"execute":"query-status"}' | grep -q '"paused"' || fail "a VM that was paused was let go"
+	qmp '{"execute":"query-status"}' | has '"paused"' || fail "a VM that was paused was let go"
 	stop
 }
 
@@ -186,7 +186,7 @@ meanwhile() { # FAILPOINT COMMAND OF THE OPERATOR... -- ARGUMENT...
 	done
 	[ "$n" -lt 200 ] || fail "$place was not reached: $(cat "$DIR/log")"
 	for command in "${commands[@]}"; do
-		qmp "{\"execute\":\"$command\"}" | grep -q '"return"' || fail "$place: $command"
+		qmp "{\"execute\":\"$command\"}" | has '"return"' || fail "$place: $command"
 	done
 	kill -CONT "$pid"
 	rc=0
@@ -194,7 +194,7 @@ meanwhile() { # FAILPOINT COMMAND OF THE OPERATOR... -- ARGUMENT...
 }
 
 status_is() { # STATUS WHERE
-	qmp '{"execute":"query-status"}' | grep -q "\"status\": *\"$1\"" ||
+	qmp '{"execute":"query-status"}' | has "\"status\": *\"$1\"" ||
 		fail "$2: the VM should be $1: $(qmp '{"execute":"query-status"}')"
 }
 
@@ -301,7 +301,7 @@ part_unknown() {
 	must prepare take=other,$NEWEST read="$OUT" valid release end=commit
 	follow other superset
 	NEWEST=other
-	bitmap_of "$node" | grep -q '^locum\.11111111\.' || fail "a bitmap of another store was removed"
+	bitmap_of "$node" | has '^locum\.11111111\.' || fail "a bitmap of another store was removed"
 	qmp "{\"execute\":\"block-dirty-bitmap-remove\",\"arguments\":{\"node\":\"$node\",\"name\":\"locum.11111111.00000000000000000000000000000000.1000000.0.0\"}}" >/dev/null
 
 	# The VM was restarted after a crash: a persistent bitmap of ours is inconsistent, others are gone.
@@ -364,12 +364,12 @@ part_external_snapshot() {
 	# Once the admin has merged it, all is as before.
 	qmp '{"execute":"block-commit","arguments":{"job-id":"j","device":"ov2","base-node":"locum.00c0ffee.c0"}}' >/dev/null
 	for _ in $(seq 50); do
-		qmp '{"execute":"query-block-jobs"}' | grep -q '"status": "ready"' && break
+		qmp '{"execute":"query-block-jobs"}' | has '"status": "ready"' && break
 		sleep 0.1
 	done
 	qmp '{"execute":"block-job-complete","arguments":{"device":"j"}}' >/dev/null
 	for _ in $(seq 50); do
-		qmp '{"execute":"query-block-jobs"}' | grep -q '"return": \[\]' && break
+		qmp '{"execute":"query-block-jobs"}' | has '"return": \[\]' && break
 		sleep 0.1
 	done
 	alive || verdict
@@ -452,7 +452,7 @@ part_refused() {
 	qmp "{\"execute\":\"nbd-server-start\",\"arguments\":{\"addr\":{\"type\":\"unix\",\"data\":{\"path\":\"$DIR/foreign.nbd\"}}}}" >/dev/null
 	refused take "NBD server that is not Locum's" prepare take=two,one
 	clean "foreign NBD server"
-	qmp '{"execute":"nbd-server-stop"}' | grep -q '"return"' || fail "the server of another tool was stopped"
+	qmp '{"execute":"nbd-server-stop"}' | has '"return"' || fail "the server of another tool was stopped"
 	put vd0 21 128 64
 	turn two
 
@@ -640,10 +640,10 @@ part_events() {
 		cycle prepare take=two,one sh="for j in \"$set\" \"$go\"; do $SOCKLINE --qmp $DIR/qmp2 \"\$j\" >/dev/null; done" \
 			event=lost '!valid' release end=rollback || fail "migration: $(cat "$DIR/log")"
 		for n in $(seq 50); do
-			qmp '{"execute":"query-migrate"}' | grep -qE '"status": "(completed|failed)"' && break
+			qmp '{"execute":"query-migrate"}' | has -E '"status": "(completed|failed)"' && break
 			sleep 0.1
 		done
-		qmp '{"execute":"query-migrate"}' | grep -q '"status": "completed"' || fail "$mode: the migration did not succeed"
+		qmp '{"execute":"query-migrate"}' | has '"status": "completed"' || fail "$mode: the migration did not succeed"
 		refused prepare "postmigrate" prepare
 		# The admin lets it go on here: still incremental.
 		qmp '{"execute":"cont"}' >/dev/null

@@ -66,10 +66,10 @@ done
 # Stopped itself: the guard lets them go in time, and the take is no success.
 LOCUM_FAILPOINT=hv.take.cut:2:stop group prepare take=hung,two &
 sleep 0.5
-both qmp '{"execute":"query-status"}' | grep -c '"paused"' | grep -qx 2 || fail "both should stand still"
+both qmp '{"execute":"query-status"}' | grep -c '"paused"' | has -x 2 || fail "both should stand still"
 began=$(date +%s%N)
 for _ in $(seq 80); do
-	both qmp '{"execute":"query-status"}' | grep -q '"paused"' || break
+	both qmp '{"execute":"query-status"}' | has '"paused"' || break
 	sleep 0.1
 done
 echo "let go after $((($(date +%s%N) - began) / 1000000)) ms more"

@@ -144,7 +144,7 @@ wait_stopped() {
 	local i
 	CYCLE=
 	for ((i = 0; i < 200; i++)); do
-		CYCLE=$(pgrep -f "^$HV_CYCLE.*--qmp $DIR/qmp " | head -n 1)
+		CYCLE=$(pgrep -f "^$HV_CYCLE.*--qmp $DIR/qmp " | sed -n 1p)
 		[ -n "$CYCLE" ] && grep -q '^State:.*T' "/proc/$CYCLE/status" 2>/dev/null && return
 		sleep 0.05
 	done

@@ -81,7 +81,7 @@ locum backup twice || fail "with one of the two"
 
 # ---- a qcow2 file that was copied with a record of changes in it ----
 qemu-img create -q -f qcow2 "$t/copied.qcow2" 4M
-name=$(bitmaps vm3 | head -n 1 | sed 's/.*"\(locum[^"]*\)"/\1/')
+name=$(bitmaps vm3 | sed -n 1p | sed 's/.*"\(locum[^"]*\)"/\1/')
 [ -n "$name" ] || fail "no record of changes"
 qemu-img bitmap --add -f qcow2 "$t/copied.qcow2" "$name"
 qemu-img bitmap --add -f qcow2 "$t/copied.qcow2" theirs
@@ -98,9 +98,9 @@ locum unprotect twice >"$t/out" || fail "unprotect"
 grep -q "remove \[vm twice\] from" "$t/out" || fail "it does not say what is left to do: $(cat "$t/out")"
 [ -z "$(bitmaps vm3)" ] || fail "unprotect left: $(bitmaps vm3)"
 [ "$(count twice)" = "$points" ] || fail "unprotect dropped points"
-locum unprotect twice --json | grep -q '"clean": true.*"configured": true' || fail "again: $(locum unprotect twice --json)"
+locum unprotect twice --json | has '"clean": true.*"configured": true' || fail "again: $(locum unprotect twice --json)"
 backup twice compared # protected anew
-guest_qmp "$t/vm3" '{"execute":"query-status"}' | grep -q return || fail "QEMU died"
+guest_qmp "$t/vm3" '{"execute":"query-status"}' | has return || fail "QEMU died"
 # Killed in it, at each step: the next one removes the rest, and the VM can be protected again.
 for place in look remove rest; do
 	rc=0
@@ -118,7 +118,7 @@ refused 1 'another client holds the monitor' locum unprotect twice
 kill -KILL $pid
 { wait $pid || true; } 2>/dev/null
 locum unprotect twice --quiet || fail "after a dead backup"
-! guest_qmp "$t/vm3" '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' | grep -q '"node-name": *"locum' || fail "nodes left"
+! guest_qmp "$t/vm3" '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' | has '"node-name": *"locum' || fail "nodes left"
 [ -z "$(bitmaps vm3)" ] || fail "unprotect left: $(bitmaps vm3)"
 # Off: in the image.  Only what is ours.
 guest_kill "$t/vm3" # so the record in it was not closed, either

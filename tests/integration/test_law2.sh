@@ -64,7 +64,7 @@ after() { # WHAT: the guest since the last lat, and the next backup
 	l=$(lat)
 	max=$(lat_max_ms "$l")
 	[ "$max" -le $((ndisks * copy_timeout_ms + slack_ms)) ] || fail "$1: a write took $max ms: $l"
-	guest_qmp "$t/vm" '{"execute":"query-status"}' | grep -q '"running": *true' || fail "$1: the guest does not run"
+	guest_qmp "$t/vm" '{"execute":"query-status"}' | has '"running": *true' || fail "$1: the guest does not run"
 	guest_past "$t/vm" "$(guest_last "$t/vm")"
 	backup web01 incremental
 	locum restore web01 --to "$t/r" --quiet || fail "$1: restore"
@@ -81,7 +81,7 @@ first=1
 for werror in "${werrors[@]}"; do
 	guest_start "$t/vm" -a 'seq.load=400' -x -global -x "virtio-blk-device.werror=$werror" "${disks[@]}" >/dev/null
 	guest_qmp "$t/vm" '{"execute":"qom-get","arguments":{"path":"/machine/peripheral/vd0","property":"werror"}}' |
-		grep -q "\"$werror\"" || fail "werror is not $werror"
+		has "\"$werror\"" || fail "werror is not $werror"
 	guest_past "$t/vm" 0
 	locum backup web01 || fail "first backup"
 	if [ -n "$first" ]; then
@@ -111,10 +111,10 @@ for werror in "${werrors[@]}"; do
 	# Somebody ends the server, or one export, while the disks are read.
 	for cut in nbd-server-stop block-export-del; do
 		stand
-		id=$(guest_qmp "$t/vm" '{"execute":"query-block-exports"}' | grep -o '"id": *"locum[^"]*"' | head -n 1 | cut -d '"' -f 4)
+		id=$(guest_qmp "$t/vm" '{"execute":"query-block-exports"}' | grep -o '"id": *"locum[^"]*"' | sed -n 1p | cut -d '"' -f 4)
 		which="\"id\":\"$id\",\"mode\":\"hard\""
 		[ $cut = block-export-del ] || which=
-		guest_qmp "$t/vm" "{\"execute\":\"$cut\",\"arguments\":{$which}}" | grep -q '"return"' || fail "$cut"
+		guest_qmp "$t/vm" "{\"execute\":\"$cut\",\"arguments\":{$which}}" | has '"return"' || fail "$cut"
 		go
 		after "$cut while the snapshot is read"
 	done
@@ -178,7 +178,7 @@ for round in 1 2 3; do
 	wait "$pid" || rc=$?
 	[ "$rc" = 0 ] || grep -q 'web01: .*migrat' "$t/err" || fail "why: $(cat "$t/err")"
 	echo "migrated: completed; the backup: status $rc $(sed 's/^.*web01: //' "$t/err")"
-	guest_qmp "$t/vm" '{"execute":"cont"}' | grep -q return || fail "cont"
+	guest_qmp "$t/vm" '{"execute":"cont"}' | has return || fail "cont"
 	guest_past "$t/vm" "$(guest_last "$t/vm")"
 	unharmed "$t/vm"
 	backup web01 incremental

@@ -55,7 +55,7 @@ for ((i = 1; i <= points; i++)); do
 done
 sort -n "$t/pauses" | tail -n 1 | sed 's/^/longest pause in ms: /'
 unharmed "$dir"
-virsh_t dominfo web01 | grep -q 'tainted: custom monitor' || fail "libvirt does not show the taint that the manual speaks of"
+virsh_t dominfo web01 | has 'tainted: custom monitor' || fail "libvirt does not show the taint that the manual speaks of"
 virsh_t dumpxml web01 >"$t/live2.xml"
 diff "$t/live.xml" "$t/live2.xml" || fail "the description of the running domain is another one"
 
@@ -74,7 +74,7 @@ amid() {
 runs() {
 	local i
 	for ((i = 0; i < 100; i++)); do
-		! guest_qmp "$dir" '{"execute":"query-status"}' 2>/dev/null | grep -q '"running": *true' || return 0
+		! guest_qmp "$dir" '{"execute":"query-status"}' 2>/dev/null | has '"running": *true' || return 0
 		sleep 0.1
 	done
 	fail "the guest stands still: $1"
@@ -213,12 +213,12 @@ agent() {
 	kill -HUP "$agent_pid"
 	status_has 'web03'
 	for ((i = 0; i < 300; i++)); do
-		! locum points web03 --json 2>/dev/null | grep -q '"id"' || break
+		! locum points web03 --json 2>/dev/null | has '"id"' || break
 		sleep 0.1
 	done
 	kill -TERM "$agent_pid"
 	wait "$agent_pid" || fail "the agent: $(tail -n 5 "$t/agent.log")"
-	locum points web03 --json | grep -q '"id"' || fail "no point of a domain that came while the agent runs: $(cat "$t/agent.log")"
+	locum points web03 --json | has '"id"' || fail "no point of a domain that came while the agent runs: $(cat "$t/agent.log")"
 	unharmed "$dir"
 	echo "the agent takes in a domain that came later"
 }

@@ -44,7 +44,7 @@ guest_start "$t/vm" -b scsi -w '' -x -S "${odd[@]}" "${images[@]}"
 guest_start "$t/vm2" -b scsi -w '' -x -S "$e/tiny.qcow2"
 ready vm
 ready vm2
-guest_qmp "$t/vm" '{"execute":"query-block"}' | grep -q '"node-name": "#block' || fail "no node has a made-up name"
+guest_qmp "$t/vm" '{"execute":"query-block"}' | has '"node-name": "#block' || fail "no node has a made-up name"
 put vm "-d vd1" 0x11 0 70144
 put vm dr 0x12 64k 64k
 put vm2 "-d vd0" 0x13 0 64k

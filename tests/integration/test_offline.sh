@@ -18,7 +18,7 @@ guest_stop "$t/vm"
 # Off: whole images, compared with what the store has.
 backup web01 compared
 same_as web01 "vd0=${disks[0]}" "vd1=${disks[1]}"
-locum points web01 --json | grep -q 'powered off' || fail "the point does not say that the VM was off: $(locum points web01 --json)"
+locum points web01 --json | has 'powered off' || fail "the point does not say that the VM was off: $(locum points web01 --json)"
 
 # Files that changed in the last seconds are not trusted by their times.
 sleep 2.2
@@ -27,7 +27,7 @@ backup web01 compared
 points=$(point_ids web01 | wc -l)
 backup web01 unchanged
 [ "$(point_ids web01 | wc -l)" = "$points" ] || fail "a point was made of unchanged images"
-locum backup web01 --verbose 2>/dev/null | grep -q 'unchanged since its point of' || fail "it does not say so"
+locum backup web01 --verbose 2>/dev/null | has 'unchanged since its point of' || fail "it does not say so"
 [ -z "$(locum backup web01 2>&1)" ] || fail "not silent without a terminal: $(locum backup web01 2>&1)"
 echo "off: compared, then unchanged"
 

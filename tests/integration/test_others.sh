@@ -60,13 +60,13 @@ same_as web01 vd0="$t/a.qcow2"
 done_with "guest reset: incremental"
 
 # A snapshot in the image; going back to it, which QEMU refuses while there is a record of changes.
-hmp 'savevm one' | grep -q '"return": ""' || fail "savevm: $(hmp 'savevm one')"
+hmp 'savevm one' | has '"return": ""' || fail "savevm: $(hmp 'savevm one')"
 put vd0 0x13 3M 64k
 backup web01 incremental
 same_as web01 vd0="$t/a.qcow2"
-hmp 'loadvm one' | grep -q 'active dirty bitmaps' || fail "loadvm does not name our record"
+hmp 'loadvm one' | has 'active dirty bitmaps' || fail "loadvm does not name our record"
 locum unprotect web01 --quiet
-hmp 'loadvm one' | grep -q '"return": ""' || fail "loadvm after unprotect"
+hmp 'loadvm one' | has '"return": ""' || fail "loadvm after unprotect"
 backup web01 compared
 same_as web01 vd0="$t/a.qcow2"
 put vd0 0x14 4M 64k
@@ -104,7 +104,7 @@ qmp nbd-server-start "\"addr\":{\"type\":\"unix\",\"data\":{\"path\":\"$t/their.
 qmp block-export-add '"type":"nbd","id":"their","node-name":"moved","name":"their"'
 put vd0 0x24 8M 64k
 refused 1 'web01: an NBD server that is not Locum.s runs in this QEMU' locum backup web01
-guest_qmp "$t/$vm" '{"execute":"query-block-exports"}' | grep -q '"their"' || fail "their export is gone"
+guest_qmp "$t/$vm" '{"execute":"query-block-exports"}' | has '"their"' || fail "their export is gone"
 qmp nbd-server-stop
 put vd0 0x25 9M 64k
 backup web01 incremental

@@ -50,13 +50,13 @@ same drop "web01@${ids[4]}" --quiet
 same drop nobody@latest
 same drop web01
 [ $last = 2 ] || fail "wrong use: $last"
-point_ids web01 | grep -q "${ids[4]}" && fail "it says that it was dropped, and it is there"
+point_ids web01 | has "${ids[4]}" && fail "it says that it was dropped, and it is there"
 locum verify web01 --quiet || fail "verify after the drops"
 locum backup web01 --quiet || fail "the agent does not make a point"
 [ "$(grep -c 'asks to drop' "$t/agent.log")" -ge 5 ] || fail "the agent was not asked: $(cat "$t/agent.log")"
 
 # The same byte of the same sealed segment, or of the open one, in both.
-segment=$(basename "$(find "$t/free/segments" -type f | sort | head -n 1)")
+segment=$(basename "$(find "$t/free/segments" -type f | sort | sed -n 1p)")
 at=1700
 for dir in store free; do
 	printf '\377\000\377\000' | dd of="$t/$dir/segments/$segment" bs=1 seek=$at conv=notrunc status=none
@@ -160,5 +160,5 @@ kill -TERM $agent_pid
 wait $agent_pid || fail "the agent ended with $?"
 kill -TERM $replica_pid
 wait $replica_pid || fail "the replica ended with $?"
-! at_replica points web01 --json | grep -q "${ids[1]}" || fail "it is there still"
+! at_replica points web01 --json | has "${ids[1]}" || fail "it is there still"
 echo "beside a replica: the same"

@@ -29,12 +29,12 @@ sleep 1.1
 printf changed | dd of="$t/img/a.raw" bs=1 seek=5000 conv=notrunc status=none
 touch -d '10 seconds ago' "$t/img/a.raw"
 locum backup web01 >/dev/null || fail "second backup"
-first=$(point_ids web01 | head -n 1)
+first=$(point_ids web01 | sed -n 1p)
 
 # ---- what it says of itself ----
-nbdkit "$plugin" --dump-plugin | grep -q '^max_thread_model=parallel' || fail "--dump-plugin"
+nbdkit "$plugin" --dump-plugin | has '^max_thread_model=parallel' || fail "--dump-plugin"
 for word in store= vm= point= disk= cache= key-dir= recovery-code-file= passphrase-file= boot= first-client= replica-patience=; do
-	nbdkit "$plugin" --help | grep -q "^$word" || fail "--help does not tell of $word"
+	nbdkit "$plugin" --help | has "^$word" || fail "--help does not tell of $word"
 done
 
 # ---- wrong use is told on the terminal, also where nbdkit goes into the background ----
@@ -201,7 +201,7 @@ done
 unserve
 
 # ---- damage: an error for the client, a name in the log, and the rest can be read ----
-segment=$(find "$t/store/segments" -name '*.*' | sort | head -n 1)
+segment=$(find "$t/store/segments" -name '*.*' | sort | sed -n 1p)
 for part in 2 3 4; do
 	printf '\x5a\xa5\x5a\xa5' | dd of="$segment" bs=1 seek=$(($(stat -c %s "$segment") * part / 6)) \
 		conv=notrunc status=none

@@ -24,7 +24,7 @@ refused 2 'is no token' locum pair --name dr nonsense
 token=$(locum token --dir "$t/dr" --address "127.0.0.1:$port")
 locum pair --name dr --as host-a "$token" >"$t/pair"
 refused 1 'was used' locum pair --name dr --as host-b "$token"
-locum replica hosts --dir "$t/dr" | grep -q '^host-a ' || fail "host-a is not listed"
+locum replica hosts --dir "$t/dr" | has '^host-a ' || fail "host-a is not listed"
 
 for ((i = 1; i <= points; i++)); do
 	locum backup web01 --to dr --json >"$t/out" 2>"$t/err" || fail "backup $i: $(cat "$t/out" "$t/err")"
@@ -97,7 +97,7 @@ refused 1 'locum pair' at_dr copy --to third
 at_dr pair --name third --as dr --quiet "$(locum token --dir "$t/third" --address "$third")" || fail "pairing with a third site"
 at_dr copy --to third --json >"$t/copied" || fail "copy to a third site: $(cat "$t/copied")"
 grep -q "^{\"points\": $(at_replica points web01 --json | grep -c '"id"'),.*\"failed\": 0" "$t/copied" || fail "copied: $(cat "$t/copied")"
-at_dr copy --to third --json | grep -q '^{"points": 0, "chunks": 0' || fail "copied twice"
+at_dr copy --to third --json | has '^{"points": 0, "chunks": 0' || fail "copied twice"
 ! grep -rqa web01 "$t/third" "$t/third.log" || fail "the third site knows the VM's name"
 kill $third_pid
 wait $third_pid || fail "the third site ended with $?"

@@ -161,7 +161,7 @@ locum restore web01 --disk vda --to "$t/code.raw" --store "$t/rescued" --recover
 cmp "$t/code.raw" "$t/img/a.raw" || fail "with the recovery code it differs"
 
 # ---- damage: said, never given as data ----
-segment=$(find "$t/rescued/segments" -name '*.*' | sort | head -n 1)
+segment=$(find "$t/rescued/segments" -name '*.*' | sort | sed -n 1p)
 size=$(stat -c %s "$segment")
 printf '\x5a\xa5\x5a\xa5' | dd of="$segment" bs=1 seek=$((size / 3)) conv=notrunc status=none
 damaged=("--store" "$t/rescued" "--recovery-code-file" "$t/kit" "--config" /dev/null)
@@ -171,7 +171,7 @@ nothing_in "damage"
 refused 1 'is NOT good: .*web01/(vd[ab]|kernel) at byte' locum verify web01 "${damaged[@]}"
 refused 1 '"ok": *false' locum verify --all --json "${damaged[@]}"
 locum verify web01 --quiet || fail "verify of the good store"
-locum verify web01 --json | grep -q '"ok": *true' || fail "verify --json"
+locum verify web01 --json | has '"ok": *true' || fail "verify --json"
 refused 3 'no VM web02' locum verify web02 web01
 refused 3 '"asked":"web02","point":null,"ok":false' locum verify web02 web01 --json
 grep -q '"asked":"web01","point":{' "$t/refused" || fail "an unknown VM hides the others: $(cat "$t/refused")"

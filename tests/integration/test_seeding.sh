@@ -41,13 +41,13 @@ seeding() { # WHAT MIB
 }
 
 seeding resize $((mib / 6))
-guest_qmp "$t/vm1" "{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"disk2\",\"size\":$((100 << 20))}}" | grep -q return ||
+guest_qmp "$t/vm1" "{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"disk2\",\"size\":$((100 << 20))}}" | has return ||
 	fail "resize"
 
 seeding migration $((mib / 3))
 guest_start "$t/vm2" -m 128 -a "$append" -w '' -x -incoming -x "unix:$t/move" "${disks[@]}"
 for ((i = 0; i < 100; i++)); do [ ! -S "$t/move" ] || break; sleep 0.05; done
-guest_qmp "$t/vm1" "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"unix:$t/move\"}}" | grep -q return || fail "migrate"
+guest_qmp "$t/vm1" "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"unix:$t/move\"}}" | has return || fail "migrate"
 for ((i = 0; i < 1200; i++)); do
 	guest_qmp "$t/vm1" '{"execute":"query-migrate"}' >"$t/migrate"
 	! grep -qE '"status": *"(completed|failed)"' "$t/migrate" || break

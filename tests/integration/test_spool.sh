@@ -102,7 +102,7 @@ status_has '"spent": false'
 [ "$(spool dropped_bytes)" -gt $((48 * mib)) ] || fail "little was dropped: $(cat "$t/status")"
 for ((i = 0; i < 300 && $(kept) > 48 * mib; i++)); do sleep 0.1; done
 [ "$(kept)" -le $((48 * mib)) ] || fail "the store holds $(kept) bytes"
-locum store stats | grep -q 'they are at replica dr' || fail "stats: $(locum store stats)"
+locum store stats | has 'they are at replica dr' || fail "stats: $(locum store stats)"
 echo "180 MiB went through 64: $(kept) bytes are here, $(spool dropped_bytes) were dropped"
 
 # What is not here is read from there, also while the agent sends.
@@ -167,7 +167,7 @@ done
 locum recall dr --recovery-code-file "$t/kit" >"$t/out" || fail "recall: $(cat "$t/out")"
 cat "$t/out"
 [ "$(kept)" -lt $mib ] || fail "the map takes $(kept) bytes"
-locum recall dr | grep -q '^0 lines' || fail "recalling again brings something"
+locum recall dr | has '^0 lines' || fail "recalling again brings something"
 write 1 50
 before=$(at_replica_bytes)
 locum backup web01 --to dr --json >"$t/out" 2>"$t/err" || fail "backup after the loss: $(cat "$t/out" "$t/err")"

@@ -75,7 +75,7 @@ for ((round = 1; round <= 3; round++)); do
 	[ -z "$(locum backup web01 --to dr 2>&1)" ] || fail "not silent under cron"
 	[ "$(kept)" -le $((48 * mib)) ] || fail "the store holds $(kept) bytes after round $round"
 done
-locum store stats | grep -q 'they are at replica dr' || fail "stats: $(locum store stats)"
+locum store stats | has 'they are at replica dr' || fail "stats: $(locum store stats)"
 echo "142 MiB went through 64: $(kept) bytes are here"
 
 # Served and booted with what is there.

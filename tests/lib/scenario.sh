@@ -182,7 +182,7 @@ backup() { # VM WHAT
 
 # A number of the last backup's --json.
 figure() { # KEY
-	grep -o "\"$1\": [0-9.]*" "$t/out" | head -n 1 | sed 's/.*: //'
+	grep -o "\"$1\": [0-9.]*" "$t/out" | sed -n 1p | sed 's/.*: //'
 }
 
 # Two windows of the first disk of a store's first point get each other's content, in the catalog: every chunk stays sound.
@@ -234,8 +234,8 @@ unharmed() { # DIR
 	left=$(guest_qmp "$1" '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' |
 		grep -o '"node-name": *"locum[^"]*"' || true)
 	[ -z "$left" ] || fail "left in QEMU: $left"
-	guest_qmp "$1" '{"execute":"query-block-exports"}' | grep -q '"return": *\[\]' || fail "exports left in QEMU"
+	guest_qmp "$1" '{"execute":"query-block-exports"}' | has '"return": *\[\]' || fail "exports left in QEMU"
 	! guest_qmp "$1" '{"execute":"query-fdsets"}' | grep '"locum' || fail "descriptors left in QEMU"
-	guest_qmp "$1" '{"execute":"query-status"}' | grep -q '"running": *true' || fail "the guest does not run"
+	guest_qmp "$1" '{"execute":"query-status"}' | has '"running": *true' || fail "the guest does not run"
 	! grep -a 'SEQ WRITE-ERROR' "$1/serial" || fail "the guest saw an error"
 }

@@ -154,7 +154,7 @@ status_has() { # REGEX [SECONDS]
 }
 
 points_made() { # VM: by this agent
-	{ locum status --json 2>/dev/null || true; } | grep "\"vm\": \"$1\"" | head -n 1 |
+	{ locum status --json 2>/dev/null || true; } | grep "\"vm\": \"$1\"" | sed -n 1p |
 		sed -nE 's/.*"points": ([0-9]+), "failures".*/\1/p'
 }
 

@@ -5,7 +5,7 @@
 
 # Another version lays out otherwise: no verdict is better than a wrong one.
 clang_format=$(command -v clang-format-14 || command -v clang-format) || skip "clang-format 14 is not installed"
-"$clang_format" --version | grep -q 'version 14\.' || skip "clang-format is not version 14"
+[[ "$("$clang_format" --version)" == *'version 14.'* ]] || skip "clang-format is not version 14"
 # shellcheck disable=SC2016 # "$0" and "$1" are for the inner shell
 while IFS= read -r file; do
 	complain "$file: tests/lint/reformat.sh $file"
