@@ -501,8 +501,9 @@ look_at_started(struct round *r)
 	const struct settings *s = r->c->settings;
 	DIR *d = opendir(s->run_dir);
 	struct dirent *ent;
+	int rc = 0;
 
-	while (d != NULL && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	while (d != NULL && (ent = dir_next(d, s->run_dir, &rc, NULL)) != NULL) {
 		char *dir = path_join(s->run_dir, ent->d_name);
 
 		if (dir != NULL && ent->d_name[0] != '.' && settings_vm(s, ent->d_name) == NULL &&

@@ -63,10 +63,11 @@ list_booted(const struct settings *s, struct listing *l, struct lc_err *e)
 {
 	DIR *d = opendir(s->run_dir);
 	struct dirent *ent;
+	int rc = 0;
 
 	if (d == NULL && errno != ENOENT)
 		return lc_fail_errno(e, "run_dir %s", s->run_dir);
-	while (d != NULL && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	while (d != NULL && (ent = dir_next(d, s->run_dir, &rc, e)) != NULL) {
 		char *dir;
 		struct listed v = {.name = ent->d_name, .how = "locum", .state = "running"};
 
@@ -81,7 +82,7 @@ list_booted(const struct settings *s, struct listing *l, struct lc_err *e)
 	}
 	if (d != NULL)
 		(void)closedir(d);
-	return 0;
+	return rc;
 }
 
 static void

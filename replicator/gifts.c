@@ -1,4 +1,5 @@
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -84,8 +85,9 @@ gifts_take(const char *dir, const struct writer_entry *w, struct store *s, struc
 	if (folder == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	d = opendir(folder);
-	while (d != NULL && rc == 0 &&
-	       (ent = readdir(d)) != NULL) /* NOLINT(concurrency-mt-unsafe) */
+	if (d == NULL && errno != ENOENT)
+		rc = lc_fail_errno(e, "%s", folder);
+	while (d != NULL && rc == 0 && (ent = dir_next(d, folder, &rc, e)) != NULL)
 		rc = take_one(folder, ent->d_name, w, s, e);
 	if (d != NULL)
 		(void)closedir(d);

@@ -354,8 +354,9 @@ peer_list(const char *key_dir, struct peer **out, size_t *n, struct lc_err *e)
 	struct dirent *ent;
 	int rc = 0;
 
-	while (d != NULL && rc == 0 &&
-	       (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	if (d == NULL && errno != ENOENT)
+		rc = lc_fail_errno(e, "%s", key_dir);
+	while (d != NULL && rc == 0 && (ent = dir_next(d, key_dir, &rc, e)) != NULL) {
 		char name[PEER_NAME_MAX];
 		struct peer p;
 		size_t len = strlen(ent->d_name), tail = sizeof PEER_TAIL - 1;

@@ -247,8 +247,9 @@ bytes_of_log(const struct guest *g)
 	const struct dirent *ent;
 	uint64_t sum = 0;
 	struct stat st;
+	int rc = 0;
 
-	while (d != NULL && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	while (d != NULL && (ent = dir_next(d, dir, &rc, NULL)) != NULL) {
 		if (fstatat(dirfd(d), ent->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 		    S_ISREG(st.st_mode))
 			sum += (uint64_t)st.st_size;

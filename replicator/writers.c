@@ -1,4 +1,5 @@
 #include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,14 +162,15 @@ each_name(const char *dir, const char *sub,
 	if (folder == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	d = opendir(folder);
-	lc_free(folder);
-	while (d != NULL && rc == 0 &&
-	       (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	if (d == NULL && errno != ENOENT)
+		rc = lc_fail_errno(e, "%s", folder);
+	while (d != NULL && rc == 0 && (ent = dir_next(d, folder, &rc, e)) != NULL) {
 		if (ent->d_name[0] != '.')
 			rc = on(arg, dir, ent->d_name, e);
 	}
 	if (d != NULL)
 		(void)closedir(d);
+	lc_free(folder);
 	return rc;
 }
 

@@ -403,7 +403,7 @@ runs_scan(struct idindex *x, struct idrun **found, size_t *nfound, struct lc_err
 
 	if (d == NULL)
 		return errno == ENOENT ? 0 : lc_fail_errno(e, "id index: %s", x->dir);
-	while (rc == 0 && (de = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	while (rc == 0 && (de = dir_next(d, x->dir, &rc, e)) != NULL) {
 		kind = name_kind(de->d_name, &file);
 		if (kind == 0)
 			continue;

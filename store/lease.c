@@ -222,7 +222,7 @@ look_at(DIR *d, const char *dir, const char *hex, bool kept, struct lc_err *e)
 	int rc = 0;
 
 	rewinddir(d);
-	while (rc == 0 && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	while (rc == 0 && (ent = dir_next(d, dir, &rc, e)) != NULL) {
 		const char *tail = ent->d_name + 32;
 
 		if (strncmp(ent->d_name, hex, 32) != 0 || strcmp(tail, BAR) == 0 ||
@@ -248,6 +248,8 @@ store_leased(struct store *s, const uint8_t point[16], struct lc_err *e)
 	DIR *d = dir == NULL ? NULL : opendir(dir);
 	int rc = dir == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
 
+	if (rc == 0 && d == NULL && errno != ENOENT) /* whether it is leased, nobody knows */
+		rc = lc_fail_errno(e, "%s", dir);
 	(void)lc_hex(hex, point, 16);
 	/* What runs has to be stopped first, whatever it has written. */
 	if (d != NULL)

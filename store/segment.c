@@ -244,8 +244,7 @@ segments_list(struct segments *s, struct segment_info **out, size_t *n, struct l
 	*n = 0;
 	if (d == NULL)
 		return lc_fail_errno(e, "%s", s->dir);
-	/* Only this thread reads d. */
-	while (rc == 0 && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	while (rc == 0 && (ent = dir_next(d, s->dir, &rc, e)) != NULL) {
 		struct segment_info si;
 		struct stat st;
 		char name[32];

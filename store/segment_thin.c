@@ -193,9 +193,9 @@ segment_thin_tidy(struct segments *s)
 {
 	DIR *d = opendir(s->dir);
 	const struct dirent *ent;
+	int rc = 0;
 
-	/* Only this thread reads d. */
-	while (d != NULL && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	while (d != NULL && (ent = dir_next(d, s->dir, &rc, NULL)) != NULL) {
 		size_t n = strlen(ent->d_name);
 
 		if (n == 16 + strlen(MAKING) && strcmp(ent->d_name + 16, MAKING) == 0)

@@ -106,7 +106,7 @@ check_empty(const char *dir, struct lc_err *e)
 		return errno == ENOENT ? 0 : lc_fail_errno(e, "%s", dir);
 	if (faccessat(dirfd(d), STORE_IDENTITY_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		rc = lc_fail(e, LC_EEXIST, 0, "%s is a store already", dir);
-	while (rc == 0 && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	while (rc == 0 && (ent = dir_next(d, dir, &rc, e)) != NULL) {
 		bool known = false;
 		size_t i;
 

@@ -229,7 +229,7 @@ processes_list(const char *proc, struct process **out, size_t *n, struct lc_err 
 	d = opendir(proc);
 	if (d == NULL)
 		return lc_fail_errno(e, "%s", proc);
-	while (rc == 0 && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	while (rc == 0 && (ent = dir_next(d, proc, &rc, e)) != NULL) {
 		struct process p = {.pid = (int)strtol(ent->d_name, NULL, 10)}, *more;
 		char *dir;
 

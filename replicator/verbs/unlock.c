@@ -255,8 +255,9 @@ tell_booted(const char *run_dir)
 {
 	DIR *d = opendir(run_dir);
 	const struct dirent *ent;
+	int rc = 0;
 
-	while (d != NULL && (ent = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+	while (d != NULL && (ent = dir_next(d, run_dir, &rc, NULL)) != NULL) {
 		char *vm = ent->d_name[0] == '.' ? NULL : path_join(run_dir, ent->d_name);
 		char *nbd = vm == NULL ? NULL : path_join(vm, "nbd");
 

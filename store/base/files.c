@@ -241,6 +241,19 @@ dir_make(const char *path, mode_t mode, struct lc_err *e)
 	return rc;
 }
 
+struct dirent *
+dir_next(DIR *d, const char *path, int *rc, struct lc_err *e)
+{
+	struct dirent *ent = NULL;
+
+	errno = failpoint("dir.next");
+	if (errno == 0)
+		ent = readdir(d); /* NOLINT(concurrency-mt-unsafe): d is the caller's */
+	if (ent == NULL && errno != 0)
+		*rc = lc_fail_errno(e, "%s", path);
+	return ent;
+}
+
 /* Takes dirfd.  By descriptor and without following links, so that a link put there meanwhile by
  * somebody who may write in the folder leads nowhere. */
 static void

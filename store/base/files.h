@@ -7,6 +7,7 @@
 #ifndef LOCUM_FILES_H
 #define LOCUM_FILES_H
 
+#include <dirent.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -55,6 +56,14 @@ int file_pwrite_full(int fd, const void *p, size_t n, uint64_t off, const char *
 int dir_make(const char *path, mode_t mode, struct lc_err *e);
 /** dir_sync(path, e): fsync a directory, so that names in it are durable. */
 int dir_sync(const char *path, struct lc_err *e);
+/**
+ * dir_next(d, path, rc, e):
+ * The next name in a folder that was opened with opendir(path), by one thread.
+ *
+ * Returns  NULL at the end, and where the folder can't be read on: with that in *rc and e, because
+ *          what takes the one for the other has lost the rest of the names.
+ */
+struct dirent *dir_next(DIR *d, const char *path, int *rc, struct lc_err *e);
 /** dir_remove(path): rm -rf of a directory of ours; never follows links; best effort. */
 void dir_remove(const char *path);
 /**

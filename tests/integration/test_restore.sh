@@ -154,6 +154,27 @@ locum points web01 --json >"$t/points"
 rm -rf "$t/store"/catalog.sqlite* "$t/store/index"
 locum restore web01 --disk vda --to "$t/nocatalog.raw" --quiet
 cmp "$t/nocatalog.raw" "$t/img/a.raw" || fail "without the catalog it differs"
+# A folder that can't be read to its end is no folder with less in it.
+points_of() { locum points --store "$1" --json; }
+points_of "$t/swapped" >"$t/all"
+unread=0
+for ((n = 1; n < 200; n++)); do
+	rm -rf "$t/unread"
+	cp -r "$t/swapped" "$t/unread"
+	: >"$t/places"
+	rc=0
+	LOCUM_FAILPOINT=dir.next:$n:eio LOCUM_FAILPOINT_LOG=$t/places "$bin/locum" store rebuild --store "$t/unread" \
+		>"$t/out" 2>&1 || rc=$?
+	[ "$(grep -cx dir.next "$t/places")" -ge $n ] || break
+	if [ $rc != 0 ]; then
+		unread=$((unread + 1))
+		grep -q 'Input/output error' "$t/out" || fail "a folder that can't be read, $n: $(cat "$t/out")"
+		locum store rebuild --store "$t/unread" --quiet || fail "rebuild again, $n"
+	fi
+	points_of "$t/unread" | cmp -s - "$t/all" || fail "a folder that can't be read, $n: other points"
+done
+[ $unread -gt 0 ] || fail "no rebuild met a folder that can't be read"
+echo "$((n - 1)) places where a folder can't be read, $unread of them told"
 cp -r "$t/store" "$t/rescued"
 refused 1 'recovery' locum restore web01 --disk vda --to "$t/x.raw" --store "$t/rescued" --config /dev/null
 locum restore web01 --disk vda --to "$t/code.raw" --store "$t/rescued" --recovery-code-file "$t/kit" \
