@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "replicator/batch.h"
 #include "replicator/flight.h"
 #include "replicator/message.h"
 #include "replicator/sender.h"
@@ -14,25 +15,10 @@
 #include "store/base/clock.h"
 #include "store/segment.h"
 
-/* Of one OFFER and its ROWS: with four bases each they still fit. */
-#define BATCH_ROWS (OFFER_IDS_MAX / (1u + CHUNK_BASES_MAX))
 #define BATCHES_MAX 4u /* of a line on the way: 256 MiB of a full disk */
 #define ACTIVE_MAX 16u /* lines under way */
 #define RESTARTS_MAX 3u
 #define HEADS_GOOD_NS (2 * LC_NS_PER_S) /* what it said so long ago may be over */
-
-struct batch { /* rows that were read and not yet sent */
-	TAILQ_ENTRY(batch) entry;
-	struct lc_buf payload; /* MAP payload */
-	struct lc_buf ids;     /* [n] of CHUNK_ID_SIZE: what the OFFER named */
-	uint64_t *chunks;      /* [n] their numbers here */
-	uint32_t nbases;       /* the first of them, which go before what is made upon them */
-	uint32_t n, next;      /* next: the first that was not looked at */
-	uint64_t asked;        /* in which order answers come */
-	bool proved;           /* PROOF went */
-	bool answered;         /* bits is there, or n is 0 */
-	uint8_t bits[(OFFER_IDS_MAX + 7) / 8];
-};
 
 enum line_state { LINE_IDLE = 0, LINE_SENDING, LINE_COMMITTING, LINE_FAILED };
 
@@ -160,15 +146,6 @@ add_line(struct sender *x, const uint8_t id[16])
 	return l;
 }
 
-static void
-free_batch(struct batch *b)
-{
-	lc_buf_free(&b->payload);
-	lc_buf_free(&b->ids);
-	lc_free(b->chunks);
-	lc_free(b);
-}
-
 /* Whatever of a point is under way is over. */
 static void
 leave_point(struct sender *x, struct line *l, enum line_state state)
@@ -179,7 +156,7 @@ leave_point(struct sender *x, struct line *l, enum line_state state)
 		x->active--;
 	while ((b = TAILQ_FIRST(&l->batches)) != NULL) {
 		TAILQ_REMOVE(&l->batches, b, entry);
-		free_batch(b);
+		batch_free(b);
 	}
 	l->nbatches = 0;
 	outgoing_free(l->out);
@@ -286,80 +263,6 @@ begin_point(struct sender *x, struct line *l, struct lc_err *e)
 	return rc;
 }
 
-/* Whether one of the last ids of a batch, from the first-th on, is that. */
-static bool
-named(const struct batch *b, uint32_t first, const uint8_t *id)
-{
-	uint32_t i;
-
-	/* Equal windows mostly lie together; what this misses is sent once all the same. */
-	for (i = b->n > first + 8 ? b->n - 8 : first; i < b->n; i++) {
-		if (memcmp(b->ids.p + (size_t)i * CHUNK_ID_SIZE, id, CHUNK_ID_SIZE) == 0)
-			return true;
-	}
-	return false;
-}
-
-static int
-name_chunk(struct batch *b, uint32_t first, uint64_t no, const uint8_t *id, struct lc_err *e)
-{
-	if (named(b, first, id))
-		return 0;
-	if (lc_buf_append(&b->ids, id, CHUNK_ID_SIZE) != 0)
-		return no_memory(e);
-	b->chunks[b->n++] = no;
-	return 0;
-}
-
-static int
-name_bases(struct line *l, struct batch *b, const struct map_record *m, struct lc_err *bad,
-           struct lc_err *e)
-{
-	uint64_t bases[CHUNK_BASES_MAX];
-	uint8_t id[CHUNK_ID_SIZE];
-	size_t i, k, n;
-	int rc = 0;
-
-	for (i = 0; rc == 0 && i < m->n; i++) {
-		if (maprec_zero(&m->rows[i]))
-			continue;
-		if (outgoing_bases(l->out, m->rows[i].chunk, bases, &n, bad) != 0)
-			return 0;
-		for (k = 0; rc == 0 && k < n; k++) {
-			if (outgoing_id(l->out, bases[k], id, bad) != 0)
-				return 0;
-			rc = name_chunk(b, 0, bases[k], id, e);
-		}
-	}
-	b->nbases = b->n;
-	return rc;
-}
-
-static int
-fill_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad, struct lc_err *e)
-{
-	struct map_record *m = x->rows;
-	struct set_sum one;
-	size_t i;
-	int rc;
-
-	b->chunks = lc_alloc_array(m->n * (1 + CHUNK_BASES_MAX), sizeof *b->chunks);
-	if (b->chunks == NULL)
-		return no_memory(e);
-	rc = name_bases(l, b, m, bad, e);
-	for (i = 0; rc == 0 && bad->code == LC_OK && i < m->n; i++) {
-		set_row(NULL, m->disk, m->rows[i].window, m->rows[i].id, &one);
-		set_add(&l->commit.sum, &one);
-		if (!maprec_zero(&m->rows[i]))
-			rc = name_chunk(b, b->nbases, m->rows[i].chunk, m->rows[i].id, e);
-	}
-	if (rc != 0 || bad->code != LC_OK)
-		return rc;
-	l->commit.rows += m->n;
-	b->answered = b->n == 0;
-	return maprec_encode(m, &b->payload, e);
-}
-
 /* Read some rows and offer what they name.  *bad: a failure of this store, for this line alone. */
 static int
 offer(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
@@ -374,13 +277,15 @@ offer(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
 		l->rows_over = true;
 		return 0;
 	}
-	b = lc_alloc(sizeof *b);
+	b = batch_new();
 	if (b == NULL)
 		return no_memory(e);
 	b->asked = ++x->asked;
 	TAILQ_INSERT_TAIL(&l->batches, b, entry);
 	l->nbatches++;
-	rc = fill_batch(x, l, b, bad, e);
+	rc = batch_fill(b, l->out, x->rows, &l->commit.sum, bad, e);
+	if (rc == 0 && bad->code == LC_OK)
+		l->commit.rows += x->rows->n;
 	if (rc == 0 && bad->code == LC_OK && b->n > 0) {
 		struct offer m = {.stream = l->stream,
 		                  .n = (uint16_t)b->n,
@@ -425,7 +330,7 @@ send_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad
 	int rc = 0;
 
 	for (; rc == 0 && bad->code == LC_OK && b->next < b->n; b->next++) {
-		if ((b->bits[b->next / 8] >> (b->next % 8) & 1) == 0)
+		if (!batch_wants(b, b->next))
 			continue;
 		if (flight_full(&x->flight))
 			return 0;
@@ -439,7 +344,7 @@ send_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad
 	lc_buf_free(&body);
 	TAILQ_REMOVE(&l->batches, b, entry);
 	l->nbatches--;
-	free_batch(b);
+	batch_free(b);
 	return rc;
 }
 
@@ -658,8 +563,7 @@ on_want(struct sender *x, struct lc_span body, struct lc_err *e)
 	rc = rc != 0 ? rc : find_batch(x, &m, &l, &b, e);
 	if (rc != 0 || b == NULL)
 		return rc;
-	memcpy(b->bits, m.bits, (m.n + 7) / 8);
-	b->answered = true;
+	batch_answer(b, m.bits);
 	return 0;
 }
 

@@ -1,0 +1,114 @@
+#include <string.h>
+
+#include "replicator/batch.h"
+
+static int
+no_memory(struct lc_err *e)
+{
+	return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
+struct batch *
+batch_new(void)
+{
+	return lc_alloc(sizeof(struct batch));
+}
+
+/* Whether one of the last ids, from the first-th on, is that. */
+static bool
+named(const struct batch *b, uint32_t first, const uint8_t *id)
+{
+	uint32_t i;
+
+	/* Equal windows mostly lie together; what this misses is sent once all the same. */
+	for (i = b->n > first + 8 ? b->n - 8 : first; i < b->n; i++) {
+		if (memcmp(b->ids.p + (size_t)i * CHUNK_ID_SIZE, id, CHUNK_ID_SIZE) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int
+name_chunk(struct batch *b, uint32_t first, uint64_t no, const uint8_t *id, struct lc_err *e)
+{
+	if (named(b, first, id))
+		return 0;
+	if (lc_buf_append(&b->ids, id, CHUNK_ID_SIZE) != 0)
+		return no_memory(e);
+	b->chunks[b->n++] = no;
+	return 0;
+}
+
+static int
+name_bases(struct batch *b, struct outgoing *o, const struct map_record *m, struct lc_err *bad,
+           struct lc_err *e)
+{
+	uint64_t bases[CHUNK_BASES_MAX];
+	uint8_t id[CHUNK_ID_SIZE];
+	size_t i, k, n;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < m->n; i++) {
+		if (maprec_zero(&m->rows[i]))
+			continue;
+		if (outgoing_bases(o, m->rows[i].chunk, bases, &n, bad) != 0)
+			return 0;
+		for (k = 0; rc == 0 && k < n; k++) {
+			if (outgoing_id(o, bases[k], id, bad) != 0)
+				return 0;
+			rc = name_chunk(b, 0, bases[k], id, e);
+		}
+	}
+	b->nbases = b->n;
+	return rc;
+}
+
+int
+batch_fill(struct batch *b, struct outgoing *o, struct map_record *rows, struct set_sum *sum,
+           struct lc_err *bad, struct lc_err *e)
+{
+	struct set_sum one;
+	size_t i;
+	int rc;
+
+	b->chunks = lc_alloc_array(rows->n * (1 + CHUNK_BASES_MAX), sizeof *b->chunks);
+	if (b->chunks == NULL)
+		return no_memory(e);
+	rc = name_bases(b, o, rows, bad, e);
+	for (i = 0; rc == 0 && bad->code == LC_OK && i < rows->n; i++) {
+		const struct map_row *r = &rows->rows[i];
+
+		set_row(NULL, rows->disk, r->window, r->id, &one);
+		set_add(sum, &one);
+		if (!maprec_zero(r))
+			rc = name_chunk(b, b->nbases, r->chunk, r->id, e);
+	}
+	if (rc != 0 || bad->code != LC_OK)
+		return rc;
+	b->answered = b->n == 0;
+	return maprec_encode(rows, &b->payload, e);
+}
+
+void
+batch_answer(struct batch *b, const uint8_t *bits)
+{
+	memcpy(b->bits, bits, (b->n + 7) / 8);
+	b->answered = true;
+}
+
+bool
+batch_wants(const struct batch *b, uint32_t i)
+{
+	return (b->bits[i / 8] >> (i % 8) & 1) != 0;
+}
+
+void
+batch_free(struct batch *b)
+{
+	if (b == NULL)
+		return;
+	lc_buf_free(&b->payload);
+	lc_buf_free(&b->ids);
+	lc_free(b->chunks);
+	lc_free(b);
+}
