@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "replicator/limits.h"
 #include "replicator/noise.h"
 #include "replicator/writers.h"
 #include "store/base/bytes.h"
@@ -556,6 +557,32 @@ choose_store(const char *dir, struct writer_entry *w, const struct token_search 
 	return check_store_free(dir, w, t->replaces ? t->host : NULL, e);
 }
 
+/* What holds for the place of a host, not for its key: its limits, and the keys that it is held to.
+ * Before the new one is let in, so that it is at no moment without. */
+static int
+pass_on(const char *dir, const struct writer_entry *w, const uint8_t *from, struct lc_err *e)
+{
+	char *path = keys_path(dir, w->key);
+	struct lc_buf keys = {0};
+	struct limits l;
+	int rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                      : limits_read(dir, from, &l, e);
+
+	rc = rc != 0 ? rc : limits_write(dir, w->key, &l, e);
+	if (rc == 0) {
+		rc = writers_keys(dir, from, &keys, e);
+		if (rc == 0)
+			rc = file_write_atomic(path, keys.p, keys.n, 0600, e);
+		else if (rc == LC_ENOENT)
+			rc = 0;
+	}
+	lc_buf_free(&keys);
+	lc_free(path);
+	if (rc != 0)
+		(void)lc_wrap(e, "what holds for the host that is replaced");
+	return rc;
+}
+
 int
 writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32], struct lc_err *e)
 {
@@ -573,8 +600,10 @@ writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32], 
 	rc = choose_store(dir, w, &t, e);
 	if (rc != 0)
 		return rc;
-	if (t.replaces && memcmp(t.host, w->key, CHANNEL_KEY_SIZE) != 0)
-		rc = writers_revoke(dir, t.host, e);
+	if (t.replaces && memcmp(t.host, w->key, CHANNEL_KEY_SIZE) != 0) {
+		rc = pass_on(dir, w, t.host, e);
+		rc = rc != 0 ? rc : writers_revoke(dir, t.host, e);
+	}
 	(void)failpoint("writers.revoked");
 	w->revoked = false;
 	w->brought = 0; /* a new token is a new decision */

@@ -78,8 +78,9 @@ int writers_join_token(const char *dir, int64_t valid_ns, const uint8_t host[CHA
  * filled in.  A domain of zeros: it has no store yet, and is let in to join another host's only;
  * then the domain is filled in, too.  A host that was there before gets its store back (also one
  * that was revoked: a new token is a new decision).  By a token that replaces a host it gets the
- * store of that one, which is revoked first: there is no moment at which both are let in, and after
- * a crash in between the token is still good.
+ * store of that one, its limits (limits.h) and the keys that it is held to; that one is revoked
+ * first: there is no moment at which both are let in, and after a crash in between the token is
+ * still good.
  *
  * Returns  0; LC_EACCES: no such token, or it was used or is too old, or not for joining;
  * LC_ECONFLICT: the host, or

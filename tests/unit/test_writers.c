@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "replicator/limits.h"
 #include "replicator/writers.h"
 #include "store/base/clock.h"
 #include "store/base/files.h"
@@ -217,6 +218,129 @@ killed_while_replacing(void **state)
 	tmpdir_free(p.dir);
 }
 
+/* ---- what is set for a host holds for who takes its place ---- */
+
+static void
+set_limits(const struct place *p, uint8_t key, uint64_t rate, uint64_t max)
+{
+	struct limits l = {.rate = rate, .rate_set = rate > 0, .max = max, .max_set = max > 0};
+
+	assert_int_equal(limits_write(p->dir, host(key, 9).key, &l, NULL), 0);
+}
+
+static void
+limits_are(const struct place *p, uint8_t key, uint64_t rate, uint64_t max)
+{
+	struct limits l;
+
+	assert_int_equal(limits_read(p->dir, host(key, 9).key, &l, NULL), 0);
+	assert_int_equal(l.rate_set, rate > 0);
+	assert_int_equal(l.max_set, max > 0);
+	assert_int_equal(l.rate, rate);
+	assert_int_equal(l.max, max);
+}
+
+static void
+limits_go_with_the_place(void **state)
+{
+	struct place p;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	set_limits(&p, 1, 1 << 20, 500);
+	token_that_replaces(&p, 1);
+	assert_int_equal(bind_it(&p, 2, 8), LC_ECONFLICT);
+	limits_are(&p, 2, 0, 0); /* who was not let in has none */
+	assert_int_equal(bind_it(&p, 2, 9), 0);
+	limits_are(&p, 2, 1 << 20, 500);
+	/* Back to the first key, which had others: the place's hold. */
+	set_limits(&p, 2, 0, 700);
+	token_that_replaces(&p, 2);
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	limits_are(&p, 1, 0, 700);
+	/* None, too. */
+	set_limits(&p, 1, 0, 0);
+	token_that_replaces(&p, 1);
+	assert_int_equal(bind_it(&p, 2, 9), 0);
+	limits_are(&p, 2, 0, 0);
+	/* One's own place: as it was. */
+	set_limits(&p, 2, 1 << 20, 0);
+	token_that_replaces(&p, 2);
+	assert_int_equal(bind_it(&p, 2, 9), 0);
+	limits_are(&p, 2, 1 << 20, 0);
+	tmpdir_free(p.dir);
+}
+
+/* At no moment the new one is let in without them. */
+static void
+killed_while_limits_are_passed_on(void **state)
+{
+	struct place p;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(bind_it(&p, 3, 9), 0);
+	set_limits(&p, 3, 1 << 20, 500);
+	token_that_replaces(&p, 3);
+	bind_in_child(&p, "writers.revoked:1:kill", -1);
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	limits_are(&p, 1, 1 << 20, 500);
+	token_that_replaces(&p, 1);
+	set_limits(&p, 1, 0, 300);
+	bind_in_child(&p, "writers.bound:1:kill", -1); /* as key 1, in its own place */
+	limits_are(&p, 1, 0, 300);
+	tmpdir_free(p.dir);
+}
+
+/* What nobody can read is not passed over: nobody would have said that there is no limit. */
+static void
+limits_that_are_not_understood(void **state)
+{
+	char path[200] = "limits/";
+	struct place p;
+	FILE *f;
+	int i;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	set_limits(&p, 1, 1 << 20, 0);
+	for (i = 0; i < 32; i++)
+		(void)snprintf(path + strlen(path), 3, "01");
+	f = fopen(tmpdir_path(p.dir, path), "we");
+	assert_non_null(f);
+	(void)fputs("rate fast\n", f);
+	(void)fclose(f);
+	token_that_replaces(&p, 1);
+	assert_int_equal(bind_it(&p, 2, 9), LC_ECORRUPT);
+	set_limits(&p, 1, 0, 0); /* the token is good yet */
+	assert_int_equal(bind_it(&p, 2, 9), 0);
+	tmpdir_free(p.dir);
+}
+
+/* Of a store that several share, each is held to the keys that it came with before. */
+static void
+keys_go_with_the_place(void **state)
+{
+	struct writer_entry w = host(1, 9);
+	struct lc_buf b = {0};
+	struct place p;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(writers_bind(p.dir, &w, p.secret, NULL), 0);
+	assert_int_equal(
+	    writers_put_keys(p.dir, &w, (struct lc_span){(const uint8_t *)"keys", 4}, 0, NULL), 0);
+	token_that_replaces(&p, 1);
+	assert_int_equal(bind_it(&p, 2, 9), 0);
+	assert_int_equal(writers_keys(p.dir, host(2, 9).key, &b, NULL), 0);
+	assert_int_equal(b.n, 4);
+	assert_memory_equal(b.p, "keys", 4);
+	lc_buf_free(&b);
+	tmpdir_free(p.dir);
+}
+
 static int
 child(void)
 {
@@ -336,6 +460,10 @@ main(int argc, char **argv)
 	    cmocka_unit_test(killed_after_binding),
 	    cmocka_unit_test(a_host_takes_anothers_place),
 	    cmocka_unit_test(killed_while_replacing),
+	    cmocka_unit_test(limits_go_with_the_place),
+	    cmocka_unit_test(killed_while_limits_are_passed_on),
+	    cmocka_unit_test(limits_that_are_not_understood),
+	    cmocka_unit_test(keys_go_with_the_place),
 	    cmocka_unit_test(a_token_gets_too_old),
 	    cmocka_unit_test(revoked_and_paired_again),
 	    cmocka_unit_test(no_two_hosts_share_a_store),
