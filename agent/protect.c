@@ -4,6 +4,7 @@
 
 #include "agent/backup.h"
 #include "agent/hypervisor/settings.h"
+#include "agent/others.h"
 #include "agent/protect.h"
 #include "agent/result.h"
 #include "agent/schedule.h"
@@ -36,20 +37,11 @@ struct guarded { /* one VM */
 	bool for_asks; /* this cycle would not have begun without them */
 };
 
-struct other { /* a VM that is not protected, but somebody asked for a point of it */
-	TAILQ_ENTRY(other) entry;
-	struct protect *p;
-	struct protect_ask *ask; /* NULL: not wanted any more */
-	struct backup *backup;
-	char *vm;
-	bool begun;
-};
-
 struct protect {
 	struct protect_opts o;
-	struct guarded *vms;       /* [n] */
-	unsigned n, running, next; /* next: with whom the search for a VM that is due begins */
-	TAILQ_HEAD(, other) others;
+	struct guarded *vms; /* [n] */
+	unsigned n, running;
+	struct others others;
 	struct sites *sites;
 	size_t nsites;
 	struct spool *spool;
@@ -239,7 +231,6 @@ begin_cycle(struct guarded *g)
 	                        .skip_same = TAILQ_EMPTY(&g->asks)};
 	struct backup_result failed = {.vm = g->name};
 	int64_t now = clock_mono_ns();
-
 	struct protect_ask *ask;
 
 	g->for_asks = g->schedule.due_ns > now;
@@ -296,94 +287,18 @@ spent(const struct protect *x)
 	return protect_spool(x, &st) && st.spent && something_waits(x);
 }
 
-/* ---- asks for VMs that are not protected ---- */
+/* ---- asks ---- */
 
+/* A VM that is not protected. */
 static void
-free_other(struct other *o)
+on_other(void *arg, const uint8_t *line)
 {
-	TAILQ_REMOVE(&o->p->others, o, entry);
-	lc_free(o->vm);
-	lc_free(o);
-}
+	struct protect *x = arg;
 
-static void
-on_other(void *arg, struct backup_result *r)
-{
-	struct other *o = arg;
-	struct protect *x = o->p;
-	struct protect_ask *ask = o->ask;
-
-	x->running--;
-	if (r->outcome == BACKUP_DONE && x->sites != NULL)
-		sites_wake(x->sites, r->point.line);
-	if (ask != NULL) {
-		ask->other = NULL;
-		ask->done(ask, r);
-	}
-	free_other(o);
-	point_done(&r->point);
+	if (line != NULL && x->sites != NULL)
+		sites_wake(x->sites, line);
 	end_if_over(x);
 }
-
-static bool
-is_running(const struct protect *x, const char *vm)
-{
-	const struct other *o;
-
-	TAILQ_FOREACH (o, &x->others, entry) {
-		if (o->begun && strcmp(o->vm, vm) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* One of a VM at a time. */
-static struct other *
-next_other(struct protect *x)
-{
-	struct other *o;
-
-	TAILQ_FOREACH (o, &x->others, entry) {
-		if (!o->begun && !is_running(x, o->vm))
-			break;
-	}
-	return o;
-}
-
-static void
-begin_other(struct other *o)
-{
-	struct protect *x = o->p;
-	struct backup_opts bo = {.loop = x->o.loop,
-	                         .store = x->o.store,
-	                         .pool = x->o.pool,
-	                         .settings = x->o.settings,
-	                         .vm = o->vm};
-	struct backup_result failed = {.vm = o->vm};
-
-	o->begun = o->ask->begun = true;
-	x->running++;
-	if (backup_start(&bo, on_other, o, &o->backup, &failed.err) != 0)
-		on_other(o, &failed);
-}
-
-static int
-ask_other(struct protect *x, struct protect_ask *ask, struct lc_err *e)
-{
-	struct other *o = lc_alloc(sizeof *o);
-
-	if (o == NULL || (o->vm = lc_strdup(ask->vm)) == NULL) {
-		lc_free(o);
-		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", ask->vm);
-	}
-	o->p = x;
-	o->ask = ask;
-	ask->other = o;
-	TAILQ_INSERT_TAIL(&x->others, o, entry);
-	return 0;
-}
-
-/* ---- asks ---- */
 
 int
 protect_ask(struct protect *x, struct protect_ask *ask, struct lc_err *e)
@@ -400,7 +315,7 @@ protect_ask(struct protect *x, struct protect_ask *ask, struct lc_err *e)
 			ask->guarded = &x->vms[i];
 	}
 	if (ask->guarded == NULL)
-		return ask_other(x, ask, e);
+		return others_ask(&x->others, ask, e);
 	TAILQ_INSERT_TAIL(&ask->guarded->asks, ask, entry);
 	return 0;
 }
@@ -430,11 +345,7 @@ protect_unask(struct protect_ask *ask)
 		if (g->backup != NULL && g->for_asks && !is_asked_for(g))
 			backup_cancel(g->backup);
 	} else if (o != NULL) {
-		o->ask = NULL;
-		if (o->backup != NULL)
-			backup_cancel(o->backup);
-		else
-			free_other(o);
+		others_unask(o);
 	}
 }
 
@@ -442,7 +353,7 @@ bool
 protect_asked(const struct protect_ask *ask, struct backup_progress *out)
 {
 	const struct backup *b = ask->guarded != NULL ? ask->guarded->backup
-	                         : ask->other != NULL ? ask->other->backup
+	                         : ask->other != NULL ? others_backup(ask->other)
 	                                              : NULL;
 
 	if (!ask->begun || b == NULL)
@@ -456,7 +367,6 @@ static void
 turn_asks_away(struct protect *x, enum lc_code code, const char *why)
 {
 	struct backup_result r = {.outcome = BACKUP_FAILED};
-	struct other *o, *next;
 	unsigned i;
 
 	for (i = 0; i < x->n; i++) {
@@ -467,17 +377,7 @@ turn_asks_away(struct protect *x, enum lc_code code, const char *why)
 		(void)lc_fail(&r.err, code, 0, "%s: %s", r.vm, why);
 		answer(&x->vms[i], &r, false);
 	}
-	for (o = TAILQ_FIRST(&x->others); o != NULL; o = next) {
-		next = TAILQ_NEXT(o, entry);
-		if (o->begun)
-			continue;
-		r.vm = o->vm;
-		lc_err_clear(&r.err);
-		(void)lc_fail(&r.err, code, 0, "%s: %s", r.vm, why);
-		o->ask->other = NULL;
-		o->ask->done(o->ask, &r);
-		free_other(o);
-	}
+	others_turn_away(&x->others, code, why);
 }
 
 static void
@@ -501,12 +401,17 @@ watch(struct guarded *g)
 		         clock_format_duration(is, sizeof is, lag), goal);
 }
 
+static uint64_t
+running(const struct protect *x)
+{
+	return (uint64_t)x->running + x->others.running;
+}
+
 static void
 on_timer(uv_timer_t *t)
 {
 	struct protect *x = t->data;
 	struct guarded *g;
-	struct other *o;
 	uint64_t jobs = x->o.settings->jobs == 0 ? 1 : x->o.settings->jobs;
 	unsigned i;
 
@@ -514,11 +419,11 @@ on_timer(uv_timer_t *t)
 		turn_asks_away(x, LC_ENOSPC,
 		               "the store has used up its spool_max, and no replica has "
 		               "taken what is in it");
-	while (!x->stopping && !spent(x) && x->running < jobs &&
+	while (!x->stopping && !spent(x) && running(x) < jobs &&
 	       (g = most_due(x, clock_mono_ns())) != NULL)
 		begin_cycle(g);
-	while (!x->stopping && x->running < jobs && (o = next_other(x)) != NULL)
-		begin_other(o);
+	while (!x->stopping && running(x) < jobs && others_begin(&x->others))
+		;
 	for (i = 0; i < x->n; i++)
 		watch(&x->vms[i]);
 }
@@ -618,7 +523,7 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 	if (x == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	x->o = *o;
-	TAILQ_INIT(&x->others);
+	others_init(&x->others, &x->o, on_other, x);
 	x->began_ns = clock_mono_ns();
 	rc = sites_start(&so, &x->sites, e);
 	if (rc == 0) {
@@ -642,7 +547,7 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 static void
 end_if_over(struct protect *x)
 {
-	if (!x->stopping || x->running > 0 || !x->sites_gone || !x->timer_gone || !x->spool_gone)
+	if (!x->stopping || running(x) > 0 || !x->sites_gone || !x->timer_gone || !x->spool_gone)
 		return;
 	x->stopped(x->arg);
 	free_protect(x);
@@ -680,7 +585,6 @@ protect_stop(struct protect *x, void (*stopped)(void *arg), void *arg)
 {
 	struct sites *s = x->sites;
 	struct spool *spool = x->spool;
-	struct other *o;
 	unsigned i;
 
 	assert(!x->stopping);
@@ -689,8 +593,7 @@ protect_stop(struct protect *x, void (*stopped)(void *arg), void *arg)
 	x->arg = arg;
 	uv_close((uv_handle_t *)&x->timer, on_timer_gone);
 	turn_asks_away(x, LC_ECANCELED, "the agent stops or reads its settings anew");
-	TAILQ_FOREACH (o, &x->others, entry)
-		backup_cancel(o->backup);
+	others_cancel(&x->others);
 	for (i = 0; i < x->n; i++) {
 		if (x->vms[i].backup != NULL)
 			backup_cancel(x->vms[i].backup);
