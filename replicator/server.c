@@ -295,14 +295,14 @@ on_tick(uv_timer_t *t)
 	struct guest *g, *next;
 	int64_t now = clock_mono_ns();
 	bool look = atomic_exchange(&s->look, false);
-	bool spoilt = atomic_exchange(&s->spoilt, false);
+	bool leave = atomic_exchange(&s->spoilt, false) || stores_leaving(s->stores);
 
 	for (g = TAILQ_FIRST(&s->guests); g != NULL; g = next) {
 		next = TAILQ_NEXT(g, entry);
 		if (look)
 			g->looked_ns = 0;
 		look_at_guest(s, g, now);
-		if (spoilt) /* who has nothing to say would keep the failed one open */
+		if (leave) /* who has nothing to say would keep one open that has to be closed */
 			session_poke(g->session);
 	}
 	if (s->waiting)

@@ -478,12 +478,16 @@ guest_say_why(struct guest *g, int rc, const struct lc_err *why)
 	return rc;
 }
 
-/* Another connection to it may have found out that it can't go on. */
+/* Another connection to it may have found out that it can't go on, or it is to be lent. */
 static void
 look_at_store(struct guest *g)
 {
-	if (g->shared != NULL && g->broken.code == LC_OK && shared_spoilt(g->shared))
+	if (g->shared == NULL || g->broken.code != LC_OK)
+		return;
+	if (shared_spoilt(g->shared))
 		(void)lc_fail(&g->broken, LC_EIO, 0, "the store failed; connect again");
+	else
+		(void)shared_wanted(g->shared, &g->broken);
 }
 
 int
@@ -534,7 +538,7 @@ guest_leave(void *arg)
 
 	receiver_free(g->receiver);
 	lender_free(g->lender);
-	if (g->broken.code != LC_OK && g->shared != NULL) {
+	if (g->broken.code != LC_OK && g->broken.code != LC_EBUSY && g->shared != NULL) {
 		stores_spoil(g->server->stores, g->shared);
 		atomic_store(&g->server->spoilt, true);
 	}

@@ -5,9 +5,11 @@
 #include "replicator/steward.h"
 #include "replicator/stores.h"
 #include "store/base/files.h"
+#include "store/base/log.h"
 #include "store/base/memory.h"
 
 #define WAIT_MS 2000
+#define LEAVE_MS 30000 /* for who is in a store that is to be lent */
 
 struct steward {
 	struct stores *stores;
@@ -65,20 +67,30 @@ give(void *arg, struct store *s)
 	w->in_hand = NULL;
 }
 
+/* Its hosts are sent away for that while; they come again by themselves. */
 static int
 lend(void *arg, const char *dir, const char *who, struct lc_err *e)
 {
-	(void)arg;
-	return lc_fail(e, LC_EBUSY, 0,
-	               "%s: its host is connected to the replica, which goes on writing: %s needs "
-	               "the store for itself, so stop the replica for that moment",
-	               dir, who);
+	struct steward *w = arg;
+	char *name = name_of(w, dir);
+	int rc;
+
+	if (name == NULL)
+		return lc_fail(e, LC_ENOENT, 0, "%s is no store of the replica in %s", dir, w->dir);
+	rc = stores_lend(w->stores, name, who, LEAVE_MS, e);
+	if (rc == 0)
+		log_info("%s is lent to %s", name, who);
+	lc_free(name);
+	return rc;
 }
 
 static void
 back(void *arg)
 {
-	(void)arg;
+	struct steward *w = arg;
+
+	stores_back(w->stores);
+	log_info("the store that was lent is back");
 }
 
 static void

@@ -38,4 +38,19 @@ bool shared_spoilt(const struct shared *s);
 /** stores_give(x, s, writer): the last one closes it.  s may be NULL. */
 void stores_give(struct stores *x, struct shared *s, const uint16_t *writer);
 
+/**
+ * stores_lend(x, dir, who, wait_ms, e):
+ * Nobody gets the store in that folder until stores_back(), and who is in it has to leave
+ * (shared_wanted()); then it is closed.  One at a time.  Blocks.
+ *
+ * Returns  0; LC_EBUSY: one is lent already, or somebody has not left in that time.
+ */
+int stores_lend(struct stores *x, const char *dir, const char *who, int64_t wait_ms,
+                struct lc_err *e);
+void stores_back(struct stores *x);
+/** stores_leaving(x): somebody is waited for: have them look.  Thread: any. */
+bool stores_leaving(const struct stores *x);
+/** shared_wanted(s, e): LC_EBUSY with who wants it, where it has to be given back; else 0. */
+int shared_wanted(const struct shared *s, struct lc_err *e);
+
 #endif

@@ -118,7 +118,7 @@ const struct cli_verb verb_store_rebuild = {
     .details =
 	"The catalog is only an index: everything in it comes from the segments, and this reads\n"
 	"them again.  Locum does it by itself where the catalog is missing or does not match.\n"
-	"Needs no key.\n"
+	"Needs no key.  An agent or replica that has the store lends it for that while.\n"
 	"\n"
 	"Example:\n"
 	"  locum store rebuild --store /mnt/rescued",

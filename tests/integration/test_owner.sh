@@ -135,7 +135,24 @@ at_replica drop "web01@${ids[0]}" >"$t/out" || fail "drop at a replica whose hos
 grep -q '^dropped web01@' "$t/out" || fail "drop at a replica: $(cat "$t/out")"
 refused 1 'has no point' at_replica drop "web01@${ids[0]}"
 at_replica scrub --quiet || fail "scrub at the replica"
-refused 1 'its host is connected.*stop the replica' env LOCUM_CONFIG=/dev/null "$bin/locum" store rebuild --store "$there"
+# What needs the store for itself gets it: the host leaves for that while, is told why, and comes again.
+LOCUM_FAILPOINT=store.catalog.removed:1:stop env LOCUM_CONFIG=/dev/null "$bin/locum" store rebuild --store "$there" >"$t/out" 2>"$t/err" &
+borrower=$!
+stopped $borrower
+for ((i = 0; i < 100; i++)); do
+	locum status >"$t/status" || true
+	! grep -q 'the store here is lent to locum store rebuild' "$t/status" || break
+	sleep 0.2
+done
+[ $i -lt 100 ] || fail "the host is not told: $(cat "$t/status")"
+kill -CONT $borrower
+wait $borrower || fail "store rebuild at a replica whose host is connected: $(cat "$t/err")"
+grep -q '^catalog made again: [0-9]* restore points' "$t/out" || fail "store rebuild: $(cat "$t/out")"
+for ((i = 0; i < 100; i++)); do # within half a minute, by itself
+	! locum backup web01 --to dr --quiet 2>"$t/err" || break
+	sleep 0.5
+done
+[ $i -lt 100 ] || fail "the host does not come again: $(cat "$t/err")"
 grep -q 'locum drop asks to drop' "$t/replica.log" || fail "the replica was not asked: $(cat "$t/replica.log")"
 # The newest one, too: the host learns of it and goes on.
 sleep 2.1
