@@ -16,12 +16,12 @@
 #include "agent/findings.h"
 #include "agent/hypervisor/launch_accel.h"
 #include "agent/hypervisor/settings.h"
-#include "agent/target.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
 #include "store/base/spawn.h"
+#include "store/base/unixsock.h"
 #include "store/store.h"
 
 #define GIB (UINT64_C(1) << 30)
@@ -297,7 +297,7 @@ look_at_schedule(struct checkup *c)
 	char *path = path_join(c->settings->run_dir, CONTROL_FILE);
 	struct finding *x;
 
-	c->agent = path != NULL && target_listens(path);
+	c->agent = path != NULL && unixsock_listens(path);
 	lc_free(path);
 	if (c->agent) {
 		(void)findings_add(c->findings, FINDING_GOOD, "schedule",

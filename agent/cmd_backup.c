@@ -28,6 +28,7 @@
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/base/progress.h"
+#include "store/base/unixsock.h"
 
 #define BUFFER_BYTES (UINT64_C(24) << 20)
 #define REDRAW_MS 200
@@ -564,7 +565,7 @@ open_store(struct command *c, struct store_opts *o, struct lc_err *e)
 	if (rc != LC_EBUSY)
 		return rc;
 	path = path_join(c->settings.run_dir, CONTROL_FILE);
-	if (path != NULL && target_listens(path)) {
+	if (path != NULL && unixsock_listens(path)) {
 		c->agent_path = path;
 		c->busy = *e;
 		lc_err_clear(e);

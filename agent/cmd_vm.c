@@ -17,6 +17,7 @@
 #include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
+#include "store/base/unixsock.h"
 
 struct listed {
 	const char *name;
@@ -106,7 +107,7 @@ list_vm(const struct settings *s, const struct settings_vm *sv, struct listing *
 	} else if (sv->qmp != NULL) {
 		v.how = "monitor";
 		v.where = sv->qmp;
-		v.state = target_listens(sv->qmp) ? "running" : "off";
+		v.state = unixsock_listens(sv->qmp) ? "running" : "off";
 	} else if (target_domain(s, sv->name) != NULL) {
 		v.how = "libvirt";
 		v.where = s->libvirt;

@@ -4,36 +4,27 @@
  *                 └────────────────────────────► ENDING: last words, then it is closed ◄─┘ written
  */
 #include <jansson.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/queue.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
-#include <uv.h>
 
 #include "agent/backup.h"
 #include "agent/control.h"
 #include "agent/protect.h"
 #include "agent/result.h"
 #include "agent/sites.h"
-#include "agent/target.h"
 #include "store/base/clock.h"
-#include "store/base/log.h"
 #include "store/base/memory.h"
+#include "store/desk/parley.h"
 
 #define ASKERS_MAX 16u
 #define VMS_MAX 1024u
 #define REPLICAS_MAX 16u
 #define PATIENCE_NS (10 * LC_NS_PER_S) /* until the request has come */
 #define TICK_MS 200
-#define BACKLOG 16
 #define UNWRITTEN_MAX ((size_t)1 << 20) /* progress is left out over this ... */
 #define UNREAD_MAX ((size_t)2 << 20)    /* ... and over that he has to go */
 
-enum asker_state { ASKER_NEW = 0, ASKER_BACKING_UP, ASKER_SENDING, ASKER_ENDING, ASKER_CLOSED };
+enum asker_state { ASKER_NEW = 0, ASKER_BACKING_UP, ASKER_SENDING, ASKER_ENDING };
 
 struct wanted { /* a VM of a request */
 	struct protect_ask ask;
@@ -44,13 +35,10 @@ struct wanted { /* a VM of a request */
 };
 
 struct asker {
-	TAILQ_ENTRY(asker) entry;
 	struct control *c;
+	struct parley *parley;
 	enum asker_state state;
-	uv_pipe_t pipe;
-	uv_shutdown_t shutdown;
-	int64_t since_ns;
-	struct lc_buf in;
+	int64_t since_ns;   /* that he is new, or ending */
 	struct wanted *vms; /* [nvms] */
 	size_t nvms, open;  /* open: that are not over */
 	char *to[REPLICAS_MAX];
@@ -60,130 +48,25 @@ struct asker {
 };
 
 struct control {
-	struct uv_loop_s *loop;
 	struct protect *protect; /* NULL: it is being exchanged */
-	char *path, *store;
-	uv_pipe_t listener;
-	uv_timer_t timer;
-	unsigned handles;
-	bool stopping;
-	TAILQ_HEAD(, asker) askers;
-	unsigned naskers;
+	char *store;
+	struct parleys *parleys;
 };
-
-/* ---- saying ---- */
-
-struct line {
-	uv_write_t req;
-	char *text;
-};
-
-static void
-on_written(uv_write_t *w, int status)
-{
-	struct line *l = (struct line *)(void *)w;
-
-	(void)status; /* reading tells that it is gone */
-	lc_free(l->text);
-	lc_free(l);
-}
-
-/* o is given. */
-static void
-say(struct asker *a, json_t *o)
-{
-	char *text = o == NULL ? NULL : json_dumps(o, JSON_COMPACT);
-	struct line *l = lc_alloc(sizeof *l);
-	uv_buf_t buf;
-
-	json_decref(o);
-	if (l != NULL && text != NULL)
-		l->text = lc_asprintf("%s\n", text);
-	free(text);
-	if (a->state == ASKER_CLOSED || l == NULL || l->text == NULL) {
-		if (l != NULL)
-			lc_free(l->text);
-		lc_free(l);
-		return;
-	}
-	buf = uv_buf_init(l->text, (unsigned)strlen(l->text));
-	if (uv_write(&l->req, (uv_stream_t *)&a->pipe, &buf, 1, on_written) != 0)
-		on_written(&l->req, 0);
-}
-
-static size_t
-unwritten(const struct asker *a)
-{
-	return uv_stream_get_write_queue_size((const uv_stream_t *)&a->pipe);
-}
-
-/* ---- the end of one ---- */
-
-static void
-free_if_over(struct control *c)
-{
-	if (!c->stopping || c->handles > 0 || c->naskers > 0)
-		return;
-	lc_free(c->path);
-	lc_free(c->store);
-	lc_free(c);
-}
-
-static void
-on_asker_closed(uv_handle_t *h)
-{
-	struct asker *a = h->data;
-	struct control *c = a->c;
-	size_t i;
-
-	TAILQ_REMOVE(&c->askers, a, entry);
-	c->naskers--;
-	for (i = 0; i < a->nvms; i++)
-		lc_free(a->vms[i].vm);
-	lc_free(a->vms);
-	for (i = 0; i < a->nto; i++)
-		lc_free(a->to[i]);
-	lc_buf_free(&a->in);
-	lc_free(a);
-	free_if_over(c);
-}
-
-static void
-close_asker(struct asker *a)
-{
-	size_t i;
-
-	if (a->state == ASKER_CLOSED)
-		return;
-	for (i = 0; i < a->nvms; i++)
-		protect_unask(&a->vms[i].ask);
-	a->state = ASKER_CLOSED;
-	uv_close((uv_handle_t *)&a->pipe, on_asker_closed);
-}
-
-static void
-on_shutdown(uv_shutdown_t *req, int status)
-{
-	(void)status;
-	close_asker(req->data);
-}
 
 static void
 end_asker(struct asker *a)
 {
-	if (a->state == ASKER_ENDING || a->state == ASKER_CLOSED)
+	if (a->state == ASKER_ENDING)
 		return;
 	a->state = ASKER_ENDING;
 	a->since_ns = clock_mono_ns();
-	a->shutdown.data = a;
-	if (uv_shutdown(&a->shutdown, (uv_stream_t *)&a->pipe, on_shutdown) != 0)
-		close_asker(a);
+	parley_end(a->parley);
 }
 
 static void
 refuse(struct asker *a, enum lc_code code, const char *text)
 {
-	say(a, json_pack("{s:s, s:i}", "refused", text, "code", (int)code));
+	parley_say(a->parley, json_pack("{s:s, s:i}", "refused", text, "code", (int)code));
 	end_asker(a);
 }
 
@@ -193,7 +76,7 @@ static void
 unsent(struct asker *a, size_t i, const char *why)
 {
 	a->told[i] = true;
-	say(a, json_pack("{s:s, s:s}", "unsent", a->to[i], "error", why));
+	parley_say(a->parley, json_pack("{s:s, s:s}", "unsent", a->to[i], "error", why));
 }
 
 /* Of one of the VMs: its status; false: it is none that is protected. */
@@ -270,7 +153,7 @@ look_at_replicas(struct asker *a)
 	}
 	if (!all)
 		return;
-	say(a, json_pack("{s:b}", "end", 1));
+	parley_say(a->parley, json_pack("{s:b}", "end", 1));
 	end_asker(a);
 }
 
@@ -293,7 +176,7 @@ on_result(struct wanted *w, const struct backup_result *r)
 	w->over = true;
 	w->instant_ns = r->outcome == BACKUP_FAILED ? 0 : r->point.source_ns;
 	a->open--;
-	say(a, json_pack("{s:o}", "result", result_encode(r)));
+	parley_say(a->parley, json_pack("{s:o}", "result", result_encode(r)));
 	look_at_end(a);
 }
 
@@ -404,8 +287,9 @@ take_request(struct asker *a, const json_t *o)
 }
 
 static void
-take_line(struct asker *a, const char *p, size_t n)
+on_line(void *mine, const char *p, size_t n)
 {
+	struct asker *a = mine;
 	json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES, NULL);
 
 	if (!json_is_object(o))
@@ -417,70 +301,47 @@ take_line(struct asker *a, const char *p, size_t n)
 	json_decref(o);
 }
 
-static void
-on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
-{
-	static char room[4096];
-
-	(void)h;
-	(void)suggested;
-	*buf = uv_buf_init(room, sizeof room);
-}
+/* ---- who comes, and leaves ---- */
 
 static void
-on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+on_came(void *arg, struct parley *t)
 {
-	struct asker *a = stream->data;
-	uint8_t *end;
-
-	if (n < 0 || (n > 0 && lc_buf_append(&a->in, buf->base, (size_t)n) != 0)) {
-		close_asker(a);
-		return;
-	}
-	while (a->in.n > 0 && (end = memchr(a->in.p, '\n', a->in.n)) != NULL) {
-		size_t used = (size_t)(end - a->in.p) + 1;
-
-		if (a->state != ASKER_ENDING && a->state != ASKER_CLOSED)
-			take_line(a, (const char *)a->in.p, used - 1);
-		memmove(a->in.p, a->in.p + used, a->in.n - used);
-		a->in.n -= used;
-	}
-	if (a->in.n > CONTROL_LINE_MAX)
-		close_asker(a);
-}
-
-/* Root, or who runs the agent. */
-static bool
-may_ask(const uv_pipe_t *pipe)
-{
-	struct ucred who;
-	socklen_t n = sizeof who;
-	uv_os_fd_t fd;
-
-	return uv_fileno((const uv_handle_t *)pipe, &fd) == 0 &&
-	       getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0 &&
-	       (who.uid == 0 || who.uid == geteuid());
-}
-
-static void
-on_connection(uv_stream_t *stream, int status)
-{
-	struct control *c = stream->data;
-	struct asker *a = status == 0 ? lc_alloc(sizeof *a) : NULL;
+	struct control *c = arg;
+	struct asker *a = lc_alloc(sizeof *a);
 
 	if (a == NULL)
 		return;
 	a->c = c;
+	a->parley = t;
 	a->since_ns = clock_mono_ns();
-	(void)uv_pipe_init(c->loop, &a->pipe, 0);
-	a->pipe.data = a;
-	TAILQ_INSERT_TAIL(&c->askers, a, entry);
-	c->naskers++;
-	if (uv_accept(stream, (uv_stream_t *)&a->pipe) != 0 || !may_ask(&a->pipe) ||
-	    uv_read_start((uv_stream_t *)&a->pipe, on_alloc, on_read) != 0)
-		close_asker(a);
-	else if (c->naskers > ASKERS_MAX)
+	parley_own(t, a);
+	if (parleys_count(c->parleys) > ASKERS_MAX)
 		refuse(a, LC_EBUSY, "the agent has too many to do");
+}
+
+static void
+on_left(void *mine)
+{
+	struct asker *a = mine;
+	size_t i;
+
+	for (i = 0; i < a->nvms; i++)
+		protect_unask(&a->vms[i].ask);
+	a->state = ASKER_ENDING;
+}
+
+static void
+on_gone(void *mine)
+{
+	struct asker *a = mine;
+	size_t i;
+
+	for (i = 0; i < a->nvms; i++)
+		lc_free(a->vms[i].vm);
+	lc_free(a->vms);
+	for (i = 0; i < a->nto; i++)
+		lc_free(a->to[i]);
+	lc_free(a);
 }
 
 /* ---- now and then ---- */
@@ -494,37 +355,25 @@ say_progress(struct asker *a)
 	for (i = 0; i < a->nvms; i++) {
 		if (a->vms[i].over || !protect_asked(&a->vms[i].ask, &p))
 			continue;
-		say(a, json_pack("{s:s, s:s, s:I, s:I, s:I}", "progress", a->vms[i].vm, "note",
-		                 p.note, "looked", (json_int_t)p.looked, "total",
-		                 (json_int_t)p.total, "stored", (json_int_t)p.stored));
+		parley_say(a->parley,
+		           json_pack("{s:s, s:s, s:I, s:I, s:I}", "progress", a->vms[i].vm, "note",
+		                     p.note, "looked", (json_int_t)p.looked, "total",
+		                     (json_int_t)p.total, "stored", (json_int_t)p.stored));
 	}
-}
-
-/* Who says nothing, and who reads nothing. */
-static bool
-has_to_go(const struct asker *a, int64_t now)
-{
-	if ((a->state == ASKER_NEW || a->state == ASKER_ENDING) && now - a->since_ns > PATIENCE_NS)
-		return true;
-	return a->state != ASKER_CLOSED && unwritten(a) > UNREAD_MAX;
 }
 
 static void
-on_timer(uv_timer_t *t)
+on_tick(void *mine)
 {
-	struct control *c = t->data;
-	struct asker *a, *next;
-	int64_t now = clock_mono_ns();
+	struct asker *a = mine;
 
-	for (a = TAILQ_FIRST(&c->askers); a != NULL; a = next) {
-		next = TAILQ_NEXT(a, entry);
-		if (has_to_go(a, now))
-			close_asker(a);
-		else if (a->state == ASKER_BACKING_UP && unwritten(a) < UNWRITTEN_MAX)
-			say_progress(a);
-		else if (a->state == ASKER_SENDING)
-			look_at_replicas(a);
-	}
+	if ((a->state == ASKER_NEW || a->state == ASKER_ENDING) &&
+	    clock_mono_ns() - a->since_ns > PATIENCE_NS)
+		parley_close(a->parley);
+	else if (a->state == ASKER_BACKING_UP && parley_unread(a->parley) < UNWRITTEN_MAX)
+		say_progress(a);
+	else if (a->state == ASKER_SENDING)
+		look_at_replicas(a);
 }
 
 /* ---- begin and end ---- */
@@ -537,79 +386,48 @@ control_protect(struct control *c, struct protect *p)
 }
 
 static void
-on_closed(uv_handle_t *h)
+on_closed(void *arg)
 {
-	struct control *c = h->data;
+	struct control *c = arg;
 
-	c->handles--;
-	free_if_over(c);
+	lc_free(c->store);
+	lc_free(c);
 }
 
 void
 control_stop(struct control *c)
 {
-	struct asker *a, *next;
-
-	if (c == NULL)
-		return;
-	c->stopping = true;
-	(void)unlink(c->path);
-	uv_close((uv_handle_t *)&c->listener, on_closed);
-	uv_close((uv_handle_t *)&c->timer, on_closed);
-	for (a = TAILQ_FIRST(&c->askers); a != NULL; a = next) {
-		next = TAILQ_NEXT(a, entry);
-		close_asker(a);
-	}
-}
-
-static int
-listen_there(struct control *c, struct lc_err *e)
-{
-	int urc;
-
-	if (target_listens(c->path))
-		return lc_fail(e, LC_EBUSY, 0, "%s: another agent listens there", c->path);
-	(void)unlink(c->path); /* of one that was killed */
-	urc = uv_pipe_bind(&c->listener, c->path);
-	if (urc == 0 && chmod(c->path, 0600) != 0)
-		return lc_fail_errno(e, "%s", c->path);
-	urc = urc != 0 ? urc : uv_listen((uv_stream_t *)&c->listener, BACKLOG, on_connection);
-	return urc == 0 ? 0 : lc_fail(e, LC_EIO, 0, "%s: %s", c->path, uv_strerror(urc));
+	if (c != NULL)
+		parleys_close(c->parleys, on_closed, c);
 }
 
 int
 control_start(const struct control_opts *o, struct control **out, struct lc_err *e)
 {
 	struct control *c = lc_alloc(sizeof *c);
+	struct parleys_opts to = {.loop = o->loop,
+	                          .path = o->path,
+	                          .line_max = CONTROL_LINE_MAX,
+	                          .unread_max = UNREAD_MAX,
+	                          .tick_ms = TICK_MS,
+	                          .arg = c,
+	                          .events = {.came = on_came,
+	                                     .line = on_line,
+	                                     .tick = on_tick,
+	                                     .left = on_left,
+	                                     .gone = on_gone}};
 	int rc;
 
-	if (c != NULL) {
-		c->path = lc_strdup(o->path);
-		c->store = lc_strdup(o->store);
-	}
-	if (c == NULL || c->path == NULL || c->store == NULL) {
-		if (c != NULL) {
-			lc_free(c->path);
-			lc_free(c->store);
-		}
-		lc_free(c);
+	if (c == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	c->store = lc_strdup(o->store);
+	rc = c->store == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                      : parleys_open(&to, &c->parleys, e);
+	if (rc != 0) {
+		lc_free(c->store);
+		lc_free(c);
+		return rc;
 	}
-	c->loop = o->loop;
-	(void)signal(SIGPIPE, SIG_IGN); /* NOLINT(cert-err33-c): who has left is no reason to end */
-	TAILQ_INIT(&c->askers);
-	(void)uv_pipe_init(o->loop, &c->listener, 0);
-	(void)uv_timer_init(o->loop, &c->timer);
-	c->handles = 2;
-	c->listener.data = c->timer.data = c;
-	rc = listen_there(c, e);
-	if (rc == 0) {
-		(void)uv_timer_start(&c->timer, on_timer, TICK_MS, TICK_MS);
-		*out = c;
-		return 0;
-	}
-	c->stopping = true;
-	uv_close((uv_handle_t *)&c->listener, on_closed);
-	uv_close((uv_handle_t *)&c->timer, on_closed);
-	return rc;
+	*out = c;
+	return 0;
 }

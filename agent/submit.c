@@ -3,8 +3,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -13,6 +11,7 @@
 #include "agent/submit.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
+#include "store/base/unixsock.h"
 
 struct submit {
 	struct submit_opts o;
@@ -186,25 +185,11 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 static int
 connect_to(const char *path, int *out, struct lc_err *e)
 {
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int fd;
-
-	if (strlen(path) >= sizeof a.sun_path)
-		return lc_fail(e, LC_ENOENT, 0, "%s: no agent listens there", path);
-	memcpy(a.sun_path, path, strlen(path) + 1);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return lc_fail_errno(e, "socket");
-	if (connect(fd, (const struct sockaddr *)(const void *)&a, sizeof a) != 0) {
-		int rc = errno == EAGAIN
-		             ? lc_fail(e, LC_EBUSY, 0, "%s: the agent is busy", path)
-		             : lc_fail(e, LC_ENOENT, 0, "%s: no agent listens there", path);
-
-		(void)close(fd);
-		return rc;
-	}
-	*out = fd;
-	return 0;
+	*out = unixsock_connect(path);
+	if (*out >= 0)
+		return 0;
+	return errno == EAGAIN ? lc_fail(e, LC_EBUSY, 0, "%s: the agent is busy", path)
+	                       : lc_fail(e, LC_ENOENT, 0, "%s: no agent listens there", path);
 }
 
 static json_t *

@@ -1,39 +1,17 @@
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "agent/hypervisor/launch.h"
 #include "agent/target.h"
 #include "store/base/cli.h"
 #include "store/base/files.h"
+#include "store/base/unixsock.h"
 
 static int
 out_of_memory(const char *vm, struct lc_err *e)
 {
 	return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", vm);
-}
-
-bool
-target_listens(const char *path)
-{
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	int fd;
-	bool yes;
-
-	if (strlen(path) >= sizeof sa.sun_path)
-		return false;
-	memcpy(sa.sun_path, path, strlen(path) + 1);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return false;
-	/* EAGAIN: others wait to be let in, so somebody listens. */
-	yes = connect(fd, (const struct sockaddr *)(const void *)&sa, sizeof sa) == 0 ||
-	      errno == EAGAIN;
-	(void)close(fd);
-	return yes;
 }
 
 const char *
@@ -62,7 +40,7 @@ target_monitor(const struct settings *s, const char *vm, char **out, struct lc_e
 	if (dir == NULL)
 		return out_of_memory(vm, e);
 	ours = launch_alive(dir, &pid);
-	if (ours && named && target_listens(sv->qmp)) {
+	if (ours && named && unixsock_listens(sv->qmp)) {
 		rc = lc_fail(
 		    e, LC_EEXIST, 0,
 		    "%s: two VMs of that name run: one behind %s, and one that locum booted "

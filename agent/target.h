@@ -21,9 +21,6 @@ struct target {
 	bool learned;           /* def is what target_learn() was told */
 };
 
-/** target_listens(path): whether somebody listens on a unix socket.  Nothing is sent. */
-bool target_listens(const char *path);
-
 /** target_domain(s, vm): its domain at libvirt, or NULL where it is none: no URI is set, or its
  * section says that it is reached in another way. */
 const char *target_domain(const struct settings *s, const char *vm);

@@ -10,6 +10,7 @@
 #include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
+#include "store/base/unixsock.h"
 
 #include "agent/hypervisor/guestagent.h"
 #include "agent/hypervisor/qmp.h"
@@ -31,25 +32,23 @@ struct guestagent {
 int
 guestagent_open(const char *socket_path, struct guestagent **out, struct lc_err *e)
 {
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	struct guestagent *g;
+	int rc;
 
 	*out = NULL;
-	if (strlen(socket_path) >= sizeof a.sun_path)
-		return lc_fail(e, LC_EINVAL, 0, "guest agent: socket path %s is too long",
-		               socket_path);
 	g = lc_alloc(sizeof *g);
 	if (g == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "guest agent: out of memory");
-	memcpy(a.sun_path, socket_path, strlen(socket_path) + 1);
-	memcpy(g->socket, a.sun_path, sizeof g->socket);
-	g->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (g->fd == -1 || connect(g->fd, (const struct sockaddr *)&a, sizeof a) == -1) {
-		int rc = lc_fail_errno(e, "guest agent %s", socket_path);
-
+	g->fd = unixsock_connect(socket_path);
+	if (g->fd < 0) {
+		rc = errno == ENAMETOOLONG
+		         ? lc_fail(e, LC_EINVAL, 0, "guest agent: socket path %s is too long",
+		                   socket_path)
+		         : lc_fail_errno(e, "guest agent %s", socket_path);
 		guestagent_close(g);
 		return rc;
 	}
+	(void)snprintf(g->socket, sizeof g->socket, "%s", socket_path);
 	*out = g;
 	return 0;
 }

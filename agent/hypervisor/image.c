@@ -21,7 +21,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,6 +29,7 @@
 #include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
+#include "store/base/unixsock.h"
 
 #include "agent/hypervisor/definition.h"
 #include "agent/hypervisor/driver.h"
@@ -354,17 +354,12 @@ out:
 static bool
 probe(struct server *s)
 {
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	char greeting;
 
-	if (s->probe == -1) {
-		s->probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		memcpy(a.sun_path, s->socket, sizeof a.sun_path);
-		if (connect(s->probe, (const struct sockaddr *)&a, sizeof a) == -1) {
-			fd_close(&s->probe);
-			return false;
-		}
-	}
+	if (s->probe == -1)
+		s->probe = unixsock_connect(s->socket);
+	if (s->probe == -1)
+		return false;
 	s->listens = recv(s->probe, &greeting, 1, MSG_DONTWAIT) == 1;
 	if (s->listens)
 		fd_close(&s->probe);

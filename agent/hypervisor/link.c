@@ -1,10 +1,10 @@
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 
 #include "store/base/files.h"
 #include "store/base/memory.h"
+#include "store/base/unixsock.h"
 
 #include "agent/hypervisor/link.h"
 #include "agent/hypervisor/relay.h"
@@ -14,20 +14,15 @@
 static int
 socket_open(const char *path, int *out, struct lc_err *e)
 {
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	int fd;
+	int fd = unixsock_connect(path);
 
-	if (strlen(path) >= sizeof sa.sun_path)
-		return lc_fail(e, LC_EINVAL, 0, "monitor socket %s: longer than %zu characters",
-		               path, sizeof sa.sun_path - 1);
-	memcpy(sa.sun_path, path, strlen(path) + 1);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return lc_fail_errno(e, "monitor socket %s", path);
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof sa) == 0) {
+	if (fd >= 0) {
 		*out = fd;
 		return 0;
 	}
+	if (errno == ENAMETOOLONG)
+		return lc_fail(e, LC_EINVAL, 0, "monitor socket %s: longer than %zu characters",
+		               path, sizeof((struct sockaddr_un *)NULL)->sun_path - 1);
 	if (errno == ENOENT) {
 		(void)lc_fail(e, LC_ENOENT, 0, "no monitor socket %s: is the VM running?", path);
 	} else if (errno == ECONNREFUSED) {
@@ -41,7 +36,6 @@ socket_open(const char *path, int *out, struct lc_err *e)
 	} else {
 		(void)lc_fail_errno(e, "monitor socket %s", path);
 	}
-	fd_close(&fd);
 	return (int)e->code;
 }
 

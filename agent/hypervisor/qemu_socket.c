@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "store/base/files.h"
+#include "store/base/unixsock.h"
 
 #include "agent/hypervisor/qemu.h"
 
@@ -43,20 +44,13 @@ qemu_socket_name(struct qemu *q, struct lc_err *e)
 	return 0;
 }
 
-static int
-unix_socket(const struct qemu *q, struct sockaddr_un *sa)
-{
-	*sa = (struct sockaddr_un){.sun_family = AF_UNIX};
-	memcpy(sa->sun_path, q->socket, strlen(q->socket) + 1);
-	return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-}
-
 int
 qemu_listen(struct qemu *q, int *out, struct lc_err *e)
 {
-	struct sockaddr_un sa;
-	int fd = unix_socket(q, &sa);
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
+	memcpy(sa.sun_path, q->socket, strlen(q->socket) + 1);
 	(void)unlink(q->socket);
 	if (fd < 0 || bind(fd, (const struct sockaddr *)&sa, sizeof sa) != 0 ||
 	    chmod(q->socket, 0600) != 0 || listen(fd, 128) != 0) {
@@ -71,14 +65,5 @@ qemu_listen(struct qemu *q, int *out, struct lc_err *e)
 bool
 qemu_listening(const struct qemu *q)
 {
-	struct sockaddr_un sa;
-	int fd = unix_socket(q, &sa);
-	bool yes;
-
-	if (fd < 0)
-		return false;
-	/* EAGAIN: its queue is full, so there is one. */
-	yes = connect(fd, (const struct sockaddr *)&sa, sizeof sa) == 0 || errno == EAGAIN;
-	fd_close(&fd);
-	return yes;
+	return unixsock_listens(q->socket);
 }

@@ -1,33 +1,24 @@
 /*
  * An asker: IDLE ──► WORKING: a job is with the thread ──► IDLE ──► ..
- *             │ 60 s, not understood     └──► LENT: until it hangs up
- *             └──► CLOSED
+ *             │ 60 s: sent away          └──► LENT: until it hangs up
  *
  * A job outlives an asker that hangs up.
  */
-#include <errno.h>
 #include <jansson.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/queue.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 #include <uv.h>
 
 #include "store/base/clock.h"
-#include "store/base/files.h"
 #include "store/base/log.h"
+#include "store/base/memory.h"
 #include "store/base/workers.h"
 #include "store/desk/chore.h"
 #include "store/desk/desk.h"
+#include "store/desk/parley.h"
 
 #define ASKERS_MAX 16u
-#define BACKLOG 16
 #define IDLE_NS (60 * LC_NS_PER_S)
 #define UNREAD_MAX ((size_t)64 << 10) /* who reads nothing has to go */
 
@@ -45,28 +36,22 @@ struct job {
 
 TAILQ_HEAD(job_list, job);
 
-enum asker_state { ASKER_IDLE = 0, ASKER_WORKING, ASKER_LENT, ASKER_CLOSED };
+enum asker_state { ASKER_IDLE = 0, ASKER_WORKING, ASKER_LENT };
 
 struct asker {
-	TAILQ_ENTRY(asker) entry;
 	struct desk *desk;
+	struct parley *parley;
 	enum asker_state state;
-	uv_pipe_t pipe;
 	int64_t since_ns; /* of the state */
-	struct lc_buf in;
 	struct job *job;
 };
 
 struct desk {
-	struct uv_loop_s *loop;
 	struct desk_owner owner;
-	char *path;
+	struct parleys *parleys; /* NULL: there are none any more */
 	struct workers *thread;
-	uv_pipe_t listener;
-	uv_timer_t timer;
 	uv_async_t async;
-	unsigned handles, njobs, naskers;
-	TAILQ_HEAD(, asker) askers;
+	unsigned njobs;
 	bool closing;
 	void (*closed)(void *arg);
 	void *arg;
@@ -133,53 +118,16 @@ bring_back(struct desk *d)
 	submit(d, j);
 }
 
-/* ---- saying ---- */
-
-struct line {
-	uv_write_t req; /* first */
-	char *text;
-};
-
-static void
-on_written(uv_write_t *w, int status)
-{
-	struct line *l = (struct line *)(void *)w;
-
-	(void)status; /* reading tells that it is gone */
-	lc_free(l->text);
-	lc_free(l);
-}
-
-/* Takes o. */
-static void
-say(struct asker *a, json_t *o)
-{
-	char *text = o == NULL ? NULL : json_dumps(o, JSON_COMPACT);
-	struct line *l = lc_alloc(sizeof *l);
-	uv_buf_t buf;
-
-	json_decref(o);
-	if (l != NULL && text != NULL)
-		l->text = lc_asprintf("%s\n", text);
-	free(text);
-	if (a->state == ASKER_CLOSED || l == NULL || l->text == NULL) {
-		if (l != NULL)
-			lc_free(l->text);
-		lc_free(l);
-		return;
-	}
-	buf = uv_buf_init(l->text, (unsigned)strlen(l->text));
-	if (uv_write(&l->req, (uv_stream_t *)&a->pipe, &buf, 1, on_written) != 0)
-		on_written(&l->req, 0);
-}
+/* ---- askers ---- */
 
 static void
 answer(struct asker *a, uint64_t done, const struct lc_err *err)
 {
 	if (err->code != LC_OK)
-		say(a, json_pack("{s:s, s:i}", "failed", err->msg, "code", (int)err->code));
+		parley_say(a->parley,
+		           json_pack("{s:s, s:i}", "failed", err->msg, "code", (int)err->code));
 	else
-		say(a, json_pack("{s:I}", "done", (json_int_t)done));
+		parley_say(a->parley, json_pack("{s:I}", "done", (json_int_t)done));
 }
 
 static void
@@ -187,6 +135,51 @@ enter(struct asker *a, enum asker_state state)
 {
 	a->state = state;
 	a->since_ns = clock_mono_ns();
+}
+
+static void
+on_came(void *arg, struct parley *t)
+{
+	struct desk *d = arg;
+	struct asker *a = parleys_count(d->parleys) > ASKERS_MAX ? NULL : lc_alloc(sizeof *a);
+
+	if (a == NULL)
+		return;
+	a->desk = d;
+	a->parley = t;
+	enter(a, ASKER_IDLE);
+	parley_own(t, a);
+}
+
+static void
+on_tick(void *mine)
+{
+	struct asker *a = mine;
+
+	if (a->state == ASKER_IDLE && clock_mono_ns() - a->since_ns > IDLE_NS)
+		parley_close(a->parley);
+	else if (a->state == ASKER_WORKING)
+		parley_say(a->parley, json_pack("{s:b}", "working", 1));
+}
+
+static void
+on_left(void *mine)
+{
+	struct asker *a = mine;
+
+	if (a->state == ASKER_LENT)
+		bring_back(a->desk);
+	if (a->job != NULL) {
+		atomic_store(&a->job->gone, true);
+		a->job->asker = NULL;
+		a->job = NULL;
+	}
+}
+
+static void
+on_gone(void *mine)
+{
+	lc_free(mine);
 }
 
 /* ---- the end ---- */
@@ -197,7 +190,6 @@ free_desk(struct desk *d)
 	workers_free(d->thread);
 	(void)pthread_mutex_destroy(&d->lock);
 	lc_free(d->spare);
-	lc_free(d->path);
 	if (d->closed != NULL)
 		d->closed(d->arg);
 	lc_free(d);
@@ -206,52 +198,27 @@ free_desk(struct desk *d)
 static void
 on_closed(uv_handle_t *h)
 {
-	struct desk *d = h->data;
-
-	if (--d->handles == 0)
-		free_desk(d);
+	free_desk(h->data);
 }
 
 static void
 go_on_closing(struct desk *d)
 {
-	if (d->closing && d->njobs == 0 && d->naskers == 0 &&
+	if (d->closing && d->njobs == 0 && d->parleys == NULL &&
 	    uv_is_closing((uv_handle_t *)&d->async) == 0)
 		uv_close((uv_handle_t *)&d->async, on_closed);
 }
 
 static void
-on_asker_closed(uv_handle_t *h)
+on_parleys_closed(void *arg)
 {
-	struct asker *a = h->data;
-	struct desk *d = a->desk;
+	struct desk *d = arg;
 
-	TAILQ_REMOVE(&d->askers, a, entry);
-	d->naskers--;
-	lc_buf_free(&a->in);
-	lc_free(a);
+	d->parleys = NULL;
 	go_on_closing(d);
 }
 
-static void
-close_asker(struct asker *a)
-{
-	if (a->state == ASKER_CLOSED)
-		return;
-	if (a->state == ASKER_LENT)
-		bring_back(a->desk);
-	if (a->job != NULL) {
-		atomic_store(&a->job->gone, true);
-		a->job->asker = NULL;
-		a->job = NULL;
-	}
-	a->state = ASKER_CLOSED;
-	uv_close((uv_handle_t *)&a->pipe, on_asker_closed);
-}
-
 /* ---- requests ---- */
-
-static void take_lines(struct asker *a);
 
 static void
 end_job(struct job *j)
@@ -275,8 +242,8 @@ end_job(struct job *j)
 	}
 	chore_done(&j->chore);
 	lc_free(j);
-	if (a != NULL)
-		take_lines(a);
+	if (a != NULL && !lent)
+		parley_resume(a->parley);
 }
 
 static void
@@ -299,12 +266,13 @@ on_async(uv_async_t *h)
 }
 
 static void
-take_line(struct asker *a, const char *p, size_t n)
+on_line(void *mine, const char *p, size_t n)
 {
+	struct asker *a = mine;
 	struct job *j = lc_alloc(sizeof *j);
 
 	if (j == NULL) {
-		close_asker(a);
+		parley_close(a->parley);
 	} else if (chore_decode(p, n, &j->chore, &j->err) != 0) {
 		answer(a, 0, &j->err);
 		chore_done(&j->chore);
@@ -317,171 +285,47 @@ take_line(struct asker *a, const char *p, size_t n)
 		j->asker = a;
 		a->job = j;
 		enter(a, ASKER_WORKING);
+		parley_hold(a->parley); /* one at a time */
 		submit(a->desk, j);
-	}
-}
-
-/* As far as they can be done now. */
-static void
-take_lines(struct asker *a)
-{
-	const uint8_t *end;
-
-	while (a->state == ASKER_IDLE && a->in.n > 0 &&
-	       (end = memchr(a->in.p, '\n', a->in.n)) != NULL) {
-		size_t used = (size_t)(end - a->in.p) + 1;
-
-		take_line(a, (const char *)a->in.p, used - 1);
-		memmove(a->in.p, a->in.p + used, a->in.n - used);
-		a->in.n -= used;
-	}
-	if (a->in.n > DESK_LINE_MAX)
-		close_asker(a);
-}
-
-static void
-on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
-{
-	static char room[4096];
-
-	(void)h;
-	(void)suggested;
-	*buf = uv_buf_init(room, sizeof room);
-}
-
-static void
-on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
-{
-	struct asker *a = stream->data;
-
-	if (n < 0 || (n > 0 && lc_buf_append(&a->in, buf->base, (size_t)n) != 0))
-		close_asker(a);
-	else
-		take_lines(a);
-}
-
-/* Root, or who runs the owner. */
-static bool
-may_ask(const uv_pipe_t *pipe)
-{
-	struct ucred who;
-	socklen_t n = sizeof who;
-	uv_os_fd_t fd;
-
-	return uv_fileno((const uv_handle_t *)pipe, &fd) == 0 &&
-	       getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0 &&
-	       (who.uid == 0 || who.uid == geteuid());
-}
-
-static void
-on_connection(uv_stream_t *stream, int status)
-{
-	struct desk *d = stream->data;
-	struct asker *a = status == 0 ? lc_alloc(sizeof *a) : NULL;
-
-	if (a == NULL)
-		return;
-	a->desk = d;
-	enter(a, ASKER_IDLE);
-	(void)uv_pipe_init(d->loop, &a->pipe, 0);
-	a->pipe.data = a;
-	TAILQ_INSERT_TAIL(&d->askers, a, entry);
-	d->naskers++;
-	if (uv_accept(stream, (uv_stream_t *)&a->pipe) != 0 || !may_ask(&a->pipe) ||
-	    d->naskers > ASKERS_MAX ||
-	    uv_read_start((uv_stream_t *)&a->pipe, on_alloc, on_read) != 0)
-		close_asker(a);
-}
-
-static void
-on_timer(uv_timer_t *t)
-{
-	struct desk *d = t->data;
-	struct asker *a, *next;
-	int64_t now = clock_mono_ns();
-
-	for (a = TAILQ_FIRST(&d->askers); a != NULL; a = next) {
-		next = TAILQ_NEXT(a, entry);
-		if ((a->state == ASKER_IDLE && now - a->since_ns > IDLE_NS) ||
-		    uv_stream_get_write_queue_size((uv_stream_t *)&a->pipe) > UNREAD_MAX)
-			close_asker(a);
-		else if (a->state == ASKER_WORKING)
-			say(a, json_pack("{s:b}", "working", 1));
 	}
 }
 
 /* ---- open, close ---- */
 
-static bool
-somebody_listens(const char *path)
-{
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bool yes = false;
-
-	if (fd >= 0 && strlen(path) < sizeof a.sun_path) {
-		memcpy(a.sun_path, path, strlen(path) + 1);
-		yes = connect(fd, (const struct sockaddr *)(const void *)&a, sizeof a) == 0 ||
-		      errno == EAGAIN;
-	}
-	fd_close(&fd);
-	return yes;
-}
-
-static int
-listen_there(struct desk *d, struct lc_err *e)
-{
-	int urc;
-
-	if (strlen(d->path) >= sizeof((struct sockaddr_un *)NULL)->sun_path)
-		return lc_fail(e, LC_EINVAL, 0, "%s: too long for the name of a socket", d->path);
-	if (somebody_listens(d->path))
-		return lc_fail(e, LC_EBUSY, 0, "%s: somebody else listens there", d->path);
-	(void)unlink(d->path); /* of one that was killed */
-	urc = uv_pipe_bind(&d->listener, d->path);
-	if (urc == 0 && chmod(d->path, 0600) != 0)
-		return lc_fail_errno(e, "%s", d->path);
-	urc = urc != 0 ? urc : uv_listen((uv_stream_t *)&d->listener, BACKLOG, on_connection);
-	return urc == 0 ? 0 : lc_fail(e, LC_EIO, 0, "%s: %s", d->path, uv_strerror(urc));
-}
-
 int
 desk_open(const struct desk_opts *o, struct desk **out, struct lc_err *e)
 {
 	struct desk *d = lc_alloc(sizeof *d);
+	struct parleys_opts to = {.loop = o->loop,
+	                          .path = o->path,
+	                          .line_max = DESK_LINE_MAX,
+	                          .unread_max = UNREAD_MAX,
+	                          .tick_ms = DESK_WORKING_MS,
+	                          .arg = d,
+	                          .events = {.came = on_came,
+	                                     .line = on_line,
+	                                     .tick = on_tick,
+	                                     .left = on_left,
+	                                     .gone = on_gone}};
 	int rc;
 
 	if (d == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	d->path = lc_strdup(o->path);
 	d->spare = lc_alloc(sizeof *d->spare);
-	rc = d->path == NULL || d->spare == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
-	                                         : workers_new(1, &d->thread, e);
+	rc = d->spare == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                      : workers_new(1, &d->thread, e);
+	rc = rc != 0 ? rc : parleys_open(&to, &d->parleys, e);
 	if (rc != 0) {
-		lc_free(d->path);
+		workers_free(d->thread);
 		lc_free(d->spare);
 		lc_free(d);
 		return rc;
 	}
-	d->loop = o->loop;
 	d->owner = o->owner;
-	(void)signal(SIGPIPE, SIG_IGN); /* NOLINT(cert-err33-c): who has left is no reason to end */
-	TAILQ_INIT(&d->askers);
 	TAILQ_INIT(&d->done);
 	(void)pthread_mutex_init(&d->lock, NULL);
-	(void)uv_pipe_init(o->loop, &d->listener, 0);
-	(void)uv_timer_init(o->loop, &d->timer);
 	(void)uv_async_init(o->loop, &d->async, on_async);
-	d->handles = 3;
-	d->listener.data = d->timer.data = d->async.data = d;
-	rc = listen_there(d, e);
-	if (rc != 0) {
-		lc_free(d->path); /* it is another one's */
-		d->path = NULL;
-		desk_close(d, NULL, NULL);
-		return rc;
-	}
-	(void)uv_timer_start(&d->timer, on_timer, DESK_WORKING_MS, DESK_WORKING_MS);
+	d->async.data = d;
 	*out = d;
 	return 0;
 }
@@ -489,8 +333,6 @@ desk_open(const struct desk_opts *o, struct desk **out, struct lc_err *e)
 void
 desk_close(struct desk *d, void (*closed)(void *arg), void *arg)
 {
-	struct asker *a, *next;
-
 	if (d == NULL) {
 		if (closed != NULL)
 			closed(arg);
@@ -499,13 +341,5 @@ desk_close(struct desk *d, void (*closed)(void *arg), void *arg)
 	d->closing = true;
 	d->closed = closed;
 	d->arg = arg;
-	if (d->path != NULL)
-		(void)unlink(d->path);
-	uv_close((uv_handle_t *)&d->listener, on_closed);
-	uv_close((uv_handle_t *)&d->timer, on_closed);
-	for (a = TAILQ_FIRST(&d->askers); a != NULL; a = next) {
-		next = TAILQ_NEXT(a, entry);
-		close_asker(a);
-	}
-	go_on_closing(d);
+	parleys_close(d->parleys, on_parleys_closed, d);
 }

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "store/base/clock.h"
 #include "store/base/files.h"
+#include "store/base/unixsock.h"
 #include "store/desk/chore.h"
 #include "store/desk/desk.h"
 #include "store/desk/visit.h"
@@ -23,28 +23,6 @@ struct visit {
 	struct lc_buf in;
 	size_t used; /* of it: lines that were read */
 };
-
-static int
-connect_to(const char *path, int *out, struct lc_err *e)
-{
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int fd;
-
-	if (path[0] == '\0' || strlen(path) >= sizeof a.sun_path)
-		return LC_ENOENT;
-	memcpy(a.sun_path, path, strlen(path) + 1);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return lc_fail_errno(e, "socket");
-	if (connect(fd, (const struct sockaddr *)(const void *)&a, sizeof a) != 0) {
-		int rc = errno == EAGAIN ? LC_EBUSY : LC_ENOENT;
-
-		(void)close(fd);
-		return rc;
-	}
-	*out = fd;
-	return 0;
-}
 
 int
 visit_open(const struct visit_opts *o, struct visit **out, struct lc_err *e)
@@ -65,12 +43,12 @@ visit_open(const struct visit_opts *o, struct visit **out, struct lc_err *e)
 	         : 0;
 	if (rc == 0) {
 		store_desk(o->dir, path);
-		rc = connect_to(path, &v->fd, e);
+		v->fd = path[0] == '\0' ? -1 : unixsock_connect(path);
 	}
-	if (rc == LC_ENOENT)
-		(void)lc_fail(e, LC_ENOENT, 0, "%s", v->owner);
-	else if (rc == LC_EBUSY)
-		(void)lc_fail(e, LC_EBUSY, 0, "%s, and others wait for it already", v->owner);
+	if (rc == 0 && v->fd < 0)
+		rc = path[0] != '\0' && errno == EAGAIN
+		         ? lc_fail(e, LC_EBUSY, 0, "%s, and others wait for it already", v->owner)
+		         : lc_fail(e, LC_ENOENT, 0, "%s", v->owner);
 	if (rc != 0) {
 		visit_close(v);
 		return rc;

@@ -15,7 +15,6 @@
 #include "agent/result.h"
 #include "agent/sites.h"
 #include "agent/submit.h"
-#include "agent/target.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
@@ -96,19 +95,6 @@ protect_site(const struct protect *x, size_t i, struct site_status *out)
 	(void)i;
 	*out = x->site;
 	out->name = "dr";
-}
-
-bool
-target_listens(const char *path)
-{
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool yes;
-
-	(void)snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
-	yes = connect(fd, (const struct sockaddr *)(const void *)&a, sizeof a) == 0;
-	(void)close(fd);
-	return yes;
 }
 
 /* ---- both ends ---- */
