@@ -2,8 +2,8 @@
  * log: a store in which every checksum is right and what it says is not (a hostile writer, a
  * hostile replica) is opened, listed, read and scrubbed without harm.
  *
- * Input: records, each u8 type, u16 length, payload.  "#" in a payload at the places of ids is as
- * good as any.
+ * Input: records, each u8 type and, in its upper two bits, writer, u16 length, payload.  "#" in a
+ * payload at the places of ids is as good as any.
  */
 #include <stdio.h>
 #include <string.h>
@@ -45,7 +45,7 @@ write_log(const uint8_t *p, size_t n)
 	           0);
 	fuzz_check(segments_append(s, &first, nothing, NULL) == 0);
 	for (i = 0; i + 3 <= n; i += 3 + len) {
-		struct record r = {.type = p[i]};
+		struct record r = {.type = p[i] & 63u};
 
 		len = lc_get16(p + i + 1);
 		if (len > n - i - 3)
@@ -53,6 +53,8 @@ write_log(const uint8_t *p, size_t n)
 		r.n = (uint32_t)len;
 		if (r.type == RECORD_CHUNK && len < 32)
 			continue;
+		if (r.type == RECORD_CHUNK || r.type == RECORD_MAP || r.type == RECORD_VOUCH)
+			r.writer = p[i] >> 6;
 		fuzz_check(segments_append(s, &r, p + i + 3, NULL) == 0);
 	}
 	fuzz_check(segments_sync(s, NULL, NULL) == 0);

@@ -20,7 +20,7 @@
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
-static const char *const versions[] = {"v1", "v1-forks", "v1-deltas", "v1-thin"};
+static const char *const versions[] = {"v1", "v1-forks", "v1-deltas", "v1-thin", "v1-writers"};
 
 struct expected {
 	char vm[64], id[40], disk[64], sum[80];
@@ -243,6 +243,39 @@ an_owner_goes_on_with_it(void **state)
 	}
 }
 
+static int
+count_lines(void *arg, const struct transfer_line *l, struct lc_err *e)
+{
+	unsigned *of = arg;
+
+	(void)e;
+	assert_in_range(l->writer, 0, 1);
+	of[l->writer]++;
+	return 0;
+}
+
+/* Two hosts of one domain: a blind replica knows from the log alone whose VM is whose, also of the
+ * one that was given from the first to the second. */
+static void
+a_replica_knows_whose_they_are(void **state)
+{
+	struct store_opts o = {.mode = STORE_WRITE, .no_key = true};
+	struct lc_err e = LC_ERR_INIT;
+	unsigned of[2] = {0};
+	struct vault v;
+	struct store *s;
+
+	(void)state;
+	golden_copy(&v, "v1-writers");
+	o.dir = v.dir;
+	must(store_open(&o, &s, &e), &e);
+	must(transfer_lines(s, count_lines, of, &e), &e);
+	assert_int_equal(of[0], 1);
+	assert_int_equal(of[1], 3);
+	store_close(s);
+	vault_free(&v);
+}
+
 int
 main(void)
 {
@@ -250,6 +283,7 @@ main(void)
 	    cmocka_unit_test(with_the_code_alone),
 	    cmocka_unit_test(with_the_passphrase),
 	    cmocka_unit_test(an_owner_goes_on_with_it),
+	    cmocka_unit_test(a_replica_knows_whose_they_are),
 	};
 
 	log_set_level(LOG_LV_ERROR);
