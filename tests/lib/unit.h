@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -24,6 +25,10 @@
 #ifndef SANITIZED
 #define SANITIZED false
 #endif
+
+/* UNDER_VALGRIND: all takes fifty times as long, and what it looks for is there in few rounds as in
+ * many. */
+#define UNDER_VALGRIND (getenv("LOCUM_TEST_VALGRIND") != NULL)
 
 /** tmpdir_new(): a new empty folder; aborts where there is none to be had. */
 char *tmpdir_new(void);

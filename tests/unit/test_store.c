@@ -426,7 +426,8 @@ waiting(struct vault *v)
 static void
 what_waits_for_the_commit_is_bounded(void **state)
 {
-	struct vault_disk d = vault_disk("vda", 9000);
+	const uint64_t windows = UNDER_VALGRIND ? 4900 : 9000;
+	struct vault_disk d = vault_disk("vda", windows);
 	struct commit_opts o = {0};
 	struct lc_err e = LC_ERR_INIT;
 	struct writer *w;
@@ -444,7 +445,7 @@ what_waits_for_the_commit_is_bounded(void **state)
 		(void)snprintf(name, sizeof name, "web%02u", vm);
 		w = vault_begin(v.s, name, &d, 1, &e);
 		assert_non_null(w);
-		for (k = 0; k < 9000; k++) {
+		for (k = 0; k < windows; k++) {
 			d.codes[k] = 11 + 5 * (k % 600);
 			must(vault_put(w, 0, &d, k, &e), &e);
 			if (k % 100 == 0)
@@ -454,7 +455,7 @@ what_waits_for_the_commit_is_bounded(void **state)
 	}
 	w = vault_begin(v.s, "web00", &d, 1, &e);
 	assert_non_null(w);
-	must(writer_zeros(w, 0, 0, 9000, &e), &e);
+	must(writer_zeros(w, 0, 0, windows, &e), &e);
 	assert_in_range(waiting(&v), 0, 4600);
 	must(writer_commit(w, &o, NULL, &e), &e);
 	vault_disk_free(&d);
@@ -468,6 +469,7 @@ drop_in_any_order_keeps_the_rest(void **state)
 	static struct vault_disk d[N];
 	static struct point p[N];
 	static bool gone[N];
+	const size_t n = UNDER_VALGRIND ? RECENT_KEEP + 26 : N;
 	struct lc_err e = LC_ERR_INIT;
 	uint64_t seed = 7;
 	struct store_stats st;
@@ -479,21 +481,21 @@ drop_in_any_order_keeps_the_rest(void **state)
 	vault_open(&v);
 	/* Some change much, some little, so that both sides of a fold are met; more than are kept
 	 * recent. */
-	for (i = 0; i < N; i++) {
+	for (i = 0; i < n; i++) {
 		d[i] = i == 0 ? vault_disk("vda", WINDOWS) : vault_disk_copy(&d[i - 1]);
 		for (k = vault_random(&seed, i % 10 == 0 ? WINDOWS : 3) + 1; k > 0; k--)
 			d[i].codes[vault_random(&seed, WINDOWS)] = vault_random(&seed, 9);
 		p[i] = backup(&v, "web01", &d[i]);
 	}
-	for (k = 0; k < N; k++) {
+	for (k = 0; k < n; k++) {
 		do
-			i = (size_t)vault_random(&seed, N);
+			i = (size_t)vault_random(&seed, n);
 		while (gone[i]);
 		must(store_drop(v.s, p[i].id, &e), &e);
 		gone[i] = true;
-		if (k % 40 != 39 && N - k > 5)
+		if (k % 40 != 39 && n - k > 5)
 			continue;
-		for (i = 0; i < N; i++) {
+		for (i = 0; i < n; i++) {
 			if (!gone[i])
 				same(&v, &p[i], &d[i]);
 		}
@@ -501,7 +503,7 @@ drop_in_any_order_keeps_the_rest(void **state)
 	must(store_stats(v.s, &st, &e), &e);
 	assert_int_equal(st.points, 0);
 	assert_int_equal(st.map_rows, 0);
-	for (i = 0; i < N; i++)
+	for (i = 0; i < n; i++)
 		vault_disk_free(&d[i]);
 	vault_free(&v);
 }

@@ -157,29 +157,36 @@ encoding_of(struct site *x, const struct point *p, uint64_t window)
 	return r.encoding;
 }
 
+/* Every signature is another one. */
+static void
+spoil_signatures(const char *path)
+{
+	struct lc_buf b = {0};
+	struct lc_err e = LC_ERR_INIT;
+	size_t i;
+	FILE *f;
+
+	must(file_read_all(path, SIZE_MAX, &b, &e), &e);
+	for (i = 60; i < b.n; i += 100)
+		b.p[i] ^= 1;
+	f = fopen(path, "r+");
+	assert_non_null(f);
+	assert_int_equal(fwrite(b.p, 1, b.n, f), b.n);
+	(void)fclose(f);
+	lc_buf_free(&b);
+}
+
 /* Two windows that are elsewhere change a little; nothing is fetched for the backup. */
 static void
 deltas_without_the_base(struct site *x, bool spoil, uint8_t encoding)
 {
 	struct lc_err e = LC_ERR_INIT;
 	struct point p;
-	char junk[4096];
-	FILE *f;
 
-	memset(junk, 0x55, sizeof junk);
 	make_site(x);
 	make_thin(x);
-	if (spoil) { /* every signature is another one */
-		f = fopen(vault_path(&x->t.v, "index/signatures"), "r+");
-		assert_non_null(f);
-		while (fread(junk, 1, 100, f) == 100) {
-			junk[60] ^= 1;
-			(void)fseek(f, -100, SEEK_CUR);
-			assert_int_equal(fwrite(junk, 1, 100, f), 100);
-			(void)fseek(f, 0, SEEK_CUR);
-		}
-		(void)fclose(f);
-	}
+	if (spoil)
+		spoil_signatures(vault_path(&x->t.v, "index/signatures"));
 	x->d.codes[15] += VAULT_EDIT;
 	x->d.codes[25] += VAULT_EDIT;
 	must(vault_backup(x->t.v.s, "web01", &x->d, 1, &p, &e), &e);
