@@ -258,14 +258,16 @@ peer_name_ok(const char *name)
 }
 
 int
-identity_of_store(const char *key_dir, const uint8_t domain[16], bool create, struct identity *out,
-                  struct lc_err *e)
+identity_of_store(const char *key_dir, const uint8_t domain[16], unsigned writer, bool create,
+                  struct identity *out, struct lc_err *e)
 {
 	char hex[33], *key = lc_asprintf("%s/%s.key", key_dir, lc_hex(hex, domain, 16));
 	char *path;
 	int rc;
 
-	if (key != NULL && access(key, F_OK) == 0)
+	if (writer > 0)
+		path = lc_asprintf("%s/store-%.8s-%u.key", key_dir, hex, writer);
+	else if (key != NULL && access(key, F_OK) == 0)
 		path = lc_asprintf("%s/host.key", key_dir);
 	else
 		path = lc_asprintf("%s/store-%.8s.key", key_dir, hex);

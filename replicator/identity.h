@@ -58,12 +58,14 @@ int token_parse(const char *text, struct token *out, struct lc_err *e);
 /* A replica that this host is paired with: <key_dir>/<name>.replica. */
 #define PEER_NAME_MAX 64u
 /**
- * identity_of_store(key_dir, domain, create, out, e):
- * Who sends that store's points from this machine: <key_dir>/host.key where its key is here, else,
- * as at a replica that passes on what it cannot read, <key_dir>/store-<8 digits>.key: each store is
- * another host to the third site.
+ * identity_of_store(key_dir, domain, writer, create, out, e):
+ * Who sends the points of a writer (vouch.h) of that store from this machine: <key_dir>/host.key
+ * where its key is here, else, as at a replica that passes on what it cannot read,
+ * <key_dir>/store-<8 digits>.key: each store is another host to the third site.  And so is each
+ * further writer of it, store-<8 digits>-<number>.key: what one of them sent is none of the
+ * others', there as here.
  */
-int identity_of_store(const char *key_dir, const uint8_t domain[16], bool create,
+int identity_of_store(const char *key_dir, const uint8_t domain[16], unsigned writer, bool create,
                       struct identity *out, struct lc_err *e);
 
 struct peer {

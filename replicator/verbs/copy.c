@@ -8,10 +8,12 @@
 #include <unistd.h>
 
 #include "replicator/packet.h"
+#include "replicator/identity.h"
 #include "replicator/receiver.h"
 #include "replicator/sender.h"
 #include "replicator/verbs.h"
 #include "replicator/verbs/forward.h"
+#include "replicator/verbs/parts.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
@@ -27,9 +29,11 @@ struct copy {
 	struct opening o;
 	struct store *to;
 	struct packet_list up, down;
+	struct parts parts;
 	struct sender *sender;
 	struct receiver *receiver;
 	unsigned failed;
+	struct sender_stats all; /* of the parts that are through */
 };
 
 static int
@@ -83,6 +87,15 @@ carry(struct copy *c, struct packet_list *q, bool *moved, struct lc_err *e)
 	return rc;
 }
 
+static void
+add_stats(struct sender_stats *a, const struct sender_stats *b)
+{
+	a->points += b->points;
+	a->chunks += b->chunks;
+	a->chunk_bytes += b->chunk_bytes;
+	a->failed += b->failed;
+}
+
 static int
 move_all(struct copy *c, struct progress *bar, struct lc_err *e)
 {
@@ -97,6 +110,7 @@ move_all(struct copy *c, struct progress *bar, struct lc_err *e)
 		rc = rc != 0 ? rc : carry(c, &c->down, &moved, e);
 		rc = rc != 0 ? rc : sender_pump(c->sender, e);
 		sender_stats(c->sender, &st);
+		st.chunk_bytes += c->all.chunk_bytes;
 		progress_update(bar, &(struct progress_state){.done = st.chunk_bytes,
 		                                              .moved = st.chunk_bytes,
 		                                              .note = "copying"});
@@ -119,6 +133,36 @@ give_keys(struct copy *c, struct lc_err *e)
 	return rc;
 }
 
+/* A store that a replica keeps for its hosts, whose numbers there are its own. */
+static bool
+is_of_replica(const char *dir)
+{
+	char *key = lc_asprintf("%s/../../replica.key", dir);
+	bool is = key != NULL && access(key, F_OK) == 0;
+
+	lc_free(key);
+	return is;
+}
+
+/* It is not waited for: whoever has it may have it for months. */
+static int
+say_busy(const char *dir, struct lc_err *e)
+{
+	struct lc_err busy = *e;
+
+	lc_err_clear(e);
+	if (is_of_replica(dir))
+		return lc_fail(e, LC_EBUSY, 0,
+		               "%s: a replica takes points from hosts that it knows: locum pair "
+		               "--name NAME --store FROM TOKEN, then locum copy --to NAME --store "
+		               "FROM; or stop it for that while",
+		               busy.msg);
+	return lc_fail(e, LC_EBUSY, 0,
+	               "%s: give the command again when that has ended; an agent is stopped by "
+	               "systemctl stop locum-agent",
+	               busy.msg);
+}
+
 /* The other store: made where there is none, in the key domain of this one. */
 static int
 open_other(struct copy *c, const char *dir, struct lc_err *e)
@@ -135,6 +179,8 @@ open_other(struct copy *c, const char *dir, struct lc_err *e)
 		rc = rc != 0 ? rc : store_open(&so, &c->to, e);
 		lc_buf_free(&keys);
 	}
+	if (rc == LC_EBUSY)
+		return say_busy(dir, e);
 	if (rc == 0 && memcmp(transfer_domain(c->to), transfer_domain(c->o.store), 16) != 0) {
 		rc = lc_fail(e, LC_EKEY, 0,
 		             "store %s has other keys than %s: only stores of one key domain "
@@ -159,17 +205,18 @@ find_vm(struct copy *c, const char *vm, uint8_t id[16], struct lc_err *e)
 	return rc;
 }
 
+/* The VMs that are meant, by whose they are. */
 static int
-only_vms(struct copy *c, const struct cli_args *a, struct lc_err *e)
+find_parts(struct copy *c, const struct cli_args *a, size_t first, struct lc_err *e)
 {
-	uint8_t id[16];
-	size_t i;
-	int rc = 0;
+	size_t i, n = cli_operands(a) - first;
+	uint8_t(*only)[16] = lc_alloc_array(n + 1, sizeof *only);
+	int rc = only == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
 
-	for (i = 1; rc == 0 && i < cli_operands(a); i++) {
-		rc = find_vm(c, cli_operand(a, i), id, e);
-		rc = rc != 0 ? rc : sender_only(c->sender, id, e);
-	}
+	for (i = 0; rc == 0 && i < n; i++)
+		rc = find_vm(c, cli_operand(a, first + i), only[i], e);
+	rc = rc != 0 ? rc : parts_of(c->o.store, (const uint8_t(*)[16])only, n, &c->parts, e);
+	lc_free(only);
 	return rc;
 }
 
@@ -190,53 +237,139 @@ report(const struct cli_args *a, const struct sender_stats *st, int64_t took_ns)
 	}
 }
 
-/* To a replica, which may be a third site, over the wire. */
+/* Another host's than the first one's, and the replica does not know that one from here. */
+static void
+not_paired(struct copy *c, const char *replica, unsigned writer, const uint8_t (*vms)[16], size_t n,
+           const struct lc_err *why)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		struct lc_err one = LC_ERR_INIT;
+
+		(void)lc_fail(
+		    &one, LC_ENOENT, 0,
+		    "it is of host number %u of this store, for which nothing is paired "
+		    "with %s: there, locum token (--join the first one); here, locum pair "
+		    "--writer %u --name %s --store %s TOKEN",
+		    writer, replica, writer, replica, store_dir(c->o.store));
+		on_failed(c, vms[i], why->code == LC_ENOENT ? &one : why);
+	}
+	c->all.failed += n;
+}
+
+/* To a replica, which may be a third site, over the wire.  Each writer of the store is a host of
+ * its own there, so that none has to believe what another one sent. */
 static int
 copy_to(const struct cli_args *a, struct copy *c, const char *replica, struct lc_err *e)
 {
-	uint8_t(*only)[16] = lc_alloc_array(cli_operands(a) + 1, sizeof *only);
+	bool show = !cli_has(a, "quiet");
 	int64_t began = clock_mono_ns();
+	uint8_t(*vms)[16] = NULL;
+	unsigned writer = 0;
+	struct identity id = {0};
+	size_t n = 0;
+	int rc = find_parts(c, a, 0, e);
+
+	for (; rc == 0 && parts_next(&c->parts, &writer, &vms, &n); writer++) {
+		const uint8_t(*ids)[16] = (const uint8_t(*)[16])vms;
+		struct lc_err why = LC_ERR_INIT;
+		struct sender_stats st = {0};
+
+		rc = vms == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+		if (rc == 0 && writer > 0 &&
+		    identity_of_store(c->o.settings.key_dir, transfer_domain(c->o.store), writer,
+		                      false, &id, &why) != 0) {
+			not_paired(c, replica, writer, ids, n, &why);
+			lc_free(vms);
+			continue;
+		}
+		identity_forget(&id);
+		rc = rc != 0 ? rc
+		             : forward(&c->o.settings, c->o.store, writer, replica, ids, n, show,
+		                       &st, e);
+		c->failed += (unsigned)st.failed;
+		add_stats(&c->all, &st);
+		lc_free(vms);
+	}
+	if (rc == 0)
+		report(a, &c->all, clock_mono_ns() - began);
+	return rc;
+}
+
+/* VMs that were given to another host since they were copied.  A replica's own hosts have other
+ * numbers than those of this store may be. */
+static int
+same_owners(struct copy *c, const char *dir, unsigned writer, const uint8_t (*vms)[16], size_t n,
+            struct lc_err *e)
+{
+	struct parts there;
+	uint8_t(*theirs)[16] = NULL;
+	unsigned other = 0;
+	size_t i, m = 0;
+	int rc = parts_of(c->to, vms, n, &there, e);
+
+	for (; rc == 0 && parts_next(&there, &other, &theirs, &m); other++) {
+		rc = theirs == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+		for (i = 0; rc == 0 && other != writer && i < m && !is_of_replica(dir); i++)
+			rc = transfer_give(c->to, theirs[i], (uint16_t)writer, e);
+		lc_free(theirs);
+	}
+	parts_done(&there);
+	return rc;
+}
+
+/* What one writer of this store has sent goes as that one's. */
+static int
+copy_part(struct copy *c, const char *dir, unsigned writer, const uint8_t (*vms)[16], size_t n,
+          struct progress *bar, struct lc_err *e)
+{
+	struct sender_events se = {.arg = c, .emit = emit_up, .failed = on_failed};
+	struct receiver_events re = {.arg = c, .emit = emit_down, .writer = (uint16_t)writer};
 	struct sender_stats st;
 	size_t i;
-	int rc = 0;
+	int rc = same_owners(c, dir, writer, vms, n, e);
 
-	if (only == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	for (i = 0; rc == 0 && i < cli_operands(a); i++)
-		rc = find_vm(c, cli_operand(a, i), only[i], e);
-	if (rc == 0)
-		rc = forward(&c->o.settings, c->o.store, replica, (const uint8_t(*)[16])only,
-		             cli_operands(a), !cli_has(a, "quiet"), &st, e);
-	lc_free(only);
-	if (rc != 0)
-		return rc;
-	c->failed = (unsigned)st.failed;
-	report(a, &st, clock_mono_ns() - began);
-	return 0;
+	rc = rc != 0 ? rc : receiver_new(c->to, &re, &c->receiver, e);
+	rc = rc != 0 ? rc : sender_new(c->o.store, BYTE_WINDOW, &se, &c->sender, e);
+	for (i = 0; rc == 0 && i < n; i++)
+		rc = sender_only(c->sender, vms[i], e);
+	rc = rc != 0 ? rc : move_all(c, bar, e);
+	if (rc == 0) {
+		sender_stats(c->sender, &st);
+		add_stats(&c->all, &st);
+	}
+	sender_free(c->sender);
+	receiver_free(c->receiver);
+	c->sender = NULL;
+	c->receiver = NULL;
+	packet_free_all(&c->up);
+	packet_free_all(&c->down);
+	return rc;
 }
 
 static int
 copy(const struct cli_args *a, struct copy *c, struct lc_err *e)
 {
-	struct sender_events se = {.arg = c, .emit = emit_up, .failed = on_failed};
-	struct receiver_events re = {.arg = c, .emit = emit_down};
-	struct sender_stats st;
-	struct progress *bar = NULL;
+	const char *dir = cli_operand(a, 0);
 	int64_t began = clock_mono_ns();
-	int rc;
+	uint8_t(*vms)[16] = NULL;
+	struct progress *bar;
+	unsigned writer = 0;
+	size_t n = 0;
+	int rc = open_other(c, dir, e);
 
-	rc = open_other(c, cli_operand(a, 0), e);
-	rc = rc != 0 ? rc : receiver_new(c->to, &re, &c->receiver, e);
-	rc = rc != 0 ? rc : sender_new(c->o.store, BYTE_WINDOW, &se, &c->sender, e);
-	rc = rc != 0 ? rc : only_vms(c, a, e);
+	rc = rc != 0 ? rc : find_parts(c, a, 1, e);
 	bar = progress_new("copy", rc == 0 && !cli_has(a, "quiet"));
-	rc = rc != 0 ? rc : move_all(c, bar, e);
-	progress_free(bar);
-	if (rc == 0) {
-		sender_stats(c->sender, &st);
-		st.failed = c->failed;
-		report(a, &st, clock_mono_ns() - began);
+	for (; rc == 0 && parts_next(&c->parts, &writer, &vms, &n); writer++) {
+		rc = vms == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+		                 : copy_part(c, dir, writer, (const uint8_t(*)[16])vms, n, bar, e);
+		lc_free(vms);
 	}
+	progress_free(bar);
+	c->all.failed = c->failed;
+	if (rc == 0)
+		report(a, &c->all, clock_mono_ns() - began);
 	return rc;
 }
 
@@ -256,10 +389,7 @@ run_copy(const struct cli_args *a)
 	rc = rc != 0 ? rc : opening_store(a, &c.o, STORE_READ, "locum copy", true, &e);
 	if (rc == 0)
 		rc = to != NULL ? copy_to(a, &c, to, &e) : copy(a, &c, &e);
-	sender_free(c.sender);
-	receiver_free(c.receiver);
-	packet_free_all(&c.up);
-	packet_free_all(&c.down);
+	parts_done(&c.parts);
 	store_close(c.to);
 	opening_done(&c.o);
 	if (rc != 0)
@@ -286,7 +416,8 @@ const struct cli_verb verb_copy = {
 	"there.\n"
 	"\n"
 	"With --to it goes to a replica that this store was paired with (locum pair), which\n"
-	"may be a third site: a replica passes on what it cannot read.\n"
+	"may be a third site: a replica passes on what it cannot read.  Of a store that several\n"
+	"hosts share, what each has sent goes as that one's.\n"
 	"\n"
 	"Examples:\n"
 	"  locum copy /mnt/usb/locum\n"

@@ -132,7 +132,7 @@ run(struct forwarding *f, const struct uplink_opts *o, uint64_t rate, struct lc_
 }
 
 int
-forward(const struct settings *settings, struct store *store, const char *replica,
+forward(const struct settings *settings, struct store *store, unsigned writer, const char *replica,
         const uint8_t (*only)[16], size_t nonly, bool show, struct sender_stats *out,
         struct lc_err *e)
 {
@@ -157,7 +157,8 @@ forward(const struct settings *settings, struct store *store, const char *replic
 
 	(void)gethostname(host, sizeof host - 1);
 	rc = rc != 0 ? rc
-	             : identity_of_store(settings->key_dir, transfer_domain(store), false, &id, e);
+	             : identity_of_store(settings->key_dir, transfer_domain(store), writer, false,
+	                                 &id, e);
 	rc = rc != 0 ? rc : workers_new(1, &workers, e);
 	o.workers = workers;
 	if (rc == 0) {

@@ -10,6 +10,7 @@
 #include "replicator/verbs.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
+#include "store/base/config.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/base/workers.h"
@@ -76,11 +77,14 @@ say_hello(struct store *s, const struct peer *peer, const struct identity *id, c
 	return rc;
 }
 
+/* writer: whose points of a store that several hosts share; 0: of the first one, or the only one.
+ */
 static int
-pair(const struct cli_args *a, const struct opening *o, const struct token *t, struct lc_err *e)
+pair(const struct cli_args *a, const struct opening *o, const struct token *t, unsigned writer,
+     struct lc_err *e)
 {
 	const char *name = cli_get(a, "name"), *as = cli_get(a, "as");
-	char print[FINGERPRINT_MAX], ours[FINGERPRINT_MAX], host[256] = "host";
+	char print[FINGERPRINT_MAX], ours[FINGERPRINT_MAX], host[256] = "host", numbered[270];
 	struct peer peer = {.at = t->at};
 	struct identity id = {0};
 	int rc;
@@ -89,7 +93,12 @@ pair(const struct cli_args *a, const struct opening *o, const struct token *t, s
 	memcpy(peer.key, t->key, sizeof peer.key);
 	if (as == NULL && gethostname(host, sizeof host - 1) == 0)
 		as = host;
-	rc = identity_of_store(o->settings.key_dir, transfer_domain(o->store), true, &id, e);
+	if (as == host && writer > 0) {
+		(void)snprintf(numbered, sizeof numbered, "%s-%u", host, writer);
+		as = numbered;
+	}
+	rc = identity_of_store(o->settings.key_dir, transfer_domain(o->store), writer, true, &id,
+	                       e);
 	rc = rc != 0 ? rc : say_hello(o->store, &peer, &id, as == NULL ? host : as, t->secret, e);
 	rc = rc != 0 ? rc : peer_save(o->settings.key_dir, &peer, e);
 	if (rc == 0 && !cli_has(a, "quiet")) {
@@ -136,8 +145,9 @@ join(const struct cli_args *a, const struct token *t, struct lc_err *e)
 static int
 run_pair(const struct cli_args *a)
 {
-	const char *name = cli_get(a, "name");
+	const char *name = cli_get(a, "name"), *number = cli_get(a, "writer");
 	struct lc_err e = LC_ERR_INIT;
+	uint64_t writer = 0;
 	struct opening o;
 	struct token t;
 	int rc;
@@ -149,6 +159,8 @@ run_pair(const struct cli_args *a)
 	if (cli_has(a, "join") && cli_get(a, "recovery-code-file") == NULL)
 		return cli_usage(a, "--join: give --recovery-code-file, the kit of the host that "
 		                    "this one joins");
+	if (number != NULL && (!config_uint(number, &writer) || writer > UINT16_MAX))
+		return cli_usage(a, "--writer: '%s' is no number of a host", number);
 	rc = token_parse(cli_operand(a, 0), &t, &e);
 	if (rc == 0 && cli_has(a, "join"))
 		rc = join(a, &t, &e);
@@ -158,7 +170,7 @@ run_pair(const struct cli_args *a)
 	}
 	rc = opening_settings(a, &o, &e);
 	rc = rc != 0 ? rc : opening_store(a, &o, STORE_READ, "locum pair", true, &e);
-	rc = rc != 0 ? rc : pair(a, &o, &t, &e);
+	rc = rc != 0 ? rc : pair(a, &o, &t, (unsigned)writer, &e);
 	explicit_bzero(&t, sizeof t);
 	opening_done(&o);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
@@ -169,6 +181,9 @@ static const struct cli_option pair_options[] = {
     {.name = "name", .arg = "NAME", .help = "what to call the replica on this host"},
     {.name = "join",
      .help = "make a store here in the key domain of the host that the token is for"},
+    {.name = "writer",
+     .arg = "N",
+     .help = "at a replica: of a store that hosts share, for the one with this number"},
     {.name = "as", .arg = "NAME", .help = "what this host calls itself (default: its name)"},
     {.name = NULL}};
 
@@ -181,7 +196,9 @@ const struct cli_verb verb_pair = {
 	"store for it, in the key domain of the store here; this host learns the replica's.\n"
 	"From then on `locum backup --to NAME` and `locum agent` send restore points there.\n"
 	"At a replica, with --store and no key, a host's store there is paired with a third\n"
-	"site; `locum copy --to NAME` passes its points on.\n"
+	"site; `locum copy --to NAME` passes its points on.  Of a store that several hosts\n"
+	"share, each is paired by itself (--writer; locum replica hosts tells their numbers), so\n"
+	"that the third site keeps them apart, too.\n"
 	"\n"
 	"With --join, and a token of `locum token --join HOST`, this host joins the store that\n"
 	"HOST has there: equal contents of both are kept once.  It needs HOST's recovery code, "

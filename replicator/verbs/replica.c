@@ -428,7 +428,7 @@ is_shared(const struct writer_entry *w, size_t n, size_t at)
 static void
 print_hosts(const struct cli_args *a, const char *dir, const struct writer_entry *w, size_t n)
 {
-	char print[FINGERPRINT_MAX], when[40];
+	char print[FINGERPRINT_MAX], when[40], shared[48];
 	size_t i;
 
 	if (cli_has(a, "json")) {
@@ -448,11 +448,14 @@ print_hosts(const struct cli_args *a, const char *dir, const struct writer_entry
 		return;
 	}
 	for (i = 0; i < n; i++) {
+		if (is_shared(w, n, i))
+			(void)snprintf(shared, sizeof shared, "  (shared; host number %u)",
+			               w[i].writer);
 		(void)printf("%-20s %s  paired %s%s\n    %s/%s%s\n", w[i].name,
 		             fingerprint(print, w[i].key),
 		             clock_format(when, sizeof when, w[i].paired_ns),
 		             w[i].revoked ? "  REVOKED" : "", dir, w[i].store,
-		             is_shared(w, n, i) ? "  (shared)" : "");
+		             is_shared(w, n, i) ? shared : "");
 	}
 	if (n == 0)
 		(void)printf("no host is paired (locum token)\n");

@@ -18,11 +18,11 @@
 #include "store/delta.h"
 #include "store/keyring.h"
 #include "store/kit.h"
-#include "store/maprec.h"
 #include "store/seal.h"
 #include "store/store_internal.h"
 #include "store/thin.h"
 #include "store/transfer.h"
+#include "tests/lib/moving.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 
@@ -371,137 +371,6 @@ thin(struct vault *v, const char *folder)
 
 /* ---- a store of a replica that two hosts share ---- */
 
-#define SOME_ROWS 64u
-
-/* What there is of a content already, another host's too; junk: it comes with its last bytes
- * changed. */
-static void
-move_chunk(struct outgoing *o, struct incoming *in, uint64_t no, bool junk)
-{
-	static uint8_t payload[RECORD_PAYLOAD_MAX];
-	uint8_t id[CHUNK_ID_SIZE], sum[TRANSFER_SUM_SIZE];
-	uint64_t bases[CHUNK_BASES_MAX];
-	struct lc_err e = LC_ERR_INIT;
-	struct transfer_chunk c;
-	size_t i, n = 0;
-
-	must(outgoing_bases(o, no, bases, &n, &e), &e);
-	for (i = 0; i < n; i++) {
-		must(outgoing_base(o, bases[i], payload, &c, &e), &e);
-		if (incoming_base(in, payload, NULL) != 0)
-			must(incoming_chunk(in, &c, &e), &e);
-	}
-	must(outgoing_id(o, no, id, &e), &e);
-	if (incoming_has(in, id, NULL) == 0)
-		return;
-	must(outgoing_chunk(o, no, payload, &c, &e), &e);
-	transfer_sum(&c, sum);
-	if (junk)
-		payload[c.payload.n - 20] ^= 1;
-	else if (incoming_shared(in, id, NULL) == 0 && incoming_prove(in, id, sum, NULL) == 0)
-		return;
-	must(incoming_chunk(in, &c, &e), &e);
-}
-
-static void
-move_point(struct outgoing *o, struct store *to, uint16_t writer, bool junk)
-{
-	struct map_record *m = lc_alloc(sizeof *m);
-	struct incoming_end end = {.rows = 0};
-	struct lc_err e = LC_ERR_INIT;
-	struct lc_buf rows = {0};
-	uint8_t id[CHUNK_ID_SIZE];
-	struct set_sum one;
-	size_t i;
-
-	must(m == NULL ? -1 : incoming_begin(to, writer, outgoing_point(o), &end.in, &e), &e);
-	for (;;) {
-		must(outgoing_rows(o, m, SOME_ROWS, &e), &e);
-		if (m->n == 0)
-			break;
-		for (i = 0; i < m->n; i++) {
-			memset(id, 0, sizeof id);
-			if (m->rows[i].chunk != 0) {
-				move_chunk(o, end.in, m->rows[i].chunk, junk);
-				must(outgoing_id(o, m->rows[i].chunk, id, &e), &e);
-			}
-			memcpy(m->rows[i].id, id, sizeof id);
-			set_row(NULL, m->disk, m->rows[i].window, id, &one);
-			set_add(&end.sum, &one);
-		}
-		end.rows += m->n;
-		rows.n = 0;
-		must(maprec_encode(m, &rows, &e), &e);
-		must(incoming_rows(end.in, (struct lc_span){rows.p, rows.n}, &e), &e);
-	}
-	if (junk) /* it never says that this is all */
-		incoming_abort(end.in);
-	else
-		incoming_commit(&end, 1);
-	must(end.rc, &end.err);
-	lc_buf_free(&rows);
-	lc_free(m);
-}
-
-struct moving {
-	struct store *from, *to;
-	uint16_t writer;
-	bool junk;
-	uint8_t line[16];
-	struct lc_buf head; /* of that line at the other one */
-};
-
-static int
-note_head(void *arg, const struct transfer_line *l, struct lc_err *e)
-{
-	struct moving *m = arg;
-
-	(void)e;
-	if (memcmp(l->line, m->line, 16) != 0)
-		return 0;
-	m->head.n = 0;
-	return lc_buf_append(&m->head, l->head.p, l->head.n);
-}
-
-static int
-move_line(void *arg, const struct transfer_line *l, struct lc_err *e)
-{
-	struct moving *m = arg;
-	struct outgoing *o = NULL;
-	int rc;
-
-	memcpy(m->line, l->line, 16);
-	for (;;) {
-		m->head.n = 0;
-		must(transfer_lines(m->to, note_head, m, e), e);
-		rc = outgoing_next(m->from, l->line, (struct lc_span){m->head.p, m->head.n}, &o, e);
-		if (rc != 0)
-			break;
-		move_point(o, m->to, m->writer, m->junk);
-		outgoing_free(o);
-		if (m->junk)
-			return 0;
-	}
-	lc_err_clear(e);
-	return rc == LC_ENOENT ? 0 : rc;
-}
-
-/* What a host has that the other one lacks, sent with that number. */
-static void
-move(struct vault *from, struct store *to, uint16_t writer, bool junk)
-{
-	struct moving m = {.from = from->s, .to = to, .writer = writer, .junk = junk};
-	struct lc_err e = LC_ERR_INIT;
-	struct lc_buf keys = {0};
-	unsigned added;
-
-	must(transfer_keys(from->s, &keys, &e), &e);
-	must(transfer_join_keys(to, (struct lc_span){keys.p, keys.n}, 64, &added, &e), &e);
-	must(transfer_lines(from->s, move_line, &m, &e), &e);
-	lc_buf_free(&keys);
-	lc_buf_free(&m.head);
-}
-
 /* Contents of both and of each, data keys of both and of each, junk of one under the id of what the
  * other one is going to have, a VM that goes from one to the other; then drops. */
 static void
@@ -534,13 +403,13 @@ writers(struct vault *a, const char *folder)
 	point(&b, "web02", &own, 1, false); /* 2: nearly all of it is a's, too */
 	db.codes[1] = 502;
 	point(&b, "db", &db, 1, false); /* 3: the same name, another VM */
-	move(a, r, 0, false);
-	move(&b, r, 1, false);
+	moving_all(a->s, r, 0, MOVING_TRUE);
+	moving_all(b.s, r, 1, MOVING_TRUE);
 	/* b, captured, sends junk under the ids of what a is going to have. */
 	junk.codes[0] = 504;
 	junk.codes[2] = 508;
 	must(vault_backup(b.s, "junk", &junk, 1, &p, &e), &e);
-	move(&b, r, 1, true);
+	moving_all(b.s, r, 1, MOVING_JUNK);
 	must(store_drop(b.s, p.id, &e), &e);
 	rotate(a);
 	web.codes[0] += VAULT_EDIT;
@@ -552,19 +421,19 @@ writers(struct vault *a, const char *folder)
 	own.codes[0] += VAULT_EDIT; /* equal contents, other keys */
 	own.codes[5] = 503;
 	point(&b, "web02", &own, 1, false); /* 5 */
-	move(a, r, 0, false);
-	move(&b, r, 1, false);
+	moving_all(a->s, r, 0, MOVING_TRUE);
+	moving_all(b.s, r, 1, MOVING_TRUE);
 	must(transfer_give(r, made_vm[1], 1, &e), &e);
 	db.codes[1] = 507;
 	db.codes[4] = 62;
 	point(a, "db", &db, 1, false); /* 6: by a's hand, and sent as b's: it is b's by now */
-	move(a, r, 1, false);
+	moving_all(a->s, r, 1, MOVING_TRUE);
 	for (i = 0; i < 2; i++) {
 		own.codes[0] += VAULT_EDIT;
 		own.codes[9] = 605 + i;
 		point(&b, "web02", &own, 1, false); /* 7, 8 */
 	}
-	move(&b, r, 1, false);
+	moving_all(b.s, r, 1, MOVING_TRUE);
 	for (i = 0; i < 3; i++) {
 		static const size_t gone[3] = {0, 1, 5};
 
