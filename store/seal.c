@@ -152,20 +152,31 @@ put_head(uint8_t *payload, const uint8_t id[CHUNK_ID_SIZE], const uint8_t *bases
 }
 
 /* The same content, packed the same way, gives the same bytes wherever it is sealed (vouch.h).  A
- * nonce comes twice only for the same plaintext and associated data: it is a keyed hash of both. */
+ * nonce comes twice only for the same plaintext and associated data: it is a keyed hash of both.
+ * The plaintext is in it by its Poly1305 under a secret key, which nobody sees: two plaintexts of
+ * one id, the only ones that could be confused, have the same one by a chance of 2^-90.  That takes
+ * a sixth of the time of BLAKE2b. */
 static void
 make_nonce(uint8_t nonce[NONCE_SIZE], const uint8_t key[KEY_SIZE], struct lc_span ad,
            struct lc_span plain)
 {
-	static const uint8_t person[crypto_generichash_blake2b_PERSONALBYTES] = "locum nonce v1";
+	static const uint8_t person[crypto_generichash_blake2b_PERSONALBYTES] = "locum nonce v2";
+	static const uint8_t of_key[crypto_generichash_blake2b_PERSONALBYTES] = "locum noncekey2";
+	uint8_t one[crypto_onetimeauth_KEYBYTES], sum[8 + crypto_onetimeauth_BYTES];
 	crypto_generichash_blake2b_state h;
 
+	(void)crypto_generichash_blake2b_salt_personal(one, sizeof one, NULL, 0, key, KEY_SIZE,
+	                                               NULL, of_key);
+	lc_put64(sum, plain.n);
+	(void)crypto_onetimeauth(sum + 8, plain.p, plain.n, one);
 	(void)crypto_generichash_blake2b_init_salt_personal(&h, key, KEY_SIZE, NONCE_SIZE, NULL,
 	                                                    person);
 	(void)crypto_generichash_blake2b_update(&h, ad.p, ad.n);
-	(void)crypto_generichash_blake2b_update(&h, plain.p, plain.n);
+	(void)crypto_generichash_blake2b_update(&h, sum, sizeof sum);
 	(void)crypto_generichash_blake2b_final(&h, nonce, NONCE_SIZE);
 	sodium_memzero(&h, sizeof h);
+	sodium_memzero(one, sizeof one);
+	sodium_memzero(sum, sizeof sum);
 }
 
 /* Seal n bytes at plain behind a head that put_head() made; length of the whole payload. */
