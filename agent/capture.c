@@ -113,13 +113,11 @@ run_job(struct work *work, unsigned worker)
 {
 	struct job *j = (struct job *)(void *)work;
 	struct capture *c = j->c;
-	uint64_t i;
 
 	if (j->buf == NULL)
 		j->rc = writer_zeros(c->writer, c->disk, j->first, j->n, &j->err);
-	for (i = 0; j->buf != NULL && j->rc == 0 && i < j->n; i++)
-		j->rc = writer_put(c->writer, worker, c->disk, j->first + i,
-		                   j->buf + i * WINDOW_SIZE, NULL, &j->err);
+	else
+		j->rc = writer_put_run(c->writer, worker, c->disk, j->first, j->n, j->buf, &j->err);
 	(void)pthread_mutex_lock(&j->pool->lock);
 	STAILQ_INSERT_TAIL(&j->pool->finished, j, entry);
 	(void)pthread_mutex_unlock(&j->pool->lock);

@@ -331,17 +331,18 @@ batch_run(struct work *w, unsigned worker)
 	struct export *x = b->x;
 	struct lc_err err = LC_ERR_INIT;
 	struct set_sum sum = {0};
-	uint8_t id[CHUNK_ID_SIZE];
+	uint8_t ids[CHUNK_MANY][CHUNK_ID_SIZE];
 	uint64_t bytes = WINDOW_SIZE;
-	size_t i, from = 0;
+	size_t i, k, good, from = 0;
 
-	for (i = 0; i < b->n && err.code == LC_OK && !atomic_load(&x->stop); i++) {
-		if (chunk_read(x->readers[worker], b->chunk[i], b->data + i * WINDOW_SIZE, id,
-		               &err) == 0)
-			view_add(x->view, b->target->file->disk, b->window[i], id, &sum);
-		else
+	for (i = 0; i < b->n && err.code == LC_OK && !atomic_load(&x->stop); i += good) {
+		if (chunk_read_many(x->readers[worker], b->chunk + i, b->n - i,
+		                    b->data + i * WINDOW_SIZE, ids, &good, &err) != 0)
 			(void)lc_wrap(&err, "%s/%s at byte %" PRIu64, view_point(x->view)->vm,
-			              disk_of(x, b->target)->name, b->window[i] * WINDOW_SIZE);
+			              disk_of(x, b->target)->name,
+			              b->window[i + good] * WINDOW_SIZE);
+		for (k = 0; k < good; k++)
+			view_add(x->view, b->target->file->disk, b->window[i + k], ids[k], &sum);
 	}
 	for (i = 1; i <= b->n && err.code == LC_OK && !atomic_load(&x->stop); i++) {
 		if (i < b->n && b->at[i] == b->at[i - 1] + WINDOW_SIZE)

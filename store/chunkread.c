@@ -212,34 +212,48 @@ chunk_read_bases(struct chunk_reader *r, uint64_t chunk, uint8_t *ids, size_t *n
 	return 0;
 }
 
-/* Its payload is in r->payload. */
+/* Its payload is in r->payload, and goes to r->deltas: those of the bases come to the former.
+ * Whether the bases are right shows in what comes of them. */
 static int
-read_delta(struct chunk_reader *r, const struct record *rec, uint8_t *window, uint8_t *id,
-           struct lc_err *e)
+apply_delta(struct chunk_reader *r, const struct record *rec, uint8_t *window, uint8_t *id,
+            struct lc_err *e)
 {
 	struct lc_span payload = {.n = rec->n};
-	struct lc_err err = LC_ERR_INIT;
-	const uint8_t *ids, *bases;
+	const uint8_t *ids;
 	size_t n;
 	int rc = make_room(r, e);
 
 	if (rc != 0)
 		return rc;
-	if (!chunk_payload_ok((struct lc_span){r->payload, rec->n}, rec->encoding))
+	payload.p = memcpy(r->deltas->payload, r->payload, rec->n);
+	if (!chunk_payload_ok(payload, rec->encoding))
 		return lc_fail(e, LC_ECORRUPT, 0, "chunk: malformed payload");
-	memcpy(r->deltas->payload, r->payload, rec->n); /* the bases' come there */
-	payload.p = r->deltas->payload;
 	ids = chunk_payload_bases(payload, &n);
-	/* Whether the bases are right shows in what comes of them. */
-	rc = get_bases(r, rec->seq, ids, n, false, &err);
-	rc = rc != 0 ? rc
-	             : open_delta(r->sealer, payload, rec->encoding, rec->key, r->deltas->bases,
-	                          window, id, &err);
+	rc = get_bases(r, rec->seq, ids, n, false, e);
+	return rc != 0 ? rc
+	               : open_delta(r->sealer, payload, rec->encoding, rec->key, r->deltas->bases,
+	                            window, id, e);
+}
+
+static int
+read_delta(struct chunk_reader *r, const struct record *rec, uint8_t *window, uint8_t *id,
+           struct lc_err *e)
+{
+	struct lc_err err = LC_ERR_INIT;
+	const uint8_t *ids, *bases;
+	struct lc_span payload;
+	size_t n;
+	int rc = apply_delta(r, rec, window, id, &err);
+
 	if (rc == 0)
 		return 0;
 	if (rc != LC_ECORRUPT)
 		return lc_fail(e, (enum lc_code)rc, 0, "%s", err.msg);
 	/* Again, to say which one it was. */
+	payload = (struct lc_span){r->deltas->payload, rec->n};
+	if (!chunk_payload_ok(payload, rec->encoding))
+		return lc_fail(e, LC_ECORRUPT, 0, "%s", err.msg);
+	ids = chunk_payload_bases(payload, &n);
 	rc = chunk_bases(r, rec->seq, ids, n, &bases, e);
 	return rc != 0
 	           ? rc
@@ -270,4 +284,56 @@ chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t *id,
 	if (id != NULL)
 		memcpy(id, got, CHUNK_ID_SIZE);
 	return 0;
+}
+
+/* All but whether the content is what the id names. */
+static int
+decode(struct chunk_reader *r, uint64_t chunk, struct record *rec, uint8_t *window,
+       struct lc_err *e)
+{
+	int rc = get_payload(r, chunk, rec, e);
+
+	if (rc != 0)
+		return rc;
+	if (chunk_is_delta(rec->encoding))
+		rc = apply_delta(r, rec, window, NULL, e);
+	else
+		rc = open_base(r->sealer, (struct lc_span){r->payload, rec->n}, rec->encoding,
+		               rec->key, window, e);
+	if (rc != 0)
+		name_chunk(r, rec, e);
+	return rc;
+}
+
+int
+chunk_read_many(struct chunk_reader *r, const uint64_t *chunks, size_t n, uint8_t *windows,
+                uint8_t (*ids)[CHUNK_ID_SIZE], size_t *good, struct lc_err *e)
+{
+	const uint8_t *at[CHUNK_MANY] = {NULL};
+	struct record rec[CHUNK_MANY];
+	struct lc_err err = LC_ERR_INIT;
+	size_t i, made;
+	int rc = 0;
+
+	n = n < CHUNK_MANY ? n : CHUNK_MANY;
+	for (made = 0; made < n; made++) {
+		at[made] = windows + made * WINDOW_SIZE;
+		rc = decode(r, chunks[made], &rec[made], windows + made * WINDOW_SIZE, &err);
+		if (rc != 0)
+			break;
+	}
+	seal_ids(r->s->keyring, at, made, ids);
+	for (i = 0; i < made && memcmp(ids[i], rec[i].id, CHUNK_ID_SIZE) == 0; i++)
+		;
+	*good = i;
+	if (i == n)
+		return 0;
+	memset(windows + i * WINDOW_SIZE, 0, WINDOW_SIZE);
+	if (i == made && rc != LC_ECORRUPT) /* it may have taken a while to find that out */
+		return lc_fail(e, (enum lc_code)rc, 0, "%s", err.msg);
+	/* Again by itself, to say what it is; a base that was changed in memory is read again, too.
+	 */
+	rc = chunk_read(r, chunks[i], windows + i * WINDOW_SIZE, ids[i], e);
+	*good += rc == 0;
+	return rc;
 }
