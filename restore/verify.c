@@ -21,6 +21,7 @@ struct verify {
 	struct opening opening;
 	struct remote *remote;     /* of a thin store */
 	struct progress *progress; /* of the point at hand */
+	struct verified *verified; /* what is in several points is read once */
 	unsigned looked_at, bad;
 };
 
@@ -85,7 +86,8 @@ verify_point(struct verify *v, const char *asked, const struct point *p)
 
 	v->progress = progress_new(p->vm, !cli_has(v->args, "quiet"));
 	if (store_view(v->opening.store, p->id, &view, &e) == 0)
-		(void)view_verify(view, (unsigned)v->opening.settings.workers, on_progress, v, &e);
+		(void)view_verify(view, v->verified, (unsigned)v->opening.settings.workers,
+		                  on_progress, v, &e);
 	if (view != NULL)
 		view_close(view);
 	progress_free(v->progress);
@@ -98,18 +100,23 @@ verify_point(struct verify *v, const char *asked, const struct point *p)
 	(void)fflush(stdout);
 }
 
-/* The newest of each VM: the last of its group. */
-static int
-keep_newest(void *arg, struct point *p, struct lc_err *e)
-{
-	struct lc_buf *newest = arg;
-	struct point *last = (struct point *)(void *)newest->p;
-	size_t n = newest->n / sizeof *last;
+struct keep {
+	bool every;
+	struct lc_buf points; /* struct point */
+};
 
-	if (n > 0 && memcmp(last[n - 1].vm_id, p->vm_id, 16) == 0) {
+/* Every one, or the newest of each VM: the last of its group. */
+static int
+keep_point(void *arg, struct point *p, struct lc_err *e)
+{
+	struct keep *keep = arg;
+	struct point *last = (struct point *)(void *)keep->points.p;
+	size_t n = keep->points.n / sizeof *last;
+
+	if (!keep->every && n > 0 && memcmp(last[n - 1].vm_id, p->vm_id, 16) == 0) {
 		point_done(&last[n - 1]);
 		last[n - 1] = *p;
-	} else if (lc_buf_append(newest, p, sizeof *p) != 0) {
+	} else if (lc_buf_append(&keep->points, p, sizeof *p) != 0) {
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
 	p->definition = NULL; /* taken */
@@ -120,17 +127,17 @@ keep_newest(void *arg, struct point *p, struct lc_err *e)
 static int
 verify_all(struct verify *v, struct lc_err *e)
 {
-	struct lc_buf newest = {0};
-	int rc = store_each_point(v->opening.store, NULL, keep_newest, &newest, e);
-	struct point *list = (struct point *)(void *)newest.p;
-	size_t i, n = newest.n / sizeof *list;
+	struct keep keep = {.every = cli_has(v->args, "every")};
+	int rc = store_each_point(v->opening.store, NULL, keep_point, &keep, e);
+	struct point *list = (struct point *)(void *)keep.points.p;
+	size_t i, n = keep.points.n / sizeof *list;
 
 	for (i = 0; i < n; i++) {
 		if (rc == 0)
 			verify_point(v, list[i].vm, &list[i]);
 		point_done(&list[i]);
 	}
-	lc_buf_free(&newest);
+	lc_buf_free(&keep.points);
 	return rc;
 }
 
@@ -159,15 +166,16 @@ run(const struct cli_args *a)
 {
 	struct verify v = {.args = a};
 	struct lc_err e = LC_ERR_INIT;
-	bool all = cli_has(a, "all");
+	bool all = cli_has(a, "all") || cli_has(a, "every");
 	size_t i;
 	int rc;
 
 	if (all == (cli_operands(a) > 0))
-		return cli_usage(a, "give either points to verify or --all");
+		return cli_usage(a, "give either points to verify, or --all or --every");
 	rc = opening_read(a, &v.opening, "locum verify", &e);
 	rc = rc != 0 ? rc
 	             : remote_attach(v.opening.store, v.opening.settings.key_dir, &v.remote, &e);
+	rc = rc != 0 ? rc : verified_new(0, &v.verified, &e);
 	if (rc == 0 && all)
 		rc = verify_all(&v, &e);
 	for (i = 0; rc == 0 && i < cli_operands(a); i++)
@@ -180,6 +188,7 @@ run(const struct cli_args *a)
 	if (rc == 0 && v.looked_at == 0)
 		rc = lc_fail(&e, LC_ENOENT, 0, "%s has no restore points to verify",
 		             v.opening.settings.store);
+	verified_free(v.verified);
 	remote_free(v.remote);
 	opening_done(&v.opening);
 	if (rc != 0)
@@ -191,17 +200,19 @@ run(const struct cli_args *a)
 
 static const struct cli_option options[] = {
     {.name = "all", .help = "the newest point of every VM"},
+    {.name = "every", .help = "every point of every VM"},
     OPENING_OPTIONS,
     {.name = NULL},
 };
 
 const struct cli_verb verb_verify = {
     .name = "verify",
-    .operands = "VM[@POINT]...|--all",
+    .operands = "VM[@POINT]...|--all|--every",
     .summary = "read all of a restore point with the key and check it",
     .details =
-	"Reads, decrypts and decodes every window of every disk of the point, checks each\n"
-	"against its id, and the whole map against the hash that was sealed with the point.\n"
+	"Reads, decrypts and decodes the content of every window of every disk of the points,\n"
+	"checks each against its id, and each point's whole map against the hash that was\n"
+	"sealed with it. A content that is in several windows or points is read once.\n"
 	"Exit status 0: all are good; 1: none is, or it could not be done; 3: some are not.\n"
 	"\n"
 	"Examples:\n"

@@ -252,9 +252,22 @@ void view_add(const struct view *v, size_t disk, uint64_t window, const uint8_t 
 int view_add_disk(struct view *v, size_t disk, bool (*stop)(void *arg), void *arg,
                   struct set_sum *sum, struct lc_err *e);
 int view_check(const struct view *v, const struct set_sum *sum, struct lc_err *e);
-/** view_verify(v, on_progress, arg, e): read every chunk of the point, recompute ids and the set
- * hash. */
-int view_verify(struct view *v, unsigned threads,
+
+struct verified; /* chunks of a store that were found to be good */
+/** verified_new(range, out, e): none yet.  32 MiB where there are so many chunks; range: numbers
+ * that are dealt with at once, 0 for the usual. */
+int verified_new(uint64_t range, struct verified **out, struct lc_err *e);
+void verified_free(struct verified *all);
+/**
+ * view_verify(v, all, threads, on_progress, arg, e):
+ * Read every chunk of the point, but those that are in `all` (NULL: none), to which they are added:
+ * each once, in the order in which they lie in the store.  Checksum, seal and id of each, its bases
+ * with it, and the set hash over the map.  threads: 0: one for each core.
+ *
+ * Returns  0; LC_ECORRUPT, with the number of windows, the first one and what is wrong with it;
+ *          LC_ENOENT and others where it can't be told.
+ */
+int view_verify(struct view *v, struct verified *all, unsigned threads,
                 void (*on_progress)(void *arg, uint64_t done, uint64_t total), void *arg,
                 struct lc_err *e);
 

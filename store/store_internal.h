@@ -206,4 +206,11 @@ int store_leased(struct store *s, const uint8_t point[16], struct lc_err *e);
  */
 int lease_bar(struct store *s, const uint8_t point[16], char **path, int *fd, struct lc_err *e);
 
+struct view {
+	struct store *s;
+	struct point p;
+	int lease_fd; /* -1 where the store can't be written: nobody drops points there */
+	char *lease_path;
+};
+
 #endif

@@ -54,8 +54,8 @@ worker_main(void *arg)
 
 /* The cores that this process may use, which in a container or under taskset are fewer than there
  * are. */
-static unsigned
-core_count(void)
+unsigned
+workers_cores(void)
 {
 	cpu_set_t set;
 
@@ -99,7 +99,7 @@ workers_new(unsigned n, struct workers **out, struct lc_err *e)
 
 	*out = NULL;
 	if (n == 0)
-		n = core_count();
+		n = workers_cores();
 	if (n > MAX_WORKERS)
 		n = MAX_WORKERS;
 	p = lc_alloc(sizeof *p + n * sizeof p->worker[0]);

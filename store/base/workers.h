@@ -21,6 +21,8 @@ struct work {
 /** workers_new(n, out, e): n threads, 0 for one per core (at most 64).  Signals are blocked in
  * them. */
 int workers_new(unsigned n, struct workers **out, struct lc_err *e);
+/** workers_cores(): that this process may use. */
+unsigned workers_cores(void);
 /** workers_count(p): number of threads. */
 unsigned workers_count(const struct workers *p);
 /** workers_submit(p, w): queue w, first in first out.  Never fails, never blocks.  Thread: any. */

@@ -146,7 +146,7 @@ check(struct vault *v, struct store *s)
 			assert_string_equal(sum, x.sum);
 			disks++;
 		}
-		must(view_verify(view, 2, NULL, NULL, &e), &e);
+		must(view_verify(view, NULL, 2, NULL, NULL, &e), &e);
 		view_close(view);
 	}
 	(void)fclose(f);

@@ -568,7 +568,7 @@ vault_verify(struct store *s, const uint8_t id[POINT_ID_SIZE], struct lc_err *e)
 
 	if (rc != 0)
 		return rc;
-	rc = view_verify(v, 2, NULL, NULL, e);
+	rc = view_verify(v, NULL, 2, NULL, NULL, e);
 	view_close(v);
 	return rc;
 }
