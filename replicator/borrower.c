@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <uv.h>
 
-#include "replicator/borrower.h"
+#include "replicator/borrower_internal.h"
 #include "replicator/message.h"
 #include "store/base/clock.h"
 #include "store/base/workers.h"
@@ -22,19 +22,6 @@
 #define MESSAGE_HEAD_SIZE 8u
 #define SLOTS 128u /* contents that were asked for, or came and were not taken: 8 MiB */
 
-struct request {
-	TAILQ_ENTRY(request) entry;
-	uint16_t type;
-	struct lc_buf body;
-	/* Called on the worker with each answer; *done once it was the last one. */
-	int (*answer)(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e);
-	void *arg; /* of that */
-	bool own;  /* nobody waits for it: it is freed when it is over */
-	size_t answered;
-	bool done; /* under the lock */
-	int rc;
-	struct lc_err err;
-};
 TAILQ_HEAD(request_list, request);
 
 enum slot_state { SLOT_FREE = 0, SLOT_ASKED, SLOT_HERE };
@@ -62,6 +49,7 @@ struct borrower {
 	pthread_t thread;
 	uv_loop_t loop;
 	uv_async_t wake;
+	uv_timer_t timer; /* runs while there is a session */
 	struct workers *workers;
 	struct session *session;
 	struct addrinfo *addresses, *next; /* next: to be tried */
@@ -72,6 +60,7 @@ struct borrower {
 	bool welcome, over, stopping;
 	struct lc_err err; /* why it is over */
 	uint64_t received;
+	int64_t word_ns; /* its last message, or since when it owes us one */
 	struct slot slots[SLOTS];
 	uint64_t tick;
 };
@@ -111,8 +100,25 @@ fail_all(struct borrower *b, const struct lc_err *why)
 	(void)pthread_mutex_unlock(&b->lock);
 }
 
-static int
-ask(struct borrower *b, struct request *r, struct lc_err *e)
+/* Under the lock. */
+static bool
+owes(const struct borrower *b)
+{
+	return !TAILQ_EMPTY(&b->queued) || !TAILQ_EMPTY(&b->sent);
+}
+
+/* Under the lock. */
+static void
+enqueue(struct borrower *b, struct request *r)
+{
+	if (!owes(b))
+		b->word_ns = clock_mono_ns();
+	TAILQ_INSERT_TAIL(&b->queued, r, entry);
+	(void)uv_async_send(&b->wake);
+}
+
+int
+borrower_ask(struct borrower *b, struct request *r, struct lc_err *e)
 {
 	int rc;
 
@@ -120,8 +126,7 @@ ask(struct borrower *b, struct request *r, struct lc_err *e)
 	if (b->over) {
 		finish(b, r, b->err.code, &b->err);
 	} else {
-		TAILQ_INSERT_TAIL(&b->queued, r, entry);
-		(void)uv_async_send(&b->wake);
+		enqueue(b, r);
 	}
 	while (!r->done)
 		(void)pthread_cond_wait(&b->cond, &b->lock);
@@ -198,6 +203,7 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 	(void)pthread_mutex_lock(&b->lock);
 	welcome = b->welcome;
 	b->received += body.n + MESSAGE_HEAD_SIZE;
+	b->word_ns = clock_mono_ns();
 	(void)pthread_mutex_unlock(&b->lock);
 	if (welcome)
 		return on_answer(b, type, body, e);
@@ -225,6 +231,37 @@ on_settle(void *arg, struct lc_err *e)
 }
 
 /* ---- on its loop ---- */
+
+static int64_t
+patience_ms(const struct borrower *b)
+{
+	return b->limits.welcome_ms > 0 ? b->limits.welcome_ms : SESSION_WELCOME_MS;
+}
+
+/* That it answers PING shows that it lives, not that it gets on. */
+static void
+on_wordless(uv_timer_t *t)
+{
+	struct borrower *b = t->data;
+	struct lc_err err = LC_ERR_INIT;
+	bool welcome, late;
+
+	(void)pthread_mutex_lock(&b->lock);
+	welcome = b->welcome;
+	late = (!welcome || owes(b)) &&
+	       clock_mono_ns() - b->word_ns >= patience_ms(b) * LC_NS_PER_MS;
+	(void)pthread_mutex_unlock(&b->lock);
+	if (!late || b->session == NULL)
+		return;
+	if (welcome)
+		(void)lc_fail(&err, LC_ETIMEDOUT, 0,
+		              "it is there, but answers nothing: does its disk hang? (its log, "
+		              "there: journalctl -u locum-replica)");
+	else
+		(void)lc_fail(&err, LC_ETIMEDOUT, 0,
+		              "it is there, but does not say that this host is welcome");
+	session_end(b->session, &err);
+}
 
 static int
 on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
@@ -277,6 +314,17 @@ on_ended(void *arg, const struct lc_err *why)
 static const struct session_role role = {
     .opened = on_opened, .message = on_message, .settle = on_settle, .ended = on_ended};
 
+static void
+begin_word(struct borrower *b)
+{
+	uint64_t tick = (uint64_t)patience_ms(b) / 4 + 1;
+
+	(void)pthread_mutex_lock(&b->lock);
+	b->word_ns = clock_mono_ns();
+	(void)pthread_mutex_unlock(&b->lock);
+	(void)uv_timer_start(&b->timer, on_wordless, tick, tick);
+}
+
 /* why: of the one before; NULL: there is to be no other. */
 static void
 connect_next(struct borrower *b, const struct lc_err *why)
@@ -296,6 +344,7 @@ connect_next(struct borrower *b, const struct lc_err *why)
 		b->next = a->ai_next;
 		lc_err_clear(&err);
 		if (session_new(&o, &b->session, &err) == 0) {
+			begin_word(b);
 			session_connect(b->session, a->ai_addr);
 			return;
 		}
@@ -306,6 +355,7 @@ connect_next(struct borrower *b, const struct lc_err *why)
 		fail_all(b, &err);
 	}
 	uv_close((uv_handle_t *)&b->wake, NULL); /* the loop ends */
+	uv_close((uv_handle_t *)&b->timer, NULL);
 }
 
 static void
@@ -390,9 +440,11 @@ borrower_open(const struct borrower_opts *o, struct borrower **out, struct lc_er
 		return rc;
 	}
 	(void)uv_async_init(&b->loop, &b->wake, on_wake);
-	b->wake.data = b;
+	(void)uv_timer_init(&b->loop, &b->timer);
+	b->wake.data = b->timer.data = b;
 	if (pthread_create(&b->thread, NULL, run, b) != 0) {
 		uv_close((uv_handle_t *)&b->wake, NULL);
+		uv_close((uv_handle_t *)&b->timer, NULL);
 		(void)uv_run(&b->loop, UV_RUN_DEFAULT);
 		borrower_free(b);
 		return lc_fail(e, LC_ENOMEM, 0, "no thread");
@@ -436,8 +488,8 @@ borrower_received(struct borrower *b)
 	return n;
 }
 
-static int
-unexpected(uint16_t type, struct lc_err *e)
+int
+borrower_unexpected(uint16_t type, struct lc_err *e)
 {
 	return lc_fail(e, LC_EPEER, 0, "%s is no answer to that", message_name(type));
 }
@@ -456,11 +508,11 @@ take_have(struct request *r, uint16_t type, struct lc_span body, struct lc_err *
 	struct have m;
 
 	if (type != MESSAGE_HAVE)
-		return unexpected(type, e);
+		return borrower_unexpected(type, e);
 	if (message_get_have(body, &m, e) != 0)
 		return LC_EPEER;
 	if (m.n != h->n)
-		return unexpected(type, e);
+		return borrower_unexpected(type, e);
 	memcpy(h->bits, m.bits, (m.n + 7) / 8);
 	return 1;
 }
@@ -474,7 +526,7 @@ borrower_have(struct borrower *b, const uint8_t *ids, size_t n, uint8_t *bits, s
 
 	if (message_put_ids(&r.body, &(struct ids){(uint32_t)n, ids}) != 0)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	return ask(b, &r, e);
+	return borrower_ask(b, &r, e);
 }
 
 /* ---- contents ---- */
@@ -533,7 +585,7 @@ take_body(struct request *r, uint16_t type, struct lc_span body, struct lc_err *
 	else if (type == MESSAGE_BODY)
 		rc = message_get_body(body, &c, e);
 	else
-		rc = unexpected(type, e);
+		rc = borrower_unexpected(type, e);
 	if (rc != 0)
 		return LC_EPEER;
 	memcpy(want, r->body.p + 4 + r->answered * CHUNK_ID_SIZE, sizeof want);
@@ -588,8 +640,7 @@ ask_for(struct borrower *b, const uint8_t *ids, size_t n)
 	r->answer = take_body;
 	r->arg = b;
 	r->own = true;
-	TAILQ_INSERT_TAIL(&b->queued, r, entry);
-	(void)uv_async_send(&b->wake);
+	enqueue(b, r);
 	return 0;
 }
 
@@ -650,135 +701,3 @@ borrower_read(struct borrower *b, const uint8_t *ids, size_t n, uint8_t *payload
 }
 
 /* NOLINTEND(readability-non-const-parameter) */
-
-/* ---- keys ---- */
-
-static int
-take_keys(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e)
-{
-	if (type != MESSAGE_KEYS)
-		return unexpected(type, e);
-	return lc_buf_append(r->arg, body.p, body.n) == 0
-	           ? 1
-	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
-}
-
-int
-borrower_keys(struct borrower *b, struct lc_buf *keys, struct lc_err *e)
-{
-	struct request r = {.type = MESSAGE_KEYS, .answer = take_keys, .arg = keys};
-
-	return ask(b, &r, e);
-}
-
-/* ---- lines ---- */
-
-struct lining {
-	int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e);
-	void *arg;
-	int rc;
-	struct lc_err err;
-};
-
-static int
-take_head(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e)
-{
-	struct transfer_line l = {.name = {0}};
-	struct lining *x = r->arg;
-	struct head m;
-
-	if (type == MESSAGE_HEADS_END)
-		return 1;
-	if (type != MESSAGE_HEAD)
-		return unexpected(type, e);
-	if (message_get_head(body, &m, e) != 0)
-		return LC_EPEER;
-	memcpy(l.line, m.line, 16);
-	memcpy(l.vm, m.vm, 16);
-	l.head = m.entry;
-	if (x->rc == 0)
-		x->rc = x->on(x->arg, &l, &x->err);
-	return 0;
-}
-
-int
-borrower_lines(struct borrower *b,
-               int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
-               struct lc_err *e)
-{
-	struct lining x = {.on = on, .arg = arg, .err = LC_ERR_INIT};
-	struct request r = {.type = MESSAGE_HEADS, .answer = take_head, .arg = &x};
-	int rc = ask(b, &r, e);
-
-	if (rc == 0 && x.rc != 0 && e != NULL)
-		*e = x.err;
-	return rc != 0 ? rc : x.rc;
-}
-
-/* ---- a point ---- */
-
-struct recalling {
-	const struct recall_events *ev;
-	struct commit end;
-	bool over;
-};
-
-/* BEGIN, ROWS and COMMIT; or REFUSED. */
-static int
-take_point(struct request *r, uint16_t type, struct lc_span body, struct lc_err *e)
-{
-	struct recalling *x = r->arg;
-	struct transfer_point p;
-	struct sent_rows rows;
-	struct refused no;
-	uint32_t stream;
-	int rc;
-
-	switch (type) {
-	case MESSAGE_BEGIN:
-		if (message_get_begin(body, &stream, &p, e) != 0)
-			return LC_EPEER;
-		rc = x->ev->begin(x->ev->arg, &p, e);
-		return rc != 0 ? rc : 1;
-	case MESSAGE_ROWS:
-		if (message_get_rows(body, &rows, e) != 0)
-			return LC_EPEER;
-		rc = x->ev->rows(x->ev->arg, rows.payload, e);
-		return rc != 0 ? rc : 1;
-	case MESSAGE_COMMIT:
-		if (message_get_commit(body, &x->end, e) != 0)
-			return LC_EPEER;
-		x->over = true;
-		return 1;
-	case MESSAGE_REFUSED:
-		if (message_get_refused(body, &no, e) != 0)
-			return LC_EPEER;
-		rc = refused_error(&no, e);
-		return rc == LC_EPEER ? LC_ECORRUPT : rc;
-	default:
-		return unexpected(type, e);
-	}
-}
-
-int
-borrower_recall(struct borrower *b, const uint8_t line[16], const struct recall_events *ev,
-                uint64_t *rows, struct set_sum *sum, struct lc_err *e)
-{
-	struct recalling x = {.ev = ev};
-	struct request r = {.type = MESSAGE_RECALL, .answer = take_point, .arg = &x};
-	struct recall m = {.stream = 1};
-	int rc;
-
-	memcpy(m.line, line, sizeof m.line);
-	rc = message_put_recall(&r.body, &m) != 0 ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
-	                                          : ask(b, &r, e);
-	while (rc == 0 && !x.over) {
-		r = (struct request){.type = MESSAGE_MORE, .answer = take_point, .arg = &x};
-		rc = message_put_more(&r.body, m.stream) != 0
-		         ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
-		         : ask(b, &r, e);
-	}
-	*rows = x.end.rows;
-	*sum = x.end.sum;
-	return rc;
-}

@@ -11,6 +11,7 @@
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
+#include "store/base/workers.h"
 #include "store/store_internal.h"
 #include "store/thin.h"
 #include "tests/lib/mole.h"
@@ -288,6 +289,103 @@ fails_when_the_link_does(void **state)
 	end(&x);
 }
 
+static void
+thinned(struct scene *x)
+{
+	make(x);
+	must(call(x, open_it), &x->err);
+	must(call(x, thin), &x->err);
+	(void)call(x, close_it);
+	x->h.limits = (struct session_limits){.ping_ms = 100, .dead_ms = 500, .welcome_ms = 700};
+}
+
+/* Its machine hangs, in the middle of a restore or before: that is told. */
+static void
+fails_when_it_falls_silent(void **state)
+{
+	struct wan_opts wo = {.delay_ms = 1};
+	struct scene x;
+	struct wan *wan;
+	int64_t began;
+
+	(void)state;
+	thinned(&x);
+	wo.loop = &x.loop;
+	wo.to = x.d.port;
+	wan = wan_start(&wo);
+	(void)snprintf(x.h.peer.at.port, sizeof x.h.peer.at.port, "%u", wan_port(wan) % 65536);
+	must(call(&x, open_it), &x.err);
+	wan_silence(wan, true);
+	began = clock_mono_ns();
+	assert_int_equal(call(&x, verify), LC_ETIMEDOUT);
+	assert_non_null(strstr(x.err.msg, "replica dr1"));
+	assert_non_null(strstr(x.err.msg, "no sign of life"));
+	(void)call(&x, close_it);
+	x.h.limits.connect_ms = 500;
+	assert_int_equal(call(&x, open_it), LC_ETIMEDOUT);
+	assert_true(clock_mono_ns() - began < 10 * LC_NS_PER_S);
+	wan_stop(wan);
+	end(&x);
+}
+
+struct jam {              /* a worker whose disk hangs */
+	struct work work; /* first */
+	pthread_mutex_t *lock;
+	atomic_bool there;
+};
+
+static bool
+is_there(void *arg)
+{
+	return ((struct jam *)arg)->there;
+}
+
+static void
+hang(struct work *w, unsigned worker)
+{
+	struct jam *j = (struct jam *)(void *)w;
+
+	(void)worker;
+	j->there = true;
+	(void)pthread_mutex_lock(j->lock);
+	(void)pthread_mutex_unlock(j->lock);
+}
+
+/* Its disk hangs: it says that it lives, and nothing else. */
+static void
+fails_when_it_only_says_that_it_lives(void **state)
+{
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct jam jams[64];
+	struct scene x;
+	unsigned i, n;
+
+	(void)state;
+	thinned(&x);
+	must(call(&x, open_it), &x.err);
+	n = workers_count(x.d.workers);
+	assert_true(n <= 64);
+	(void)pthread_mutex_lock(&lock);
+	for (i = 0; i < n; i++) {
+		jams[i] = (struct jam){.work.run = hang, .lock = &lock};
+		workers_submit(x.d.workers, &jams[i].work);
+	}
+	for (i = 0; i < n; i++)
+		assert_true(run_until(&x.loop, is_there, &jams[i], SOON_MS));
+	assert_int_equal(call(&x, verify), LC_ETIMEDOUT);
+	assert_non_null(strstr(x.err.msg, "replica dr1"));
+	assert_non_null(strstr(x.err.msg, "does its disk hang?"));
+	(void)call(&x, close_it);
+	assert_int_equal(call(&x, open_it), LC_ETIMEDOUT);
+	assert_non_null(strstr(x.err.msg, "that this host is welcome"));
+	(void)pthread_mutex_unlock(&lock);
+	must(call(&x, open_it), &x.err);
+	/* Who asks for nothing is owed no word. */
+	run_for(&x.loop, 1500);
+	must(call(&x, verify), &x.err);
+	end(&x);
+}
+
 /* The replica is put back to an older copy, and has lost what was dropped here: the next point is
  * made from all of the disks, and goes over. */
 static void
@@ -546,6 +644,8 @@ main(void)
 	    cmocka_unit_test(knows_what_is_not_there),
 	    cmocka_unit_test(reads_ahead),
 	    cmocka_unit_test(fails_when_the_link_does),
+	    cmocka_unit_test(fails_when_it_falls_silent),
+	    cmocka_unit_test(fails_when_it_only_says_that_it_lives),
 	    cmocka_unit_test(heals_a_replica_that_lost_what_was_dropped),
 	    cmocka_unit_test(another_hosts_contents_are_not_there),
 	    cmocka_unit_test(reading_is_all_that_it_does),
