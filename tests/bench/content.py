@@ -149,20 +149,22 @@ def replace_files(folder, image, files, rng, share):
 
 
 def append_logs(image, logs, rng):
-    """As a file system does: more blocks for the file, its size, the bytes in them."""
-    script, more = [], {}
     for path, text in logs.items():
-        more[path] = log_text(rng, len(text) // 10)
-        size = len(text) + len(more[path])
-        script += [f"fallocate {path} {-(-len(text) // BLOCK)} {-(-size // BLOCK) - 1}",
-                   f"set_inode_field {path} size {size}"]
+        append(image, path, text, log_text(rng, len(text) // 10))
+
+
+def append(image, path, text, more):
+    """As a file system does: more blocks for a file that has that text, its size, the bytes in them."""
+    size, last = len(text) + len(more), len(text) // BLOCK
+    script = [f"set_inode_field {path} size {size}"]
+    if -(-size // BLOCK) > -(-len(text) // BLOCK):
+        script.insert(0, f"fallocate {path} {-(-len(text) // BLOCK)} {-(-size // BLOCK) - 1}")
     debugfs(image, script, write=True)
+    tail = text[last * BLOCK:] + more
     with open(image, "r+b") as f:
-        for (path, text), blocks in zip(logs.items(), blocks_of(image, list(logs))):
-            for i in range(len(text) // BLOCK, len(blocks)):
-                whole = (text + more[path])[i * BLOCK:(i + 1) * BLOCK]
-                f.seek(blocks[i] * BLOCK)
-                f.write(whole.ljust(BLOCK, b"\0"))
+        for i, block in enumerate(blocks_of(image, [path])[0][last:]):
+            f.seek(block * BLOCK)
+            f.write(tail[i * BLOCK:(i + 1) * BLOCK].ljust(BLOCK, b"\0"))
 
 
 def write_blocks(image, files, rng):

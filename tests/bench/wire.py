@@ -1,28 +1,31 @@
 #!/usr/bin/env python3
-"""A wire that counts: wire.py PORT FILE.  Carries connections to that port of this host; prints its own port; FILE has
-the bytes that went there so far."""
+"""A wire that counts: wire.py PORT UP [DOWN].  Carries connections to that port of this host; prints its own port; the file UP
+has the bytes that went there so far, DOWN those that came back."""
 import socket
 import sys
 import threading
 
-total, lock = 0, threading.Lock()
+totals, lock = {}, threading.Lock()
 
 
-def carry(a, b, count):
-    global total
+def count(path, n):
+    with lock:
+        totals[path] = totals.get(path, 0) + n
+        with open(path, "w", encoding="ascii") as f:
+            f.write(str(totals[path]))
+
+
+def carry(a, b, path):
     while True:
         try:
             data = a.recv(1 << 16)
+            b.sendall(data)
         except OSError:
-            data = b""
+            break
         if not data:
             break
-        b.sendall(data)
-        if count:
-            with lock:
-                total += len(data)
-                with open(sys.argv[2], "w") as f:
-                    f.write(str(total))
+        if path is not None:
+            count(path, len(data))
     for s in (a, b):
         try:
             s.shutdown(socket.SHUT_RDWR)
@@ -30,10 +33,13 @@ def carry(a, b, count):
             pass
 
 
+up, down = sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else None
+for file in filter(None, (up, down)):
+    count(file, 0)
 server = socket.create_server(("127.0.0.1", 0))
 print(server.getsockname()[1], flush=True)
 while True:
     near, _ = server.accept()
     far = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-    for args in ((near, far, True), (far, near, False)):
+    for args in ((near, far, up), (far, near, down)):
         threading.Thread(target=carry, args=args, daemon=True).start()

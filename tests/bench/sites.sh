@@ -1,0 +1,238 @@
+#!/bin/bash
+# What replication costs beside a backup that stays here: prints two tables of docs/BENCHMARKS.md.
+#
+#   sites.sh [--mib N] [--runs N] [--days N] [--only first|wire] [--seed TEXT] [--dir DIR]
+#
+#   first   a first backup that stays here, and one that goes to a replica on loopback, in turns: medians of --runs (5).
+#           Both ends share the machine: what each of them has of the CPU is said.
+#   wire    bytes that go over the wire, both ways, for what three loads write (loads.py), each --days (5) times; beside
+#           rsync, and what chunks of 4 MiB would be
+#
+# The disk has --mib (512) of files (content.py).  DIR (TMPDIR) needs 6 times that.  LOCUM_BIN: the build folder.  rsync and
+# zstd are installed where they are missing (as root or with sudo).
+set -euo pipefail
+export LC_ALL=C
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+src=$(cd "$here/../.." && pwd)
+bin=${LOCUM_BIN:-$src/build-gcc}
+mib=512 runs=5 days=5 only='' seed=1 dir=${TMPDIR:-/tmp}
+command="tests/bench/sites.sh${*:+ $*}"
+
+die() {
+	printf 'sites.sh: %s\n' "$*" >&2
+	exit 2
+}
+
+while [ $# -gt 0 ]; do
+	[ $# -ge 2 ] || die "$1 needs a value, or is no option"
+	case $1 in
+	--mib) mib=$2 ;;
+	--runs) runs=$2 ;;
+	--days) days=$2 ;;
+	--only) only=$2 ;;
+	--seed) seed=$2 ;;
+	--dir) dir=$2 ;;
+	*) die "no option $1" ;;
+	esac
+	shift 2
+done
+[ -x "$bin/locum" ] || die "$bin/locum is not built"
+
+need() { # PROGRAM PACKAGE
+	PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null && return
+	if [ "$(id -u)" = 0 ]; then
+		apt-get install -y "$2" >&2
+	else
+		sudo apt-get install -y "$2" >&2
+	fi
+}
+need python3 python3-minimal
+need mke2fs e2fsprogs
+need rsync rsync
+need zstd zstd
+
+w=$(mktemp -d "$dir/sites.XXXX") # short: there are unix sockets in it
+export LOCUM_CONFIG=$w/locum.conf
+replica='' counter='' load=''
+stop() { # PID
+	[ -z "$1" ] || kill "$1" 2>/dev/null || true
+	[ -z "$1" ] || wait "$1" 2>/dev/null || true
+}
+finish() {
+	local status=$?
+	stop "$load"
+	stop "$counter"
+	stop "$replica"
+	[ "$status" = 0 ] || tail -n 20 "$w/log" >&2 || true
+	rm -rf "$w"
+	exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+say() {
+	local now
+	now=$(cut -d ' ' -f 1 /proc/loadavg)
+	echo "$now" >>"$w/loads"
+	printf '%s  load %s  %s\n' "$(date +%T)" "$now" "$*" >&2
+}
+
+quietly() {
+	"$@" >>"$w/log" 2>&1
+}
+
+locum() {
+	"$bin/locum" "$@"
+}
+
+fresh() { # DISK: a new, empty store with one VM
+	rm -rf "$w/store" "$w/kit" "$w/keys" "$w/run" "$w/scratch"
+	printf '%s\n' '[locum]' "store = $w/store" "run_dir = $w/run" "scratch_dir = $w/scratch" '[vm web01]' \
+		"disk = vda raw $1" >"$LOCUM_CONFIG"
+	quietly locum store init --quiet --kit "$w/kit"
+}
+
+begin_replica() { # [COUNTED]: a new, empty one, paired; COUNTED: behind a wire that counts into $w/up and $w/down
+	local port at
+	rm -rf "$w/dr"
+	: >"$w/replica.log"
+	"$bin/locum" replica --dir "$w/dr" --listen 127.0.0.1:0 >"$w/replica.log" 2>&1 &
+	replica=$!
+	until port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$w/replica.log") && [ -n "$port" ]; do
+		kill -0 "$replica" || die "the replica ended: $(tail -n 3 "$w/replica.log")"
+		sleep 0.05
+	done
+	at=$port
+	if [ -n "${1:-}" ]; then
+		rm -f "$w/wire"
+		python3 "$here/wire.py" "$port" "$w/up" "$w/down" >"$w/wire" &
+		counter=$!
+		until [ -s "$w/wire" ]; do sleep 0.05; done
+		at=$(cat "$w/wire")
+	fi
+	quietly locum pair --name dr --quiet "$(locum token --dir "$w/dr" --address "127.0.0.1:$at")"
+}
+
+end_replica() {
+	stop "$counter"
+	stop "$replica"
+	counter='' replica=''
+}
+
+# ---- a first backup ----
+
+ticks() { # PID: CPU time
+	awk '{ print $14 + $15 }' "/proc/$1/stat"
+}
+
+timed() { # NAME COMMAND...: a line of $w/first: name, wall s, CPU s here, CPU s of the replica
+	local name=$1 began before=0 after=0
+	shift
+	sync -f "$w"
+	[ -z "$replica" ] || before=$(ticks "$replica")
+	began=$EPOCHREALTIME
+	TIMEFORMAT='%U %S'
+	{ time "$@" >>"$w/log" 2>&1; } 2>"$w/time"
+	sync -f "$w"
+	local ended=$EPOCHREALTIME
+	[ -z "$replica" ] || after=$(ticks "$replica")
+	awk -v n="$name" -v wall="$(awk "BEGIN { print $ended - $began }")" -v there=$((after - before)) \
+		-v hz="$(getconf CLK_TCK)" '{ printf "%s\t%.3f\t%.3f\t%.3f\n", n, wall, $1 + $2, there / hz }' "$w/time" >>"$w/first"
+}
+
+bench_first() {
+	local i
+	for ((i = 1; i <= runs; i++)); do
+		say "first: run $i of $runs"
+		fresh "$w/day1.raw"
+		cat "$w/day1.raw" >/dev/null
+		timed 'a first backup that stays here' locum backup web01 --quiet
+		begin_replica
+		timed 'sending that to a replica' locum backup web01 --quiet --to dr
+		end_replica
+		fresh "$w/day1.raw"
+		begin_replica
+		timed 'a first backup that goes to a replica' locum backup web01 --quiet --to dr
+		end_replica
+		rm -f "$w/copy.raw"
+		timed 'rsync (neither compressed nor encrypted)' rsync --inplace "$w/day1.raw" "$w/copy.raw"
+		rm -f "$w/copy.raw"
+		timed 'rsync -z --zc=zstd (not encrypted)' rsync --inplace --no-whole-file -z --zc=zstd "$w/day1.raw" "$w/copy.raw"
+		rm -f "$w/copy.raw"
+	done
+}
+
+# ---- bytes on the wire ----
+
+on_the_wire() { # the sum of both ways, when it stands still
+	local n was=-1
+	while n=$(($(cat "$w/up") + $(cat "$w/down"))) && [ "$n" != "$was" ]; do
+		was=$n
+		sleep 0.3
+	done
+	echo "$n"
+}
+
+rsynced() { # DISK COPY OPTION...: bytes both ways
+	local disk=$1 copy=$2
+	shift 2
+	rsync --inplace --no-whole-file --stats "$@" "$disk" "$copy" >"$w/stats"
+	awk -F : '/^Total bytes (sent|received)/ { gsub(/,/, "", $2); n += $2 } END { print n }' "$w/stats"
+}
+
+bench_load() { # NAME
+	local name=$1 disk=$w/disk.raw day ours before changed
+	[ "$name" = database ] || cp --sparse=always "$w/day1.raw" "$disk"
+	coproc LOAD { python3 "$here/loads.py" "$name" "$disk" "$mib" "$seed"; }
+	load=$LOAD_PID
+	read -r _ <&"${LOAD[0]}"
+	fresh "$disk"
+	begin_replica counted
+	quietly locum backup web01 --quiet --to dr
+	cp --sparse=always "$disk" "$w/copy.raw"
+	cp --sparse=always "$disk" "$w/copyz.raw"
+	for ((day = 1; day <= days; day++)); do
+		say "wire: $name, day $day"
+		echo "$day" >&"${LOAD[1]}"
+		read -r _ <&"${LOAD[0]}"
+		rm -rf "$w/chunks"
+		mkdir "$w/chunks"
+		changed=$(python3 "$here/loads.py" model "$w/copy.raw" "$disk" "$w/chunks")
+		zstd -q -1 --no-check -r --rm "$w/chunks"
+		before=$(on_the_wire)
+		sleep 2.1 # or the times of the image can't tell that it changed
+		quietly locum backup web01 --quiet --to dr
+		ours=$(($(on_the_wire) - before))
+		printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "$changed" "$ours" "$(rsynced "$disk" "$w/copy.raw")" \
+			"$(rsynced "$disk" "$w/copyz.raw" -z --zc=zstd)" \
+			"$(find "$w/chunks" -type f -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }')" >>"$w/wire.rows"
+	done
+	quietly locum restore web01 --to "$w/out.raw"
+	cmp -s "$w/out.raw" "$disk" || die "what was restored differs from the disk"
+	eval "exec ${LOAD[1]}>&-"
+	wait "$load" || die "loads.py $name failed"
+	load=''
+	end_replica
+	rm -f "$disk" "$w/copy.raw" "$w/copyz.raw" "$w/out.raw"
+}
+
+say "making the disk ($mib MiB)"
+python3 "$here/content.py" make "$w" "$mib" "$seed"
+rm "$w/day2.raw"
+if [ -z "$only" ] || [ "$only" = first ]; then
+	bench_first
+fi
+if [ -z "$only" ] || [ "$only" = wire ]; then
+	for name in random log database; do
+		bench_load "$name"
+	done
+fi
+say "all done"
+
+printf '    %s\n\nMade on %s: %s, %d cores; locum %s, rsync %s.\n**Load during the run: %s to %s.**\n\n' "$command" "$(date +%F)" \
+	"$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | sed -n 1p)" "$(nproc)" \
+	"$(git -C "$src" rev-parse --short HEAD 2>/dev/null || echo '(no clone)')" \
+	"$(rsync --version | awk 'NR == 1 { print $3 }')" \
+	"$(sort -n "$w/loads" | sed -n 1p)" "$(sort -n "$w/loads" | tail -n 1)"
+python3 "$here/sites.py" "$w"
