@@ -12,6 +12,8 @@
 #include "restore/describe.h"
 #include "restore/verbs.h"
 
+#define SKEW_NS (5 * 60 * LC_NS_PER_S) /* that clocks may differ by */
+
 static void
 print_disks(const struct point *p)
 {
@@ -76,7 +78,7 @@ struct printing {
 	bool json;
 	struct store_vm *vms;
 	size_t nvms, n;
-	int64_t now;
+	int64_t now, since;   /* since: no point of this VM is of before that, whatever it says */
 	struct point *before; /* without what it owned */
 };
 
@@ -96,6 +98,22 @@ print_head(const struct printing *x, const struct point *p)
 	             "changed", "stored");
 }
 
+/* What its host says of the time counts for little where it can't be. */
+static void
+print_order(struct printing *x, const struct point *p, bool same)
+{
+	char when[32];
+
+	if (!same)
+		x->since = p->source_ns;
+	if (p->source_ns / 2 < x->since / 2 - SKEW_NS / 2)
+		(void)printf("   came after those above, at %s: its host's clock was wrong, or "
+		             "worse\n",
+		             clock_format(when, sizeof when, p->commit_ns));
+	else if (p->source_ns > x->since && p->source_ns / 2 - p->commit_ns / 2 <= SKEW_NS / 2)
+		x->since = p->source_ns;
+}
+
 static int
 print_one(void *arg, struct point *p, struct lc_err *e)
 {
@@ -112,6 +130,7 @@ print_one(void *arg, struct point *p, struct lc_err *e)
 		if (!same)
 			print_head(x, p);
 		print_point(p, same ? x->before : NULL, x->now);
+		print_order(x, p, same);
 	}
 	*x->before = *p;
 	x->n++;

@@ -55,7 +55,7 @@ store_point_of(struct store *s, const struct catalog_point *cp, struct point *ou
  * and each point is read when its turn comes. */
 struct listed {
 	uint8_t id[POINT_ID_SIZE];
-	int64_t source_ns;
+	int64_t source_ns, commit_ns;
 	size_t vm;
 };
 
@@ -152,6 +152,7 @@ list_point(void *arg, const struct catalog_point *cp, struct lc_err *e)
 		return rc;
 	memcpy(x.id, cp->id, sizeof x.id);
 	x.source_ns = l->p->source_ns;
+	x.commit_ns = cp->commit_ns;
 	return lc_buf_append(&l->rows, &x, sizeof x) == 0
 	           ? 0
 	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
@@ -344,6 +345,34 @@ point_list_free(struct point_list *l)
 	l->n = 0;
 }
 
+#define SKEW_NS (5 * 60 * LC_NS_PER_S) /* that clocks may differ by */
+
+/*
+ * The newest point that is not younger than `limit`.  The instant of a point is its host's word,
+ * and a host may be captured, or have a wrong clock: none is older than the ones that came before
+ * it, or a point of today could be put in the place of what was last week.  One that says it is of
+ * the time after it came makes no other one younger.
+ */
+static bool
+choose_by_time(const struct listed *rows, size_t n, int64_t limit, size_t *out)
+{
+	int64_t since = INT64_MIN;
+	bool found = false;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		int64_t at = rows[i].source_ns > since ? rows[i].source_ns : since;
+
+		if (at <= limit) {
+			*out = i;
+			found = true;
+		}
+		if (rows[i].source_ns / 2 - rows[i].commit_ns / 2 <= SKEW_NS / 2)
+			since = at;
+	}
+	return found;
+}
+
 /* The point of the list that `when` names: a time, an age, or digits of its id. */
 static int
 choose(const struct listing *l, const char *vm, const char *when, size_t *out, struct lc_err *e)
@@ -365,12 +394,8 @@ choose(const struct listing *l, const char *vm, const char *when, size_t *out, s
 		timed = true;
 	}
 	if (timed) {
-		for (i = n; i > 0; i--) {
-			if (rows[i - 1].source_ns <= limit) {
-				*out = i - 1;
-				return 0;
-			}
-		}
+		if (choose_by_time(rows, n, limit, out))
+			return 0;
 		return lc_fail(e, LC_ENOENT, 0, "%s has no point as old as %s; its oldest is of %s",
 		               vm, when, clock_format(oldest, sizeof oldest, rows[0].source_ns));
 	}

@@ -69,4 +69,6 @@ while read -r id; do
 done <"$t/ids"
 at_replica verify web01 --json >"$t/out" || fail "verify"
 grep -q "$(tail -n 1 "$t/ids")" "$t/out" || fail "the newest point is not the one that was made last: $(cat "$t/out")"
+at_replica points web01 >"$t/out" || fail "points"
+grep -q 'came after those above, at .*clock was wrong' "$t/out" || fail "no word of points that say to be older: $(cat "$t/out")"
 echo "$(wc -l <"$t/ids") points under $((${#shifts[@]} + 1)) clocks, in their order"

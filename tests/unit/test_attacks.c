@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replicator/limits.h"
 #include "replicator/message.h"
 #include "replicator/noise.h"
 #include "store/base/bytes.h"
@@ -26,6 +27,7 @@ struct scene {
 	struct point first;     /* of the lost one, at the replica */
 	struct mole m;
 	unsigned points;
+	unsigned made; /* points that it was free to make */
 };
 
 static void
@@ -89,6 +91,7 @@ make(struct scene *x)
 	wait_for(x, hostsite_is_idle, &x->good, "all there");
 	hostsite_disconnect(&x->lost);
 	x->points = 0;
+	x->made = 0;
 	begin(x);
 }
 
@@ -127,7 +130,7 @@ end(struct scene *x)
 	o.recovery_code = x->lost.v.code;
 	must(store_open(&o, &s, &e), &e);
 	must(store_stats(s, &st, &e), &e);
-	assert_int_equal(st.points, 1); /* what it said made none */
+	assert_int_equal(st.points, 1 + x->made); /* what it said made no other */
 	assert_int_equal(st.damaged, 0);
 	store_close(s);
 	vault_disk_free(&was);
@@ -215,10 +218,11 @@ a_source_can_only_add(void **state)
 
 	(void)state;
 	make(&x);
-	for (type = 1; type < 34; type++) {
+	for (type = 1; type <= 64; type++) {
 		static const uint8_t body[64];
 
 		if (type == MESSAGE_PING || type == MESSAGE_PONG || type == MESSAGE_HEADS ||
+		    type == MESSAGE_PROOF || /* of what was never asked for: below */
 		    (type >= MESSAGE_BEGIN && type <= MESSAGE_COMMIT && type != MESSAGE_WANT))
 			continue;
 		mole_say(&x.m, type, (struct lc_span){body, sizeof body});
@@ -399,6 +403,91 @@ a_flood_of_points_is_bounded(void **state)
 	end(&x);
 }
 
+/* ---- points without end ---- */
+
+#define MANY_MAX (3u << 20) /* bytes that the captured host may keep */
+#define HEADER ((size_t)200 << 10)
+
+static void
+note_kept(void *arg, const struct server_host *h)
+{
+	if (strcmp(h->name, "lost") == 0)
+		*(uint64_t *)arg = h->kept;
+}
+
+/* One with nothing in it but a header of junk, upon the one before. */
+static int
+junk_point(struct scene *x, uint32_t stream, const uint8_t base[16], uint8_t id[16])
+{
+	static struct point p;
+	static uint8_t header[HEADER];
+	struct transfer_point tp = {.name = {header, 100}};
+	struct commit c = {.stream = stream};
+	struct lc_buf entry = {0}, b = {0};
+	struct lc_err e = LC_ERR_INIT;
+	unsigned n = x->m.of_type[MESSAGE_REFUSED];
+	struct count over = {&x->m, MESSAGE_COMMITTED, x->m.of_type[MESSAGE_COMMITTED] + 1};
+
+	memset(&p, 0, sizeof p);
+	memset(id, 0, 16);
+	id[0] = 99;
+	memcpy(id + 1, &stream, sizeof stream);
+	memcpy(p.id, id, 16);
+	memset(p.line, 3, 16);
+	memcpy(p.base, base, 16);
+	p.source_ns = INT64_MIN + (int64_t)stream; /* long before anything */
+	must(point_encode(&p, (struct lc_span){header, sizeof header}, &entry, &e), &e);
+	memcpy(tp.id, id, 16);
+	memcpy(tp.line, p.line, 16);
+	memset(tp.vm, 4, 16);
+	memcpy(tp.base, base, 16);
+	tp.entry = (struct lc_span){entry.p, entry.n};
+	begin_stream(x, stream, &tp);
+	must(message_put_commit(&b, &c), &e);
+	say(x, MESSAGE_COMMIT, &b);
+	while (!so_many(&over) && x->m.of_type[MESSAGE_REFUSED] == n)
+		run_for(&x->loop, 2);
+	lc_buf_free(&entry);
+	lc_buf_free(&b);
+	return x->m.of_type[MESSAGE_REFUSED] > n ? x->m.code : 0;
+}
+
+static void
+whole_points_are_bounded_too(void **state)
+{
+	struct limits l = {.max_set = true, .max = MANY_MAX};
+	uint8_t base[16] = {0}, id[16];
+	struct lc_err e = LC_ERR_INIT;
+	uint64_t kept = 0;
+	uint32_t stream = 0;
+	struct scene x;
+	int rc = 0;
+
+	(void)state;
+	make(&x);
+	must(limits_write(x.d.dir, x.lost.id.public, &l, &e), &e);
+	mole_end(&x.m);
+	run_for(&x.loop, 30);
+	begin(&x);
+	while (rc == 0 && ++stream < 100) {
+		rc = junk_point(&x, stream, base, id);
+		memcpy(base, id, 16);
+	}
+	assert_int_equal(rc, LC_ENOSPC);
+	assert_true(stream >= MANY_MAX / HEADER - 2);
+	assert_true(stream <= MANY_MAX / HEADER + 1);
+	/* Nor is there more room after a while, or in another session. */
+	mole_end(&x.m);
+	run_for(&x.loop, 30);
+	begin(&x);
+	memset(base, 0, sizeof base);
+	assert_int_equal(junk_point(&x, 1, base, id), LC_EEXIST);
+	server_hosts(x.d.server, note_kept, &kept);
+	assert_true(kept > MANY_MAX / 2 && kept <= MANY_MAX + HEADER);
+	x.made = stream - 1;
+	end(&x);
+}
+
 /* Every kind of message, too long, too short, of random bytes. */
 static void
 nonsense_ends_the_session(void **state)
@@ -568,6 +657,7 @@ main(void)
 	    cmocka_unit_test(junk_harms_its_own_store_only),
 	    cmocka_unit_test(offers_that_never_come_end),
 	    cmocka_unit_test(a_flood_of_points_is_bounded),
+	    cmocka_unit_test(whole_points_are_bounded_too),
 	    cmocka_unit_test(nonsense_ends_the_session),
 	    cmocka_unit_test(bytes_that_are_no_channel_end_it),
 	    cmocka_unit_test(another_hosts_domain_is_refused),
