@@ -89,10 +89,13 @@ write_status(struct agent *x)
 	FILE *f = made == NULL ? NULL : fopen(made, "we");
 
 	if (f != NULL) {
-		if (x->protect != NULL)
+		if (x->protect != NULL) {
 			protect_status(x->protect, f);
-		else
+			strangers_status(x->strangers, f);
+			(void)fprintf(f, "}\n");
+		} else {
 			print_lent(x, f);
+		}
 		if (fclose(f) != 0 || rename(made, x->status_path) != 0)
 			log_debug("%s can't be written", x->status_path);
 	}

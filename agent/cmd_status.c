@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -52,6 +53,24 @@ print_clock(const json_t *x)
 		             ahead > 0 ? "ahead of" : "behind");
 }
 
+/* What to do next, below what is wrong. */
+static void __attribute__((format(printf, 1, 2))) next_step(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)printf("    -> ");
+	(void)vprintf(fmt, ap);
+	(void)putchar('\n');
+	va_end(ap);
+}
+
+static bool
+nearly(json_int_t used, json_int_t max)
+{
+	return max > 0 && used >= max / 10 * 9;
+}
+
 static void
 print_spool(const json_t *x)
 {
@@ -67,8 +86,62 @@ print_spool(const json_t *x)
 	             json_is_true(json_object_get(x, "spent"))
 	                 ? ": SPENT; no points are made until the replicas have what waits"
 	                 : "");
+	if (json_is_true(json_object_get(x, "spent")))
+		next_step(
+		    "changes collect in the VMs meanwhile; a replica is DOWN or slow (below), or "
+		    "spool_max is too small");
 	if (json_is_string(json_object_get(x, "error")))
 		(void)printf("    %s\n", text_of(x, "error"));
+}
+
+static bool
+any_down(const json_t *replicas)
+{
+	const json_t *x;
+	size_t i;
+
+	json_array_foreach(replicas, i, x)
+	{
+		if (!json_is_true(json_object_get(x, "up")))
+			return true;
+	}
+	return false;
+}
+
+static void
+print_vm_step(const json_t *doc, const json_t *x)
+{
+	const json_t *replicas = json_object_get(doc, "replicas");
+	const char *state = text_of(x, "state"), *vm = text_of(x, "vm");
+
+	if (strcmp(state, "failing") == 0)
+		next_step("locum doctor %s", vm);
+	else if (strcmp(state, "waiting") == 0)
+		next_step("see the spool, below");
+	else if (strcmp(state, "late") == 0 && any_down(replicas))
+		next_step("its points wait here for the replica that is DOWN, below");
+	else if (strcmp(state, "late") == 0)
+		next_step("its points come too seldom, or go too slowly: is bandwidth too low for "
+		          "what changes? else a longer rpo");
+	else if (strcmp(state, "beginning") == 0)
+		next_step("its first point is being made or sent: wait for that");
+}
+
+static void
+print_unprotected(const json_t *list)
+{
+	const json_t *x;
+	size_t i;
+
+	if (json_array_size(list) == 0)
+		return;
+	(void)printf("\nrun here, and nothing protects them:");
+	json_array_foreach(list, i, x)
+	{
+		(void)printf(" %s", json_string_value(x));
+	}
+	(void)putchar('\n');
+	next_step("locum doctor says what to write for each");
 }
 
 static void
@@ -82,6 +155,33 @@ print_quota(const json_t *x)
 		(void)printf("    %s used of the %s that this host may have there\n",
 		             size_format(of, sizeof of, (uint64_t)used),
 		             size_format(all, sizeof all, (uint64_t)max));
+	if (nearly(used, max))
+		next_step("nearly full: there, locum drop what is not needed, or locum replica "
+		          "limit HOST --max SIZE");
+}
+
+static void
+print_site(const json_t *x)
+{
+	json_int_t bytes = json_integer_value(json_object_get(x, "sent_bytes"));
+	bool up = json_is_true(json_object_get(x, "up"));
+	char sent[32];
+
+	(void)printf("%-20s %-28s %-10s %-9s %s\n", text_of(x, "name"), text_of(x, "address"),
+	             up ? "up" : "DOWN", json_is_true(json_object_get(x, "has_all")) ? "yes" : "no",
+	             size_format(sent, sizeof sent, (uint64_t)bytes));
+	if (json_is_string(json_object_get(x, "error")))
+		(void)printf("    %s\n", text_of(x, "error"));
+	if (!up)
+		next_step("points wait here, and go by themselves when it is back; there: locum "
+		          "status, systemctl status locum-replica");
+	print_clock(x);
+	if (json_is_string(json_object_get(x, "lost_points")))
+		(void)printf(
+		    "    on %s it lacked points that it had acknowledged (an older copy of its "
+		    "folder?)\n",
+		    text_of(x, "lost_points"));
+	print_quota(x);
 }
 
 static void
@@ -102,30 +202,18 @@ print_table(const json_t *doc)
 		             duration_of(x, "goal_s", goal, sizeof goal), text_of(x, "time"));
 		if (json_is_string(json_object_get(x, "error")))
 			(void)printf("    %s\n", text_of(x, "error"));
+		print_vm_step(doc, x);
 	}
+	print_unprotected(json_object_get(doc, "unprotected"));
 	print_spool(json_object_get(doc, "spool"));
 	if (json_array_size(json_object_get(doc, "replicas")) == 0)
-		(void)printf("\nno replica (locum pair)\n");
+		(void)printf("\nno replica: all of it burns with this host (locum pair)\n");
 	else
 		(void)printf("\n%-20s %-28s %-10s %-9s %s\n", "REPLICA", "ADDRESS", "LINK",
 		             "HAS ALL", "SENT");
 	json_array_foreach(json_object_get(doc, "replicas"), i, x)
 	{
-		bytes = json_integer_value(json_object_get(x, "sent_bytes"));
-		(void)printf("%-20s %-28s %-10s %-9s %s\n", text_of(x, "name"),
-		             text_of(x, "address"),
-		             json_is_true(json_object_get(x, "up")) ? "up" : "DOWN",
-		             json_is_true(json_object_get(x, "has_all")) ? "yes" : "no",
-		             size_format(sent, sizeof sent, (uint64_t)bytes));
-		if (json_is_string(json_object_get(x, "error")))
-			(void)printf("    %s\n", text_of(x, "error"));
-		print_clock(x);
-		if (json_is_string(json_object_get(x, "lost_points")))
-			(void)printf(
-			    "    on %s it lacked points that it had acknowledged (an older "
-			    "copy of its folder?)\n",
-			    text_of(x, "lost_points"));
-		print_quota(x);
+		print_site(x);
 	}
 	bytes = json_integer_value(json_object_get(doc, "bandwidth_bytes"));
 	if (bytes > 0)
@@ -134,8 +222,10 @@ print_table(const json_t *doc)
 }
 
 static void
-print_host(const json_t *h)
+print_host(const json_t *h, bool *locked)
 {
+	json_int_t max = json_integer_value(json_object_get(h, "quota_bytes"));
+	json_int_t stored = json_integer_value(json_object_get(h, "stored_bytes"));
 	char got[32], kept[32], age[32];
 	const json_t *x;
 	size_t i;
@@ -146,15 +236,27 @@ print_host(const json_t *h)
 	    text_of(h, "since"),
 	    size_format(got, sizeof got,
 	                (uint64_t)json_integer_value(json_object_get(h, "received_bytes"))),
-	    size_format(kept, sizeof kept,
-	                (uint64_t)json_integer_value(json_object_get(h, "stored_bytes"))),
+	    size_format(kept, sizeof kept, (uint64_t)stored),
 	    (long long)json_integer_value(json_object_get(h, "points")));
 	if (json_is_string(json_object_get(h, "error")))
 		(void)printf("    %s\n", text_of(h, "error"));
+	if (!json_is_true(json_object_get(h, "connected")))
+		next_step(
+		    "there: locum status, systemctl status locum-agent (a host that sends by cron "
+		    "is away in between)");
+	if (max > 0)
+		(void)printf("    %s is all that it may have here\n",
+		             size_format(kept, sizeof kept, (uint64_t)max));
+	if (nearly(stored, max))
+		next_step(
+		    "nearly full: locum drop what is not needed, or locum replica limit %s --max "
+		    "SIZE",
+		    text_of(h, "name"));
 	json_array_foreach(json_object_get(h, "vms"), i, x)
 	{
 		bool named = json_is_string(json_object_get(x, "name"));
 
+		*locked = *locked || !named;
 		(void)printf("    VM %-38.*s newest point %s old\n", named ? 63 : 8,
 		             text_of(x, named ? "name" : "vm"),
 		             duration_of(x, "age_s", age, sizeof age));
@@ -165,6 +267,7 @@ static void
 print_replica(const json_t *doc)
 {
 	const json_t *hosts = json_object_get(doc, "hosts"), *x;
+	bool locked = false;
 	size_t i;
 
 	(void)printf("replica %s in %s\n\n", text_of(doc, "fingerprint"), text_of(doc, "dir"));
@@ -176,8 +279,12 @@ print_replica(const json_t *doc)
 	             "STORED", "POINTS");
 	json_array_foreach(hosts, i, x)
 	{
-		print_host(x);
+		print_host(x, &locked);
 	}
+	if (locked)
+		(void)printf(
+		    "\nVMs show by their ids: locum unlock HOST asks for the code of its kit, and "
+		    "shows their names\n");
 }
 
 /* 3 where something is not as it should be: for monitoring. */
@@ -249,9 +356,9 @@ show(const struct cli_args *a, const struct lc_buf *text, const char *path, cons
 	/* One that was killed leaves its last words behind. */
 	if (clock_wall_ns() - at > STALE_NS || !alive(doc)) {
 		log_error("the %s (pid %lld) has said nothing since %s: was it killed, or does it "
-		          "hang?",
+		          "hang? systemctl restart locum-%s",
 		          role, (long long)json_integer_value(json_object_get(doc, "pid")),
-		          text_of(doc, "time"));
+		          text_of(doc, "time"), role);
 		json_decref(doc);
 		return CLI_FAILED;
 	}

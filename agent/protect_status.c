@@ -126,5 +126,5 @@ protect_status(const struct protect *x, FILE *f)
 		(void)fprintf(f, "%s", i == 0 ? "" : ",\n  ");
 		print_site(&st, f);
 	}
-	(void)fprintf(f, "]}\n");
+	(void)fprintf(f, "]");
 }

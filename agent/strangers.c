@@ -8,6 +8,7 @@
 #include "agent/hypervisor/processes.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/strangers.h"
+#include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/base/memory.h"
@@ -211,6 +212,22 @@ strangers_open(const struct strangers_opts *o, struct strangers **out, struct lc
 	(void)uv_timer_start(&x->timer, on_timer, ms, ms);
 	*out = x;
 	return 0;
+}
+
+void
+strangers_status(const struct strangers *x, FILE *f)
+{
+	unsigned n = 0;
+	size_t i;
+
+	(void)fprintf(f, ",\n \"unprotected\": [");
+	for (i = 0; x != NULL && i < x->n; i++) {
+		if (!x->list[i].told)
+			continue;
+		(void)fprintf(f, "%s", n++ == 0 ? "" : ", ");
+		cli_json_string(f, x->list[i].name);
+	}
+	(void)fprintf(f, "]");
 }
 
 void

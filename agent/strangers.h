@@ -8,6 +8,7 @@
 #define LOCUM_STRANGERS_H
 
 #include <stdint.h>
+#include <stdio.h>
 
 #include "store/base/errors.h"
 
@@ -28,6 +29,8 @@ struct strangers_opts {
 };
 
 int strangers_open(const struct strangers_opts *o, struct strangers **out, struct lc_err *e);
+/** strangers_status(x, f): a member for the agent's status; x may be NULL. */
+void strangers_status(const struct strangers *x, FILE *f);
 /** strangers_close(x): it is gone when the loop has run; NULL is fine. */
 void strangers_close(struct strangers *x);
 
