@@ -31,8 +31,14 @@ workload_disk(unsigned vm, unsigned step)
 		for (k = 0; k < 1 + i % 4; k++) {
 			uint64_t at = vault_random(&seed, WORKLOAD_WINDOWS - 3);
 
-			d.codes[at] = vault_random(&seed, 5) == 0 ? 0
-			                                          : 1 + vault_random(&seed, 5000);
+			uint64_t what = vault_random(&seed, 5);
+
+			if (what == 0)
+				d.codes[at] = 0;
+			else if (what < 3 && d.codes[at] != 0) /* a delta of what is there */
+				d.codes[at] += VAULT_EDIT;
+			else /* often one that does not compress, so that deltas pay */
+				d.codes[at] = (what < 4 ? 5 : 1) * (1 + vault_random(&seed, 1000));
 		}
 	}
 	(void)n;
