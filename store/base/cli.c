@@ -267,6 +267,24 @@ print_help(const struct table *t)
 	return CLI_DONE;
 }
 
+/* Help on "store": the verbs that begin with that word.  False where none does. */
+static bool
+print_family(const struct table *t, const char *word)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < t->n; i++) {
+		if (!is_verb(t->verbs[i]) || !starts_verb(t->verbs[i], word))
+			continue;
+		if (n++ == 0)
+			(void)printf("Usage: locum %s VERB [OPTION]... [OPERAND]...\n\n", word);
+		print_verb_line(t->verbs[i]);
+	}
+	if (n > 0)
+		(void)printf("\n'locum VERB --help' explains a verb.\n");
+	return n > 0;
+}
+
 static int
 print_option_names(const struct cli_verb *v)
 {
@@ -527,6 +545,12 @@ parse_and_run(const struct cli_verb *v, int argc, char **argv, int at, int used)
 	return rc;
 }
 
+static bool
+is_help(const char *word)
+{
+	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 /* "help", "help VERB", "help-options", "help-options VERB"; words start at argv[i]. */
 static int
 help_verb(const struct table *t, int argc, char **argv, int i,
@@ -538,6 +562,8 @@ help_verb(const struct table *t, int argc, char **argv, int i,
 	if (i >= argc)
 		return print_all(t);
 	v = verb_at(t, argc, argv, i, &used);
+	if (v == NULL && i + 1 >= argc && print == print_verb_help && print_family(t, argv[i]))
+		return CLI_DONE;
 	if (v == NULL)
 		return unknown_verb(t, argv[i], i + 1 < argc ? argv[i + 1] : NULL);
 	return print(v);
@@ -549,7 +575,7 @@ answer(const struct table *t, int argc, char **argv, int i, int *rc)
 {
 	const char *s = argv[i];
 
-	if (strcmp(s, "help") == 0 || strcmp(s, "--help") == 0 || strcmp(s, "-h") == 0) {
+	if (strcmp(s, "help") == 0 || is_help(s)) {
 		*rc = help_verb(t, argc, argv, i + 1, print_verb_help, print_help);
 		return true;
 	}
@@ -593,6 +619,8 @@ dispatch(const struct table *t, int argc, char **argv)
 		return parse_and_run(v, argc, argv, i, used);
 	if (v == NULL && answer(t, argc, argv, i, &rc))
 		return rc;
+	if (v == NULL && i + 1 < argc && is_help(argv[i + 1]) && print_family(t, argv[i]))
+		return CLI_DONE;
 	return unknown_verb(t, argv[i], second);
 }
 

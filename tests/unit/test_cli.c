@@ -324,6 +324,21 @@ help_of_a_verb(void **state)
 }
 
 static void
+help_of_a_family(void **state)
+{
+	(void)state;
+	assert_int_equal(RUN("store", "--help"), 0);
+	assert_string_equal(err, "");
+	assert_has(out, "Usage: locum store VERB ");
+	assert_has(out, "  store init       make a store\n  store stats ");
+	assert_null(strstr(out, "backup"));
+	assert_int_equal(RUN("help", "store"), 0);
+	assert_has(out, "  store init       make a store\n");
+	assert_int_equal(RUN("sto", "--help"), 2);
+	assert_int_equal(RUN("store", "--frob"), 2);
+}
+
+static void
 tables_for_the_lint_tests(void **state)
 {
 	(void)state;
@@ -499,6 +514,7 @@ main(void)
 	    T(wrong_use_is_two),
 	    T(help_lists_verbs_in_order),
 	    T(help_of_a_verb),
+	    T(help_of_a_family),
 	    T(tables_for_the_lint_tests),
 	    T(statuses_come_through),
 	    T(a_list_cut_by_a_full_disk_is_a_failure),
