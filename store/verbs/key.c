@@ -10,19 +10,22 @@
 /* ---- key ---- */
 
 static void
+print_json(const struct opening *o, const struct store_key *k)
+{
+	(void)printf("{\n  \"store\": ");
+	cli_json_string(stdout, o->settings.store);
+	(void)printf(",\n  \"id\": \"%s\",\n  \"domain\": \"%s\",\n  \"key\": ", k->store,
+	             k->domain);
+	cli_json_string(stdout, k->file[0] == '\0' ? NULL : k->file);
+	(void)printf(",\n  \"opens\": %s,\n  \"data_key\": %u,\n  \"passphrase\": %s\n}\n",
+	             k->opens ? "true" : "false", k->data_key, k->passphrase ? "true" : "false");
+}
+
+static void
 print_key(const struct cli_args *a, const struct opening *o, const struct store_key *k)
 {
-	const char *file = k->file[0] == '\0' ? NULL : k->file;
-
 	if (cli_has(a, "json")) {
-		(void)printf("{\n  \"store\": ");
-		cli_json_string(stdout, o->settings.store);
-		(void)printf(",\n  \"id\": \"%s\",\n  \"domain\": \"%s\",\n  \"key\": ", k->store,
-		             k->domain);
-		cli_json_string(stdout, file);
-		(void)printf(",\n  \"opens\": %s,\n  \"data_key\": %u,\n  \"passphrase\": %s\n}\n",
-		             k->opens ? "true" : "false", k->data_key,
-		             k->passphrase ? "true" : "false");
+		print_json(o, k);
 		return;
 	}
 	(void)printf("store       %s (%.16s)\n"
@@ -197,7 +200,9 @@ run_recover(const struct cli_args *a)
 
 	rc = rc != 0 ? rc : store_save_key(o.store, o.settings.key_dir, &e);
 	rc = rc != 0 ? rc : store_key(o.settings.store, o.settings.key_dir, &k, &e);
-	if (rc == 0 && !cli_has(a, "quiet"))
+	if (rc == 0 && cli_has(a, "json"))
+		print_json(&o, &k);
+	else if (rc == 0 && !cli_has(a, "quiet"))
 		(void)printf("this host has the store's keys again: %s\n", k.file);
 	opening_done(&o);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
@@ -272,7 +277,9 @@ run_passphrase(const struct cli_args *a)
 		rc = file != NULL ? read_new(file, pass, &e) : ask_new(pass, &e);
 	rc = rc != 0 ? rc : store_set_passphrase(o.store, pass, strlen(pass), &e);
 	explicit_bzero(pass, sizeof pass);
-	if (rc == 0 && !cli_has(a, "quiet"))
+	if (rc == 0 && cli_has(a, "json"))
+		(void)printf("{\"passphrase\": true}\n");
+	else if (rc == 0 && !cli_has(a, "quiet"))
 		(void)printf("%s opens with the new passphrase, and no other one\n",
 		             o.settings.store);
 	opening_done(&o);

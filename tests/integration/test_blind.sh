@@ -282,7 +282,8 @@ change_and_send 12
 
 rm "$key"
 refused 1 'no key for store' host backup "$vm" --to dr
-host key recover --recovery-code-file "$t/kit" --quiet || fail "key recover"
+host key recover --recovery-code-file "$t/kit" --json >"$t/recovered" || fail "key recover"
+jq -e '.opens and .key == "'"$key"'"' "$t/recovered" >/dev/null || fail "key recover --json: $(cat "$t/recovered")"
 [ "$(key_markers "$key" x | wc -l)" = 3 ] || fail "key recover did not bring back all data keys"
 change_and_send 13
 
