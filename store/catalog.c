@@ -19,6 +19,7 @@
  * generation, or, where N has fewer rows, N's go over P's and N takes P's generation.  So dropping
  * the oldest point of a large disk costs what the next one changed, not what the disk holds.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -76,6 +77,7 @@ int
 sql_fail(struct catalog *c, int rc, struct lc_err *e)
 {
 	enum lc_code code = LC_EIO;
+	int sys = 0;
 
 	switch (rc & 0xff) {
 	case SQLITE_NOMEM:
@@ -102,10 +104,16 @@ sql_fail(struct catalog *c, int rc, struct lc_err *e)
 	case SQLITE_AUTH:
 		code = LC_EACCES;
 		break;
+	case SQLITE_IOERR: /* "disk I/O error" may be no more than a full disk */
+	case SQLITE_CANTOPEN:
+		sys = sqlite3_system_errno(c->db);
+		if (sys == ENOSPC || sys == EDQUOT)
+			code = LC_ENOSPC;
+		break;
 	default:
 		break;
 	}
-	return lc_fail(e, code, 0, "catalog %s: %s", c->path, sqlite3_errmsg(c->db));
+	return lc_fail(e, code, sys, "catalog %s: %s", c->path, sqlite3_errmsg(c->db));
 }
 
 /* A statement ready for binding; prepared once.  The mutex is held. */
