@@ -69,9 +69,6 @@ print_point(const struct point *p, const struct point *before, int64_t now)
 		(void)printf("   not frozen: %s\n", p->freeze);
 	if ((p->flags & POINT_MAP_DAMAGED) != 0)
 		(void)printf("   DAMAGED: it can't be restored (see: locum scrub)\n");
-	if (p->left_out != NULL && p->left_out[0] != '\0')
-		(void)printf("   something was left out of it (see: locum points %s --json)\n",
-		             p->vm);
 }
 
 struct printing {
@@ -79,7 +76,8 @@ struct printing {
 	struct store_vm *vms;
 	size_t nvms, n;
 	int64_t now, since;   /* since: no point of this VM is of before that, whatever it says */
-	struct point *before; /* without what it owned */
+	struct point *before; /* without what it owned ... */
+	char *left_out;       /* ... but for this, a copy */
 };
 
 /* Of several VMs of that name, which; other commands take the digits, too. */
@@ -114,6 +112,24 @@ print_order(struct printing *x, const struct point *p, bool same)
 		x->since = p->source_ns;
 }
 
+/* Most points of a VM lack the same, so what one lacks is said where the one before lacks another
+ * thing. */
+static void
+print_left_out(struct printing *x, const struct point *p, bool same)
+{
+	const char *left = p->left_out == NULL ? "" : p->left_out;
+
+	if (same && strcmp(left, x->left_out == NULL ? "" : x->left_out) == 0)
+		return;
+	if (*left != '\0')
+		(void)printf("   something was left out of it (see: locum points %s --json)\n",
+		             p->vm);
+	else if (same)
+		(void)printf("   nothing was left out of it\n");
+	lc_free(x->left_out);
+	x->left_out = lc_strdup(left);
+}
+
 static int
 print_one(void *arg, struct point *p, struct lc_err *e)
 {
@@ -131,6 +147,7 @@ print_one(void *arg, struct point *p, struct lc_err *e)
 			print_head(x, p);
 		print_point(p, same ? x->before : NULL, x->now);
 		print_order(x, p, same);
+		print_left_out(x, p, same);
 	}
 	*x->before = *p;
 	x->n++;
@@ -153,6 +170,7 @@ print_all(const struct cli_args *a, const struct opening *o, struct lc_err *e)
 		(void)printf("%s has no restore points yet\n", o->settings.store);
 	lc_free(x.vms);
 	lc_free(x.before);
+	lc_free(x.left_out);
 	return rc;
 }
 

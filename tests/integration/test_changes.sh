@@ -168,6 +168,8 @@ grep -q "web02: .*excludes disk vd9, but it has none" "$t/out" || fail "a name t
 truncate -s "$(qemu-img info -U --output=json "$b" | grep -o '"virtual-size": [0-9]*' | grep -o '[0-9]*')" "$t/empty.raw"
 same_as web02 vd0="$a" vd1="$t/empty.raw"
 locum points web02 --json | has 'disk vd1: excluded in' || fail "the point does not say what was left out"
+locum backup web02 --quiet
+[ "$(locum points web02 | grep -c 'left out')" = 1 ] || fail "what all points lack is said again and again: $(locum points web02)"
 
 # A disk that QEMU has to copy itself: as a whole only where that is allowed.
 guest_kill "$t/vm"
