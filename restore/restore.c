@@ -84,6 +84,21 @@ add_file(struct restore *r, size_t disk, const char *to, struct lc_err *e)
 }
 
 static int
+fail_disk_name(const struct restore *r, const char *want, const char *const *names,
+               struct lc_err *e)
+{
+	struct lc_buf all = {0};
+	size_t i;
+
+	for (i = 0; i < r->point.ndisks; i++)
+		(void)lc_buf_printf(&all, "%s%s", i == 0 ? "" : ", ", names[i]);
+	(void)lc_fail(e, LC_ENOENT, 0, "%s has no disk '%s'; it has %s", r->point.vm, want,
+	              all.p == NULL ? "" : (const char *)all.p);
+	lc_buf_free(&all);
+	return (int)e->code;
+}
+
+static int
 check_disk_names(const struct restore *r, struct lc_err *e)
 {
 	const char *names[POINT_DISKS_MAX], *want, *near;
@@ -98,7 +113,7 @@ check_disk_names(const struct restore *r, struct lc_err *e)
 			continue;
 		near = cli_nearest(want, names, r->point.ndisks);
 		return near == NULL
-		           ? lc_fail(e, LC_ENOENT, 0, "%s has no disk '%s'", r->point.vm, want)
+		           ? fail_disk_name(r, want, names, e)
 		           : lc_fail(e, LC_ENOENT, 0, "%s has no disk '%s'; did you mean '%s'?",
 		                     r->point.vm, want, near);
 	}

@@ -144,6 +144,7 @@ cp "$t/point" "$t/scratch/boot/web01/point"
 # The point itself is what it was.
 cp "${disks[0]}" "$t/before.raw"
 locum restore web01 --disk vd0 --to "$t/vd0.raw" --quiet
+refused 1 "has no disk 'elsewhere'; it has vd0, vd1" locum restore web01 --disk elsewhere --to "$t/none"
 cmp "$t/vd0.raw" "$t/before.raw" || fail "the point has changed"
 
 # ---- --discard begins again ----
