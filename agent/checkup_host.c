@@ -65,7 +65,8 @@ look_at_settings(struct checkup *c)
 		x = findings_add(c->findings, FINDING_WARN, "configuration",
 		                 "there is no %s: defaults hold, and no VM is named",
 		                 SETTINGS_DEFAULT_PATH);
-		finding_advise(x, "cp conf/locum.conf %s", SETTINGS_DEFAULT_PATH);
+		finding_advise(x, "install -D -m 644 conf/locum.conf %s, from Locum's source",
+		               SETTINGS_DEFAULT_PATH);
 	} else if (stat(c->settings->origin, &st) == 0 && (st.st_mode & 022) != 0) {
 		x = findings_add(
 		    c->findings, FINDING_BAD, "configuration",
@@ -134,11 +135,17 @@ folder_works(struct checkup *c, const char *about, const char *key, const char *
 		x = findings_add(c->findings, FINDING_BAD, about, "%s: %s is no folder", path, dir);
 		finding_advise(x, "%s = another folder, in %s", key, origin(c));
 	} else if (access(dir, W_OK | X_OK) != 0) {
-		x = findings_add(c->findings, FINDING_BAD, about, "%s: %s can't be written: %s",
-		                 path, dir, strerrordesc_np(errno));
+		bool rofs = errno == EROFS;
+
+		x = strcmp(path, dir) == 0
+		        ? findings_add(c->findings, FINDING_BAD, about, "%s can't be written: %s",
+		                       path, strerrordesc_np(errno))
+		        : findings_add(c->findings, FINDING_BAD, about,
+		                       "%s: %s can't be written: %s", path, dir,
+		                       strerrordesc_np(errno));
 		finding_advise(x,
-		               errno == EROFS ? "mount -o remount,rw the filesystem of %s"
-		                              : "run it as root, or chmod u+rwx %s",
+		               rofs ? "mount -o remount,rw the filesystem of %s"
+		                    : "run it as root, or chmod u+rwx %s",
 		               dir);
 	}
 	lc_free(dir);

@@ -71,5 +71,5 @@ link_open(const struct link_address *a, int64_t timeout_ms, struct link *out, st
 	fd_close(&out->fd);
 	lc_free(out->name);
 	out->name = NULL;
-	return lc_fail(e, why.code, why.sys, "%s", why.msg);
+	return lc_fail(e, why.code, 0, "%s", why.msg); /* the errno is in its text */
 }

@@ -133,7 +133,7 @@ wait "$agent_pid" || true
 
 # ---- broken VMs ----
 mv "$t/a.raw" "$t/away"
-sick 3 bad web01 'disk vda: .*a.raw: No such file' 'exclude = vda'
+sick 3 bad web01 'disk vda: .*a.raw: No such file' 'disk = vda FORMAT FILE.*exclude = vda'
 changed "/^\[vm web01\]/a exclude = vda"
 well web01 "${other[@]}"
 mv "$t/away" "$t/a.raw"
@@ -151,6 +151,9 @@ for id in $(point_ids web01); do
 done
 sed -i 's|^run_dir|connect_timeout = 300ms\nrun_dir|' "$t/other.conf"
 sick 3 bad web01 "no monitor socket $t/no.sock" 'start it, or say what it is' "${other[@]}"
+sed -i "s|no.sock|b.qcow2/no.sock|" "$t/other.conf"
+sick 3 bad web01 "monitor socket $t/b.qcow2/no.sock: Not a directory " 'locum backup web01 says more' "${other[@]}"
+sed -i "s|b.qcow2/no.sock|no.sock|" "$t/other.conf"
 nbdkit -f -U "$t/no.sock" null >/dev/null 2>&1 &
 pids+=($!)
 for ((i = 0; i < 100; i++)); do [ ! -S "$t/no.sock" ] || break; sleep 0.05; done
