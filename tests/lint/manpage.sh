@@ -26,6 +26,8 @@ while IFS= read -r option; do
 done < <(comm -13 <(printf '%s\n' "$known") <(printf '%s\n' "$described"))
 while IFS= read -r verb; do
 	grep -qE "(^|[^a-z])$verb([^a-z]|\$)" "$man" || complain "$man does not name the verb '$verb'"
+	sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESCRIPTION/p' "$man" | grep -qxE "\.Cm $verb( .*)?" ||
+		complain "the synopsis of $man does not show the verb '$verb'"
 done <<<"$verbs"
 
 conf=docs/man/locum.conf.5
