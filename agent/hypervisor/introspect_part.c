@@ -146,7 +146,7 @@ tell_network(struct introspect *x, const char *name, const char *id)
 	char network[NETWORK_MAX];
 
 	if (!network_behind(qmp_str(qmp_reply(x->b, x->at_network), ""), id, network))
-		introspect_leave_out(x, "network of", name, "not known; map it when restoring");
+		introspect_leave_out(x, "network of", name, "not known, map it when restoring");
 	(void)introspect_set(x, "nic", name, "network", network);
 }
 
