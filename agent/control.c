@@ -352,6 +352,8 @@ say_progress(struct asker *a)
 	struct backup_progress p;
 	size_t i;
 
+	/* Of no VM: only that the agent lives, as for one that waits there is nothing to say. */
+	parley_say(a->parley, json_pack("{s:s}", "progress", ""));
 	for (i = 0; i < a->nvms; i++) {
 		if (a->vms[i].over || !protect_asked(&a->vms[i].ask, &p))
 			continue;
@@ -370,9 +372,10 @@ on_tick(void *mine)
 	if ((a->state == ASKER_NEW || a->state == ASKER_ENDING) &&
 	    clock_mono_ns() - a->since_ns > PATIENCE_NS)
 		parley_close(a->parley);
-	else if (a->state == ASKER_BACKING_UP && parley_unread(a->parley) < UNWRITTEN_MAX)
+	else if (a->state != ASKER_NEW && a->state != ASKER_ENDING &&
+	         parley_unread(a->parley) < UNWRITTEN_MAX)
 		say_progress(a);
-	else if (a->state == ASKER_SENDING)
+	if (a->state == ASKER_SENDING)
 		look_at_replicas(a);
 }
 

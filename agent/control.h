@@ -6,6 +6,8 @@
  *
  *     asker  {"locum": 1, "verb": "backup", "store": DIR, "vms": [VM, ..], "to": [REPLICA, ..]}
  *     agent  {"progress": VM, "note": TEXT, "looked": N, "total": N, "stored": N}    now and then
+ *                                 VM "", and nothing else: the agent lives; with the others, and
+ * where there are none
  *            {"result": RESULT}                             each VM once, as it comes (result.h)
  *            {"unsent": REPLICA, "error": TEXT}             of "to": it does not have everything
  *            {"end": true}                                  the last one

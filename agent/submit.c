@@ -13,9 +13,14 @@
 #include "store/base/memory.h"
 #include "store/base/unixsock.h"
 
+#define SILENCE_MS 60000
+#define CANCEL_MS 10000
+
 struct submit {
 	struct submit_opts o;
 	uv_pipe_t pipe;
+	uv_timer_t silence;
+	unsigned nopen; /* handles */
 	uv_write_t write;
 	struct lc_buf in, out;
 	bool *done; /* [nvms] its result came */
@@ -29,6 +34,8 @@ on_closed(uv_handle_t *h)
 	struct submit *s = h->data;
 	size_t i;
 
+	if (--s->nopen > 0)
+		return;
 	for (i = 0; i < s->o.nvms && !s->refused; i++) {
 		struct backup_result r = {.vm = s->o.vms[i]};
 
@@ -47,8 +54,10 @@ on_closed(uv_handle_t *h)
 static void
 end(struct submit *s)
 {
-	if (uv_is_closing((uv_handle_t *)&s->pipe) == 0)
-		uv_close((uv_handle_t *)&s->pipe, on_closed);
+	if (uv_is_closing((uv_handle_t *)&s->pipe) != 0)
+		return;
+	uv_close((uv_handle_t *)&s->pipe, on_closed);
+	uv_close((uv_handle_t *)&s->silence, on_closed);
 }
 
 static void
@@ -57,6 +66,22 @@ end_badly(struct submit *s, enum lc_code code, const char *why)
 	if (s->err.code == LC_OK)
 		(void)lc_fail(&s->err, code, 0, "%s", why);
 	end(s);
+}
+
+static void
+on_silence(uv_timer_t *t)
+{
+	end_badly(t->data, LC_ETIMEDOUT,
+	          "the agent took the request and is not heard of any more: it hangs (see: "
+	          "systemctl status locum-agent)");
+}
+
+static void
+listen_for(struct submit *s, int64_t ms)
+{
+	if (s->canceled && ms > CANCEL_MS)
+		ms = CANCEL_MS;
+	(void)uv_timer_start(&s->silence, on_silence, (uint64_t)ms, 0);
 }
 
 static void
@@ -166,6 +191,7 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		          "(see: locum points)");
 		return;
 	}
+	listen_for(s, s->o.silence_ms);
 	if (lc_buf_append(&s->in, buf->base, (size_t)n) != 0)
 		end_badly(s, LC_ENOMEM, "out of memory");
 	while (uv_is_closing((uv_handle_t *)&s->pipe) == 0 && s->in.n > 0 &&
@@ -242,6 +268,8 @@ submit_start(const struct submit_opts *o, struct submit **out, struct lc_err *e)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
 	s->o = *o;
+	if (s->o.silence_ms == 0)
+		s->o.silence_ms = SILENCE_MS;
 	(void)signal(SIGPIPE, SIG_IGN); /* NOLINT(cert-err33-c): who has left is no reason to end */
 	rc = connect_to(o->path, &fd, e);
 	rc = rc != 0 ? rc : make_request(s, e);
@@ -253,7 +281,10 @@ submit_start(const struct submit_opts *o, struct submit **out, struct lc_err *e)
 		return rc;
 	}
 	(void)uv_pipe_init(o->loop, &s->pipe, 0);
-	s->pipe.data = s;
+	(void)uv_timer_init(o->loop, &s->silence);
+	s->pipe.data = s->silence.data = s;
+	s->nopen = 2;
+	listen_for(s, s->o.silence_ms);
 	buf = uv_buf_init((char *)s->out.p, (unsigned)s->out.n);
 	if (uv_pipe_open(&s->pipe, fd) != 0 ||
 	    uv_read_start((uv_stream_t *)&s->pipe, on_alloc, on_read) != 0 ||
@@ -271,6 +302,8 @@ submit_cancel(struct submit *s)
 	uv_write_t *w = s->canceled ? NULL : lc_alloc(sizeof *w);
 
 	s->canceled = true;
+	if (uv_is_closing((uv_handle_t *)&s->pipe) == 0)
+		listen_for(s, s->o.silence_ms);
 	if (w == NULL || uv_write(w, (uv_stream_t *)&s->pipe, &buf, 1, on_cancel_written) != 0) {
 		lc_free(w);
 		end_badly(s, LC_ECANCELED, "interrupted");

@@ -33,12 +33,18 @@ struct submit_opts {
 	const char *store;
 	const char *const *vms, *const *to; /* [nvms], [nto]; borrowed until ended() */
 	size_t nvms, nto;
+	int64_t silence_ms; /* without a word of the agent, then it is given up; 0 = a minute */
 	struct submit_events events;
 };
 
-/** submit_start(o, out, e): LC_ENOENT: no agent listens there. */
+/**
+ * submit_start(o, out, e):
+ * LC_ENOENT: no agent listens there.  One that takes the request and is not heard of again for
+ * silence_ms ends it with LC_ETIMEDOUT; an agent that lives says something all the time.
+ */
 int submit_start(const struct submit_opts *o, struct submit **out, struct lc_err *e);
-/** submit_cancel(s): give up; results and ended() come all the same.  Again: at once. */
+/** submit_cancel(s): give up; results and ended() come all the same, after 10 s at the latest.
+ * Again: at once. */
 void submit_cancel(struct submit *s);
 
 #endif

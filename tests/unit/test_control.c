@@ -106,6 +106,7 @@ struct scene {
 	struct submit *submit;
 	unsigned results, failed, progress, unsent, ended;
 	bool refused;
+	int64_t silence_ms;
 	struct lc_err why, last; /* last: of a result, or unsent */
 	struct backup_result r;
 };
@@ -114,6 +115,12 @@ static void
 on_tick(uv_timer_t *t)
 {
 	(void)t;
+}
+
+static void
+on_over(uv_timer_t *t)
+{
+	*(unsigned *)t->data = 1;
 }
 
 /* Until *n is at least that. */
@@ -216,6 +223,7 @@ ask(struct scene *x, const char *const *vms, size_t nvms, size_t nto)
 	                        .nvms = nvms,
 	                        .to = dr,
 	                        .nto = nto,
+	                        .silence_ms = x->silence_ms,
 	                        .events = {.arg = x,
 	                                   .progress = on_progress,
 	                                   .result = on_result,
@@ -357,6 +365,63 @@ an_agent_that_dies_is_told(void **state)
 	assert_string_equal(x.r.vm, "db");
 	assert_non_null(strstr(x.last.msg, "the agent ended before it was done"));
 	assert_int_equal(x.why.code, LC_EPEER);
+	end(&x);
+}
+
+/* One whose VMs wait for others says all the while that it lives. */
+static void
+an_agent_that_has_much_to_do_is_waited_for(void **state)
+{
+	unsigned never = 0;
+	struct scene x;
+	uv_timer_t t;
+
+	(void)state;
+	make(&x);
+	x.silence_ms = 700;
+	ask(&x, two, 2, 0);
+	wait_for(&x, &fake.n, 2);
+	assert_int_equal(uv_timer_init(&x.loop, &t), 0);
+	t.data = &never;
+	assert_int_equal(uv_timer_start(&t, on_over, 1500, 0), 0);
+	wait_for(&x, &never, 1);
+	uv_close((uv_handle_t *)&t, NULL);
+	assert_int_equal(x.results + x.progress + x.ended, 0);
+	finish(0, BACKUP_DONE);
+	finish(1, BACKUP_DONE);
+	wait_for(&x, &x.ended, 1);
+	assert_int_equal(x.failed, 0);
+	assert_int_equal(x.why.code, LC_OK);
+	end(&x);
+}
+
+/* One that stands still has its socket, and the system takes the request for it. */
+static void
+an_agent_that_hangs_is_given_up(void **state)
+{
+	struct scene x;
+
+	(void)state;
+	make(&x);
+	control_stop(x.control);
+	x.control = NULL;
+	(void)uv_run(&x.loop, UV_RUN_DEFAULT);
+	(void)unlink(x.path);
+	{
+		struct sockaddr_un a = {.sun_family = AF_UNIX};
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		memcpy(a.sun_path, x.path, strlen(x.path) + 1);
+		assert_int_equal(bind(fd, (const struct sockaddr *)(const void *)&a, sizeof a), 0);
+		assert_int_equal(listen(fd, 1), 0);
+		x.silence_ms = 200;
+		ask(&x, two, 2, 0);
+		wait_for(&x, &x.ended, 1);
+		assert_int_equal(x.why.code, LC_ETIMEDOUT);
+		assert_int_equal(x.failed, 2);
+		assert_non_null(strstr(x.last.msg, "db: the agent took the request and is not "));
+		(void)close(fd);
+	}
 	end(&x);
 }
 
@@ -542,6 +607,8 @@ main(void)
 	    cmocka_unit_test(what_cannot_begin_fails_alone),
 	    cmocka_unit_test(an_interrupt_gives_up_in_order),
 	    cmocka_unit_test(an_agent_that_dies_is_told),
+	    cmocka_unit_test(an_agent_that_has_much_to_do_is_waited_for),
+	    cmocka_unit_test(an_agent_that_hangs_is_given_up),
 	    cmocka_unit_test(replicas_are_waited_for),
 	    cmocka_unit_test(another_store_is_refused),
 	    cmocka_unit_test(nonsense_is_sent_away),
