@@ -7,6 +7,7 @@
 #include "store/base/memory.h"
 
 #include "agent/hypervisor/driver.h"
+#include "agent/hypervisor/imageformat.h"
 #include "agent/hypervisor/introspect_state.h"
 #include "agent/hypervisor/qmp.h"
 
@@ -53,14 +54,19 @@ tell_disk_image(struct introspect *x, const struct introspect_disk *xd)
 	const struct json_t *node = find_node(x, xd->node);
 	const char *format = qmp_str(node, "drv"), *file = qmp_str(node, "file");
 	char text[INTROSPECT_VALUE_BYTES];
+	bool plain = format != NULL &&
+	             (strcmp(format, "file") == 0 || strcmp(format, "host_device") == 0);
+	bool known = format != NULL && imageformat_known(format);
 
-	if (format != NULL && (strcmp(format, "raw") == 0 || strcmp(format, "qcow2") == 0)) {
+	if (known)
 		(void)introspect_set(x, "disk", name, "format", format);
-	} else if (format != NULL && strcmp(format, "file") != 0 &&
-	           strcmp(format, "host_device") != 0) {
+	if (format != NULL && !plain && (!known || !imageformat_own(format))) {
 		(void)snprintf(text, sizeof text, "it is %.32s here and becomes raw", format);
 		introspect_leave_out(x, "format of disk", name, text);
 	}
+	/* By path and format the image is read when the VM is off: as what it is, or not at all. */
+	if (!known && !plain)
+		file = NULL;
 	if (qmp_true(node, "encrypted"))
 		introspect_leave_out(x, "encryption of disk", name,
 		                     "the point holds what the guest sees, sealed by the store");

@@ -59,6 +59,30 @@ grep -o '"scanned_why": .*' "$t/out"
 guest_past "$t/vm" "$(guest_last "$t/vm")"
 backup web01 incremental
 
+# Disks of other formats are read as what they are when the VM is off, or not at all.
+foreign() { # FORMAT FILE
+	qemu-img create -q -f "$1" "$2" 8M
+	qemu-io -f "$1" -c 'write -P 0x77 1M 64k' "$2" >/dev/null
+	scenario_vm "$1" "qmp = $t/$1.qmp"
+	qemu-system-x86_64 -S -nodefaults -display none -m 8 -daemonize -pidfile "$t/$1.pid" \
+		-qmp "unix:$t/$1.qmp,server=on,wait=off" -drive "file=$2,format=$1,if=virtio"
+	locum backup "$1" || fail "$1: backup"
+	kill "$(cat "$t/$1.pid")"
+	while [ -e "$t/$1.pid" ]; do sleep 0.05; done
+	qemu-io -f "$1" -c 'write -P 0x78 2M 64k' "$2" >/dev/null
+}
+for format in vmdk vpc vhdx; do
+	foreign $format "$t/img/foreign.$format"
+	backup $format compared
+	[ "$(figure changed_bytes)" = 65536 ] || fail "$format: 64 KiB were written, but: $(cat "$t/out")"
+	rm -rf "$t/r"
+	locum restore $format --to "$t/r" --quiet
+	qemu-img compare -q -f raw -F $format "$t/r" "$t/img/foreign.$format" || fail "$format: another content"
+done
+foreign vdi "$t/img/foreign.vdi"
+refused 1 "vdi: disk virtio0 .*nothing says where its image is" locum backup vdi
+echo "vmdk, vpc, vhdx: read as what they are when the VM is off; vdi: refused"
+
 # Its terminal goes away: the snapshot is given back, as at Ctrl-C; under nohup it goes on.
 hang_up() { # STATUS
 	local pid rc=0
