@@ -142,9 +142,9 @@ enter(struct stores *x, const char *dir, const uint16_t *writer, bool *busy, str
 		rc = say_lent(x, e);
 	else if ((s = find(x, dir)) == NULL && (s = add(x, dir)) == NULL)
 		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	*busy = rc == 0 && writer != NULL &&
+	*busy = s != NULL && writer != NULL &&
 	        (find_writer(s, *writer) != NULL || s->nwriters == AT_ONCE_MAX);
-	if (rc == 0 && !*busy) {
+	if (s != NULL && !*busy) {
 		s->users++;
 		if (writer != NULL)
 			s->writers[s->nwriters++] = *writer;
@@ -191,7 +191,7 @@ stores_take(struct stores *x, const char *dir, const uint16_t *writer, int64_t w
 			return lc_fail(e, LC_EBUSY, 0, "this host is connected already");
 		(void)nanosleep(&pause, NULL);
 	}
-	if (rc != 0)
+	if (rc != 0 || s == NULL)
 		return rc;
 	rc = open_once(x, s, wait_ms, e);
 	if (rc != 0)

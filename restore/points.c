@@ -12,7 +12,7 @@
 #include "restore/describe.h"
 #include "restore/verbs.h"
 
-#define SKEW_NS (5 * 60 * LC_NS_PER_S) /* that clocks may differ by */
+#define SKEW_NS (INT64_C(300) * LC_NS_PER_S) /* that clocks may differ by */
 
 static void
 print_disks(const struct point *p)

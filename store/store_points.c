@@ -345,7 +345,7 @@ point_list_free(struct point_list *l)
 	l->n = 0;
 }
 
-#define SKEW_NS (5 * 60 * LC_NS_PER_S) /* that clocks may differ by */
+#define SKEW_NS (INT64_C(300) * LC_NS_PER_S) /* that clocks may differ by */
 
 /*
  * The newest point that is not younger than `limit`.  The instant of a point is its host's word,

@@ -151,12 +151,13 @@ say_busy(const char *dir, struct lc_err *e)
 	struct lc_err busy = *e;
 
 	lc_err_clear(e);
-	if (is_of_replica(dir))
+	if (is_of_replica(dir)) {
 		return lc_fail(e, LC_EBUSY, 0,
 		               "%s: a replica takes points from hosts that it knows: locum pair "
 		               "--name NAME --store FROM TOKEN, then locum copy --to NAME --store "
 		               "FROM; or stop it for that while",
 		               busy.msg);
+	}
 	return lc_fail(e, LC_EBUSY, 0,
 	               "%s: give the command again when that has ended; an agent is stopped by "
 	               "systemctl stop locum-agent",
@@ -211,8 +212,10 @@ find_parts(struct copy *c, const struct cli_args *a, size_t first, struct lc_err
 {
 	size_t i, n = cli_operands(a) - first;
 	uint8_t(*only)[16] = lc_alloc_array(n + 1, sizeof *only);
-	int rc = only == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+	int rc = 0;
 
+	if (only == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	for (i = 0; rc == 0 && i < n; i++)
 		rc = find_vm(c, cli_operand(a, first + i), only[i], e);
 	rc = rc != 0 ? rc : parts_of(c->o.store, (const uint8_t(*)[16])only, n, &c->parts, e);
