@@ -20,8 +20,8 @@ gifts_put(const char *dir, const uint8_t vm[16], const struct writer_entry *w, s
 
 	if (folder != NULL)
 		path = path_join(folder, lc_hex(hex, vm, 16));
-	n = snprintf(text, sizeof text, "host = %s\nstore = %s\n",
-	             lc_hex(key, w->key, sizeof w->key), w->store);
+	n = snprintf(text, sizeof text, "host = %s\nstore = %s\nwriter = %u\n",
+	             lc_hex(key, w->key, sizeof w->key), w->store, w->writer);
 	rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : dir_make(folder, 0700, e);
 	rc = rc != 0 ? rc : file_write_atomic(path, text, (size_t)n, 0600, e);
 	lc_free(folder);
@@ -29,20 +29,24 @@ gifts_put(const char *dir, const uint8_t vm[16], const struct writer_entry *w, s
 	return rc;
 }
 
-/* Whether what that file says is for that host and its store. */
+/* Whether what that file says is for that host and its store; or for the one in whose place it is,
+ * which had the same number. */
 static bool
 is_for(const char *path, const struct writer_entry *w)
 {
 	struct config *c = NULL;
-	const char *host, *store;
+	const char *host, *store, *number;
+	uint64_t writer;
 	char key[65];
 	bool is = false;
 
 	if (config_load(path, &c, NULL) == 0) {
 		host = config_get(c, "", "", "host");
 		store = config_get(c, "", "", "store");
+		number = config_get(c, "", "", "writer");
 		is = host != NULL && store != NULL && strcmp(store, w->store) == 0 &&
-		     strcmp(host, lc_hex(key, w->key, sizeof w->key)) == 0;
+		     (number != NULL ? config_uint(number, &writer) && writer == w->writer
+		                     : strcmp(host, lc_hex(key, w->key, sizeof w->key)) == 0);
 	}
 	config_free(c);
 	return is;

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "replicator/gifts.h"
 #include "replicator/writers.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
@@ -298,6 +299,38 @@ who_has_it_is_told_at_once(void **state)
 	end(&x);
 }
 
+static int
+owner_of(void *arg, const struct transfer_line *l, struct lc_err *e)
+{
+	const struct scene *x = arg;
+
+	(void)e;
+	if (memcmp(l->vm, x->web01.vm_id, 16) == 0)
+		assert_int_equal(l->writer, 1);
+	return 0;
+}
+
+/* A VM that was given to a host which another key has replaced before it came to take it. */
+static void
+a_gift_goes_to_who_takes_the_place(void **state)
+{
+	struct writer_entry to = {.store = "shared", .writer = 1}, other = {.store = "shared"};
+	struct lc_err e = LC_ERR_INIT;
+	struct scene x;
+
+	(void)state;
+	make(&x);
+	memset(to.key, 7, sizeof to.key);
+	must(gifts_put(x.a.top, x.web01.vm_id, &to, &e), &e);
+	memset(to.key, 8, sizeof to.key);
+	memset(other.key, 7, sizeof other.key);
+	other.writer = 2;
+	must(gifts_take(x.a.top, &other, x.shared, &e), &e); /* not this one's */
+	must(gifts_take(x.a.top, &to, x.shared, &e), &e);
+	must(transfer_lines(x.shared, owner_of, &x, &e), &e);
+	end(&x);
+}
+
 /* ---- a third site ---- */
 
 static void
@@ -373,6 +406,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_copy_keeps_whose_they_are),
 	    cmocka_unit_test(who_has_it_is_told_at_once),
+	    cmocka_unit_test(a_gift_goes_to_who_takes_the_place),
 	    cmocka_unit_test(a_third_site_keeps_them_apart),
 	};
 
