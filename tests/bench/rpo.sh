@@ -37,6 +37,7 @@ while [ $((SECONDS - began)) -lt "$seconds" ]; do
 done
 for ((i = 1; i <= n; i++)); do guest_last "$t/vm$i"; done >"$t/after"
 cpu=$(awk '{ printf "%.1f", ($14 + $15) / 100 }' "/proc/$agent_pid/stat")
+memory=$(for pid in $agent_pid $replica_pid; do awk '/^VmHWM/ { printf "%.0f ", $2 / 1024 }' "/proc/$pid/status"; done)
 kill -TERM $agent_pid
 wait $agent_pid || fail "the agent: $(tail -n 3 "$t/agent.log")"
 store=$(echo "$t"/dr/stores/*)
@@ -53,9 +54,9 @@ for ((i = 1; i <= n; i++)); do
 		rm -rf "$t/r"
 	done
 done
-python3 - "$t/samples" "$t/before" "$t/after" "$seconds" "$n" "$goal" "$cpu" "$points of $all" "$bad" <<'EOF'
+python3 - "$t/samples" "$t/before" "$t/after" "$seconds" "$n" "$goal" "$cpu" "$points of $all" "$bad" "$memory" <<'EOF'
 import json, sys
-samples, before, after, seconds, n, goal, cpu, points, bad = sys.argv[1:]
+samples, before, after, seconds, n, goal, cpu, points, bad, memory = sys.argv[1:]
 lags, decoder, text, at = [], json.JSONDecoder(), open(samples).read(), 0
 while at < len(text):
     if text[at].isspace():
@@ -66,9 +67,9 @@ while at < len(text):
 lags.sort()
 limit = float(goal.rstrip("s"))
 writes = [(b - a) / float(seconds) for a, b in zip(map(int, open(before)), map(int, open(after)))]
-print("| VMs | goal | samples | lag p50 | p99 | max | over the goal | writes/s of a guest | agent CPU | points looked at, not of one instant |")
-print("|---|---|---|---|---|---|---|---|---|---|")
-print("| %s | %s | %d | %.2f s | %.2f s | %.2f s | %d | %.0f to %.0f | %.0f%% of a core | %s, %s |" % (
+print("| VMs | goal | samples | lag p50 | p99 | max | over the goal | writes/s of a guest | agent CPU | peak MiB of agent, replica | points looked at, not of one instant |")
+print("|---|---|---|---|---|---|---|---|---|---|---|")
+print("| %s | %s | %d | %.2f s | %.2f s | %.2f s | %d | %.0f to %.0f | %.0f%% of a core | %s | %s, %s |" % (
     n, goal, len(lags), lags[len(lags) // 2], lags[int(len(lags) * .99)], lags[-1],
-    sum(x > limit for x in lags), min(writes), max(writes), 100 * float(cpu) / float(seconds), points, bad))
+    sum(x > limit for x in lags), min(writes), max(writes), 100 * float(cpu) / float(seconds), ", ".join(memory.split()), points, bad))
 EOF

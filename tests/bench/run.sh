@@ -206,6 +206,10 @@ bench_empty() { # NAME SIZE
 
 # ---- random writes of 4 KiB, and what they cost ----
 
+peak_row() { # NAME STAGE PID: the most memory that a daemon had so far
+	printf 'memory\t%s\t%s\t0\t\t%s\t\n' "$1" "$2" "$(awk '/^VmHWM/ { print $2 / 1024 }' "/proc/$3/status")" >>"$results"
+}
+
 stored() {
 	find "$repo/segments" -type f -printf '%s\n' | awk '{ n += $1 } END { print n }'
 }
@@ -244,7 +248,7 @@ bench_pages() {
 			before=$(stored)
 			sent=$(cat "$w/sent")
 			sleep 2.1 # or the times of the image can't tell that it changed
-			quietly locum backup web01 --to dr
+			measure memory 'locum backup --to' 'sending points' -- locum backup web01 --to dr
 		done
 		alone=$(find "$w/pages" -type f -printf '%s\n' | awk '{ n += $1 } END { print n }')
 		awk -v d="$day" -v n="$n" -v alone="$alone" -v stored=$(($(stored) - before)) -v sent=$(($(cat "$w/sent") - sent)) \
@@ -254,6 +258,7 @@ bench_pages() {
 	quietly locum verify web01
 	quietly locum restore web01 --to "$out/disk.raw"
 	check_restored "$w/vm.raw"
+	peak_row 'locum replica' 'taking points' "$replica"
 	kill $replica $wire
 	trap finish EXIT
 	rm -rf "$repo" "$w/vm.raw" "$w/dr"
@@ -394,6 +399,15 @@ if wanted pages; then
 	printf '| day | pages | alone | stored | stored / alone | on the wire | wire / alone |\n|---|---|---|---|---|---|---|\n'
 	cat "$w/pages.table"
 fi
+printf '\n## Memory\n\nThe most that a process of Locum had, in any run, MiB; to be under 150 beside the caches that are configured.\n\n'
+printf '| work | peak MiB | |\n|---|---|---|\n'
+awk -F '\t' '
+	($2 ~ /^locum/ || $1 == "empty") && $6 != "" {
+		what = ($1 == "empty" ? "locum-vm, " $2 : $2) ": " $3
+		if (!(what in peak)) order[++n] = what
+		if ($6 + 0 >= peak[what]) peak[what] = $6 + 0
+	}
+	END { for (i = 1; i <= n; i++) printf "| %s | %.0f | %s |\n", order[i], peak[order[i]], peak[order[i]] < 150 ? "" : "**over**" }' "$results"
 if wanted boot; then
 	printf '\n## Booting (wall only)\n\nFrom the start of the command; the same machine, first from the store, then from a local qcow2.  Cold: store or image are not in\nthe page cache; no list: of what the last boot read.\n\n'
 	python3 "$here/table.py" "$results" boot 'locum boot'
