@@ -547,12 +547,11 @@ publish_all(struct export *x, struct lc_err *e)
 static int
 start_pool(struct export *x, struct lc_err *e)
 {
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	unsigned want = x->opts->threads;
 	size_t i;
 
 	if (want == 0)
-		want = cores < 1 ? 2 : (unsigned)cores * 2;
+		want = workers_cores() * 2; /* half of them wait for the disk */
 	if (want > 64)
 		want = 64;
 	if (workers_new(want, &x->pool, e) != 0)
