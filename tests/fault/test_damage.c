@@ -31,13 +31,6 @@ struct history {
 };
 
 static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%s", e->msg);
-}
-
-static void
 make(struct history *h)
 {
 	struct lc_err e = LC_ERR_INIT;

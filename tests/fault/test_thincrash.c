@@ -34,13 +34,6 @@ struct site {
 };
 
 static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
-static void
 make_site(struct site *x)
 {
 	struct lc_err e = LC_ERR_INIT;

@@ -40,7 +40,7 @@ static uint8_t made_vm[POINTS][16];
 static size_t nmade;
 
 static void
-must(int rc, const struct lc_err *e)
+or_end(int rc, const struct lc_err *e)
 {
 	if (rc != 0) {
 		(void)fprintf(stderr, "%s\n", e->msg);
@@ -68,12 +68,12 @@ point_at(struct vault *v, const char *vm, const uint8_t *fork, const struct vaul
 	uint64_t k;
 	size_t i;
 
-	must(w == NULL ? -1 : 0, &e);
+	or_end(w == NULL ? -1 : 0, &e);
 	for (i = 0; i < n; i++) {
 		for (k = 0; k < (seed ? 1 : point_windows(d[i].size)); k++)
-			must(vault_put(w, i, &d[i], k, &e), &e);
+			or_end(vault_put(w, i, &d[i], k, &e), &e);
 	}
-	must(writer_commit(w, &o, &p, &e), &e);
+	or_end(writer_commit(w, &o, &p, &e), &e);
 	if (seed)
 		return;
 	memcpy(m->id, p.id, 16);
@@ -97,7 +97,7 @@ drop(struct vault *v, size_t i)
 {
 	struct lc_err e = LC_ERR_INIT;
 
-	must(store_drop(v->s, made[i].id, &e), &e);
+	or_end(store_drop(v->s, made[i].id, &e), &e);
 	made[i].n = 0;
 }
 
@@ -115,10 +115,10 @@ rotate(struct vault *v)
 	struct keyring *k;
 
 	vault_close(v);
-	must(store_key(v->dir, v->keys, &key, &e), &e);
-	must(keyring_load(key.file, &k, &e), &e);
-	must(keyring_rotate(k, &e), &e);
-	must(keyring_save(k, key.file, &e), &e);
+	or_end(store_key(v->dir, v->keys, &key, &e), &e);
+	or_end(keyring_load(key.file, &k, &e), &e);
+	or_end(keyring_rotate(k, &e), &e);
+	or_end(keyring_save(k, key.file, &e), &e);
 	keyring_free(k);
 	vault_open(v);
 }
@@ -137,7 +137,7 @@ damage(struct vault *v)
 	vault_flip(v->dir, &p, 90, 4);
 	vault_open(v);
 	(void)store_scrub(v->s, on_damage, &d, NULL, NULL, NULL);
-	must(store_condemn(v->s, &d, 1, NULL, &e), &e);
+	or_end(store_condemn(v->s, &d, 1, NULL, &e), &e);
 }
 
 static void
@@ -244,17 +244,17 @@ put_delta(struct vault *v, uint64_t code, const uint64_t *bases, size_t n, bool 
 		vault_fill(bases[i], plain + i * WINDOW_SIZE);
 		seal_id(v->s->keyring, plain + i * WINDOW_SIZE, ids + i * CHUNK_ID_SIZE);
 	}
-	must(delta_sign((struct lc_span){plain, n * WINDOW_SIZE}, 1024, &signature, &e), &e);
+	or_end(delta_sign((struct lc_span){plain, n * WINDOW_SIZE}, 1024, &signature, &e), &e);
 	b.signature = (struct lc_span){signature.p, signature.n};
 	vault_fill(code, window);
 	seal_id(v->s->keyring, window, r.id);
-	must(sealer_new(v->s->keyring, 1, &s, &e), &e);
-	must(seal_delta(s, window, r.id, &b, CHUNK_PAYLOAD_MAX, payload, &len, &r.encoding, &r.key,
-	                &e),
-	     &e);
+	or_end(sealer_new(v->s->keyring, 1, &s, &e), &e);
+	or_end(seal_delta(s, window, r.id, &b, CHUNK_PAYLOAD_MAX, payload, &len, &r.encoding,
+	                  &r.key, &e),
+	       &e);
 	r.n = (uint32_t)len;
-	must(r.encoding == (rsync ? CHUNK_RSYNC : CHUNK_PREFIX) ? 0 : -1, &e);
-	must(store_append_chunk(v->s, &r, payload, &no, &e), &e);
+	or_end(r.encoding == (rsync ? CHUNK_RSYNC : CHUNK_PREFIX) ? 0 : -1, &e);
+	or_end(store_append_chunk(v->s, &r, payload, &no, &e), &e);
 	sealer_free(s);
 	lc_buf_free(&signature);
 }
@@ -342,10 +342,10 @@ thin(struct vault *v, const char *folder)
 	vault_copy(v->dir, there);
 	vault_open(v);
 	po.dir = there;
-	must(store_open(&po, &peer, &e), &e);
+	or_end(store_open(&po, &peer, &e), &e);
 	o.arg = peer;
-	must(thin_run(v->s, &o, &st, &e), &e);
-	must(st.segments > 2 && st.chunks > 6 ? 0 : -1, &e);
+	or_end(thin_run(v->s, &o, &st, &e), &e);
+	or_end(st.segments > 2 && st.chunks > 6 ? 0 : -1, &e);
 	drop(v, 2);
 	d.codes[1] += VAULT_EDIT; /* made with the signature of what is elsewhere */
 	d.codes[9] = 501;
@@ -518,7 +518,7 @@ main(int argc, char **argv)
 	if (f == NULL || fputs("correct horse\n", f) < 0 || fclose(f) != 0)
 		return 1;
 	o.passphrase_file = pass;
-	must(store_init(&o, &e), &e);
+	or_end(store_init(&o, &e), &e);
 	vault_open(&v);
 	if (argc == 2)
 		history(&v);

@@ -27,13 +27,6 @@ struct expected {
 	unsigned long long size;
 };
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 static int
 fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched *out,
       struct lc_err *e)

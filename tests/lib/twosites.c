@@ -10,13 +10,6 @@
 
 #define LONG_MS 60000
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 /* ---- the loop ---- */
 
 static void

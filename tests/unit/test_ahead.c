@@ -13,13 +13,6 @@
 
 #define WINDOWS 400u
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 /* How many pages of a record are in memory, of how many. */
 static unsigned
 resident(const uint8_t *file, const struct record *r, unsigned *pages)

@@ -31,13 +31,6 @@ struct scene {
 };
 
 static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
-static void
 wait_for(struct scene *x, bool (*condition)(void *arg), void *arg, const char *what)
 {
 	if (!run_until(&x->loop, condition, arg, SOON_MS))

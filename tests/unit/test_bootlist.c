@@ -13,13 +13,6 @@
 
 static struct bootlist list, got;
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 static struct point
 backup(struct vault *v, const char *vm, struct vault_disk *d, size_t n)
 {

@@ -37,13 +37,6 @@ struct scene {
 	struct lc_err err;
 };
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 static void *
 thread(void *arg)
 {

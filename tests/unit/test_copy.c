@@ -32,13 +32,6 @@ struct scene {
 	size_t n; /* of it */
 };
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 static struct store *
 open_blind(const char *dir)
 {

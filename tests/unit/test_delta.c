@@ -18,13 +18,6 @@ static uint8_t plain[CHUNK_BASES_MAX * WINDOW_SIZE], window[WINDOW_SIZE], opened
 static uint8_t ids[CHUNK_BASES_MAX * CHUNK_ID_SIZE];
 static uint8_t payload[CHUNK_PAYLOAD_MAX], changed[CHUNK_PAYLOAD_MAX];
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 /* ---- one payload ---- */
 
 struct sealed {

@@ -14,13 +14,6 @@
 #define PAGE 4096u
 #define VERSIONS 60u
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 /* ---- one window ---- */
 
 static void

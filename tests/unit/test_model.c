@@ -61,7 +61,7 @@ pick(struct model *m, uint64_t n)
 }
 
 static void
-must(struct model *m, int rc, const struct lc_err *e, const char *what)
+must_here(struct model *m, int rc, const struct lc_err *e, const char *what)
 {
 	if (rc == 0)
 		return;
@@ -309,7 +309,7 @@ backup(struct model *m, struct vm *vm, enum ending ending, const struct kept *fo
 	vm->on = fork != NULL ? fork : vm->based ? &vm->base : NULL;
 	sparse = vm->on != NULL && pick(m, 8) != 0;
 	w = vault_fork(m->v.s, vm->name, fork == NULL ? NULL : fork->id, vm->disks, vm->ndisks, &e);
-	must(m, w == NULL ? -1 : 0, &e, "begin");
+	must_here(m, w == NULL ? -1 : 0, &e, "begin");
 	check_base(m, vm, w);
 	for (i = 0; i < vm->ndisks; i++) {
 		ends[i] = point_windows(vm->disks[i].size);
@@ -317,7 +317,7 @@ backup(struct model *m, struct vm *vm, enum ending ending, const struct kept *fo
 			ends[i] = pick(m, ends[i] + 1);
 		rc = rc != 0 ? rc : pass_disk(m, w, vm, i, ends[i], sparse, &e);
 	}
-	must(m, rc, &e, "put");
+	must_here(m, rc, &e, "put");
 	if (ending == ABORT) {
 		writer_abort(w);
 		m->aborts++;
@@ -329,7 +329,7 @@ backup(struct model *m, struct vm *vm, enum ending ending, const struct kept *fo
 	}
 	o.seed = ending == SEED;
 	o.covered = ends;
-	must(m, writer_commit(w, &o, &p, &e), &e, "commit");
+	must_here(m, writer_commit(w, &o, &p, &e), &e, "commit");
 	mix(vm, ends, mixed);
 	if (fork != NULL) {
 		vm->line = ++m->next_line;
@@ -404,7 +404,7 @@ drop(struct model *m, struct vm *vm)
 		i = (size_t)pick(m, vm->npoints);
 		break;
 	}
-	must(m, store_drop(m->v.s, vm->points[i].id, &e), &e, "drop");
+	must_here(m, store_drop(m->v.s, vm->points[i].id, &e), &e, "drop");
 	newest = vm->based && memcmp(vm->base.id, vm->points[i].id, POINT_ID_SIZE) == 0;
 	kept_free(&vm->points[i]);
 	memmove(&vm->points[i], &vm->points[i + 1], (vm->npoints - i - 1) * sizeof vm->points[0]);
@@ -459,7 +459,7 @@ rebuild(struct model *m)
 	vault_close(&m->v);
 	switch (pick(m, 4)) {
 	case 0:
-		must(m, store_rebuild(&o, &e), &e, "rebuild");
+		must_here(m, store_rebuild(&o, &e), &e, "rebuild");
 		break;
 	case 1:
 		catalog_away(m);
@@ -509,7 +509,7 @@ check_list(struct model *m, struct store *s, const struct vm *vm)
 
 	if (rc == LC_ENOENT && vm->npoints == 0)
 		return;
-	must(m, rc, &e, "list");
+	must_here(m, rc, &e, "list");
 	same = l.n == vm->npoints;
 	for (i = 0; same && i < l.n; i++)
 		same = memcmp(l.points[i].id, vm->points[i].id, POINT_ID_SIZE) == 0 &&
@@ -537,8 +537,9 @@ check(struct model *m, struct store *s, bool all)
 
 			if (!all && pick(m, vm->npoints) > 1)
 				continue;
-			must(m, vault_compare(s, p->id, p->disks, p->ndisks, &e), &e, "compare");
-			must(m, vault_verify(s, p->id, &e), &e, "verify");
+			must_here(m, vault_compare(s, p->id, p->disks, p->ndisks, &e), &e,
+			          "compare");
+			must_here(m, vault_verify(s, p->id, &e), &e, "verify");
 			m->checked++;
 		}
 	}
@@ -550,7 +551,7 @@ check_beside(struct model *m, bool all)
 	struct lc_err e = LC_ERR_INIT;
 	struct store *s;
 
-	must(m, vault_try(&m->v, STORE_READ, &s, &e), &e, "open beside the owner");
+	must_here(m, vault_try(&m->v, STORE_READ, &s, &e), &e, "open beside the owner");
 	check(m, s, all);
 	store_close(s);
 }

@@ -20,13 +20,6 @@ static struct keyring *keys;
 static char *top;
 static const char *path;
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 static struct pages *
 open_pages(uint64_t bytes)
 {

@@ -39,13 +39,6 @@ struct site {
 	int64_t budget;    /* messages until the wire is cut; < 0: never */
 };
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 static int
 put(struct queue *q, uint16_t type, const struct lc_span *spans, size_t n)
 {

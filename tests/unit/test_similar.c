@@ -23,13 +23,6 @@ struct pair { /* a VM, and one whose files lie elsewhere */
 };
 
 static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
-static void
 backup(struct pair *a, const char *vm, const struct vault_disk *d, struct point *p)
 {
 	struct lc_err e = LC_ERR_INIT;

@@ -28,13 +28,6 @@ struct site {
 	struct point first, second;
 };
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 static int
 have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
 {

@@ -21,13 +21,6 @@ struct two { /* a giver with its key, and a blind taker */
 };
 
 static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
-static void
 open_taker(struct two *t)
 {
 	struct store_opts o = {.dir = t->dir, .mode = STORE_WRITE, .no_key = true};

@@ -27,13 +27,6 @@ struct two {
 static const struct session_limits quick = {
     .connect_ms = 500, .ping_ms = 100, .dead_ms = 400, .stuck_ms = 800, .linger_ms = 200};
 
-static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
 static uint64_t
 seed_of_run(void)
 {

@@ -22,13 +22,6 @@ struct twins { /* two VMs: the second has the first one's content, and some of i
 };
 
 static void
-must(int rc, const struct lc_err *e)
-{
-	if (rc != 0)
-		fail_msg("%d: %s", rc, e->msg);
-}
-
-static void
 make_twins(struct twins *x)
 {
 	struct lc_err e = LC_ERR_INIT;
