@@ -15,9 +15,9 @@ struct other {
 
 void
 others_init(struct others *x, const struct protect_opts *o,
-            void (*over)(void *arg, const uint8_t *line), void *arg)
+            void (*made)(void *arg, const uint8_t *line), void (*over)(void *arg), void *arg)
 {
-	*x = (struct others){.o = o, .over = over, .arg = arg};
+	*x = (struct others){.o = o, .made = made, .over = over, .arg = arg};
 	TAILQ_INIT(&x->list);
 }
 
@@ -79,10 +79,12 @@ on_backup(void *arg, struct backup_result *r)
 	struct others *x = o->x;
 
 	x->running--;
+	if (r->outcome == BACKUP_DONE)
+		x->made(x->arg, r->point.line);
 	tell(o, r);
 	free_other(o);
-	x->over(x->arg, r->outcome == BACKUP_DONE ? r->point.line : NULL);
 	point_done(&r->point);
+	x->over(x->arg);
 }
 
 static bool

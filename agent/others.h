@@ -20,19 +20,21 @@ struct others {
 	const struct protect_opts *o;
 	TAILQ_HEAD(, other) list;
 	unsigned running; /* backups */
-	/** over(arg, line): a backup is over, and who asked for it has heard so; line: it made a
-	 * point on that one, borrowed; NULL: it made none. */
-	void (*over)(void *arg, const uint8_t *line);
+	/** made(arg, line): there is a new point on that line, borrowed; who asked for it hears of
+	 * it next, and then asks whether the replicas have it. */
+	void (*made)(void *arg, const uint8_t *line);
+	/** over(arg): a backup is over, and who asked for it has heard so. */
+	void (*over)(void *arg);
 	void *arg;
 };
 
 /**
- * others_init(x, o, over, arg):
+ * others_init(x, o, made, over, arg):
  * Nobody asks for anything.  Borrows o and what it points to for as long as there are asks; x may
  * be freed in over(), and whenever running is 0 after others_turn_away().
  */
 void others_init(struct others *x, const struct protect_opts *o,
-                 void (*over)(void *arg, const uint8_t *line), void *arg);
+                 void (*made)(void *arg, const uint8_t *line), void (*over)(void *arg), void *arg);
 /** others_ask(x, ask, e): LC_ENOMEM; else ask->other is set until its done(), which comes later, or
  * others_unask(). */
 int others_ask(struct others *x, struct protect_ask *ask, struct lc_err *e);

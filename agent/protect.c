@@ -291,13 +291,18 @@ spent(const struct protect *x)
 
 /* A VM that is not protected. */
 static void
-on_other(void *arg, const uint8_t *line)
+on_other_made(void *arg, const uint8_t *line)
 {
 	struct protect *x = arg;
 
-	if (line != NULL && x->sites != NULL)
+	if (x->sites != NULL)
 		sites_wake(x->sites, line);
-	end_if_over(x);
+}
+
+static void
+on_other_over(void *arg)
+{
+	end_if_over(arg);
 }
 
 int
@@ -523,7 +528,7 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 	if (x == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	x->o = *o;
-	others_init(&x->others, &x->o, on_other, x);
+	others_init(&x->others, &x->o, on_other_made, on_other_over, x);
 	x->began_ns = clock_mono_ns();
 	rc = sites_start(&so, &x->sites, e);
 	if (rc == 0) {
