@@ -16,6 +16,7 @@
 
 #include "store/base/files.h"
 #include "store/base/log.h"
+#include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 

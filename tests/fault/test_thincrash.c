@@ -18,6 +18,7 @@
 #include "store/store_internal.h"
 #include "store/thin.h"
 #include "tests/fault/trace.h"
+#include "tests/lib/must.h"
 #include "tests/lib/places.h"
 #include "tests/lib/twin.h"
 #include "tests/lib/unit.h"

@@ -17,6 +17,7 @@
 #include "store/kit.h"
 #include "store/thin.h"
 #include "store/transfer.h"
+#include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 

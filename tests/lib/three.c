@@ -2,6 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/three.h"
 

@@ -5,6 +5,7 @@
 #include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/base/workers.h"
+#include "tests/lib/must.h"
 #include "tests/lib/twosites.h"
 #include "tests/lib/unit.h"
 

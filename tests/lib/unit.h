@@ -14,8 +14,6 @@
 
 #include <cmocka.h>
 
-#include "store/base/errors.h"
-
 /* SANITIZED: all takes several times as long, so bounds of time and memory say nothing. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED true
@@ -31,9 +29,6 @@
 /* UNDER_VALGRIND: all takes fifty times as long, and what it looks for is there in few rounds as in
  * many. */
 #define UNDER_VALGRIND (getenv("LOCUM_TEST_VALGRIND") != NULL)
-
-/** must(rc, e): the test ends here unless rc is 0. */
-void must(int rc, const struct lc_err *e);
 
 /** tmpdir_new(): a new empty folder; aborts where there is none to be had. */
 char *tmpdir_new(void);

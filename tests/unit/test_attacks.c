@@ -13,6 +13,7 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "tests/lib/mole.h"
+#include "tests/lib/must.h"
 #include "tests/lib/twosites.h"
 #include "tests/lib/unit.h"
 

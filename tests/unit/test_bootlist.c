@@ -8,6 +8,7 @@
 #include "store/base/bytes.h"
 #include "store/base/files.h"
 #include "store/bootlist.h"
+#include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 

@@ -15,6 +15,7 @@
 #include "store/store_internal.h"
 #include "store/thin.h"
 #include "tests/lib/mole.h"
+#include "tests/lib/must.h"
 #include "tests/lib/twosites.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/wan.h"

@@ -10,6 +10,7 @@
 #include "store/packer.h"
 #include "store/seal.h"
 #include "store/store_internal.h"
+#include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 #include "tests/unit/vectors_keys.h"

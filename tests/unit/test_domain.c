@@ -11,6 +11,7 @@
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "tests/lib/mole.h"
+#include "tests/lib/must.h"
 #include "tests/lib/twosites.h"
 #include "tests/lib/unit.h"
 

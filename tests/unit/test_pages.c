@@ -10,6 +10,7 @@
 
 #include "store/base/memory.h"
 #include "store/pages.h"
+#include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/unit/vectors_keys.h"
 

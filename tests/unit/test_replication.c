@@ -14,6 +14,7 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/seal.h"
+#include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 

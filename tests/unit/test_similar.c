@@ -10,6 +10,7 @@
 #include "store/base/log.h"
 #include "store/pages.h"
 #include "store/store_internal.h"
+#include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
 

@@ -12,6 +12,7 @@
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/store_internal.h"
+#include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/three.h"
 

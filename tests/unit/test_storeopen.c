@@ -15,6 +15,7 @@
 #include "store/base/log.h"
 #include "store/commit.h"
 #include "store/store_internal.h"
+#include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/three.h"
 

@@ -14,6 +14,7 @@
 #include "store/store_internal.h"
 #include "store/thin.h"
 #include "store/transfer.h"
+#include "tests/lib/must.h"
 #include "tests/lib/twin.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"

@@ -1,3 +1,4 @@
+#include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 
 void
