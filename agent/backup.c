@@ -169,6 +169,10 @@ begin_take(struct backup *b, struct lc_err *e)
 		memcpy(b->take.since, base->id, HV_ID_SIZE);
 		b->take.have_since = true;
 	}
+	if (base == NULL && b->tries == 0 && b->target.hv.libvirt != NULL)
+		log_info("%s: libvirt shows the domain as tainted (custom-monitor) from now on, as "
+		         "its monitor is used; nothing else of it changes",
+		         b->target.hv.vm);
 	if (b->result.passes == 0)
 		b->result.full = base == NULL || (base->flags & POINT_SEED) != 0;
 	b->covered_before = 0;

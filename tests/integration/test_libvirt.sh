@@ -45,10 +45,12 @@ newest() {
 
 locum backup --all --json >"$t/out" 2>"$t/err" || fail "backup --all: $(cat "$t/out" "$t/err")"
 grep -q '"full": true' "$t/out" || fail "the first point: $(cat "$t/out")"
+grep -q 'web01: libvirt shows the domain as tainted (custom-monitor) from now on' "$t/err" || fail "taint: $(cat "$t/err")"
 for ((i = 1; i <= points; i++)); do
 	before=$(guest_last "$dir")
 	backup web01 incremental
 	figure pause_ms >>"$t/pauses"
+	! grep -q tainted "$t/err" || fail "the taint is told again: $(cat "$t/err")"
 	check_point "$(grep -o '"point": "[0-9a-f]*"' "$t/out" | grep -o '[0-9a-f]\{32\}')"
 	guest_past "$dir" "${before:-0}"
 	moment 300
@@ -225,6 +227,7 @@ agent() {
 
 locum doctor web01 >"$t/out" || fail "doctor: $(cat "$t/out")"
 grep -q 'web01' "$t/out" || fail "doctor: $(cat "$t/out")"
+grep -q 'libvirt .*tainted (custom-monitor)' "$t/out" || fail "doctor: $(cat "$t/out")"
 for part in between halfway relay deaths restored agent; do
 	case $parts in
 	*" $part "*) "$part" ;;
