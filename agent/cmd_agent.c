@@ -365,10 +365,34 @@ same_vms(const struct settings *a, const struct settings *b)
 	size_t i;
 
 	for (i = 0; i < a->nvms && i < b->nvms; i++) {
-		if (strcmp(a->vms[i].name, b->vms[i].name) != 0)
+		const char *x = a->vms[i].domain, *y = b->vms[i].domain;
+
+		if (strcmp(a->vms[i].name, b->vms[i].name) != 0 ||
+		    strcmp(x == NULL ? "" : x, y == NULL ? "" : y) != 0)
 			return false;
 	}
 	return a->nvms == b->nvms;
+}
+
+/* Which VMs came and went. */
+static void
+tell_changes(const struct agent *x)
+{
+	size_t i;
+
+	for (i = 0; i < x->settings.nvms; i++) {
+		const char *name = x->settings.vms[i].name;
+
+		if (settings_vm(&x->next, name) == NULL)
+			log_warn("%s: not protected any more, %s; its points stay", name,
+			         x->next.libvirt == NULL
+			             ? "it has no section"
+			             : "it has no section and libvirt has no such domain");
+	}
+	for (i = 0; i < x->next.nvms; i++) {
+		if (settings_vm(&x->settings, x->next.vms[i].name) == NULL)
+			log_info("%s: protected from now on", x->next.vms[i].name);
+	}
 }
 
 /* x->next is complete: go on with it if it is another one. */
@@ -381,6 +405,7 @@ take_next(struct agent *x)
 		return;
 	}
 	log_info("agent: reading the settings anew");
+	tell_changes(x);
 	x->reload = true;
 	end_protection(x);
 }

@@ -3,6 +3,7 @@
 #include "agent/hypervisor/definition.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/likeness.h"
+#include "agent/target.h"
 #include "store/base/memory.h"
 #include "store/store.h"
 
@@ -74,13 +75,20 @@ likeness_check(const struct settings *s, struct store *store, const char *vm,
 		    vm, uuid, vm, before, origin, uuid, vm);
 	}
 	/* One that locum booted under another name is a clone by intent. */
-	if (sv != NULL && find_other(store, vm, uuid, other)) {
-		return lc_fail(
-		    e, LC_EEXIST, 0,
-		    "%s: it has the UUID of %s (%s), which has restore points here: if it "
-		    "is that VM, name its section [vm %s]; if it is a clone, give it a "
-		    "UUID of its own, or say uuid = %s in [vm %s] of %s",
-		    vm, other, uuid, other, uuid, vm, origin);
+	if (sv == NULL || !find_other(store, vm, uuid, other))
+		return 0;
+	if (target_domain(s, vm) != NULL) {
+		return lc_fail(e, LC_EEXIST, 0,
+		               "%s: the domain has the UUID of %s (%s), which has restore points "
+		               "here: if it is "
+		               "that one, renamed, give it a section [vm %s] with domain = %s in "
+		               "%s; if it is a "
+		               "clone, give it a UUID of its own, or say uuid = %s in [vm %s]",
+		               vm, other, uuid, other, uuid, origin, uuid, vm);
 	}
-	return 0;
+	return lc_fail(e, LC_EEXIST, 0,
+	               "%s: it has the UUID of %s (%s), which has restore points here: if it "
+	               "is that VM, name its section [vm %s]; if it is a clone, give it a "
+	               "UUID of its own, or say uuid = %s in [vm %s] of %s",
+	               vm, other, uuid, other, uuid, vm, origin);
 }

@@ -221,8 +221,41 @@ agent() {
 	kill -TERM "$agent_pid"
 	wait "$agent_pid" || fail "the agent: $(tail -n 5 "$t/agent.log")"
 	locum points web03 --json | has '"id"' || fail "no point of a domain that came while the agent runs: $(cat "$t/agent.log")"
+	agent_start
+	status_has 'web03'
+	virsh_t domrename web03 web04 >/dev/null || fail "rename"
+	kill -HUP "$agent_pid"
+	status_has 'web04.*the domain has the UUID of web03'
+	grep -q 'web03: not protected any more' "$t/agent.log" || fail "the agent: $(tail -n 5 "$t/agent.log")"
+	grep -q 'web04: protected from now on' "$t/agent.log" || fail "the agent: $(tail -n 5 "$t/agent.log")"
+	refused 3 'give it a section \[vm web03\] with domain = ' locum backup --all --quiet
+	scenario_vm web03 "domain = $(virsh_t domuuid web04)"
+	kill -HUP "$agent_pid"
+	status_has 'web03'
+	backup web03 unchanged
+	# Another domain of the same name.
+	virsh_t undefine web04 >/dev/null
+	sed 's/web03/web04/' "$t/web03.xml" >"$t/web04.xml"
+	virsh_t define "$t/web04.xml" >/dev/null
+	sed -i '/^\[vm web03\]/,$d' "$LOCUM_CONFIG"
+	kill -HUP "$agent_pid"
+	status_has 'web04'
+	for ((i = 0; i < 300; i++)); do
+		! locum points web04 --json 2>/dev/null | has '"id"' || break
+		sleep 0.1
+	done
+	locum points web04 --json | has '"id"' || fail "no point of a domain that took the name of another: $(tail -n 5 "$t/agent.log")"
+	virsh_t undefine web04 >/dev/null
+	kill -HUP "$agent_pid"
+	for ((i = 0; i < 100; i++)); do
+		! grep -q 'web04: not protected any more' "$t/agent.log" || break
+		sleep 0.1
+	done
+	grep -q 'web04: not protected any more' "$t/agent.log" || fail "the agent: $(tail -n 5 "$t/agent.log")"
+	kill -TERM "$agent_pid"
+	wait "$agent_pid" || fail "the agent: $(tail -n 5 "$t/agent.log")"
 	unharmed "$dir"
-	echo "the agent takes in a domain that came later"
+	echo "the agent takes in a domain that came later, one that was renamed, another one of that name; and tells of one that is gone"
 }
 
 locum doctor web01 >"$t/out" || fail "doctor: $(cat "$t/out")"
