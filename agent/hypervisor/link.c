@@ -50,6 +50,7 @@ link_open(const struct link_address *a, int64_t timeout_ms, struct link *out, st
 	*out = (struct link){.fd = -1};
 	if (a->socket != NULL) {
 		out->name = lc_strdup(a->socket);
+		out->other = "QEMU";
 		out->silence = "another client holds the monitor socket";
 		out->advice = "close it, or give Locum one of its own with -qmp unix:...";
 		out->silence_code = LC_EBUSY;
@@ -58,6 +59,7 @@ link_open(const struct link_address *a, int64_t timeout_ms, struct link *out, st
 		out->name = a->domain == NULL
 		                ? lc_asprintf("of libvirt at %s", a->uri)
 		                : lc_asprintf("of domain %s at %s", a->domain, a->uri);
+		out->other = "libvirtd";
 		out->silence = "nothing is heard from the monitor";
 		out->advice = "libvirtd does not answer";
 		out->silence_code = LC_ETIMEDOUT;

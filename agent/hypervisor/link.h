@@ -29,6 +29,7 @@ struct link {
 	char *name; /* what to call it in messages; free with lc_free() */
 	/* What it means that nobody greets (said before and after the name), and its code. */
 	const char *silence, *advice;
+	const char *other; /* who it is that answers, or does not */
 	enum lc_code silence_code;
 	bool explains; /* where it does not greet it says why, in an error that answers nothing */
 	/* Without more ado the other end carries out what was sent even where we die (else QEMU has

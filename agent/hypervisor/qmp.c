@@ -628,8 +628,12 @@ on_timer(uv_timer_t *t)
 		no_greeting(q, waited_ms, &why);
 		break_now(q, &why);
 	} else if (c != NULL && waited_ms >= c->batch->timeout_ms) {
-		(void)lc_fail(&why, LC_ETIMEDOUT, 0, "QEMU did not answer within %" PRId64 " ms",
-		              waited_ms);
+		/* QEMU lets the CPUs go itself; past libvirtd there is no way to it. */
+		(void)lc_fail(&why, LC_ETIMEDOUT, 0, "%s did not answer within %" PRId64 " ms%s",
+		              q->link.other, waited_ms,
+		              c->batch->survive && q->link.carries_on
+		                  ? ", and the guest may stand still until it does"
+		                  : "");
 		fail_waiting(q, &why);
 		arm_timer(q);
 	} else {

@@ -16,12 +16,14 @@
  * held back.
  *
  * Where libvirtd is lost between `stop` and `cont`, the latter is tried until it succeeds, whatever
- * has become of those who wanted it.  Where this process is, a child of it that is made before each
- * pause does the same: nobody else knows that the guest stands still because of us.
+ * has become of those who wanted it: on QEMU's own socket, which is free then (relay_past.h), or
+ * through the libvirtd that comes after.  Where this process is, a child of it that is made before
+ * each pause does the same: nobody else knows that the guest stands still because of us.
  */
 #include "agent/hypervisor/relay.h"
 
 #include "agent/hypervisor/libvirt_api.h"
+#include "agent/hypervisor/relay_past.h"
 
 #ifdef LOCUM_LIBVIRT
 #include <errno.h>
@@ -64,11 +66,13 @@ struct relay {
 	size_t nfds;
 	int timer;
 	unsigned ticks;
-	bool eof;        /* the other end is closed */
-	bool deaf;       /* ... or takes nothing */
-	bool gone;       /* the domain or libvirtd: nothing more can be done */
-	bool unsettled;  /* something was carried out since the last settle() */
-	bool stopped;    /* our `stop` was the last of `stop` and `cont` */
+	bool eof;                      /* the other end is closed */
+	bool deaf;                     /* ... or takes nothing */
+	bool gone;                     /* the domain or libvirtd: nothing more can be done */
+	bool unsettled;                /* something was carried out since the last settle() */
+	bool stopped;                  /* our `stop` was the last of `stop` and `cont` */
+	char monitor[RELAY_PAST_PATH]; /* QEMU's socket that libvirtd holds, "" not known */
+	char uuid[VIR_UUID_STRING_BUFLEN];
 	int heir;        /* pipe to the child that lets the CPUs go if we can't; -1: none */
 	uint64_t stops;  /* events so far */
 	uint64_t before; /* events before our `stop` */
@@ -275,13 +279,18 @@ let_go(struct relay *r)
 			json_decref(v);
 			if (v != NULL || (!lost(r) && r->v.virDomainIsActive(r->dom) != 1))
 				break;
+			if (lost(r) && relay_past(r->monitor, r->uuid))
+				break;
 			r->v.virDomainFree(r->dom);
 		}
 		if (r->conn != NULL)
 			r->v.virConnectClose(r->conn);
 		r->dom = NULL;
 		wait_ms(AGAIN_MS);
-		if (!reach(r) && r->conn != NULL && r->v.virGetLastErrorCode() == VIR_ERR_NO_DOMAIN)
+		if (reach(r))
+			continue;
+		if (r->conn != NULL ? r->v.virGetLastErrorCode() == VIR_ERR_NO_DOMAIN
+		                    : relay_past(r->monitor, r->uuid))
 			break;
 	}
 	say(r, (const char *)r->held.p, r->held.n);
@@ -636,6 +645,25 @@ leave(struct relay *r)
 	dismiss_heir(r);
 }
 
+/* Where QEMU listens for libvirtd. */
+static void
+learn_monitor(struct relay *r)
+{
+	json_t *v = pass_on(r, "{\"execute\":\"query-chardev\"}", -1), *x;
+	size_t i;
+
+	(void)r->v.virDomainGetUUIDString(r->dom, r->uuid);
+	json_array_foreach(json_object_get(v, "return"), i, x)
+	{
+		const char *label = json_string_value(json_object_get(x, "label"));
+		const char *file = json_string_value(json_object_get(x, "filename"));
+
+		if (label != NULL && file != NULL && strcmp(label, "charmonitor") == 0)
+			relay_past_path(file, r->monitor);
+	}
+	json_decref(v);
+}
+
 /* False: the reason was said. */
 static bool
 greet(struct relay *r)
@@ -661,6 +689,7 @@ greet(struct relay *r)
 		json_decref(version);
 		version = json_incref(json_object_get(v, "return"));
 		json_decref(v);
+		learn_monitor(r);
 	}
 	tell(r, json_pack("{s:{s:o, s:[]}}", "QMP", "version", version, "capabilities"), false);
 	return !r->gone;

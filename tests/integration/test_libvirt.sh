@@ -147,9 +147,8 @@ relay() {
 	sound "the death of the relay while the guest stood still"
 }
 
-deaths() {
-	LOCUM_FAILPOINT=hv.take.cut-sent:1:kill locum backup web01 >"$t/out" 2>"$t/err" && fail "a backup that died"
-	sound "the death of locum while the guest stood still"
+# A backup whose relay, $stuck, stands still just after it has stopped the guest.
+in_pause() {
 	LOCUM_FAILPOINT=relay.stopped:1:stop "$bin/locum" backup web01 >"$t/out" 2>"$t/err" &
 	backup_pid=$!
 	for ((i = 0; i < 100; i++)); do
@@ -158,10 +157,30 @@ deaths() {
 		sleep 0.1
 	done
 	[ -n "$stuck" ] || fail "no relay stands still"
+}
+
+# libvirtd holds QEMU's only monitor: as long as it hangs the guest stands still.
+hung_in_pause() {
+	in_pause
+	kill -STOP "$lv_daemon"
+	began=$SECONDS
+	kill -CONT "$stuck"
+	wait "$backup_pid" && fail "a backup whose libvirtd hung"
+	[ $((SECONDS - began)) -lt 30 ] || fail "a libvirtd that hangs was waited for $((SECONDS - began)) s"
+	grep -q 'libvirtd did not answer .* the guest may stand still until it does' "$t/err" || fail "it does not say that the guest stands still: $(cat "$t/err")"
+	before=$(guest_last "$dir")
+}
+
+deaths() {
+	LOCUM_FAILPOINT=hv.take.cut-sent:1:kill locum backup web01 >"$t/out" 2>"$t/err" && fail "a backup that died"
+	sound "the death of locum while the guest stood still"
+	in_pause
+	before=$(guest_last "$dir")
 	libvirtd_stop KILL
-	libvirtd_start
 	kill -CONT "$stuck"
 	wait "$backup_pid" && fail "a backup whose libvirtd died"
+	guest_past "$dir" "$before" # with no libvirtd there
+	libvirtd_start
 	sound "the death of libvirtd while the guest stood still"
 	kill -STOP "$lv_daemon"
 	before=$(guest_last "$dir") began=$SECONDS
@@ -171,6 +190,15 @@ deaths() {
 	guest_past "$dir" "$before"
 	kill -CONT "$lv_daemon"
 	sound "a libvirtd that hung"
+	hung_in_pause
+	kill -CONT "$lv_daemon"
+	guest_past "$dir" "$before"
+	sound "a libvirtd that hung while the guest stood still"
+	hung_in_pause
+	libvirtd_stop KILL
+	guest_past "$dir" "$before" # with no libvirtd there
+	libvirtd_start
+	sound "a libvirtd that hung while the guest stood still, and was killed"
 	echo "locum or libvirtd killed while the guest stands still, libvirtd hung: the guest goes on"
 }
 
