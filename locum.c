@@ -58,5 +58,7 @@ main(int argc, char **argv)
 	/* No verb: this program starts itself so. */
 	if (argc > 1 && strcmp(argv[1], RELAY_WORD) == 0)
 		return relay_main(argc, argv);
+	if (argc > 1 && strcmp(argv[1], RELAY_AGENT_WORD) == 0)
+		return relay_agent_main(argc, argv);
 	return cli_main(argc, argv, verbs, sizeof verbs / sizeof verbs[0]);
 }

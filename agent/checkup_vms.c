@@ -344,21 +344,49 @@ judge_failure(struct round *r, const char *name, const char *monitor, const stru
 	}
 }
 
+/* By what libvirt says. */
+static void
+judge_agent(struct round *r, const char *name, enum hv_freeze freeze, enum finding_level level,
+            enum hv_agent agent)
+{
+	struct findings *f = r->c->findings;
+	struct finding *x;
+
+	if (agent == HV_AGENT_THERE) {
+		(void)findings_vm(f, FINDING_GOOD, name, "", "libvirt sees its guest agent");
+	} else if (freeze != HV_FREEZE_OFFERED && agent == HV_AGENT_AWAY) {
+		x = findings_vm(f, level, name, "",
+		                "its guest can't be frozen: libvirt sees no guest agent in it");
+		finding_advise(x, "apt install qemu-guest-agent, in the guest");
+	} else if (freeze != HV_FREEZE_OFFERED) {
+		x = findings_vm(f, level, name, "",
+		                "its guest can't be frozen: no channel to a guest agent");
+		finding_advise(x,
+		               "virsh edit %s: a channel of type unix to "
+		               "org.qemu.guest_agent.0",
+		               name);
+	}
+}
+
 /* Where it is to be frozen: whether a guest agent answers.  What it can do then it only says when
  * it is asked to. */
 static void
-judge_freeze(struct round *r, const char *name, const struct settings_vm *sv,
-             const struct hv_vm *vm, const char *monitor)
+judge_freeze(struct round *r, const char *name, const struct hv_vm *vm, const char *monitor)
 {
 	struct checkup *c = r->c;
-	enum hv_freeze freeze = settings_freeze(sv);
+	enum hv_freeze freeze = target_freeze(c->settings, name);
 	enum finding_level level = freeze == HV_FREEZE_REQUIRE ? FINDING_BAD : FINDING_WARN;
 	struct lc_err e = LC_ERR_INIT;
 	struct finding *x;
 	char *socket = NULL;
 
-	if (freeze == HV_FREEZE_NEVER || !vm->running ||
-	    target_agent(c->settings, name, monitor, &socket, &e) != 0)
+	if (freeze == HV_FREEZE_NEVER || !vm->running)
+		return;
+	if (vm->agent != HV_AGENT_UNKNOWN) {
+		judge_agent(r, name, freeze, level, vm->agent);
+		return;
+	}
+	if (target_agent(c->settings, name, monitor, &socket, &e) != 0)
 		return;
 	if (socket == NULL) {
 		x = findings_vm(c->findings, level, name, "",
@@ -388,7 +416,7 @@ judge(struct round *r, const char *name, const struct settings_vm *sv, const str
 	describe(r, vm, monitor, &what);
 	judge_protection(r, name, newest, what.n == 0 ? "" : (const char *)what.p);
 	lc_buf_free(&what);
-	judge_freeze(r, name, sv, vm, monitor);
+	judge_freeze(r, name, vm, monitor);
 }
 
 /* ---- VMs of the configuration, and those that we started ---- */

@@ -28,6 +28,16 @@ target_domain(const struct settings *s, const char *vm)
 	return sv != NULL && sv->def != NULL && sv->def->ndisks > 0 ? NULL : vm;
 }
 
+enum hv_freeze
+target_freeze(const struct settings *s, const char *vm)
+{
+	const struct settings_vm *sv = settings_vm(s, vm);
+
+	if (target_domain(s, vm) != NULL && (sv == NULL || !sv->freeze_set))
+		return HV_FREEZE_OFFERED;
+	return settings_freeze(sv);
+}
+
 int
 target_monitor(const struct settings *s, const char *vm, char **out, struct lc_err *e)
 {
@@ -187,7 +197,7 @@ target_find(const struct settings *s, struct store *store, const char *vm, struc
 	    .connect_timeout_ms = s->connect_timeout_ms,
 	    .command_timeout_ms = s->command_timeout_ms,
 	    .copy_timeout_s = (s->copy_timeout_ms + 999) / 1000,
-	    .freeze = settings_freeze(sv),
+	    .freeze = target_freeze(s, vm),
 	    .freeze_timeout_ms = s->freeze_timeout_ms,
 	    .by_job = sv != NULL && sv->by_job,
 	    .push_full = sv != NULL && sv->push_full,

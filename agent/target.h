@@ -33,6 +33,9 @@ const char *target_domain(const struct settings *s, const char *vm);
  * is neither; free with lc_free().
  */
 int target_monitor(const struct settings *s, const char *vm, char **out, struct lc_err *e);
+/** target_freeze(settings, vm): settings_freeze(), and HV_FREEZE_OFFERED for a domain of libvirt
+ * whose section, if it has one, says nothing about it. */
+enum hv_freeze target_freeze(const struct settings *s, const char *vm);
 /** target_agent(settings, vm, monitor, out, e): the socket of the guest agent's channel of the VM
  * with that monitor.  NULL where none is known; free with lc_free(). */
 int target_agent(const struct settings *s, const char *vm, const char *monitor, char **out,

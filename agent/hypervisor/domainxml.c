@@ -266,6 +266,20 @@ read_nic(struct definition *d, const xmlNode *nic)
 	set(d, "nic", name, "network", network);
 }
 
+static void
+read_channel(struct domain_xml *x, const xmlNode *channel)
+{
+	const xmlNode *target = child(channel, "target");
+	char v[TEXT_MAX];
+
+	if (!has_value(channel, "type", "unix") ||
+	    !has_value(target, "name", "org.qemu.guest_agent.0"))
+		return;
+	x->agent = has_value(target, "state", "connected") ? HV_AGENT_THERE : HV_AGENT_AWAY;
+	if (strlen(value(child(channel, "source"), "path", v)) < sizeof x->agent_socket)
+		memcpy(x->agent_socket, v, strlen(v) + 1);
+}
+
 static int
 read_devices(struct domain_xml *x, const xmlNode *devices, struct lc_err *e)
 {
@@ -283,6 +297,8 @@ read_devices(struct domain_xml *x, const xmlNode *devices, struct lc_err *e)
 			return (int)e->code;
 		if (is(n, "interface"))
 			read_nic(x->def, n);
+		if (is(n, "channel"))
+			read_channel(x, n);
 		for (i = 0; i < sizeof usual / sizeof usual[0] && !is(n, usual[i]); i++)
 			;
 		if (i == sizeof usual / sizeof usual[0] && !is(n, "disk") && !is(n, "interface"))
@@ -314,6 +330,8 @@ domain_xml_read(const char *text, size_t n, struct domain_xml **out, struct lc_e
 	*out = NULL;
 	if (x != NULL)
 		x->def = definition_new();
+	if (x != NULL)
+		x->agent = HV_AGENT_NOWHERE;
 	if (x == NULL || x->def == NULL) {
 		lc_free(x);
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");

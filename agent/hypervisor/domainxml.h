@@ -13,6 +13,7 @@
 #include <stddef.h>
 
 #include "agent/hypervisor/definition.h"
+#include "agent/hypervisor/hypervisor.h"
 #include "store/base/errors.h"
 #include "store/base/memory.h"
 
@@ -27,6 +28,8 @@ struct domain_xml {
 	struct definition *def;
 	struct domain_alias aliases[HV_DISKS_MAX];
 	size_t naliases;
+	enum hv_agent agent; /* of the guest, as far as libvirt knows */
+	char agent_socket[108];
 };
 
 /**

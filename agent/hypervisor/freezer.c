@@ -228,6 +228,28 @@ stuck(struct freezer *f, const struct thawer_report *r)
 	     "the guest agent does not answer to the thaw", NULL);
 }
 
+/* By libvirt. */
+static void
+refused(struct freezer *f, const struct thawer_report *r)
+{
+	struct qmp_message m;
+	char text[101] = "";
+	size_t i;
+
+	if (qmp_parse(r->line, r->n, &m, NULL) == 0) {
+		const char *desc = m.kind == QMP_ERROR ? qmp_str(m.body, "desc") : NULL;
+
+		(void)snprintf(text, sizeof text, "%s", desc == NULL ? "" : desc);
+		qmp_message_done(&m);
+	}
+	for (i = 0; text[i] != '\0'; i++) {
+		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+			text[i] = '?';
+	}
+	fail(f, LC_ETIMEDOUT, "see that the guest agent runs in the guest",
+	     "the guest agent does not answer", text[0] == '\0' ? NULL : text);
+}
+
 static void
 last_report(struct freezer *f, const struct thawer_report *r)
 {
@@ -254,6 +276,9 @@ last_report(struct freezer *f, const struct thawer_report *r)
 	case THAWER_CLOSED:
 		fail(f, LC_EPEER, "see whether the VM still runs",
 		     "the guest agent's channel was closed", NULL);
+		break;
+	case THAWER_REFUSED:
+		refused(f, r);
 		break;
 	case THAWER_SILENT:
 	case THAWER_ANSWER:
@@ -317,13 +342,23 @@ on_late(uv_timer_t *t)
 static int
 set_paths(struct thawer_job *job, const struct freezer_opts *o, struct lc_err *e)
 {
-	if (strlen(o->socket) >= sizeof job->socket.sun_path)
+	const char *socket_path = o->socket == NULL ? "" : o->socket;
+
+	if (strlen(socket_path) >= sizeof job->socket.sun_path)
 		return lc_fail(e, LC_EINVAL, 0, "guest agent: socket path %s is too long",
-		               o->socket);
+		               socket_path);
 	if (strlen(o->mark) >= sizeof job->mark)
 		return lc_fail(e, LC_EINVAL, 0, "guest agent: path %s is too long", o->mark);
-	memcpy(job->socket.sun_path, o->socket, strlen(o->socket) + 1);
+	if (o->libvirt != NULL &&
+	    (strlen(o->libvirt) >= sizeof job->uri || strlen(o->domain) >= sizeof job->domain))
+		return lc_fail(e, LC_EINVAL, 0, "guest agent: URI %s or domain %s is too long",
+		               o->libvirt, o->domain);
+	memcpy(job->socket.sun_path, socket_path, strlen(socket_path) + 1);
 	memcpy(job->mark, o->mark, strlen(o->mark) + 1);
+	if (o->libvirt != NULL) {
+		memcpy(job->uri, o->libvirt, strlen(o->libvirt) + 1);
+		memcpy(job->domain, o->domain, strlen(o->domain) + 1);
+	}
 	return 0;
 }
 

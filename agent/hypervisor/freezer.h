@@ -20,11 +20,12 @@ struct uv_loop_s;
 struct freezer;
 
 struct freezer_opts {
-	const char *socket; /* of the guest agent's channel */
-	const char *mark;   /* file that tells of a freeze that nobody thawed; see freezer_left() */
-	int64_t answer_ms;  /* for the agent to answer at all */
-	int64_t limit_ms;   /* how long the filesystems stand still at most */
-	int64_t thaw_ms;    /* for the thaw, before the agent counts as stuck; 0 = 5000 */
+	const char *socket; /* of the guest agent's channel; may be NULL with libvirt: not known */
+	const char *libvirt, *domain; /* whose channel it is, or NULL */
+	const char *mark;  /* file that tells of a freeze that nobody thawed; see freezer_left() */
+	int64_t answer_ms; /* for the agent to answer at all */
+	int64_t limit_ms;  /* how long the filesystems stand still at most */
+	int64_t thaw_ms;   /* for the thaw, before the agent counts as stuck; 0 = 5000 */
 };
 
 struct freezer_result {

@@ -115,7 +115,8 @@ hv_open(struct uv_loop_s *loop, const struct hv_target *target, hv_event_cb *on_
 	hv->event_arg = arg;
 	(void)snprintf(hv->vm, sizeof hv->vm, "%s", target->vm);
 	hv->t = *target;
-	if (target->freeze != HV_FREEZE_NEVER && target->guest_agent != NULL)
+	if (target->freeze != HV_FREEZE_NEVER &&
+	    (target->guest_agent != NULL || target->libvirt != NULL))
 		(void)snprintf(hv->mark, sizeof hv->mark, "%s/frozen.%s", target->run_dir, hv->vm);
 	if (hv_target_live(target))
 		rc = driver_qemu_open(loop, target, &hv->driver, e);
@@ -221,13 +222,26 @@ started(struct hv *hv, int rc, struct lc_err *e)
 	return rc;
 }
 
+/* libvirt's own, where it has one. */
+static const char *
+hv_agent_socket(const struct hv *hv)
+{
+	const char *theirs = hv->driver->vm.agent_socket;
+
+	if (hv->t.guest_agent != NULL || hv->t.libvirt == NULL || theirs[0] == '\0')
+		return hv->t.guest_agent;
+	return theirs;
+}
+
 static struct freezer_opts
 freezer_opts_of(const struct hv *hv)
 {
 	const struct hv_target *t = &hv->t;
 
 	return (struct freezer_opts){
-	    .socket = t->guest_agent,
+	    .socket = hv_agent_socket(hv),
+	    .libvirt = t->guest_agent == NULL ? t->libvirt : NULL,
+	    .domain = t->domain,
 	    .mark = hv->mark,
 	    .answer_ms = t->connect_timeout_ms > 0 ? t->connect_timeout_ms : ANSWER_MS,
 	    .limit_ms = t->freeze_timeout_ms > 0 ? t->freeze_timeout_ms : FREEZE_MS};
@@ -415,6 +429,8 @@ wanted(struct member *m, enum take_stage stage)
 		return true;
 	case TAKE_QUIESCE: /* one that is off is consistent */
 		return hv->t.freeze != HV_FREEZE_NEVER &&
+		       (hv->t.freeze != HV_FREEZE_OFFERED ||
+		        hv->driver->vm.agent == HV_AGENT_THERE) &&
 		       strcmp(hv->driver->vm.way, "offline") != 0;
 	case TAKE_STOP:
 		m->stopped = m->dt.group;
@@ -494,12 +510,13 @@ quiesce(struct member *m)
 	if (!hv->driver->vm.running) {
 		r.hint = "let it run";
 		(void)lc_fail(&r.err, LC_ENOTSUP, 0, "the guest does not run");
-	} else if (hv->t.libvirt != NULL && hv->t.guest_agent == NULL) {
-		r.hint = "give it a monitor socket and a guest agent's channel beside libvirt's";
-		(void)lc_fail(&r.err, LC_ENOTSUP, 0,
-		              "libvirt holds its guest agent's channel, and guests are not yet "
-		              "frozen through libvirt");
-	} else if (hv->t.guest_agent == NULL) {
+	} else if (hv->driver->vm.agent == HV_AGENT_NOWHERE) {
+		r.hint = "give it one (virsh edit: a channel to org.qemu.guest_agent.0)";
+		(void)lc_fail(&r.err, LC_ENOTSUP, 0, "the domain has no channel to a guest agent");
+	} else if (hv->driver->vm.agent == HV_AGENT_AWAY) {
+		r.hint = "install and start qemu-guest-agent in the guest";
+		(void)lc_fail(&r.err, LC_ENOTSUP, 0, "libvirt sees no guest agent in the guest");
+	} else if (hv->t.guest_agent == NULL && hv->t.libvirt == NULL) {
 		r.hint = "name its socket with guest_agent";
 		(void)lc_fail(&r.err, LC_ENOTSUP, 0, "no channel to a guest agent is known");
 	} else if (freezer_start(hv->loop, &o, on_quiet, m, &m->freezer, &r.err) == 0) {

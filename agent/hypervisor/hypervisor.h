@@ -46,6 +46,7 @@ enum hv_freeze {
 	HV_FREEZE_NEVER = 0,
 	HV_FREEZE_AUTO,    /* where that can be had */
 	HV_FREEZE_REQUIRE, /* or no restore point of a VM that runs */
+	HV_FREEZE_OFFERED, /* where libvirt sees an agent in the guest; else nothing is said */
 };
 
 /* How a VM is reached.  All pointers are borrowed until hv_close(). */
@@ -102,6 +103,14 @@ struct hv_disk {
 	char path[512];
 };
 
+/* What libvirt says of the guest's agent. */
+enum hv_agent {
+	HV_AGENT_UNKNOWN = 0, /* the VM is not libvirt's */
+	HV_AGENT_NOWHERE,     /* the VM has no channel for one */
+	HV_AGENT_AWAY,        /* it has, and nobody is there */
+	HV_AGENT_THERE,
+};
+
 struct hv_vm {
 	struct hv_disk disks[HV_DISKS_MAX];
 	size_t ndisks;
@@ -109,6 +118,8 @@ struct hv_vm {
 	/* of the process that runs it: what it names is read with no more rights; 0: any */
 	uint32_t uid, gid;
 	char way[16]; /* how a snapshot would be made: "reopen", "pause", "push", "offline" */
+	enum hv_agent agent;
+	char agent_socket[108]; /* that libvirt holds, "" not known */
 	/* given by hv_prepare, owned by hv: what can be told of the machine */
 	struct definition *def;
 };

@@ -42,6 +42,7 @@
 
 #define LIBVIRT_QEMU_FUNCTIONS(X)                   \
 	X(virConnectDomainQemuMonitorEventRegister) \
+	X(virDomainQemuAgentCommand)                \
 	X(virDomainQemuMonitorCommand)              \
 	X(virDomainQemuMonitorCommandWithFiles)
 

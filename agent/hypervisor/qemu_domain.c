@@ -35,6 +35,8 @@ told(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 		return lc_fail(e, LC_EPEER, 0, "libvirt does not describe the domain");
 	if (domain_xml_read(xml, strlen(xml), &q->domain, e) != 0)
 		return e == NULL ? LC_EINVAL : (int)e->code;
+	q->base.vm.agent = q->domain->agent;
+	memcpy(q->base.vm.agent_socket, q->domain->agent_socket, sizeof q->domain->agent_socket);
 	if (qmp_version(q->qmp) > 0)
 		return 0;
 	def = definition_new();

@@ -25,6 +25,16 @@
  *   RELAY_PAUSE     {}                 a `stop` follows that a `cont` will undo: whatever becomes
  *                                      of us, of the relay or of libvirtd meanwhile, the CPUs are
  *                                      let go; answered when all events before it were told
+ *
+ * The guest agent's channel of a domain is libvirt's, too, so there is a second kind of relay that
+ * is the guest agent at the other end of a socket pair:
+ *
+ *   - each command goes to it through virDomainQemuAgentCommand, and ends by itself;
+ *   - a delimited sync is answered once the agent has answered libvirt; where it can't be asked, by
+ *     an error that bears the sync's id as "id", of the class DeviceNotFound where the domain does
+ *     not run (any more), ConnectionFailed where there is no libvirtd;
+ *   - when our end is closed after a freeze and before a thaw it thaws, and ends;
+ *   - when libvirtd is lost it closes its end.
  */
 #ifndef LOCUM_RELAY_H
 #define LOCUM_RELAY_H
@@ -34,6 +44,7 @@
 #include "store/base/errors.h"
 
 #define RELAY_WORD "libvirt-relay" /* as the first argument of this program */
+#define RELAY_AGENT_WORD "libvirt-agent"
 #define RELAY_DOMAIN "locum-domain"
 #define RELAY_DOMAINS "locum-domains"
 #define RELAY_DEFINE "locum-define"
@@ -49,5 +60,17 @@ int relay_start(const char *uri, const char *domain, int64_t timeout_ms, int *ou
                 struct lc_err *e);
 /** relay_main(argc, argv): the other process, argv[1] being RELAY_WORD; returns its exit status. */
 int relay_main(int argc, char **argv);
+
+/**
+ * relay_agent(uri, domain, answer_ms, limit_ms):
+ * Start one for the guest agent.  It waits answer_ms for an answer to a sync and limit_ms for one
+ * to a freeze, both in whole seconds, at least one.  System calls only: for a process that was just
+ * forked, too.
+ *
+ * Returns    our end, which does not block, or -1 and errno.
+ */
+int relay_agent(const char *uri, const char *domain, int64_t answer_ms, int64_t limit_ms);
+/** relay_agent_main(argc, argv): the other process, argv[1] being RELAY_AGENT_WORD. */
+int relay_agent_main(int argc, char **argv);
 
 #endif

@@ -12,6 +12,10 @@
  * freeze.  So the channel stays open until the thaw was answered, for what QEMU has not yet passed
  * on is lost when we close it.  Before each thaw goes a sync, as the answer to the freeze may come
  * before that to the thaw.
+ *
+ * Where the channel is libvirt's a relay stands in its place.  QEMU has room for one at the
+ * channel, so as long as libvirtd is there the socket itself is of no use; once it is gone, only
+ * the socket is.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +34,7 @@
 
 #include "store/base/clock.h"
 
+#include "agent/hypervisor/relay.h"
 #include "agent/hypervisor/thawer.h"
 
 #define SENTINEL '\xff'
@@ -45,7 +50,10 @@ enum happened {
 	HAPPENED_ORDER,
 	HAPPENED_ORPHANED,
 	HAPPENED_TIME,
-	HAPPENED_CLOSED
+	HAPPENED_CLOSED,
+	HAPPENED_REFUSED,     /* libvirt could not ask the agent */
+	HAPPENED_GONE,        /* ... as the domain does not run */
+	HAPPENED_UNREACHABLE, /* there is no libvirtd */
 };
 
 struct thawer {
@@ -53,6 +61,7 @@ struct thawer {
 	int channel, mark;
 	bool old_mark; /* of one that was killed: there is something to be thawed */
 	bool orphan;   /* nobody listens, or nobody is listened to */
+	bool past;     /* the channel is the socket, though libvirt has one */
 	char order;
 	char sync[128], id[24];
 	int64_t froze_ns; /* when that was asked for */
@@ -114,9 +123,31 @@ dial(struct thawer *t)
 		(void)close(t->channel);
 	t->at = t->n = t->len = 0;
 	t->whole = false;
+	if (t->job->uri[0] != '\0' && !t->past) {
+		t->channel = relay_agent(t->job->uri, t->job->domain, t->job->answer_ms,
+		                         t->job->limit_ms);
+		return t->channel >= 0;
+	}
 	t->channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	return t->channel >= 0 && connect(t->channel, (const struct sockaddr *)&t->job->socket,
 	                                  sizeof t->job->socket) == 0;
+}
+
+/* Where the channel was closed, or is of no use; false: the VM is gone. */
+static bool
+dial_again(struct thawer *t, enum happened h)
+{
+	bool closed = h == HAPPENED_CLOSED || h == HAPPENED_UNREACHABLE;
+
+	if (!closed && !t->past)
+		return true;
+	if (t->job->uri[0] == '\0')
+		return dial(t);
+	t->past = !t->past && t->job->socket.sun_path[0] != '\0';
+	if (dial(t))
+		return true;
+	t->past = false; /* neither is there; libvirtd will say what there is */
+	return dial(t);
 }
 
 /* QEMU that takes no more is as good as an agent that does not answer. */
@@ -214,6 +245,18 @@ await(struct thawer *t, int64_t end_ns)
 	}
 }
 
+/* What a relay's answer to the sync says. */
+static enum happened
+verdict(const struct thawer *t)
+{
+	if (memmem(t->line, t->len, "\"error\"", 7) == NULL)
+		return HAPPENED_LINE;
+	if (memmem(t->line, t->len, "\"ConnectionFailed\"", 18) != NULL)
+		return HAPPENED_UNREACHABLE;
+	return memmem(t->line, t->len, "\"DeviceNotFound\"", 16) == NULL ? HAPPENED_REFUSED
+	                                                                 : HAPPENED_GONE;
+}
+
 /* Until the sync was answered, or else what happened. */
 static enum happened
 await_sync(struct thawer *t, int64_t end_ns)
@@ -223,7 +266,7 @@ await_sync(struct thawer *t, int64_t end_ns)
 	while (h == HAPPENED_LINE || h == HAPPENED_ORDER) {
 		h = await(t, end_ns);
 		if (h == HAPPENED_LINE && memmem(t->line, t->len, t->id, strlen(t->id)) != NULL)
-			return h;
+			return t->job->uri[0] == '\0' || t->past ? h : verdict(t);
 	}
 	return h;
 }
@@ -268,6 +311,15 @@ end_as_it_was(const struct thawer *t, enum thawer_word word, int sys)
 }
 
 static _Noreturn void
+end_refused(const struct thawer *t)
+{
+	if (!t->old_mark)
+		unmark(t);
+	tell_line(t, THAWER_REFUSED, false);
+	_exit(0);
+}
+
+static _Noreturn void
 end_without_vm(const struct thawer *t)
 {
 	unmark(t);
@@ -306,7 +358,7 @@ thaw(struct thawer *t, bool late)
 	while (now_ns() < give_up) {
 		enum happened h = ask_thaw(t, now_ns() + again_ms * LC_NS_PER_MS);
 
-		if (h == HAPPENED_CLOSED && !dial(t))
+		if (h == HAPPENED_GONE)
 			end_without_vm(t);
 		if (h == HAPPENED_LINE && memmem(t->line, t->len, "\"return\"", 8) != NULL) {
 			unmark(t);
@@ -319,7 +371,9 @@ thaw(struct thawer *t, bool late)
 			tell_line(t, THAWER_STUCK, late);
 			told = t->orphan = true;
 		}
-		if (h != HAPPENED_TIME) /* it refuses, or there is another QEMU */
+		if (h != HAPPENED_LINE && !dial_again(t, h))
+			end_without_vm(t);
+		if (h != HAPPENED_TIME && !t->past) /* it refuses, or there is another QEMU */
 			breathe(again_ms / 8);
 	}
 	_exit(0);
@@ -343,7 +397,7 @@ freeze(struct thawer *t)
 			h = await(t, end_ns);
 		while (h == HAPPENED_LINE);
 	}
-	if (h == HAPPENED_CLOSED && !dial(t))
+	if (h == HAPPENED_CLOSED && !dial_again(t, h))
 		end_without_vm(t);
 	if (h == HAPPENED_ORDER && t->order == THAWER_ORDER_LEAVE && !t->old_mark) {
 		unmark(t);
@@ -398,5 +452,7 @@ thawer_main(const struct thawer_job *job)
 	h = await_sync(&t, now_ns() + job->answer_ms * LC_NS_PER_MS);
 	if (h == HAPPENED_LINE)
 		freeze(&t);
+	if (h == HAPPENED_REFUSED || h == HAPPENED_GONE || h == HAPPENED_UNREACHABLE)
+		end_refused(&t);
 	end_as_it_was(&t, h == HAPPENED_CLOSED ? THAWER_CLOSED : THAWER_SILENT, 0);
 }

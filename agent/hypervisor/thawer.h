@@ -26,6 +26,7 @@ enum thawer_word {
 	THAWER_BUSY,            /* another thawer is at this VM */
 	THAWER_UNMARKED,        /* sys says why the mark can't be made; nothing was frozen */
 	THAWER_SILENT,          /* no answer to the sync; nothing was frozen */
+	THAWER_REFUSED,         /* line: libvirt can't ask the agent; nothing was frozen */
 	THAWER_CLOSED,          /* QEMU ended */
 	THAWER_ANSWER,          /* line: what it answered to the freeze.  An order is awaited */
 	THAWED,                 /* line: what it answered to the thaw */
@@ -43,7 +44,10 @@ struct thawer_report { /* one packet */
 
 struct thawer_job {
 	int talk;                  /* socket of packets: reports go out, orders come in */
-	struct sockaddr_un socket; /* of the guest agent */
+	struct sockaddr_un socket; /* of the guest agent; libvirt's own, see uri */
+	/* Where not "": libvirt is asked to ask it (relay.h), and only where libvirtd is not there
+	 * the socket. */
+	char uri[512], domain[256];
 	/* A file that is there, locked, as long as a thawer is at work, and has a byte in it from
 	 * before the freeze until after the thaw: so if the thawer is killed, too, it is known that
 	 * something is left to be thawed. */

@@ -6,13 +6,14 @@
 #   libvirt_end                end its domains and it; at_end() has to call it
 #   virsh_t ARGUMENT...        virsh on it
 #   libvirt_guest NAME APPEND DISK...   define and start the test guest as a domain (vda, vdb ...), until it works
-#   libvirt_xml NAME APPEND DISK...     its description, with the disks in ${disk_xml[*]} besides
+#   libvirt_xml NAME APPEND DISK...     its description, with the devices in ${disk_xml[*]} besides, and the initial RAM
+#                              disk $lv_initrd; libvirt_guest edits it with the sed script $lv_edit
 #   libvirt_wait NAME          until the guest works
 #
 # The run folder of a guest is $t/d-NAME; guest_alive, guest_last, guest_cmd, guest_qmp and guest_wait take it.
 
 # shellcheck disable=SC2154 # t is scenario.sh's
-lv_daemon='' uri='' disk_xml=()
+lv_daemon='' uri='' disk_xml=() lv_initrd=initrd.img lv_edit=''
 
 _libvirt_conf() {
 	mkdir -p "$t"/lv/{etc,lib,log,cache,run,sock,home}
@@ -139,7 +140,7 @@ libvirt_xml() { # NAME APPEND DISK...
 		  <os>
 		    <type arch='x86_64' machine='q35'>hvm</type>
 		    <kernel>$t/boot/vmlinux</kernel>
-		    <initrd>$t/boot/initrd.img</initrd>
+		    <initrd>$t/boot/$lv_initrd</initrd>
 		    <cmdline>$GUEST_APPEND $append</cmdline>
 		  </os>
 		  <features><acpi/></features>
@@ -180,7 +181,7 @@ libvirt_wait() { # NAME
 libvirt_guest() { # NAME APPEND DISK...
 	local name=$1
 	mkdir -p "$t/d-$name" "$t/boot"
-	cp -u "$GUEST_OUT/vmlinux" "$GUEST_OUT/initrd.img" "$t/boot/"
+	cp -u "$GUEST_OUT/vmlinux" "$GUEST_OUT/$lv_initrd" "$t/boot/"
 	chmod 777 "$t/d-$name"
 	echo "$name" >"$t/d-$name/domain"
 	libvirt_xml "$@" >"$t/$name.xml"

@@ -240,6 +240,34 @@ test_targets(void **state)
 	lc_free(d);
 }
 
+/* What libvirt says of the guest agent. */
+static void
+test_agent(void **state)
+{
+	static const char frame[] =
+	    "<domain type='kvm'><devices><channel type='unix'><source mode='bind' path='%s'/>"
+	    "<target type='virtio' name='%s' state='%s'/></channel></devices></domain>";
+	static const struct {
+		const char *path, *name, *state;
+		enum hv_agent agent;
+	} rows[] = {{"/a/b", "org.qemu.guest_agent.0", "connected", HV_AGENT_THERE},
+	            {"/a/b", "org.qemu.guest_agent.0", "disconnected", HV_AGENT_AWAY},
+	            {"", "com.redhat.spice.0", "connected", HV_AGENT_NOWHERE}};
+	char text[512];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct domain_xml *x;
+
+		(void)snprintf(text, sizeof text, frame, rows[i].path, rows[i].name, rows[i].state);
+		x = read_text(text);
+		assert_int_equal(x->agent, rows[i].agent);
+		assert_string_equal(x->agent_socket, rows[i].path);
+		domain_xml_free(x);
+	}
+}
+
 int
 main(void)
 {
@@ -247,6 +275,7 @@ main(void)
 	    cmocka_unit_test(test_machine), cmocka_unit_test(test_disks),
 	    cmocka_unit_test(test_nics),    cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_written), cmocka_unit_test(test_targets),
+	    cmocka_unit_test(test_agent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

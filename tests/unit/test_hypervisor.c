@@ -625,21 +625,50 @@ test_frozen_but_paused(void **state)
 	close_frozen(f);
 }
 
-/* A domain of libvirt's is no VM that is off. */
 static void
-test_frozen_domain(void **state)
+open_domain(struct fixture *f, enum hv_freeze freeze, enum hv_agent agent)
 {
-	struct hv_target target = {
-	    .vm = "a", .libvirt = "x:///", .domain = "a", .freeze = HV_FREEZE_REQUIRE};
-	struct fixture *f = *state;
+	struct hv_target target = {.vm = "a",
+	                           .libvirt = "x:///",
+	                           .domain = "a",
+	                           .run_dir = "/nonexistent",
+	                           .freeze = freeze};
 
 	assert_int_equal(hv_open(&f->loop, &target, on_event, f, &f->hv[0], NULL), 0);
 	f->set[0].hv = f->hv[0];
 	f->n = 1;
+	t.fakes[0]->base.vm.agent = agent;
 	prepare_all(f);
 	take(f);
+}
+
+/* A domain of libvirt's that has no guest agent is refused at once ... */
+static void
+test_frozen_domain(void **state)
+{
+	open_domain(*state, HV_FREEZE_REQUIRE, HV_AGENT_NOWHERE);
 	assert_int_equal(t.err.code, LC_ENOTSUP);
-	assert_non_null(strstr(t.err.msg, "libvirt holds its guest agent's channel"));
+	assert_non_null(strstr(t.err.msg, "the domain has no channel to a guest agent"));
+}
+
+static void
+test_frozen_away(void **state)
+{
+	open_domain(*state, HV_FREEZE_REQUIRE, HV_AGENT_AWAY);
+	assert_int_equal(t.err.code, LC_ENOTSUP);
+	assert_non_null(strstr(t.err.msg, "libvirt sees no guest agent in the guest"));
+}
+
+/* ... or nothing is said of it, where nobody has asked for it. */
+static void
+test_frozen_offered(void **state)
+{
+	struct fixture *f = *state;
+
+	open_domain(f, HV_FREEZE_OFFERED, HV_AGENT_AWAY);
+	assert_int_equal(t.err.code, LC_OK);
+	assert_false(f->set[0].snapshot->frozen);
+	assert_string_equal(f->set[0].snapshot->freeze, "");
 }
 
 /* What a killed process of ours left frozen goes on before anything else. */
@@ -691,6 +720,8 @@ main(void)
 	    T(test_frozen_too_briefly),
 	    T(test_frozen_but_paused),
 	    T(test_frozen_domain),
+	    T(test_frozen_away),
+	    T(test_frozen_offered),
 	    T(test_left_frozen),
 	};
 
