@@ -249,11 +249,12 @@ ours() {
 	qmp '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' | grep -o '"node-name": *"locum\.[0-9][^"]*"'
 }
 
-# What takes a snapshot of the dead out does so, and QEMU lives.
+# What takes a snapshot of the dead out does so, and QEMU lives.  Descriptors that no node uses yet go when the last
+# monitor of the dead is closed, which is what does so.
 given_back() { # WHERE
 	for _ in $(seq 100); do
 		alive || return
-		[ -n "$(ours)" ] || break
+		[ -n "$(ours)" ] || qmp '{"execute":"query-fdsets"}' | has '"locum\.' || break
 		sleep 0.05
 	done
 	clean "$1"
