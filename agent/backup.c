@@ -517,6 +517,8 @@ backup_cancel(struct backup *b)
 	(void)lc_fail(&why, LC_ECANCELED, 0, "%s: interrupted", b->o.vm);
 	if (b->state == BACKUP_ST_READ)
 		backup_read_stop(b, &why);
+	else if (b->hv != NULL && b->state < BACKUP_ST_READ)
+		hv_cancel(b->hv);
 }
 
 void

@@ -60,6 +60,8 @@ struct driver_ops {
 	int (*prepare)(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e);
 	int (*stage)(struct driver *d, enum driver_stage stage, const struct driver_take *t,
 	             hv_done_cb *done, void *arg, struct lc_err *e);
+	/* May be NULL: no stage takes long.  At any time. */
+	void (*cancel)(struct driver *d);
 	int (*still_valid)(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e);
 	int (*release)(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e);
 	int (*end)(struct driver *d, enum hv_end how, hv_done_cb *done, void *arg,

@@ -286,6 +286,13 @@ hv_prepare(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e)
 	return prepare(hv, e);
 }
 
+void
+hv_cancel(struct hv *hv)
+{
+	if (hv->closing == 0 && hv->driver->ops->cancel != NULL)
+		hv->driver->ops->cancel(hv->driver);
+}
+
 int
 hv_still_valid(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e)
 {

@@ -216,6 +216,13 @@ int hv_exclude(struct hv *hv, const char *disk, struct lc_err *e);
  */
 int hv_take(struct hv_take *set, size_t n, hv_done_cb *done, void *arg, struct lc_err *e);
 /**
+ * hv_cancel(hv):
+ * Nobody wants the snapshot any more.  A take that is under way, or that comes, ends soon with
+ * LC_ECANCELED, where it waits for the hypervisor to copy disks, too.  All else goes on as it
+ * would.
+ */
+void hv_cancel(struct hv *hv);
+/**
  * hv_still_valid(hv, done, arg, e):
  * After the last byte was read and before anything is committed: whether all that was read was of
  * the instant.  LC_ECONFLICT with a reason where not.

@@ -166,6 +166,8 @@ due(struct qemu *q, const struct qemu_step *s)
 
 	if (q->op.taking && !s->always && q->lost_why[0] != '\0')
 		(void)lc_fail(&q->op.err, LC_ECONFLICT, 0, "%s", q->lost_why);
+	if (q->op.taking && !s->always && q->canceled)
+		(void)lc_fail(&q->op.err, LC_ECANCELED, 0, "interrupted");
 	if (!s->always && q->op.err.code != LC_OK)
 		return false;
 	fault = q->op.step_began_ns == 0 ? failpoint(s->name) : 0;
@@ -469,7 +471,17 @@ qemu_prepare(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e)
 	return 0;
 }
 
-/* ---- release, end ---- */
+/* ---- cancel, release, end ---- */
+
+static void
+qemu_cancel(struct driver *d)
+{
+	struct qemu *q = (struct qemu *)d;
+
+	q->canceled = true;
+	if (q->op.taking)
+		qemu_poke(q);
+}
 
 static void
 released(struct qemu *q, const struct lc_err *err)
@@ -601,6 +613,7 @@ qemu_close(struct driver *d, void (*closed)(void *arg), void *arg)
 static const struct driver_ops qemu_ops = {
     .prepare = qemu_prepare,
     .stage = qemu_stage,
+    .cancel = qemu_cancel,
     .still_valid = qemu_still_valid,
     .release = qemu_release,
     .end = qemu_end,

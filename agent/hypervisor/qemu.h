@@ -81,7 +81,7 @@ struct qemu_op { /* the one operation that is under way */
 	struct qmp_batch *b;
 	int64_t step_began_ns;
 	bool running;
-	bool taking;  /* a stage of a take: an event that spoils the snapshot ends it */
+	bool taking;  /* a stage of a take: a lost snapshot or a cancel ends it */
 	bool waiting; /* for the timer, to send the same step again */
 	struct lc_err err;
 	void (*over)(struct qemu *q, const struct lc_err *err); /* bookkeeping before done */
@@ -142,6 +142,7 @@ struct qemu {
 	uint64_t push_progress;     /* of the copies of all disks, when last asked ... */
 	int64_t push_moved_ms;      /* ... and when that last grew, since the step began */
 	char lost_why[160];
+	bool canceled; /* no take is wanted any more */
 	bool close_wanted;
 	void (*closed)(void *arg);
 	void *closed_arg;

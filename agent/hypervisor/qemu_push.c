@@ -28,6 +28,10 @@
 #define GROW_MS 10000
 #define STILL_MS 60000 /* a job that copies nothing for so long is given up */
 #define GONE_MS 30000  /* for jobs that were canceled to be gone */
+/* What is being copied of a disk at any moment: a write of the guest to there waits for it, and so
+ * does the end of a job that is canceled.  QEMU's own values allow for 64 MiB and more. */
+#define WORKERS 8
+#define CHUNK (1 << 20)
 
 static bool
 pushed(const struct qemu *q, size_t i)
@@ -151,11 +155,12 @@ add_actions(const struct qemu *q, size_t i, struct json_t *actions)
 		                                    "block-dirty-bitmap-disable", "data", "node",
 		                                    x->node, "name", x->since));
 	return qmp_list_add(actions,
-	                    qmp_pack("{s:s, s:{s:s, s:s, s:s, s:s, s:s*, s:s*, s:b}}", "type",
-	                             "blockdev-backup", "data", "job-id", name, "device", x->node,
-	                             "target", name, "sync", some ? "bitmap" : "full", "bitmap",
-	                             some ? x->since : NULL, "bitmap-mode", some ? "never" : NULL,
-	                             "auto-dismiss", 0)) &&
+	                    qmp_pack("{s:s, s:{s:s, s:s, s:s, s:s, s:s*, s:s*, s:b, s:{s:i, s:i}}}",
+	                             "type", "blockdev-backup", "data", "job-id", name, "device",
+	                             x->node, "target", name, "sync", some ? "bitmap" : "full",
+	                             "bitmap", some ? x->since : NULL, "bitmap-mode",
+	                             some ? "never" : NULL, "auto-dismiss", 0, "x-perf",
+	                             "max-workers", WORKERS, "max-chunk", CHUNK)) &&
 	       ok;
 }
 
