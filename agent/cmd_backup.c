@@ -360,6 +360,8 @@ ask_agent(struct command *c)
 	                                   .ended = on_ended}};
 	struct lc_err e = LC_ERR_INIT;
 
+	if (c->import)
+		o.import = settings_vm(&c->settings, c->vms[0])->def;
 	if (submit_start(&o, &c->submit, &e) == 0)
 		return;
 	(void)cli_error(&e);
@@ -618,11 +620,6 @@ open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 	c->slots = lc_alloc_array(c->nslots, sizeof *c->slots);
 	if (c->slots == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	if (c->agent_path != NULL && c->import)
-		return lc_fail(
-		    e, LC_EBUSY, 0,
-		    "--image: the agent has the store; stop it for that while (systemctl "
-		    "stop locum-agent), guests do not notice");
 	if (c->agent_path != NULL)
 		return 0;
 	rc = c->import ? import_check(c->store, c->vms[0], e) : 0;

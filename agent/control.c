@@ -9,6 +9,7 @@
 
 #include "agent/backup.h"
 #include "agent/control.h"
+#include "agent/import.h"
 #include "agent/protect.h"
 #include "agent/result.h"
 #include "agent/sites.h"
@@ -19,6 +20,7 @@
 #define ASKERS_MAX 16u
 #define VMS_MAX 1024u
 #define REPLICAS_MAX 16u
+#define IMAGES_MAX 64u                 /* a VM that is too large has its own message */
 #define PATIENCE_NS (10 * LC_NS_PER_S) /* until the request has come */
 #define TICK_MS 200
 #define UNWRITTEN_MAX ((size_t)1 << 20) /* progress is left out over this ... */
@@ -44,6 +46,7 @@ struct asker {
 	char *to[REPLICAS_MAX];
 	bool told[REPLICAS_MAX]; /* it has everything, or will not */
 	size_t nto;
+	json_t *images; /* of the one VM, which is not known otherwise; NULL: it is */
 	bool canceled;
 };
 
@@ -214,6 +217,28 @@ cancel(struct asker *a)
 		look_at_replicas(a);
 }
 
+/* What the image files of the request are a VM in.  He who asks has looked at them. */
+static int
+import(struct asker *a, struct wanted *w, struct lc_err *e)
+{
+	const struct protect_opts *po = protect_options(a->c->protect);
+	const char *files[IMAGES_MAX], *formats[IMAGES_MAX], *vm;
+	struct import_opts o = {.vm = w->vm, .files = files, .formats = formats};
+	int rc = 0;
+
+	for (; rc == 0 && o.nfiles < json_array_size(a->images) && o.nfiles < IMAGES_MAX;
+	     o.nfiles++) {
+		const json_t *image = json_array_get(a->images, o.nfiles);
+
+		files[o.nfiles] = json_string_value(json_object_get(image, "path"));
+		formats[o.nfiles] = json_string_value(json_object_get(image, "format"));
+		if (files[o.nfiles] == NULL || formats[o.nfiles] == NULL)
+			rc = lc_fail(e, LC_EINVAL, 0, "%s: an image without path or format", w->vm);
+	}
+	rc = rc != 0 ? rc : import_check(po->store, w->vm, e);
+	return rc != 0 ? rc : import_copy(po->settings, &o, &w->ask.import, &vm, e);
+}
+
 static void
 begin(struct asker *a)
 {
@@ -228,8 +253,12 @@ begin(struct asker *a)
 		w->asker = a;
 		w->ask.vm = w->vm;
 		w->ask.done = on_done;
-		if (protect_ask(a->c->protect, &w->ask, &e) != 0)
+		if ((a->images != NULL && import(a, w, &e) != 0) ||
+		    protect_ask(a->c->protect, &w->ask, &e) != 0) {
+			import_free(w->ask.import);
+			w->ask.import = NULL;
 			failed(w, &e);
+		}
 	}
 }
 
@@ -244,9 +273,13 @@ same_folder(const char *a, const char *b)
 }
 
 static bool
-take_names(struct asker *a, const json_t *vms, const json_t *to)
+take_names(struct asker *a, const json_t *vms, const json_t *to, json_t *images)
 {
-	size_t i, n = json_array_size(vms);
+	size_t i, n = json_array_size(vms), nimages = json_array_size(images);
+
+	if (images != NULL && (n != 1 || nimages == 0 || nimages > IMAGES_MAX))
+		return false;
+	a->images = json_incref(images);
 
 	if (n == 0 || n > VMS_MAX || json_array_size(to) > REPLICAS_MAX)
 		return false;
@@ -280,7 +313,8 @@ take_request(struct asker *a, const json_t *o)
 		refuse(a, LC_ENOENT, "the agent works on another store");
 	else if (a->c->protect == NULL)
 		refuse(a, LC_EBUSY, "the agent is reading its settings anew");
-	else if (!take_names(a, json_object_get(o, "vms"), json_object_get(o, "to")))
+	else if (!take_names(a, json_object_get(o, "vms"), json_object_get(o, "to"),
+	                     json_object_get(o, "images")))
 		refuse(a, LC_EINVAL, "no VMs, or too many");
 	else
 		begin(a);
@@ -339,6 +373,7 @@ on_gone(void *mine)
 	for (i = 0; i < a->nvms; i++)
 		lc_free(a->vms[i].vm);
 	lc_free(a->vms);
+	json_decref(a->images);
 	for (i = 0; i < a->nto; i++)
 		lc_free(a->to[i]);
 	lc_free(a);

@@ -5,6 +5,8 @@
  * A unix socket in run_dir, for root.  Lines of JSON, one object each, of at most 64 KiB:
  *
  *     asker  {"locum": 1, "verb": "backup", "store": DIR, "vms": [VM, ..], "to": [REPLICA, ..]}
+ *            with, for one VM, "images": [{"path": FILE, "format": FORMAT}, ..]: of a VM that no
+ *            setting names (import.h), files that he has looked at
  *     agent  {"progress": VM, "note": TEXT, "looked": N, "total": N, "stored": N}    now and then
  *                                 VM "", and nothing else: the agent lives; with the others, and
  * where there are none

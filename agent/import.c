@@ -33,28 +33,49 @@ name_after(const char *file, char *dst, size_t n, struct lc_err *e)
 	               file);
 }
 
+/* The path, and the format, of which somebody has said that they will do. */
 static int
-add_disk(struct definition *def, size_t i, const char *file, const char *format, struct lc_err *e)
+take_word(const struct import_opts *o, size_t i, char path[PATH_MAX], const char **format,
+          struct lc_err *e)
 {
-	const char *keys[] = {"bus", "format", "path", "boot"};
-	const char *values[] = {"sata", format, NULL, i == 0 ? "1" : "0"};
-	char name[8], path[PATH_MAX];
-	size_t k;
+	*format = o->formats[i];
+	if (o->files[i][0] != '/' || !imageformat_known(*format) ||
+	    snprintf(path, PATH_MAX, "%s", o->files[i]) >= PATH_MAX)
+		return lc_fail(e, LC_EINVAL, 0, "%s: no full path, or no format", o->files[i]);
+	return 0;
+}
+
+static int
+look_at(const struct import_opts *o, size_t i, char path[PATH_MAX], const char **format,
+        struct lc_err *e)
+{
 	int rc = 0;
 
+	if (realpath(o->files[i], path) == NULL)
+		return lc_fail_errno(e, "%s", o->files[i]);
+	*format = o->format;
+	if (*format == NULL)
+		rc = imageformat_probe(path, format, e);
+	return rc != 0 ? rc : imageformat_check(path, *format, e);
+}
+
+static int
+add_disk(struct definition *def, size_t i, const struct import_opts *o, struct lc_err *e)
+{
+	const char *keys[] = {"bus", "format", "path", "boot"};
+	char name[8], path[PATH_MAX];
+	const char *values[] = {"sata", NULL, path, i == 0 ? "1" : "0"};
+	size_t k;
+	int rc;
+
 	(void)snprintf(name, sizeof name, "sd%c", (char)('a' + (int)i));
-	if (realpath(file, path) == NULL)
-		return lc_fail_errno(e, "%s", file);
-	values[2] = path;
-	if (format == NULL)
-		rc = imageformat_probe(path, &values[1], e);
-	if (rc == 0)
-		rc = imageformat_check(path, values[1], e);
+	rc = o->formats != NULL ? take_word(o, i, path, &values[1], e)
+	                        : look_at(o, i, path, &values[1], e);
 	for (k = 0; rc == 0 && k < sizeof keys / sizeof keys[0]; k++)
 		rc = definition_set(def, "disk", name, keys[k], values[k], e);
 	for (k = 0; rc == 0 && k < i; k++) {
 		if (strcmp(def->disks[k].path, path) == 0)
-			rc = lc_fail(e, LC_EINVAL, 0, "%s: given twice", file);
+			rc = lc_fail(e, LC_EINVAL, 0, "%s: given twice", o->files[i]);
 	}
 	return rc;
 }
@@ -90,7 +111,7 @@ import_add(struct settings *s, const struct import_opts *o, const char **vm, str
 	if (def == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", name);
 	for (i = 0; rc == 0 && i < o->nfiles; i++)
-		rc = add_disk(def, i, o->files[i], o->format, e);
+		rc = add_disk(def, i, o, e);
 	if (rc == 0)
 		rc = definition_set(def, "machine", "", "memory", "2 GiB", e);
 	if (rc == 0)
@@ -100,6 +121,44 @@ import_add(struct settings *s, const struct import_opts *o, const char **vm, str
 		return settings_add_vm(s, name, def, vm, e);
 	lc_free(def);
 	return rc;
+}
+
+int
+import_copy(const struct settings *s, const struct import_opts *o, struct settings **out,
+            const char **vm, struct lc_err *e)
+{
+	struct settings *copy = lc_alloc(sizeof *copy);
+	int rc;
+
+	*out = NULL;
+	if (copy == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	*copy = *s;
+	copy->vms = lc_alloc_array(s->nvms + 1, sizeof *copy->vms);
+	if (copy->vms == NULL) {
+		lc_free(copy);
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	if (s->nvms > 0)
+		memcpy(copy->vms, s->vms, s->nvms * sizeof *copy->vms);
+	rc = import_add(copy, o, vm, e);
+	if (rc == 0) {
+		*out = copy;
+	} else {
+		lc_free(copy->vms);
+		lc_free(copy);
+	}
+	return rc;
+}
+
+void
+import_free(struct settings *copy)
+{
+	if (copy == NULL)
+		return;
+	lc_free(copy->vms[copy->nvms - 1].def);
+	lc_free(copy->vms);
+	lc_free(copy);
 }
 
 static bool

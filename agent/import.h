@@ -21,6 +21,9 @@ struct import_opts {
 	const char *const *files; /* files[nfiles] */
 	size_t nfiles;
 	const char *format; /* of all of them, or NULL: by name and content */
+	/* formats[nfiles]: somebody else has looked at the files, under their full paths, and
+	 * nothing of them is opened here; or NULL */
+	const char *const *formats;
 };
 
 /**
@@ -31,6 +34,16 @@ struct import_opts {
  *          image would have other files opened, or the name is none; LC_ENOENT.
  */
 int import_add(struct settings *s, const struct import_opts *o, const char **vm, struct lc_err *e);
+/**
+ * import_copy(s, o, out, vm, e):
+ * The same, but in settings of its own, which borrow what s has; s does not know the VM.
+ *
+ * Returns  as import_add(); *out is then NULL, else import_free() it before s goes.
+ */
+int import_copy(const struct settings *s, const struct import_opts *o, struct settings **out,
+                const char **vm, struct lc_err *e);
+/** import_free(copy): NULL is fine. */
+void import_free(struct settings *copy);
 /** import_check(store, vm, e): LC_EEXIST where the points of that name are of a VM that ran here.
  */
 int import_check(struct store *store, const char *vm, struct lc_err *e);

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "agent/backup.h"
+#include "agent/import.h"
 #include "agent/others.h"
 #include "store/base/memory.h"
 
@@ -10,6 +11,7 @@ struct other {
 	struct protect_ask *ask; /* NULL: not wanted any more */
 	struct backup *backup;
 	char *vm;
+	struct settings *import; /* what it is backed up by; NULL: by all the others' */
 	bool begun;
 };
 
@@ -32,6 +34,8 @@ others_ask(struct others *x, struct protect_ask *ask, struct lc_err *e)
 	}
 	o->x = x;
 	o->ask = ask;
+	o->import = ask->import;
+	ask->import = NULL;
 	ask->other = o;
 	TAILQ_INSERT_TAIL(&x->list, o, entry);
 	return 0;
@@ -41,6 +45,7 @@ static void
 free_other(struct other *o)
 {
 	TAILQ_REMOVE(&o->x->list, o, entry);
+	import_free(o->import);
 	lc_free(o->vm);
 	lc_free(o);
 }
@@ -124,6 +129,8 @@ others_begin(struct others *x)
 	if (o == NULL)
 		return false;
 	bo.vm = failed.vm = o->vm;
+	if (o->import != NULL)
+		bo.settings = o->import;
 	o->begun = o->ask->begun = true;
 	x->running++;
 	if (backup_start(&bo, on_backup, o, &o->backup, &failed.err) != 0)

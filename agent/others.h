@@ -35,8 +35,8 @@ struct others {
  */
 void others_init(struct others *x, const struct protect_opts *o,
                  void (*made)(void *arg, const uint8_t *line), void (*over)(void *arg), void *arg);
-/** others_ask(x, ask, e): LC_ENOMEM; else ask->other is set until its done(), which comes later, or
- * others_unask(). */
+/** others_ask(x, ask, e): LC_ENOMEM; else ask->import is taken, and ask->other is set until its
+ * done(), which comes later, or others_unask(). */
 int others_ask(struct others *x, struct protect_ask *ask, struct lc_err *e);
 /** others_unask(o): nobody wants it: no done() comes, and its backup is given up. */
 void others_unask(struct other *o);

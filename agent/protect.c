@@ -316,7 +316,7 @@ protect_ask(struct protect *x, struct protect_ask *ask, struct lc_err *e)
 	if (x->stopping)
 		return lc_fail(e, LC_ECANCELED, 0, "%s: the agent is stopping", ask->vm);
 	for (i = 0; i < x->n; i++) {
-		if (strcmp(x->vms[i].name, ask->vm) == 0)
+		if (ask->import == NULL && strcmp(x->vms[i].name, ask->vm) == 0)
 			ask->guarded = &x->vms[i];
 	}
 	if (ask->guarded == NULL)

@@ -44,10 +44,14 @@ struct protect_opts {
 /** protect_start(o, out, e): begin.  LC_ENOENT: the settings name no VM to protect. */
 int protect_start(const struct protect_opts *o, struct protect **out, struct lc_err *e);
 
-/* Somebody wants a point now, beside those that the goals ask for.  The first two are the asker's.
+/* Somebody wants a point now, beside those that the goals ask for.  The first three are the
+ * asker's.
  */
 struct protect_ask {
 	const char *vm; /* one of the settings, or another one that backup can find */
+	/* Of a VM that no setting names: import_copy() of those; protect_ask() takes it.  NULL: by
+	 * the settings. */
+	struct settings *import;
 	/** done(ask, r): r is borrowed; the ask is the asker's again. */
 	void (*done)(struct protect_ask *ask, const struct backup_result *r);
 	TAILQ_ENTRY(protect_ask) entry;

@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "agent/control.h"
+#include "agent/hypervisor/definition.h"
 #include "agent/result.h"
 #include "agent/submit.h"
 #include "store/base/files.h"
@@ -229,6 +230,29 @@ names(const char *const *list, size_t n)
 	return a;
 }
 
+/* Its image files into the request, where it has such. */
+static int
+add_images(json_t *request, const struct definition *def, struct lc_err *e)
+{
+	json_t *a = def == NULL ? NULL : json_array();
+	size_t i;
+
+	for (i = 0; def != NULL && i < def->ndisks; i++) {
+		const struct def_disk *d = &def->disks[i];
+		json_t *image = json_pack("{s:s, s:s}", "path", d->path, "format", d->format);
+
+		if (json_array_append_new(a, image) == 0)
+			continue;
+		json_decref(a);
+		return lc_fail(e, LC_EINVAL, 0,
+		               "%s: the agent can't be told this name; give the file another one",
+		               d->path);
+	}
+	if (def != NULL && json_object_set_new(request, "images", a) != 0)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	return 0;
+}
+
 static int
 make_request(struct submit *s, struct lc_err *e)
 {
@@ -242,12 +266,14 @@ make_request(struct submit *s, struct lc_err *e)
 	              "store", store, "vms", names(s->o.vms, s->o.nvms), "to",
 	              names(s->o.to, s->o.nto));
 	if (o != NULL)
+		rc = add_images(o, s->o.import, e);
+	if (o != NULL && rc == 0)
 		text = json_dumps(o, JSON_COMPACT);
-	if (text == NULL || lc_buf_append(&s->out, text, strlen(text)) != 0 ||
-	    lc_buf_append(&s->out, "\n", 1) != 0)
+	if (rc == 0 && (text == NULL || lc_buf_append(&s->out, text, strlen(text)) != 0 ||
+	                lc_buf_append(&s->out, "\n", 1) != 0))
 		rc = lc_fail(e, LC_ENOMEM, 0, "the request to the agent can't be written");
 	if (rc == 0 && s->out.n > CONTROL_LINE_MAX)
-		rc = lc_fail(e, LC_EINVAL, 0, "too many VMs to ask the agent for");
+		rc = lc_fail(e, LC_EINVAL, 0, "too many names to ask the agent for");
 	json_decref(o);
 	free(text);
 	free(store);

@@ -11,6 +11,7 @@
 
 #include "agent/backup.h"
 
+struct definition;
 struct submit;
 struct uv_loop_s;
 
@@ -34,6 +35,9 @@ struct submit_opts {
 	const char *const *vms, *const *to; /* [nvms], [nto]; borrowed until ended() */
 	size_t nvms, nto;
 	int64_t silence_ms; /* without a word of the agent, then it is given up; 0 = a minute */
+	/* Of the one VM, whose image files are given; borrowed while it starts.  NULL: the agent
+	 * knows the VMs. */
+	const struct definition *import;
 	struct submit_events events;
 };
 

@@ -183,11 +183,31 @@ qemu-nbd -t -f vhdx -k "$t/nbd" "$t/sql01.vhdx" 2>/dev/null &
 pid=$!
 for ((i = 0; i < 200; i++)); do [ ! -S "$t/nbd" ] || break; sleep 0.05; done
 refused 1 'sql01.vhdx: the image is in use' locum backup --image "$t/sql01.vhdx"
-kill $pid
-wait $pid 2>/dev/null || true
 agent_start
 for ((i = 0; i < 200; i++)); do [ ! -S "$t/run/agent.sock" ] || break; sleep 0.05; done
-refused 1 'the agent has the store; stop it' locum backup --image "$t/sql01.vhdx"
+refused 1 'sql01.vhdx: the image is in use' locum backup --image "$t/sql01.vhdx"
+kill $pid
+wait $pid 2>/dev/null || true
+echo "hostile, unclear and busy images: refused"
+
+# ---- beside an agent, which has the store: it does the work ----
+a=$t/vmdk/web01-vda.vmdk b=$t/vmdk/web01-vdb.vmdk
+imported by-agent '"full": true' --image "$a" --image "$b"
+is by-agent sda "$t/a.raw"
+is by-agent sdb "$t/b.raw"
+cp --sparse=always "$b" "$t/b \"2.vmdk"
+qemu-io -f vmdk -c 'write -q -P 0x78 1M 4k' "$t/b \"2.vmdk" >/dev/null
+imported by-agent '"full": false, "scanned_disks": 2' --image "$a" --image "$t/b \"2.vmdk"
+[ "$(figure changed_bytes)" = 65536 ] || fail "4 KiB were written, but: $(cat "$t/out")"
+qemu-img convert -f vmdk -O raw "$t/b \"2.vmdk" "$t/b2.raw"
+is by-agent sdb "$t/b2.raw"
+sleep 2.2
+imported by-agent '"full": false' --image "$a" --image "$t/b \"2.vmdk"
+imported by-agent '"outcome": "unchanged"' --image "$a" --image "$t/b \"2.vmdk"
+locum points by-agent --json | has 'machine: imported from image files' || fail "the point does not say that it is imported"
+refused 1 'section \[vm web01\] already' locum backup web01 --image "$t/sql01.vhdx"
+refused 1 'restore points of that name are of a VM that was protected here' locum backup web01 --image "$t/sql01.vhdx" --config "$t/other.conf"
+kill -0 "$agent_pid" || fail "the agent died: $(tail -n 3 "$t/agent.log")"
 kill $agent_pid
 wait $agent_pid || true
-echo "hostile, unclear and busy images: refused"
+echo "beside an agent: imported by it"

@@ -11,6 +11,8 @@
 #include <uv.h>
 
 #include "agent/control.h"
+#include "agent/hypervisor/definition.h"
+#include "agent/import.h"
 #include "agent/protect.h"
 #include "agent/result.h"
 #include "agent/sites.h"
@@ -31,6 +33,10 @@ struct protect {
 	int64_t durable_ns;
 	struct lc_err refused;
 	struct site_status site;
+	struct protect_opts opts;
+	char imported[200];
+	int images;
+	unsigned imports; /* copies that nobody has taken or freed */
 };
 
 static struct protect fake;
@@ -40,6 +46,9 @@ protect_ask(struct protect *x, struct protect_ask *ask, struct lc_err *e)
 {
 	if (strcmp(ask->vm, "none") == 0)
 		return lc_fail(e, LC_ENOENT, 0, "no VM none");
+	if (ask->import != NULL)
+		import_free(ask->import);
+	ask->import = NULL;
 	x->asks[x->n++] = ask;
 	return 0;
 }
@@ -97,6 +106,45 @@ protect_site(const struct protect *x, size_t i, struct site_status *out)
 	out->name = "dr";
 }
 
+const struct protect_opts *
+protect_options(const struct protect *x)
+{
+	return &x->opts;
+}
+
+/* ---- imports ---- */
+
+int
+import_check(struct store *store, const char *vm, struct lc_err *e)
+{
+	(void)store;
+	return strcmp(vm, "taken") == 0 ? lc_fail(e, LC_EEXIST, 0, "taken: is there") : 0;
+}
+
+int
+import_copy(const struct settings *s, const struct import_opts *o, struct settings **out,
+            const char **vm, struct lc_err *e)
+{
+	size_t i;
+
+	(void)s;
+	(void)e;
+	for (i = 0; i < o->nfiles; i++)
+		fake.images += snprintf(fake.imported + fake.images,
+		                        sizeof fake.imported - (size_t)fake.images, "%s:%s;",
+		                        o->formats[i], o->files[i]);
+	*vm = o->vm;
+	*out = (struct settings *)(void *)&fake.imports; /* not looked into */
+	fake.imports++;
+	return 0;
+}
+
+void
+import_free(struct settings *copy)
+{
+	fake.imports -= copy == NULL ? 0 : 1;
+}
+
 /* ---- both ends ---- */
 
 struct scene {
@@ -107,6 +155,7 @@ struct scene {
 	unsigned results, failed, progress, unsent, ended;
 	bool refused;
 	int64_t silence_ms;
+	const struct definition *import;
 	struct lc_err why, last; /* last: of a result, or unsent */
 	struct backup_result r;
 };
@@ -224,6 +273,7 @@ ask(struct scene *x, const char *const *vms, size_t nvms, size_t nto)
 	                        .to = dr,
 	                        .nto = nto,
 	                        .silence_ms = x->silence_ms,
+	                        .import = x->import,
 	                        .events = {.arg = x,
 	                                   .progress = on_progress,
 	                                   .result = on_result,
@@ -295,6 +345,67 @@ two_vms_are_backed_up(void **state)
 	assert_int_equal(x.why.code, LC_OK);
 	assert_false(x.refused);
 	end(&x);
+}
+
+/* Image files go along with the name of their VM. */
+static void
+images_are_imported(void **state)
+{
+	static const char *const vms[] = {"sql01", "taken", "none"};
+	struct definition *def = lc_alloc(sizeof *def);
+	struct scene x;
+	unsigned i;
+
+	(void)state;
+	assert_non_null(def);
+	def->ndisks = 2;
+	(void)snprintf(def->disks[0].path, sizeof def->disks[0].path, "/a \"b.vhdx");
+	(void)snprintf(def->disks[0].format, sizeof def->disks[0].format, "vhdx");
+	(void)snprintf(def->disks[1].path, sizeof def->disks[1].path, "/c");
+	(void)snprintf(def->disks[1].format, sizeof def->disks[1].format, "raw");
+	make(&x);
+	x.import = def;
+	ask(&x, &vms[0], 1, 0);
+	wait_for(&x, &fake.n, 1);
+	assert_string_equal(fake.imported, "vhdx:/a \"b.vhdx;raw:/c;");
+	finish(0, BACKUP_DONE);
+	wait_for(&x, &x.ended, 1);
+	assert_int_equal(x.failed, 0);
+	for (i = 1; i < 3; i++) { /* refused before, and after it was looked at */
+		ask(&x, &vms[i], 1, 0);
+		wait_for(&x, &x.ended, 1 + i);
+		assert_int_equal(x.failed, i);
+		assert_int_equal(x.last.code, i == 1 ? LC_EEXIST : LC_ENOENT);
+		assert_int_equal(fake.imports, 0);
+	}
+	ask(&x, two, 2, 0); /* which VM's would they be? */
+	wait_for(&x, &x.ended, 4);
+	assert_true(x.refused);
+	end(&x);
+	lc_free(def);
+}
+
+static void
+a_name_that_is_no_text_is_told(void **state)
+{
+	static const char *const vms[] = {"sql01"};
+	struct submit_opts o = {.vms = vms, .nvms = 1};
+	struct definition *def = lc_alloc(sizeof *def);
+	struct lc_err e = LC_ERR_INIT;
+	struct scene x;
+
+	(void)state;
+	assert_non_null(def);
+	def->ndisks = 1;
+	memcpy(def->disks[0].path, "/a\xff", 4);
+	make(&x);
+	o.loop = &x.loop;
+	o.path = x.path;
+	o.store = x.dir;
+	o.import = def;
+	assert_int_equal(submit_start(&o, &x.submit, &e), LC_EINVAL);
+	end(&x);
+	lc_free(def);
 }
 
 static void
@@ -604,6 +715,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(two_vms_are_backed_up),
+	    cmocka_unit_test(images_are_imported),
+	    cmocka_unit_test(a_name_that_is_no_text_is_told),
 	    cmocka_unit_test(what_cannot_begin_fails_alone),
 	    cmocka_unit_test(an_interrupt_gives_up_in_order),
 	    cmocka_unit_test(an_agent_that_dies_is_told),
