@@ -114,6 +114,11 @@ if [ "$(id -u)" = 0 ]; then
 	[ "$rc" = 0 ] || fail "its kernel was read"
 	backup_of_the_same=$(sed -i "s|^qmp = $t/vm4/front|qmp = $t/vm4/qmp|" "$LOCUM_CONFIG" && locum backup web04 2>&1) ||
 		fail "without the lie: $backup_of_the_same"
+	# The same with no more rights than the agent's service leaves it.
+	caps=$(sed -n 's/^CapabilityBoundingSet=//p' "$src/conf/systemd/locum-agent.service" | tr ' ' '\n' |
+		sed 's/^CAP_/+/' | tr 'A-Z\n' 'a-z,')
+	setpriv --bounding-set "-all,${caps%,}" --no-new-privs "$bin/locum" backup web04 ||
+		fail "with the rights of the service, $caps"
 	guest_kill "$t/vm4"
 	echo "a kernel that is none: not read"
 fi
