@@ -24,6 +24,8 @@ add(struct findings *f, enum finding_level level, const char *about, const char 
 	x->level = level;
 	(void)snprintf(x->about, sizeof x->about, "%s", about);
 	(void)vsnprintf(x->text, sizeof x->text, fmt, ap);
+	(void)cli_tame(x->about, strlen(x->about), "");
+	(void)cli_tame(x->text, strlen(x->text), "");
 	return x;
 }
 
@@ -61,6 +63,7 @@ finding_advise(struct finding *x, const char *fmt, ...)
 
 	va_start(ap, fmt);
 	(void)vsnprintf(x->advice, sizeof x->advice, fmt, ap);
+	(void)cli_tame(x->advice, strlen(x->advice), "\n");
 	va_end(ap);
 }
 

@@ -1,7 +1,9 @@
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "store/base/bytes.h"
+#include "store/base/cli.h"
 #include "store/point.h"
 
 /* Flags that are in the log. */
@@ -121,22 +123,14 @@ point_seal_header(const struct keyring *k, const struct point *p, struct lc_buf 
 	return rc;
 }
 
-static bool
-is_control(char c)
-{
-	return (unsigned char)c < 0x20 || c == 0x7f;
-}
-
 bool
 point_name_ok(const char *name)
 {
-	const char *p;
+	char copy[POINT_NAME_MAX];
+	int n = snprintf(copy, sizeof copy, "%s", name);
 
-	for (p = name; *p != '\0'; p++) {
-		if (*p == '/' || is_control(*p))
-			return false;
-	}
-	return p != name;
+	return n > 0 && (size_t)n < sizeof copy && strchr(name, '/') == NULL &&
+	       cli_tame(copy, (size_t)n, "") == 0;
 }
 
 static bool
@@ -147,18 +141,6 @@ get_text(struct lc_span f, char *dst, size_t max)
 	memcpy(dst, f.p, f.n);
 	dst[f.n] = '\0';
 	return true;
-}
-
-/* A writer may say to people what it likes, but nothing to their terminals. */
-static void
-tame(char *s, size_t n, const char *kept)
-{
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		if (is_control(s[i]) && strchr(kept, s[i]) == NULL)
-			s[i] = '?';
-	}
 }
 
 static bool
@@ -172,7 +154,8 @@ get_owned(struct lc_span f, size_t max, char **dst)
 	if (copy == NULL)
 		return false;
 	memcpy(copy, f.p, f.n);
-	tame(copy, f.n, "\n\t");
+	/* A writer may say to people what it likes, but nothing to their terminals. */
+	(void)cli_tame(copy, f.n, "\n\t");
 	*dst = copy;
 	return true;
 }
@@ -220,7 +203,7 @@ get_field(uint16_t tag, struct lc_span f, struct point *p, size_t *disk)
 	case TAG_FREEZE:
 		if (!get_text(f, p->freeze, sizeof p->freeze))
 			return false;
-		tame(p->freeze, f.n, "");
+		(void)cli_tame(p->freeze, f.n, "");
 		return true;
 	default:
 		return true;

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/base/cli.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
 
@@ -198,6 +199,10 @@ read_process(const char *dir, struct process *p)
 		w->at[w->n++] = (const char *)text.p + at;
 	p->uid = st.st_uid;
 	read_words(w, p);
+	(void)cli_tame(p->name, strlen(p->name), "");
+	/* What is advised by it would be lines of somebody else's. */
+	if (cli_tame(p->monitor, strlen(p->monitor), "") > 0)
+		p->monitor[0] = '\0';
 	make_absolute(dir, p);
 	read_label(dir, p);
 	yes = true;

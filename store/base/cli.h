@@ -75,6 +75,14 @@ int cli_error(const struct lc_err *e);
  * The candidate with the smallest edit distance, if near enough to be worth suggesting, else NULL.
  */
 const char *cli_nearest(const char *word, const char *const *candidates, size_t n);
+/**
+ * cli_tame(s, n, kept):
+ * Names come from guests and other sites: in the n bytes at s, which a NUL follows, every character
+ * that tells a terminal to do something becomes '?'s: the controls of ASCII but for those in
+ * `kept`, and those from 0x80 on, be they UTF-8 or single bytes.  Returns how many bytes it
+ * changed.
+ */
+size_t cli_tame(char *s, size_t n, const char *kept);
 /** cli_json_string(f, s): write s to the FILE f as a JSON string with its quotes. */
 void cli_json_string(void *f, const char *s);
 

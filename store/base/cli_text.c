@@ -92,6 +92,36 @@ utf8_len(const unsigned char *s)
 	return 0;
 }
 
+/* How many of the bytes at s, of a character of len bytes or none (0), make a control character. */
+static size_t
+control_len(const unsigned char *s, size_t len)
+{
+	if (len == 1)
+		return *s < 0x20 || *s == 0x7f ? 1 : 0;
+	if (len == 2)
+		return s[0] == 0xc2 && s[1] < 0xa0 ? 2 : 0;
+	return len == 0 && *s >= 0x80 && *s < 0xa0 ? 1 : 0;
+}
+
+size_t
+cli_tame(char *s, size_t n, const char *kept)
+{
+	size_t i, len, bad, changed = 0;
+
+	for (i = 0; i < n; i += len) {
+		const unsigned char *p = (const unsigned char *)s + i;
+
+		len = utf8_len(p);
+		bad = control_len(p, len);
+		len = len == 0 || i + len > n ? 1 : len;
+		if (bad == 1 && s[i] != '\0' && strchr(kept, s[i]) != NULL)
+			continue;
+		memset(s + i, '?', bad);
+		changed += bad;
+	}
+	return changed;
+}
+
 void
 cli_json_string(void *f, const char *s)
 {
@@ -115,8 +145,8 @@ cli_json_string(void *f, const char *s)
 			(void)fputs("\\n", out);
 		} else if (*p == '\t') {
 			(void)fputs("\\t", out);
-		} else if (*p < 0x20 || *p == 0x7f) {
-			(void)fprintf(out, "\\u%04x", *p);
+		} else if (control_len(p, n) > 0) {
+			(void)fprintf(out, "\\u%04x", n == 1 ? *p : p[1]);
 		} else {
 			(void)fwrite(p, 1, n, out);
 		}

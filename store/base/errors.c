@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/base/cli.h"
 #include "store/base/errors.h"
 
 static enum lc_code
@@ -41,6 +42,7 @@ set_message(struct lc_err *e, enum lc_code code, int sys, const char *fmt, va_li
 	n = vsnprintf(e->msg, sizeof e->msg, fmt, ap);
 	if (n >= 0 && (size_t)n < sizeof e->msg && sys > 0)
 		(void)snprintf(e->msg + n, sizeof e->msg - (size_t)n, ": %s", strerrordesc_np(sys));
+	(void)cli_tame(e->msg, strlen(e->msg), "");
 }
 
 int
@@ -86,6 +88,7 @@ lc_wrap(struct lc_err *e, const char *fmt, ...)
 	va_end(ap);
 	if (n >= 0 && (size_t)n < sizeof e->msg)
 		(void)snprintf(e->msg + n, sizeof e->msg - (size_t)n, ": %s", inner);
+	(void)cli_tame(e->msg, strlen(e->msg), "");
 	return e->code;
 }
 

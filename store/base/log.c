@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
 
@@ -102,7 +103,7 @@ log_line(enum log_level level, const char *fmt, va_list ap)
 	static const char cut[] = "...";
 	char line[LINE_MAX_BYTES];
 	int saved = errno;
-	size_t n, i, start;
+	size_t n, start;
 	int m;
 
 	if (!log_enabled(level))
@@ -115,12 +116,8 @@ log_line(enum log_level level, const char *fmt, va_list ap)
 		n = sizeof line - 1;
 		memcpy(line + n - (sizeof cut - 1), cut, sizeof cut - 1);
 	}
-	for (i = start; i < n; i++) {
-		unsigned char c = (unsigned char)line[i];
-
-		if (c < 0x20 || c == 0x7f)
-			line[i] = '?';
-	}
+	line[n] = '\0';
+	(void)cli_tame(line + start, n - start, "");
 	line[n++] = '\n';
 	write_stderr(line, n);
 	errno = saved;

@@ -35,9 +35,25 @@ head -c 1M /dev/urandom >"$t/secret"
 cp "$t/secret" "$t/secret2"
 kinds=("backing $t/secret" "backing json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"$t/secret2\"}}"
 	"data $t/secret" "vmdk $t/secret" "bitmaps 1000000")
+# Whole images of other formats.
+printf x >"$t/pw"
+for format in vhdx vdi vpc luks; do
+	options=()
+	[ $format != luks ] || options=(--object "secret,id=s,file=$t/pw" -o key-secret=s,iter-time=10)
+	# It measures this machine for luks, which fails where that is busy.
+	for ((i = 0; i < 20; i++)); do
+		! qemu-img create -q -f $format "${options[@]}" "$t/h/$format" 1M 2>"$t/err" || break
+	done
+	[ "$i" -lt 20 ] || fail "an image of format $format: $(cat "$t/err")"
+	kinds+=("image $t/h/$format")
+done
 disks=() args=()
 for i in "${!kinds[@]}"; do
-	"$hostile" "${kinds[i]%% *}" "${kinds[i]#* }" >"$t/h/$i"
+	if [ "${kinds[i]%% *}" = image ]; then
+		cp "${kinds[i]#* }" "$t/h/$i"
+	else
+		"$hostile" "${kinds[i]%% *}" "${kinds[i]#* }" >"$t/h/$i"
+	fi
 	truncate -s 256k "$t/h/$i"
 	truncate -s 1G "$t/img/d$i.raw"
 	disks+=("$t/img/d$i.raw")
@@ -148,3 +164,44 @@ locum vm list --config "$t/r3/web03.conf" >/dev/null || fail "the section that s
 guest_kill "$t/vm3"
 [ ! -e "$t/ran" ] || fail "a name was run"
 echo "odd names: ok"
+
+# ---- names that speak to a terminal, or in lines of their own ----
+esc=$'\e]0;title\a\e[2J\xc2\x9b31m'
+bad="$t/img/$esc"$'\n'"[vm evil].raw"
+truncate -s 1M "$bad"
+guest_start "$t/vm5" -b scsi -w '' -x -S -x -name -x "guest=stranger$esc"$'\n'"do: touch $t/ran" \
+	-x -blockdev -x "$(python3 -c 'import json,os,sys; print(json.dumps({"driver":"raw","node-name":"odd","file":{"driver":"file","filename":os.fsdecode(os.fsencode(sys.argv[1]))}}))' "$bad")" \
+	-x -device -x "$(python3 -c 'import json,sys; print(json.dumps({"driver":"scsi-hd","drive":"odd","bus":"scsi0.0","serial":sys.argv[1][:20]}))' "$esc")" "$t/img/d1.raw"
+ready vm5
+quiet() { # WHAT FILE...: nothing in it but text, each line of our own
+	local what=$1
+	shift
+	! LC_ALL=C grep -aqP '[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]' "$@" || fail "$what speaks to the terminal: $(cat -A "$@")"
+	! LC_ALL=C grep -aqE "^( *do: touch|\[vm evil)" "$@" || fail "$what has a line of the guest's: $(cat -A "$@")"
+}
+locum doctor >"$t/said" 2>"$t/err" || true
+grep -q 'vm5/qmp' "$t/said" || fail "doctor does not see the VM: $(cat "$t/said")"
+quiet "doctor" "$t/said" "$t/err"
+locum doctor --json >"$t/said" 2>"$t/err" || true
+python3 -c 'import json, sys; json.load(sys.stdin)' <"$t/said" || fail "doctor --json"
+quiet "doctor --json" "$t/said" "$t/err"
+scenario_vm web05 "qmp = $t/vm5/qmp"
+backup web05 full
+quiet "backup --json" "$t/out" "$t/err"
+locum backup web05 --verbose >"$t/said" 2>"$t/err" || fail "backup: $(cat "$t/err")"
+quiet "backup" "$t/said" "$t/err"
+for verb in "points web05" "points web05 --json" "vm list" "vm list --json" "restore web05 --to $t/r5 --verbose" "verify web05"; do
+	# shellcheck disable=SC2086
+	locum $verb >"$t/said" 2>"$t/err" || fail "$verb: $(cat "$t/err")"
+	quiet "$verb" "$t/said" "$t/err"
+done
+quiet "the section that starts it" "$t/r5/web05.conf"
+[ "$(find "$t/r5" -name '*.raw' | wc -l)" = 2 ] || fail "restored: $(ls "$t/r5")"
+guest_kill "$t/vm5"
+rm "$bad" "$t/img/d1.raw"
+! locum backup web05 >"$t/said" 2>"$t/err" || fail "its images are gone"
+quiet "a failed backup" "$t/said" "$t/err"
+! locum backup gone --image "$bad" >"$t/said" 2>"$t/err" || fail "an image that is not there"
+quiet "a failed import" "$t/said" "$t/err"
+[ ! -e "$t/ran" ] || fail "a name was run"
+echo "names that speak to a terminal: tame"

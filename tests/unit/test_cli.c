@@ -480,6 +480,7 @@ json_strings_are_always_valid(void **state)
 	    {"\n\t\r\x01\x7f", "\"\\n\\t\\u000d\\u0001\\u007f\""},
 	    {"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80",
 	     "\"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80\""},
+	    {"\xc2\x9b", "\"\\u009b\""}, /* CSI */
 	    {"\xff", "\"\\ufffd\""},
 	    {"\xc3", "\"\\ufffd\""},                                  /* cut */
 	    {"\xc0\xaf", "\"\\ufffd\\ufffd\""},                       /* overlong */
@@ -497,6 +498,38 @@ json_strings_are_always_valid(void **state)
 		assert_non_null(f);
 		cli_json_string(f, rows[i].in);
 		assert_int_equal(fclose(f), 0);
+		assert_string_equal(text, rows[i].want);
+	}
+}
+
+static void
+nothing_is_said_to_a_terminal(void **state)
+{
+	static const struct {
+		const char *in, *kept, *want;
+	} rows[] = {
+	    {"web01", "", "web01"},
+	    {"\x1b[2J\a\n\x7f", "", "?[2J???"},
+	    {"a\nb\tc\r", "\n\t", "a\nb\tc?"},
+	    {"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xc2\xa0", "",
+	     "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xc2\xa0"},
+	    {"\xc2\x9b"
+	     "31m\xc2\x80",
+	     "", "??31m??"},
+	    {"\x9b"
+	     "31m\xff\xc3",
+	     "", "?31m\xff\xc3"},                                 /* no UTF-8 */
+	    {"\xc3\x9b\xe2\x82\x9b", "", "\xc3\x9b\xe2\x82\x9b"}, /* of a character */
+	    {"\xe2\x82\x1b", "", "\xe2??"},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		char text[64];
+
+		(void)snprintf(text, sizeof text, "%s", rows[i].in);
+		(void)cli_tame(text, strlen(text), rows[i].kept);
 		assert_string_equal(text, rows[i].want);
 	}
 }
@@ -522,6 +555,7 @@ main(void)
 	    T(errors_become_statuses),
 	    T(nearest_words),
 	    T(json_strings_are_always_valid),
+	    T(nothing_is_said_to_a_terminal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
