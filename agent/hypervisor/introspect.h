@@ -27,7 +27,8 @@ struct introspect_disk { /* as the driver knows it; the pointers are borrowed un
 	                    introspect_free() */
 	const struct hv_disk *disk;
 	const char *qdev; /* path of the device's object */
-	const char *node; /* the image's own node, under any of ours */
+	const char *node; /* the image's own node, under any of ours and of others */
+	bool part;        /* the disk is a part of that image */
 };
 
 /** introspect_new(disks, n): copies disks[n], at most HV_DISKS_MAX.  NULL when out of memory. */

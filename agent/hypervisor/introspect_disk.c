@@ -70,7 +70,9 @@ tell_disk_image(struct introspect *x, const struct introspect_disk *xd)
 	if (qmp_true(node, "encrypted"))
 		introspect_leave_out(x, "encryption of disk", name,
 		                     "the point holds what the guest sees, sealed by the store");
-	if (file != NULL && *file == '/' && !introspect_starts(file, "/dev/fdset/"))
+	/* By its path alone no one would find the disk in it. */
+	if (file != NULL && *file == '/' && !introspect_starts(file, "/dev/fdset/") && !xd->part &&
+	    !qmp_true(node, "encrypted") && (format == NULL || strcmp(format, "luks") != 0))
 		(void)introspect_set(x, "disk", name, "path", file);
 	(void)snprintf(text, sizeof text, "%" PRIu64, xd->disk->size);
 	(void)introspect_set(x, "disk", name, "size", text);

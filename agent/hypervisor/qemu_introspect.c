@@ -1,6 +1,48 @@
 /* The definition of a running machine, as two steps of hv_prepare. */
+#include <string.h>
+
 #include "agent/hypervisor/introspect.h"
 #include "agent/hypervisor/qemu.h"
+
+static uint64_t
+size_of(const struct json_t *node)
+{
+	uint64_t size = 0;
+
+	(void)qmp_u64(node, "image.virtual-size", &size);
+	return size;
+}
+
+/* The node that has the image's format, under those that only pass on what is in it: a limit of
+ * somebody's, a raw one over another format.  *part: of a part of the file. */
+static const char *
+image_node(const struct qemu *q, const char *node, bool *part)
+{
+	static const char *const passing[] = {"raw", "throttle", "copy-on-read", "preallocate"};
+	int depth;
+
+	*part = false;
+	for (depth = 0; depth < 8; depth++) {
+		const struct json_t *n = qemu_look_node(q, node);
+		const char *drv = qmp_str(n, "drv"), *child = qemu_look_child(q, node, "file");
+		const struct json_t *c = qemu_look_node(q, child);
+		const char *under = qmp_str(c, "drv");
+		size_t i;
+
+		for (i = 0; i < sizeof passing / sizeof passing[0]; i++) {
+			if (drv != NULL && strcmp(drv, passing[i]) == 0)
+				break;
+		}
+		if (i == sizeof passing / sizeof passing[0] || under == NULL)
+			break;
+		*part = *part || size_of(c) / 512 != size_of(n) / 512;
+		/* Raw over a file is the image; over anything else it adds nothing. */
+		if (i == 0 && (strcmp(under, "file") == 0 || strcmp(under, "host_device") == 0))
+			break;
+		node = child;
+	}
+	return node;
+}
 
 static int
 build_list(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
@@ -8,10 +50,11 @@ build_list(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	struct introspect_disk disks[HV_DISKS_MAX];
 	size_t i, n = q->base.vm.ndisks;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		disks[i] = (struct introspect_disk){.disk = &q->base.vm.disks[i],
-		                                    .qdev = q->disks[i].qdev,
-		                                    .node = q->disks[i].node};
+		                                    .qdev = q->disks[i].qdev};
+		disks[i].node = image_node(q, q->disks[i].node, &disks[i].part);
+	}
 	introspect_free(q->introspect); /* of a prepare that failed in between */
 	q->introspect = introspect_new(disks, n);
 	if (q->introspect == NULL)
