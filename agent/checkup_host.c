@@ -540,6 +540,31 @@ look_at_kvm(struct checkup *c)
 		                   "%s: VMs that locum boots here run many times slower", why);
 }
 
+/* QEMUs that we start; others are said beside their VMs. */
+static void
+look_at_user(struct checkup *c)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct finding *x = NULL;
+	char *user = NULL;
+
+	if (geteuid() != 0)
+		return;
+	if (settings_run_as(c->settings, &user, &e) != 0)
+		x = findings_add(c->findings, FINDING_BAD, "run_as",
+		                 "no VM can be started here: %s", e.msg);
+	else if (strcmp(user, "root") == 0)
+		x = findings_add(c->findings, FINDING_WARN, "run_as",
+		                 "VMs that locum starts run as root: a guest that breaks out of "
+		                 "QEMU has this host");
+	else
+		(void)findings_add(c->findings, FINDING_GOOD, "run_as",
+		                   "VMs that locum starts run as %s", user);
+	if (x != NULL)
+		finding_advise(x, "run_as = libvirt-qemu:nobody, in [locum]");
+	lc_free(user);
+}
+
 static void
 look_at_confinement(struct checkup *c)
 {
@@ -569,5 +594,6 @@ checkup_host(struct checkup *c)
 	look_at_nbdkit(c);
 	look_at_libraries(c);
 	look_at_kvm(c);
+	look_at_user(c);
 	look_at_confinement(c);
 }

@@ -158,7 +158,9 @@ start_vm(const struct cli_args *a, const struct settings *s, const char *vm, str
          struct lc_err *e)
 {
 	const struct settings_vm *sv = settings_vm(s, vm);
-	struct launch_opts o = {.vm = vm, .qemu = s->qemu, .accel = s->accel, .own_paths = true};
+	struct launch_opts o = {
+	    .vm = vm, .qemu = s->qemu, .accel = s->accel, .own_paths = true, .sandbox = true};
+	char *user = NULL;
 	int rc;
 
 	(void)a;
@@ -173,7 +175,11 @@ start_vm(const struct cli_args *a, const struct settings *s, const char *vm, str
 		return lc_wrap(e, "%s", vm);
 	o.dir = out->where;
 	rc = dir_make(s->run_dir, 0700, e);
-	return rc != 0 ? rc : launch_start(sv->def, &o, &out->pid, e);
+	rc = rc != 0 ? rc : settings_run_as(s, &user, e);
+	o.run_as = user;
+	rc = rc != 0 ? rc : launch_start(sv->def, &o, &out->pid, e);
+	lc_free(user);
+	return rc;
 }
 
 #define GRACE_MS 30000

@@ -72,6 +72,7 @@ struct boot {
 	struct definition *def;
 	struct place place;
 	char *socket, *log;
+	char *run_as; /* user that QEMU runs as, NULL: as we do */
 	struct serve *server;
 	bool launched;
 	struct launch_disk disks[POINT_DISKS_MAX];
@@ -204,14 +205,14 @@ take_place(struct boot *b, struct lc_err *e)
 {
 	int rc = place_take(&b->opening.settings, b->name, b->use, &b->place, e);
 
+	rc = rc != 0 ? rc : settings_run_as(&b->opening.settings, &b->run_as, e);
+	rc = rc != 0 ? rc : place_socket(&b->place, &b->socket, e);
 	if (rc != 0)
 		return rc;
-	b->socket = path_join(b->place.run, "nbd");
 	b->log = path_join(b->place.run, "nbdkit.log");
-	if (b->socket == NULL || b->log == NULL)
+	if (b->log == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
-	(void)unlink(b->socket); /* of a server that was killed */
-	(void)unlink(b->log);    /* of an earlier boot */
+	(void)unlink(b->log); /* of an earlier boot */
 	return 0;
 }
 
@@ -257,6 +258,8 @@ serve(struct boot *b, struct lc_err *e)
 	lc_buf_free(&keys);
 	lc_free(spec);
 	free(store);
+	if (rc == 0 && b->run_as != NULL)
+		rc = place_let_user(b->socket, 0666, e);
 	if (rc != 0)
 		return rc;
 	b->t.served = since(b);
@@ -308,6 +311,7 @@ extract(struct boot *b, size_t disk, struct lc_err *e)
 	char *path = lc_asprintf("%s/%s", b->place.images, d->name);
 	struct export_file file = {.disk = disk, .path = path, .format = EXPORT_RAW};
 	struct export_opts opts = {.files = &file, .nfiles = 1, .threads = 2, .passing = true};
+	int rc;
 
 	b->paths[b->ndisks] = path;
 	b->disks[b->ndisks] = (struct launch_disk){
@@ -315,9 +319,11 @@ extract(struct boot *b, size_t disk, struct lc_err *e)
 	b->ndisks++;
 	if (path == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
-	if (b->use == PLACE_RESUME)
-		return must_be_there(path, e);
-	return export_run(b->opening.store, b->view, &opts, e);
+	rc = b->use == PLACE_RESUME ? must_be_there(path, e)
+	                            : export_run(b->opening.store, b->view, &opts, e);
+	if (rc == 0 && b->run_as != NULL && d->role != HV_ROLE_NVRAM)
+		rc = place_let_user(path, 0444, e);
+	return rc;
 }
 
 /* In the place of one that was excluded from the point. */
@@ -440,6 +446,7 @@ launch(struct boot *b, struct lc_err *e)
 	    .ndisks = b->ndisks,
 	    .isolated = b->test || cli_has(b->args, "isolated"),
 	    .sandbox = true,
+	    .run_as = b->run_as,
 	};
 	char *spec = spec_of(b);
 	int pid, rc;
@@ -668,6 +675,7 @@ clean_up(struct boot *b, bool failed)
 		lc_free(b->paths[i]);
 	lc_free(b->def);
 	lc_free(b->socket);
+	lc_free(b->run_as);
 	lc_free(b->log);
 	point_done(&b->point);
 	opening_done(&b->opening);

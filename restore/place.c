@@ -137,6 +137,30 @@ place_take(const struct settings *s, const char *name, enum place_use use, struc
 }
 
 int
+place_socket(const struct place *p, char **out, struct lc_err *e)
+{
+	char *dir = path_join(p->run, "nbd");
+	int rc = 0;
+
+	*out = dir == NULL ? NULL : path_join(dir, "s");
+	if (*out == NULL) {
+		rc = lc_fail(e, LC_ENOMEM, 0, "boot: out of memory");
+	} else {
+		(void)unlink(*out); /* of a server that was killed */
+		rc = dir_make(dir, 0711, e);
+		rc = rc != 0 ? rc : place_let_user(dir, 0711, e); /* whatever the umask says */
+	}
+	lc_free(dir);
+	return rc;
+}
+
+int
+place_let_user(const char *path, mode_t mode, struct lc_err *e)
+{
+	return chmod(path, mode) == 0 ? 0 : lc_fail_errno(e, "%s", path);
+}
+
+int
 place_record(const struct place *p, const char *spec, struct lc_err *e)
 {
 	char *path, *text;

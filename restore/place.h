@@ -12,6 +12,7 @@
 #define LOCUM_PLACE_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "store/base/errors.h"
 
@@ -46,6 +47,15 @@ int place_recorded(const struct settings *s, const char *name, char **out, struc
  */
 int place_take(const struct settings *s, const char *name, enum place_use use, struct place *out,
                struct lc_err *e);
+/**
+ * place_socket(p, out, e):
+ * The path of the socket that the disks are served on, where nothing is left of an earlier one;
+ * lc_free() it.  In a folder of its own: QEMU, which may run as another user, comes to that one by
+ * a descriptor, and nobody does through the folders that it is in.
+ */
+int place_socket(const struct place *p, char **out, struct lc_err *e);
+/** place_let_user(path, mode, e): let QEMU's user at a file in these folders. */
+int place_let_user(const char *path, mode_t mode, struct lc_err *e);
 /** place_record(p, spec, e): the overlays lie over that point. */
 int place_record(const struct place *p, const char *spec, struct lc_err *e);
 /** place_leave(p, failed, logs): give it back.  A test and what failed leave no overlays, unless

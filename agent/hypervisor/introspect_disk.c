@@ -7,6 +7,7 @@
 #include "store/base/memory.h"
 
 #include "agent/hypervisor/driver.h"
+#include "agent/hypervisor/handed.h"
 #include "agent/hypervisor/imageformat.h"
 #include "agent/hypervisor/introspect_state.h"
 #include "agent/hypervisor/qmp.h"
@@ -70,9 +71,10 @@ tell_disk_image(struct introspect *x, const struct introspect_disk *xd)
 	if (qmp_true(node, "encrypted"))
 		introspect_leave_out(x, "encryption of disk", name,
 		                     "the point holds what the guest sees, sealed by the store");
+	if (file != NULL && *file == '/' && handed_unknown(file))
+		file = xd->disk->path;
 	/* By its path alone no one would find the disk in it. */
-	if (file != NULL && *file == '/' && !introspect_starts(file, "/dev/fdset/") && !xd->part &&
-	    !qmp_true(node, "encrypted") && (format == NULL || strcmp(format, "luks") != 0))
+	if (file != NULL && *file == '/' && !xd->part && !qmp_true(node, "encrypted"))
 		(void)introspect_set(x, "disk", name, "path", file);
 	(void)snprintf(text, sizeof text, "%" PRIu64, xd->disk->size);
 	(void)introspect_set(x, "disk", name, "size", text);

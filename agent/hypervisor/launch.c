@@ -26,11 +26,13 @@
 #include "store/base/files.h"
 #include "store/base/memory.h"
 
+#include "agent/hypervisor/handed.h"
 #include "agent/hypervisor/launch.h"
 #include "agent/hypervisor/launch_accel.h"
 #include "agent/hypervisor/launch_args.h"
 #include "agent/hypervisor/launch_proc.h"
 #include "agent/hypervisor/launch_talk.h"
+#include "agent/hypervisor/openas.h"
 
 #define START_MS 10000
 #define QUIT_MS 5000
@@ -161,6 +163,30 @@ open_in(const char *dir, const char *name, int *fd, struct lc_err *e)
 	return *fd == -1 ? lc_fail_errno(e, "%s", path) : 0;
 }
 
+/* A kernel or initial ramdisk is opened anew by QEMU, through our descriptor: so no folder on the
+ * way there need be open to its user, but the file itself has to be. */
+static int
+open_kernel(struct start *s, size_t i, const char *path, struct lc_err *e)
+{
+	char link[32];
+	uint32_t uid, gid;
+	int fd = -1, rc = launch_user(s->opts->run_as, &uid, &gid, e);
+
+	if (rc != 0)
+		return rc;
+	s->fds.image_ro[i] = open(path, O_RDONLY | O_CLOEXEC);
+	if (s->fds.image_ro[i] == -1)
+		return lc_fail_errno(e, "%s", path);
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", s->fds.image_ro[i]);
+	rc = openas_read(link, uid, gid, &fd, NULL);
+	fd_close(&fd);
+	return rc == 0 ? 0
+	               : lc_fail(e, LC_EACCES, 0,
+	                         "%s: user %s, who QEMU runs as (run_as), may not read it: chmod "
+	                         "o+r %s",
+	                         path, s->opts->run_as, path);
+}
+
 /* Images for a QEMU that runs as somebody else. */
 static int
 open_images(struct start *s, struct lc_err *e)
@@ -171,14 +197,40 @@ open_images(struct start *s, struct lc_err *e)
 		const char *path = launch_image_path(s->def, s->opts, i);
 		enum hv_role role = s->def->disks[i].role;
 
-		if (path == NULL || role == HV_ROLE_KERNEL || role == HV_ROLE_INITRD)
+		if (path == NULL)
 			continue;
+		if (role == HV_ROLE_KERNEL || role == HV_ROLE_INITRD) {
+			if (open_kernel(s, i, path, e) != 0)
+				return LC_EACCES;
+			continue;
+		}
 		s->fds.image[i] = open(path, O_RDWR | O_CLOEXEC);
 		s->fds.image_ro[i] = open(path, O_RDONLY | O_CLOEXEC);
 		if (s->fds.image[i] == -1 || s->fds.image_ro[i] == -1)
 			return lc_fail_errno(e, "%s", path);
 	}
 	return 0;
+}
+
+/* The folder of the NBD server's socket, for a QEMU that could not come to it by its path. */
+static int
+open_served(struct start *s, struct lc_err *e)
+{
+	char *dir = NULL;
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; dir == NULL && i < s->opts->ndisks; i++) {
+		if (s->opts->disks[i].kind == LAUNCH_IMAGE_OVERLAY)
+			dir = path_dirname(s->opts->disks[i].nbd_socket);
+	}
+	if (dir != NULL) {
+		s->fds.served = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (s->fds.served == -1)
+			rc = lc_fail_errno(e, "%s", dir);
+	}
+	lc_free(dir);
+	return rc;
 }
 
 /* A tap device on a bridge of the host; it goes away with QEMU. */
@@ -246,6 +298,8 @@ open_all(struct start *s, struct lc_err *e)
 		rc = open_in(dir, "qemu.log", &s->log, e);
 	if (rc == 0 && s->opts->run_as != NULL)
 		rc = open_images(s, e);
+	if (rc == 0 && s->opts->run_as != NULL)
+		rc = open_served(s, e);
 	return rc == 0 ? open_taps(s, e) : rc;
 }
 
@@ -258,6 +312,7 @@ close_all(struct start *s)
 	fd_close(&s->fds.qmp2);
 	fd_close(&s->fds.qga);
 	fd_close(&s->fds.serial);
+	fd_close(&s->fds.served);
 	fd_close(&s->log);
 	for (i = 0; i < HV_DISKS_MAX; i++) {
 		fd_close(&s->fds.image[i]);
@@ -275,6 +330,8 @@ list_fds(const struct start *s, int *out)
 
 	for (i = 0; i < sizeof single / sizeof single[0]; i++)
 		out[n++] = single[i];
+	if (s->fds.served >= 0)
+		out[n++] = s->fds.served;
 	for (i = 0; i < HV_DISKS_MAX; i++) {
 		if (s->fds.image[i] >= 0)
 			out[n++] = s->fds.image[i];
@@ -354,7 +411,7 @@ remove_leftovers(const char *dir)
 static int
 try_accel(struct start *s, const char *accel, int *pid, struct lc_err *e)
 {
-	int keep[4 + 2 * HV_DISKS_MAX + DEF_NICS_MAX];
+	int keep[5 + 2 * HV_DISKS_MAX + DEF_NICS_MAX];
 	struct launch_args args = {0};
 	char pid_file[PATH_MAX];
 	int pidfd = -1, rc = path_in(s->opts->dir, "pid", pid_file, sizeof pid_file, e);
@@ -471,6 +528,8 @@ launch_start(const struct definition *def, const struct launch_opts *opts, int *
 		rc = lc_fail(e, LC_EEXIST, 0, "runs already (pid %d)", pid);
 	if (rc == 0)
 		rc = write_definition(def, opts->dir, e);
+	if (rc == 0)
+		rc = handed_write(def, opts, e);
 	if (rc == 0)
 		rc = try_all(&s, &pid, e);
 	fd_close(&lock);

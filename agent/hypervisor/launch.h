@@ -58,11 +58,15 @@ struct launch_opts {
 	bool isolated;  /* network cut off (test) */
 	bool paused;    /* do not start the CPUs */
 	bool sandbox;   /* -sandbox on,... */
-	const char *run_as; /* user to drop to, NULL = stay */
+	const char
+	    *run_as; /* user to drop to, NULL = stay.  The user may read kernel and initrd; the
+	                folder of an NBD server's socket, but none above it, is open to it */
 };
 
 /** launch_check_name(vm, e): LC_EINVAL where that is no name of a VM (it becomes part of paths). */
 int launch_check_name(const char *vm, struct lc_err *e);
+/** launch_user(name, uid, gid, e): of a user; LC_ENOENT where there is none of that name. */
+int launch_user(const char *name, uint32_t *uid, uint32_t *gid, struct lc_err *e);
 /**
  * launch_start(def, opts, pid_out, e):
  * Start QEMU and wait until its monitor answers (at most 10 s).  Blocking: not on a loop

@@ -216,9 +216,16 @@ static void
 add_nbd_node(struct build *b, const struct launch_disk *r, const char *node)
 {
 	struct qemutext j = {0}, nbd = {0}, server = {0};
+	const char *path = r->nbd_socket, *name = strrchr(path, '/');
+	char by_folder[64];
 
+	if (b->fds->served >= 0 && name != NULL) {
+		(void)snprintf(by_folder, sizeof by_folder, "/proc/self/fd/%d%.32s", b->fds->served,
+		               name);
+		path = by_folder;
+	}
 	qemutext_put(&server, "type", "unix");
-	qemutext_put(&server, "path", r->nbd_socket);
+	qemutext_put(&server, "path", path);
 	qemutext_put(&nbd, "driver", "nbd");
 	qemutext_put_object(&nbd, "server", &server);
 	qemutext_put(&nbd, "export", r->nbd_export == NULL ? "" : r->nbd_export);
@@ -620,13 +627,17 @@ add_file_of_role(struct build *b, enum hv_role role, const char *option)
 {
 	const struct def_disk *d = definition_role(b->def, role);
 	const char *path;
+	char link[32];
+	size_t i;
 
 	if (d == NULL)
 		return 0;
-	path = launch_image_path(b->def, b->opts, (size_t)(d - b->def->disks));
+	i = (size_t)(d - b->def->disks);
+	path = launch_image_path(b->def, b->opts, i);
 	if (path == NULL || path[0] != '/')
 		return lc_fail(b->e, LC_EINVAL, 0, "%s: no file is given for it", d->name);
-	arg(b, option, path);
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", b->fds->image_ro[i]);
+	arg(b, option, b->fds->image_ro[i] >= 0 ? link : path);
 	return 0;
 }
 

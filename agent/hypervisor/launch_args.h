@@ -19,7 +19,8 @@ struct launch_fds {              /* descriptors that QEMU inherits; -1 where the
 	int serial;              /* write only */
 	int image[HV_DISKS_MAX]; /* same index as def->disks: read-write, where QEMU cannot open the
 	                            path itself */
-	int image_ro[HV_DISKS_MAX]; /* and once more read-only */
+	int image_ro[HV_DISKS_MAX]; /* and once more read-only; alone of a kernel */
+	int served;                 /* folder of the socket that overlays are served on */
 	int tap[DEF_NICS_MAX];
 };
 

@@ -24,6 +24,7 @@
 #include "store/base/files.h"
 #include "store/base/memory.h"
 
+#include "agent/hypervisor/launch.h"
 #include "agent/hypervisor/launch_proc.h"
 
 enum { GROUPS_MAX = 64, STAT_MAX = 1024, BOOT_ID = 36 };
@@ -123,25 +124,47 @@ write_pid_file(const char *path)
 
 /* ---- start ---- */
 
-static int
-find_user(const char *name, struct user *u, struct lc_err *e)
+int
+launch_user(const char *name, uint32_t *uid, uint32_t *gid, struct lc_err *e)
 {
 	char text[4096];
 	struct passwd pw, *found = NULL;
+	int rc = getpwnam_r(name, &pw, text, sizeof text, &found);
+
+	if (found == NULL)
+		return lc_fail(e, LC_ENOENT, rc, "user %s", name);
+	*uid = pw.pw_uid;
+	*gid = pw.pw_gid;
+	return 0;
+}
+
+/* Who may use KVM is said by the group of its device; without it a VM would run, and crawl. */
+static void
+add_kvm_group(struct user *u)
+{
+	struct stat st;
+
+	if (u->ngroups < GROUPS_MAX && stat("/dev/kvm", &st) == 0 && st.st_gid != 0 &&
+	    (st.st_mode & 060) == 060)
+		u->groups[u->ngroups++] = st.st_gid;
+}
+
+static int
+find_user(const char *name, struct user *u, struct lc_err *e)
+{
 	int rc;
 
 	u->drop = name != NULL;
 	if (!u->drop)
 		return 0;
-	rc = getpwnam_r(name, &pw, text, sizeof text, &found);
-	if (found == NULL)
-		return lc_fail(e, LC_ENOENT, rc, "user %s", name);
-	u->uid = pw.pw_uid;
-	u->gid = pw.pw_gid;
+	rc = launch_user(name, &u->uid, &u->gid, e);
+	if (rc != 0)
+		return rc;
 	u->ngroups = GROUPS_MAX;
-	if (getgrouplist(name, pw.pw_gid, u->groups, &u->ngroups) == -1)
+	if (getgrouplist(name, u->gid, u->groups, &u->ngroups) == -1)
 		return lc_fail(e, LC_EINVAL, 0, "user %s: in more than %d groups", name,
 		               GROUPS_MAX);
+	add_kvm_group(u);
 	return 0;
 }
 

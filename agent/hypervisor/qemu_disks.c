@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "agent/hypervisor/domainxml.h"
+#include "agent/hypervisor/handed.h"
 #include "agent/hypervisor/qemu.h"
 
 enum prop {
@@ -265,7 +266,10 @@ find_path(struct qemu *q, struct hv_disk *d, const struct qemu_disk *x)
 	for (depth = 0; depth < 4 && node != NULL; depth++) {
 		file = qmp_str(qemu_look_node(q, node), "file");
 		if (file != NULL && *file == '/') {
-			(void)snprintf(d->path, sizeof d->path, "%s", file);
+			if (!handed_unknown(file))
+				(void)snprintf(d->path, sizeof d->path, "%s", file);
+			else if (!handed_find(q->t.qmp, d->name, d->path, sizeof d->path))
+				d->path[0] = '\0';
 			return;
 		}
 		node = qemu_look_child(q, node, "file");

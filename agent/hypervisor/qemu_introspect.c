@@ -1,6 +1,8 @@
 /* The definition of a running machine, as two steps of hv_prepare. */
 #include <string.h>
+#include <sys/stat.h>
 
+#include "agent/hypervisor/handed.h"
 #include "agent/hypervisor/introspect.h"
 #include "agent/hypervisor/qemu.h"
 
@@ -79,6 +81,29 @@ build_ask(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	return 0;
 }
 
+/* QEMU was handed the file, and does not know its path. */
+static void
+name_handed(struct qemu *q, struct definition *def)
+{
+	size_t i;
+
+	q->base.vm.handed = false;
+	for (i = 0; i < def->ndisks; i++) {
+		struct def_disk *d = &def->disks[i];
+		char path[sizeof d->path];
+		struct stat st;
+
+		if ((d->role != HV_ROLE_KERNEL && d->role != HV_ROLE_INITRD) ||
+		    !handed_unknown(d->path))
+			continue;
+		if (!handed_find(q->t.qmp, d->name, path, sizeof path))
+			continue; /* reading it will fail, and say so */
+		memcpy(d->path, path, sizeof path);
+		d->size = stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+		q->base.vm.handed = true;
+	}
+}
+
 static int
 check_ask(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
@@ -87,6 +112,7 @@ check_ask(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	if (def == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	introspect_told(q->introspect, b, def);
+	name_handed(q, def);
 	qemu_domain_complete(q, def);
 	introspect_free(q->introspect);
 	q->introspect = NULL;

@@ -25,6 +25,7 @@ enum kind {
 	KIND_PROGRAM,
 	KIND_ADDRESS,
 	KIND_URI,
+	KIND_USER,
 	KIND_ACCEL,
 	KIND_SIZE,
 	KIND_COUNT,
@@ -48,6 +49,7 @@ static const struct settings_key host_keys[] = {
     {"similar_max", "64 MiB"},
     {"qemu", "qemu-system-x86_64"},
     {"accel", "kvm:tcg"},
+    {"run_as", "libvirt-qemu:nobody"},
     {"libvirt", ""},
     {"nbdkit", "nbdkit"},
     {"plugin", ""},
@@ -83,6 +85,7 @@ static const struct {
     {KIND_SIZE, offsetof(struct settings, similar_max), 0, TIB},
     {KIND_PROGRAM, offsetof(struct settings, qemu), 0, 0},
     {KIND_ACCEL, offsetof(struct settings, accel), 0, 0},
+    {KIND_USER, offsetof(struct settings, run_as), 0, 0},
     {KIND_URI, offsetof(struct settings, libvirt), 0, 0},
     {KIND_PROGRAM, offsetof(struct settings, nbdkit), 0, 0},
     {KIND_PATH, offsetof(struct settings, plugin), 0, 0},
@@ -215,6 +218,12 @@ set_host(struct settings *s, size_t i, const char *value, struct lc_err *e)
 	case KIND_URI:
 		if (strchr(value, ':') == NULL || !only_from(value, ":/+?=&@.-_%,~"))
 			return lc_fail(e, LC_EINVAL, 0, "%s: '%s' is no URI such as qemu:///system",
+			               name, value);
+		return settings_set_text((char **)(void *)field, value, e);
+	case KIND_USER:
+		if (value[0] == '\0' || !only_from(value, ":._-"))
+			return lc_fail(e, LC_EINVAL, 0,
+			               "%s: '%s' is no list of users such as libvirt-qemu:nobody",
 			               name, value);
 		return settings_set_text((char **)(void *)field, value, e);
 	case KIND_ACCEL:
@@ -690,7 +699,7 @@ static bool
 is_text(enum kind kind)
 {
 	return kind == KIND_PATH || kind == KIND_PROGRAM || kind == KIND_ACCEL ||
-	       kind == KIND_ADDRESS || kind == KIND_URI;
+	       kind == KIND_USER || kind == KIND_ADDRESS || kind == KIND_URI;
 }
 
 static bool

@@ -58,6 +58,7 @@ struct settings {     /* all pointers owned; free with settings_done() */
 	uint64_t similar_max; /* bytes of the index of pages, 0: none */
 	char *qemu;
 	char *accel;
+	char *run_as;  /* users that QEMUs started here may run as, see settings_run_as() */
 	char *libvirt; /* URI of the host's libvirt, or NULL */
 	char *nbdkit;
 	char *plugin; /* path of nbdkit-locum-plugin.so, or "locum": in nbdkit's own folder */
@@ -111,6 +112,13 @@ const struct settings_vm *settings_vm(const struct settings *s, const char *name
 /** settings_freeze(vm): whether its guest is frozen: as `freeze` says, else HV_FREEZE_AUTO where
  * `guest_agent` is set.  vm may be NULL. */
 enum hv_freeze settings_freeze(const struct settings_vm *vm);
+
+/**
+ * settings_run_as(s, out, e):
+ * The user that a QEMU is to be started as: the first one of run_as that this host has, *out = NULL
+ * where we are not root and so can't choose.  lc_free() it.  LC_ENOENT where it has none of them.
+ */
+int settings_run_as(const struct settings *s, char **out, struct lc_err *e);
 
 /* For the lint test and for help: the keys that are known. */
 struct settings_key {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/hypervisor/launch.h"
 #include "agent/hypervisor/settings_load.h"
 #include "store/base/cli.h"
 #include "store/base/config.h"
@@ -91,6 +92,31 @@ settings_load(const struct cli_args *args, struct settings *out, struct lc_err *
 		rc = settings_set_text(&out->store, store, e);
 	config_free(config);
 	return rc;
+}
+
+int
+settings_run_as(const struct settings *s, char **out, struct lc_err *e)
+{
+	const char *list = s->run_as;
+	uint32_t uid, gid;
+
+	*out = NULL;
+	if (geteuid() != 0)
+		return 0;
+	while (*list != '\0') {
+		size_t n = strcspn(list, ":");
+		char *name = lc_asprintf("%.*s", (int)n, list);
+
+		if (name == NULL)
+			return lc_fail(e, LC_ENOMEM, 0, "settings: out of memory");
+		if (launch_user(name, &uid, &gid, NULL) == 0) {
+			*out = name;
+			return 0;
+		}
+		lc_free(name);
+		list += n + (list[n] == ':' ? 1 : 0);
+	}
+	return lc_fail(e, LC_ENOENT, 0, "run_as: there is no user %s on this host", s->run_as);
 }
 
 int

@@ -16,13 +16,25 @@ scenario_vm web01 "memory = 128 MiB" "nic = net0 user" "kernel = $GUEST_OUT/vmli
 	"disk = vd0 raw ${disks[0]}" "disk = vd1 qcow2 ${disks[1]}"
 locum backup web01 >/dev/null || fail "backup"
 
+# Processes of a VM with their commands: QEMU does not know its folders, but has files of them open.
+processes_of() { # NAME
+	local pid
+	{
+		pgrep -f -- "$t/(run|scratch/boot)/$1/" || true
+		for pid in $(pgrep qemu-system || true); do
+			! find "/proc/$pid/fd" \( -lname "$t/run/$1/*" -o -lname "$t/scratch/boot/$1/*" \) 2>/dev/null | has . || echo "$pid"
+		done
+	} | sort -u | while read -r pid; do
+		[ ! -s "/proc/$pid/cmdline" ] || echo "$pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+	done
+}
 nothing_runs() { # NAME WHEN
 	local i
 	for ((i = 0; i < 100; i++)); do
-		pgrep -f -- "$t/(run|scratch/boot)/$1/" >/dev/null || return 0
+		[ -n "$(processes_of "$1")" ] || return 0
 		sleep 0.1
 	done
-	fail "$2: still running: $(pgrep -fa -- "$t/(run|scratch/boot)/$1/" | cut -c 1-200)"
+	fail "$2: still running: $(processes_of "$1" | cut -c 1-200)"
 }
 nothing_left() { # NAME WHEN
 	nothing_runs "$1" "$2"
@@ -61,7 +73,7 @@ for ((i = 0; i < 300; i++)); do
 	[ -e "$t/run/web01-test/pid" ] && break
 	sleep 0.05
 done
-qemu=$(pgrep -fa -- "$t/scratch/boot/web01-test/") || fail "no QEMU of a test"
+qemu=$(processes_of web01-test | grep qemu-system) || fail "no QEMU of a test"
 grep -q 'restrict=on' <<<"$qemu" || fail "a test has a network: $qemu"
 kill -INT $pid
 rc=0
@@ -89,7 +101,8 @@ runs() { # WHEN
 	! grep -aE 'I/O error|WRITE-ERROR|FS-ERROR' "$serial" || fail "$1: the guest saw an error"
 }
 runs "boot"
-if pgrep -fa -- "$t/scratch/boot/web01/" | has 'restrict=on'; then fail "a boot has no network"; fi
+processes_of web01 | has qemu-system || fail "no QEMU of a boot"
+if processes_of web01 | has 'restrict=on'; then fail "a boot has no network"; fi
 refused 1 'runs already .pid [0-9]+.: stop it' locum boot web01
 refused 1 'is being read' locum drop "web01@$(point_ids web01 | tail -n 1 | cut -c 1-8)"
 
@@ -168,10 +181,10 @@ for ((i = 0; i < 6; i++)); do
 	wait $pid 2>/dev/null || true
 	locum vm stop k --force >/dev/null 2>&1 || true
 	for ((j = 0; j < 400; j++)); do # a server that nobody came to ends after 30 s
-		pgrep -f -- "$t/run/k/" >/dev/null || break
+		[ -n "$(processes_of k)" ] || break
 		sleep 0.1
 	done
-	((j < 400)) || fail "kill -9: left $(pgrep -fa -- "$t/run/k/")"
+	((j < 400)) || fail "kill -9: left $(processes_of k)"
 done
 
 rm -f "$t"/store/leases/* # of dead readers: nobody holds them

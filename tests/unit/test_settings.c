@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <setjmp.h>
 #include <cmocka.h>
 
@@ -120,6 +121,7 @@ test_same(void **state)
 	static const char *const texts[] = {
 	    "[locum]\nstore = /s\nbandwidth = 1 MiB/s\n[vm a]\nqmp = /a\nexclude = vdb\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\n",
+	    "[locum]\nstore = /s\nrun_as = root\n[vm a]\nqmp = /a\nexclude = vdb\n",
 	    "[locum]\nstore = /s\njobs = 3\n[vm a]\nqmp = /a\nexclude = vdb\n",
 	    "[locum]\n[vm a]\nqmp = /a\nexclude = vdb\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /b\nexclude = vdb\n",
@@ -248,6 +250,7 @@ test_complaints(void **state)
 	assert_complaint("[locum]\nconnect_timeout = soon\n", ":2: connect_timeout: 'soon'");
 	assert_complaint("[locum]\nqemu = -daemonize\n", ":2: qemu:");
 	assert_complaint("[locum]\naccel = kvm,foo\n", ":2: accel:");
+	assert_complaint("[locum]\nrun_as = a b\n", ":2: run_as:");
 	assert_complaint("[locun]\n", ":1: unknown section 'locun'; did you mean 'locum'?");
 	assert_complaint("[locum x]\n", ":1: [locum] takes no name");
 	assert_complaint("store = /s\n", ":1: 'store' belongs into a section");
@@ -360,6 +363,29 @@ check_section(char *text, const char *section, unsigned *seen_total)
 	}
 }
 
+/* The first one that there is; who is not root has no choice. */
+static void
+test_run_as(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct settings s;
+	char *user = NULL;
+
+	(void)state;
+	assert_ok("[locum]\nrun_as = no-such-user:root:nobody\n", &s);
+	assert_int_equal(settings_run_as(&s, &user, &e), 0);
+	if (geteuid() == 0)
+		assert_string_equal(user, "root");
+	else
+		assert_null(user);
+	lc_free(user);
+	settings_done(&s);
+	assert_ok("[locum]\nrun_as = no-such-user\n", &s);
+	assert_int_equal(settings_run_as(&s, &user, &e), geteuid() == 0 ? LC_ENOENT : 0);
+	assert_null(user);
+	settings_done(&s);
+}
+
 static void
 test_conf_lists_every_key(void **state)
 {
@@ -377,7 +403,7 @@ test_conf_lists_every_key(void **state)
 		check_section((char *)text.p, sections[i], &total);
 		lc_buf_free(&text);
 	}
-	assert_int_equal(total, 48);
+	assert_int_equal(total, 49);
 }
 
 static void
@@ -399,10 +425,15 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_defaults),      cmocka_unit_test(test_host_keys),
-	    cmocka_unit_test(test_same),          cmocka_unit_test(test_vm_keys),
-	    cmocka_unit_test(test_freeze),        cmocka_unit_test(test_complaints),
-	    cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_conf_lists_every_key),
+	    cmocka_unit_test(test_defaults),
+	    cmocka_unit_test(test_host_keys),
+	    cmocka_unit_test(test_same),
+	    cmocka_unit_test(test_vm_keys),
+	    cmocka_unit_test(test_freeze),
+	    cmocka_unit_test(test_complaints),
+	    cmocka_unit_test(test_no_memory),
+	    cmocka_unit_test(test_run_as),
+	    cmocka_unit_test(test_conf_lists_every_key),
 	    cmocka_unit_test(test_conf_is_valid),
 	};
 
