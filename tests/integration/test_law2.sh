@@ -1,13 +1,16 @@
 #!/bin/bash
-# Law 2, the guest never pays: test_law2.sh [WERROR...], by default all three.
+# Law 2, the guest never pays: test_law2.sh [all] [WERROR...], by default all three.
 #
-# What a guest's writes take while backups are made back to back, beside the same guest left alone (told, not judged). Then,
-# for each WERROR (what QEMU does about a failed write of the guest: report, enospc, stop): the scratch full, failing, hung,
-# locum itself standing still in the middle, and its connection to the snapshot cut.  Each time the guest sees no error and is not stopped, a write takes no longer
-# than the bound, and the next backup is incremental.  At last a live migration while a backup runs: it succeeds.
+# What a guest's writes take while backups are made back to back, beside the same guest left alone (told, not judged). Then
+# the faults: locum itself standing still in the middle, its connection to the snapshot cut, the scratch full, failing, hung.  Each time the
+# guest sees no error and is not stopped, a write takes no longer than the bound, and the next backup is incremental.  Each
+# fault comes with one WERROR (what QEMU does about a failed write of the guest: report, enospc, stop) that the logged seed
+# gives it; with `all`, with each of them.  At last a live migration while a backup runs: it succeeds.
 set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+all=
+[ "${1:-}" != all ] || { all=1; shift; }
 werrors=("$@")
 [ $# -gt 0 ] || werrors=(report enospc stop)
 scenario_begin law2
@@ -77,49 +80,33 @@ after() { # WHAT: the guest since the last lat, and the next backup
 	lat >/dev/null
 }
 
-first=1
-for werror in "${werrors[@]}"; do
-	guest_start "$t/vm" -a 'seq.load=400' -x -global -x "virtio-blk-device.werror=$werror" "${disks[@]}" >/dev/null
-	guest_qmp "$t/vm" '{"execute":"qom-get","arguments":{"path":"/machine/peripheral/vd0","property":"werror"}}' |
-		has "\"$werror\"" || fail "werror is not $werror"
-	guest_past "$t/vm" 0
-	locum backup web01 || fail "first backup"
-	if [ -n "$first" ]; then
-		first=
-		lat >/dev/null
-		sleep 8
-		echo "left alone:           $(lat)"
-		n=0 end=$((SECONDS + 8)) paused=0
-		while [ "$SECONDS" -lt "$end" ]; do
-			backup web01 incremental
-			paused=$(awk -v a="$paused" -v b="$(figure pause_ms)" 'BEGIN { print (a > b ? a : b) }')
-			n=$((n + 1))
-		done
-		l=$(lat)
-		echo "backed up $n times:  $l; longest pause $paused ms"
-		! grep -a 'SEQ STALL' "$t/vm/serial" || fail "a write took more than a second"
-	fi
-	echo "werror=$werror"
-	lat >/dev/null
-
-	stand # the reader hangs, the scratch has room
+fault_still() { # the reader hangs, the scratch has room
+	stand
 	sleep 3
 	go
 	[ "$rc" = 0 ] || fail "stopped for 3 s: $(cat "$t/err")"
 	after "locum stands still for 3 s"
+}
 
-	# Somebody ends the server, or one export, while the disks are read.
-	for cut in nbd-server-stop block-export-del; do
-		stand
-		id=$(guest_qmp "$t/vm" '{"execute":"query-block-exports"}' | grep -o '"id": *"locum[^"]*"' | sed -n 1p | cut -d '"' -f 4)
-		which="\"id\":\"$id\",\"mode\":\"hard\""
-		[ $cut = block-export-del ] || which=
-		guest_qmp "$t/vm" "{\"execute\":\"$cut\",\"arguments\":{$which}}" | has '"return"' || fail "$cut"
-		go
-		after "$cut while the snapshot is read"
-	done
-	[ -n "$loop_ok" ] || continue
+# Somebody ends the server, or one export, while the disks are read.
+cut_off() { # COMMAND [ARGUMENTS]
+	guest_qmp "$t/vm" "{\"execute\":\"$1\",\"arguments\":{${2:-}}}" | has '"return"' || fail "$1"
+	go
+	after "$1 while the snapshot is read"
+}
+fault_server() {
+	stand
+	cut_off nbd-server-stop
+}
+fault_export() {
+	local id
+	stand
+	id=$(guest_qmp "$t/vm" '{"execute":"query-block-exports"}' | grep -o '"id": *"locum[^"]*"' | sed -n 1p | cut -d '"' -f 4)
+	cut_off block-export-del "\"id\":\"$id\",\"mode\":\"hard\""
+}
 
+fault_full() {
+	local i
 	scratch_tmpfs 1m
 	stand
 	for ((i = 0; i < 100; i++)); do
@@ -131,7 +118,9 @@ for werror in "${werrors[@]}"; do
 	go
 	at_end
 	after "scratch full"
+}
 
+fault_failing() {
 	scratch_ext4
 	stand
 	# EXT4_IOC_SHUTDOWN: from now on every write fails.
@@ -143,7 +132,9 @@ for werror in "${werrors[@]}"; do
 	[ "$rc" = 1 ] || fail "the scratch fails, and the backup says: $(cat "$t/out")"
 	at_end
 	after "scratch failing"
+}
 
+fault_hung() {
 	scratch_ext4
 	stand
 	fsfreeze -f "$t/scratch"
@@ -155,14 +146,65 @@ for werror in "${werrors[@]}"; do
 	fsfreeze -u "$t/scratch"
 	after "scratch hung"
 	at_end
+}
+
+# Faults in a random order are dealt out to the werrors; with `all` each gets every one.
+faults=(still server export)
+[ -z "$loop_ok" ] || faults+=(full failing hung)
+declare -A dealt=()
+deal() {
+	local i k x
+	local -a order=("${faults[@]}")
+	for ((i = ${#order[@]} - 1; i > 0; i--)); do
+		k=$((RANDOM % (i + 1)))
+		x=${order[i]} order[i]=${order[k]} order[k]=$x
+	done
+	for i in "${!order[@]}"; do
+		dealt[${order[i]}]=${werrors[i % ${#werrors[@]}]}
+	done
+}
+deal
+
+look_s=4 rounds=1
+[ -z "$all" ] || look_s=8 rounds=3
+first=1
+for werror in "${werrors[@]}"; do
+	guest_start "$t/vm" -a 'seq.load=400' -x -global -x "virtio-blk-device.werror=$werror" "${disks[@]}" >/dev/null
+	guest_qmp "$t/vm" '{"execute":"qom-get","arguments":{"path":"/machine/peripheral/vd0","property":"werror"}}' |
+		has "\"$werror\"" || fail "werror is not $werror"
+	guest_past "$t/vm" 0
+	locum backup web01 || fail "first backup"
+	if [ -n "$first" ]; then
+		first=
+		lat >/dev/null
+		sleep $look_s
+		echo "left alone:           $(lat)"
+		n=0 end=$((SECONDS + look_s)) paused=0
+		while [ "$SECONDS" -lt "$end" ]; do
+			backup web01 incremental
+			paused=$(awk -v a="$paused" -v b="$(figure pause_ms)" 'BEGIN { print (a > b ? a : b) }')
+			n=$((n + 1))
+		done
+		l=$(lat)
+		echo "backed up $n times:  $l; longest pause $paused ms"
+		! grep -a 'SEQ STALL' "$t/vm/serial" || fail "a write took more than a second"
+	fi
+	echo "werror=$werror"
+	lat >/dev/null
+	for fault in "${faults[@]}"; do
+		[ -n "$all" ] || [ "${dealt[$fault]}" = "$werror" ] || continue
+		"fault_$fault"
+		met=$((${met:-0} + 1))
+	done
 	guest_kill "$t/vm"
 done
+[ "${met:-0}" -ge ${#faults[@]} ] || fail "only ${met:-0} of ${#faults[@]} faults were met"
 
 # An admin migrates while a backup runs.
 guest_start "$t/vm" -a 'seq.load=200' "${disks[@]}" >/dev/null
 guest_past "$t/vm" 0
 locum backup web01 || fail "backup before the migration"
-for round in 1 2 3; do
+for ((round = 1; round <= rounds; round++)); do
 	guest_cmd "$t/vm" write 0 6M 8M $round >/dev/null
 	locum backup web01 --json >"$t/out" 2>"$t/err" &
 	pid=$!
