@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/backup.h"
+#include "agent/import.h"
 #include "agent/others.h"
 #include "tests/lib/unit.h"
 
@@ -19,7 +20,8 @@ static struct {
 	struct backup backups[8];
 	unsigned n;
 	bool fail;
-	char told[200]; /* in which order */
+	const struct settings *freed; /* the last import that was */
+	char told[200];               /* in which order */
 } fake;
 
 int
@@ -40,6 +42,13 @@ void
 backup_cancel(struct backup *b)
 {
 	b->canceled = true;
+}
+
+void
+import_free(struct settings *copy)
+{
+	if (copy != NULL)
+		fake.freed = copy;
 }
 
 static void
@@ -114,6 +123,25 @@ a_point_is_told_before_who_asked(void **state)
 }
 
 static void
+what_is_imported_is_theirs_until_it_is_over(void **state)
+{
+	static char there; /* nobody looks into it here */
+	struct settings *import = (struct settings *)(void *)&there;
+	struct protect_ask a = {.vm = "export", .done = on_done, .import = import};
+	struct protect_opts o = {0};
+	struct others x;
+
+	(void)state;
+	make(&x, &o);
+	assert_int_equal(others_ask(&x, &a, NULL), 0);
+	assert_null(a.import);
+	assert_true(others_begin(&x));
+	assert_null(fake.freed);
+	finish(0, BACKUP_DONE);
+	assert_ptr_equal(fake.freed, import);
+}
+
+static void
 one_vm_is_backed_up_once_at_a_time(void **state)
 {
 	struct protect_ask a = {.vm = "web01", .done = on_done},
@@ -170,6 +198,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_point_is_told_before_who_asked),
+	    cmocka_unit_test(what_is_imported_is_theirs_until_it_is_over),
 	    cmocka_unit_test(one_vm_is_backed_up_once_at_a_time),
 	    cmocka_unit_test(who_has_begun_is_canceled_and_others_turned_away),
 	};
