@@ -210,6 +210,7 @@ rebuild_taker(struct two *t)
 static void
 a_history_arrives_whole(void **state)
 {
+	const size_t windows = UNDER_VALGRIND ? 200 : WINDOWS;
 	struct vault_disk d[POINTS][2];
 	struct point p[POINTS];
 	struct two t;
@@ -218,10 +219,10 @@ a_history_arrives_whole(void **state)
 	(void)state;
 	make_two(&t);
 	for (i = 0; i < POINTS; i++) {
-		d[i][0] = i == 0 ? vault_disk("vda", WINDOWS) : vault_disk_copy(&d[i - 1][0]);
+		d[i][0] = i == 0 ? vault_disk("vda", windows) : vault_disk_copy(&d[i - 1][0]);
 		d[i][1] = i == 0 ? vault_disk("vdb", 3) : vault_disk_copy(&d[i - 1][1]);
 		d[i][0].codes[i] = 100 + i;
-		d[i][0].codes[WINDOWS - 1 - i] = 7; /* the same content: one chunk */
+		d[i][0].codes[windows - 1 - i] = 7; /* the same content: one chunk */
 		d[i][1].codes[i % 3] = i == 4 ? 0 : 200 + i;
 		if (i == 3)
 			vault_disk_resize(&d[i][1], 2 * WINDOW_SIZE + 512);
