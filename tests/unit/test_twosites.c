@@ -69,6 +69,14 @@ wait_for(struct two *t, bool (*condition)(void *arg), void *arg, const char *wha
 		fail_msg("%s did not come about (last: %s)", what, t->h.why.msg);
 }
 
+static bool
+is_welcome(void *arg)
+{
+	const struct mole *m = arg;
+
+	return m->of_type[MESSAGE_WELCOME] > 0 || m->over;
+}
+
 /* n windows that do not compress. */
 static struct vault_disk
 big_disk(size_t n)
@@ -726,7 +734,7 @@ who_does_not_read_is_not_answered_for_ever(void **state)
 	mole_start(&m, &t.loop, t.d.port, &t.h.id, t.d.id.public);
 	mole_say(&m, MESSAGE_HELLO, (struct lc_span){hello.p, hello.n});
 	wait_for(&t, mole_is_open, &m, "open");
-	run_for(&t.loop, 100);
+	wait_for(&t, is_welcome, &m, "WELCOME");
 	assert_int_equal(m.of_type[MESSAGE_WELCOME], 1);
 	mole_read(&m, false);
 	before = memory_kb();
@@ -769,7 +777,7 @@ who_does_not_read_has_to_go(void **state)
 	hello_of(&t, &hello);
 	mole_start(&m, &t.loop, t.d.port, &t.h.id, t.d.id.public);
 	mole_say(&m, MESSAGE_HELLO, (struct lc_span){hello.p, hello.n});
-	run_for(&t.loop, 100);
+	wait_for(&t, is_welcome, &m, "WELCOME");
 	assert_int_equal(m.of_type[MESSAGE_WELCOME], 1);
 	mole_read(&m, false);
 	for (i = 0; i < 40000; i++) /* its answers are more than sockets hold */
