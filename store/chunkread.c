@@ -223,7 +223,7 @@ apply_delta(struct chunk_reader *r, const struct record *rec, uint8_t *window, u
 	size_t n;
 	int rc = make_room(r, e);
 
-	if (rc != 0)
+	if (rc != 0 || r->deltas == NULL)
 		return rc;
 	payload.p = memcpy(r->deltas->payload, r->payload, rec->n);
 	if (!chunk_payload_ok(payload, rec->encoding))

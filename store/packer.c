@@ -3,10 +3,10 @@
  *
  * A delta carries all that has changed since its bases were made; so what changed becomes a base
  * itself, a layer, while there is room for one: from then on it costs nothing.  What a delta pays
- * beside its own change is x = delta - step; all that changed since the first base is stored anew,
- * as one layer or whole, when what was paid so far has come to a quarter of what that costs.  With
- * changes of even size the sum of all x is x * x / (2 * step), so nothing has to be remembered.  A
- * window in which the same place changes again and again has x = 0 and never needs it.  Measured:
+ * beside its own change is x = delta - step; that and the newest layers are stored anew, as one
+ * layer or whole, when what was paid so far has come to a quarter of what that costs.  With changes
+ * of even size the sum of all x is x * x / (2 * step), so nothing has to be remembered.  A window
+ * in which the same place changes again and again has x = 0 and never needs it.  Measured:
  * docs/DESIGN.md.
  */
 #include <string.h>
@@ -44,8 +44,7 @@ struct origin { /* what a window may be a delta against */
 	uint8_t ids[CHUNK_BASES_MAX * CHUNK_ID_SIZE];
 	uint8_t old_id[CHUNK_ID_SIZE];
 	bool old_is_delta, old_is_elsewhere;
-	size_t whole; /* bytes of the first base's payload ... */
-	size_t rest;  /* ... and of the others' */
+	size_t bytes[CHUNK_BASES_MAX]; /* of their payloads */
 	/* The base is elsewhere: what is left of it here. */
 	struct lc_buf signature;
 };
@@ -131,14 +130,12 @@ bases_are_here(struct packer *p, struct origin *o)
 	uint64_t no;
 	size_t i;
 
-	/* From the last to the first: the size of that is taken. */
-	for (i = o->n; i > 0; i--) {
-		if (store_find_base(p->s, 0, o->ids + (i - 1) * CHUNK_ID_SIZE, &no, NULL) != 0 ||
+	for (i = 0; i < o->n; i++) {
+		if (store_find_base(p->s, 0, o->ids + i * CHUNK_ID_SIZE, &no, NULL) != 0 ||
 		    catalog_chunk(p->s->catalog, no, &r, NULL) != 0)
 			return false;
-		o->rest += i > 1 ? r.n : 0;
+		o->bytes[i] = r.n;
 	}
-	o->whole = r.n;
 	return true;
 }
 
@@ -253,16 +250,32 @@ invest(struct packer *p, const struct packer_window *w, const struct origin *o,
 	(void)add_layer(p, w, &b, limit, limit);
 }
 
-/* All that changed since the first base becomes one layer, instead of those that there are; *z says
- * what comes of it.  Where that would be half of the whole the window is stored whole. */
+/* How many bases stay where what came after them becomes one layer, which has about *bytes.  The
+ * newest one goes, where there is no room for another; and each that is at most half of what is put
+ * together behind it.  So what changed long ago is stored anew only when more has changed since. */
+static size_t
+bases_to_keep(const struct origin *o, size_t delta, size_t *bytes)
+{
+	size_t k = o->n;
+
+	*bytes = delta;
+	while (k > 1 && (k == CHUNK_BASES_MAX || o->bytes[k - 1] * 2 <= *bytes))
+		*bytes += o->bytes[--k];
+	return k;
+}
+
+/* What the newest layers have and what the delta carries becomes one layer; *z says what comes of
+ * it.  Where that would be half of the whole the window is stored whole. */
 static void
 begin_again(struct packer *p, const struct packer_window *w, const struct origin *o,
             struct packer_sizes *z)
 {
-	struct chunk_bases b = {.n = 1, .ids = o->ids};
+	struct chunk_bases b = {.ids = o->ids};
+	size_t bytes;
 
+	b.n = bases_to_keep(o, z->delta, &bytes);
 	z->delta = 0;
-	if (!z->blind && add_layer(p, w, &b, o->whole / 2, SIZE_MAX))
+	if (!z->blind && add_layer(p, w, &b, o->bytes[0] / 2, SIZE_MAX))
 		z->delta = p->layer.n + p->delta.n;
 }
 
@@ -277,10 +290,8 @@ try_prefix(struct packer *p, const struct packer_window *w, const struct origin 
 	if (chunk_bases(p->reader, owner, o->ids, o->n, &b.plain, NULL) != 0 ||
 	    make_delta(p, w, &b, &p->delta) != 0)
 		return;
-	*z = (struct packer_sizes){.delta = p->delta.n,
-	                           .step = p->delta.n,
-	                           .whole = o->whole,
-	                           .again = p->delta.n + o->rest};
+	*z = (struct packer_sizes){.delta = p->delta.n, .step = p->delta.n, .whole = o->bytes[0]};
+	(void)bases_to_keep(o, p->delta.n, &z->again);
 	if (p->delta.n == 0)
 		return;
 	memcpy(p->bases, b.plain, o->n * WINDOW_SIZE);

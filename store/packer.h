@@ -57,14 +57,14 @@ struct packer_sizes {
 	size_t step;  /* against its predecessor, where that is a delta, which would be its size had
 	               * that been stored whole; else as delta */
 	size_t whole; /* of the base, or its own where that is known */
-	size_t again; /* what has changed since the first base, as a layer, about */
+	size_t again; /* the delta and the layers that it is put together with, about */
 	bool sure;    /* that its own is not much less than that */
 	bool blind;   /* step is not known, and the predecessor is a delta */
 };
 /** packer_worth(z): whether the delta is clearly smaller than the whole. */
 bool packer_worth(const struct packer_sizes *z);
-/** packer_outgrown(z): whether it is time to store anew what has changed since the first base, or
- * the window whole. */
+/** packer_outgrown(z): whether it is time to store anew what the newest layers have, or the
+ * window whole. */
 bool packer_outgrown(const struct packer_sizes *z);
 
 #endif

@@ -303,7 +303,7 @@ read_part(struct verify *x, struct chunk_reader *r, uint8_t *windows, const uint
 {
 	uint8_t ids[CHUNK_MANY][CHUNK_ID_SIZE];
 	struct lc_err err = LC_ERR_INIT;
-	size_t i, good;
+	size_t i, good = 0;
 	int rc = 0;
 
 	for (i = 0; rc == 0 && i < n && !atomic_load(&x->over); i += good) {
@@ -323,7 +323,7 @@ read_part(struct verify *x, struct chunk_reader *r, uint8_t *windows, const uint
 static void
 read_chunks(struct verify *x, struct chunk_reader *r)
 {
-	uint64_t chunks[READ_PART], ahead[AHEAD];
+	uint64_t chunks[READ_PART] = {0}, ahead[AHEAD];
 	uint8_t *windows = lc_alloc_array(CHUNK_MANY, WINDOW_SIZE);
 	struct lc_err err = LC_ERR_INIT;
 	uint32_t n = 1, nahead;

@@ -223,7 +223,8 @@ any_history_reads_true(void **state)
 		keep_version(&h);
 	}
 	x = count(&h);
-	assert_in_range(x.bytes / VERSIONS, PAGE, 13500); /* 20000 without */
+	/* 20000 without, 12456 where all layers are put together each time */
+	assert_in_range(x.bytes / VERSIONS, PAGE, 12000);
 	check(&h);
 	vault_close(&h.v);
 	must(store_rebuild(&(struct store_opts){.dir = h.v.dir, .key_dir = h.v.keys}, &e), &e);
