@@ -309,7 +309,7 @@ extract(struct boot *b, size_t disk, struct lc_err *e)
 {
 	const struct point_disk *d = &b->point.disks[disk];
 	char *path = lc_asprintf("%s/%s", b->place.images, d->name);
-	struct export_file file = {.disk = disk, .path = path, .format = EXPORT_RAW};
+	struct export_file file = {.disk = disk, .path = path, .format = FORMAT_RAW};
 	struct export_opts opts = {.files = &file, .nfiles = 1, .threads = 2, .passing = true};
 	int rc;
 

@@ -15,52 +15,14 @@
 #include "restore/convert.h"
 
 #define MIB (UINT64_C(1) << 20)
-#define GIB (UINT64_C(1) << 30)
 #define TIB (UINT64_C(1) << 40)
 
 /* A block is what one write of the guest makes longer: small, so that little data makes a small
  * file, but for disks whose table of blocks would grow too large. */
 #define VHDX_SMALL_MAX (16 * TIB)
 
-static const struct {
-	const char *name, *suffix, *options;
-	uint64_t max; /* bytes of a disk */
-} formats[] = {
-    [CONVERT_VHDX] = {"vhdx", ".vhdx", "subformat=dynamic,block_size=1M", 64 * TIB},
-    [CONVERT_VMDK] = {"vmdk", ".vmdk", "subformat=monolithicSparse", 62 * TIB},
-    /* Else its size is rounded to whole cylinders. */
-    [CONVERT_VPC] = {"vpc", ".vhd", "subformat=dynamic,force_size=on", 2040 * GIB},
-};
-enum { NFORMATS = sizeof formats / sizeof formats[0] };
-
-bool
-convert_named(const char *word, enum convert_format *out)
-{
-	size_t i;
-
-	for (i = 0; i < NFORMATS; i++) {
-		if (strcmp(formats[i].name, word) == 0) {
-			*out = (enum convert_format)i;
-			return true;
-		}
-	}
-	return false;
-}
-
-const char *
-convert_name(enum convert_format f)
-{
-	return formats[f].name;
-}
-
-const char *
-convert_suffix(enum convert_format f)
-{
-	return formats[f].suffix;
-}
-
 int
-convert_check(enum convert_format f, uint64_t size, const char *path, struct lc_err *e)
+convert_check(enum format f, uint64_t size, const char *path, struct lc_err *e)
 {
 	char a[32], b[32];
 
@@ -69,18 +31,13 @@ convert_check(enum convert_format f, uint64_t size, const char *path, struct lc_
 	return lc_fail(e, LC_ENOTSUP, 0, "%s: a disk of %s; %s takes at most %s%s", path,
 	               size_format(a, sizeof a, size), formats[f].name,
 	               size_format(b, sizeof b, formats[f].max),
-	               f == CONVERT_VPC ? " (vhdx takes more)" : "");
+	               f == FORMAT_VPC ? " (vhdx takes more)" : "");
 }
 
 uint64_t
-convert_room(enum convert_format f, uint64_t size, uint64_t data)
+convert_room(enum format f, uint64_t size, uint64_t data)
 {
-	/* Tables: 8 bytes for each block of a MiB, 4 for each of 64 KiB twice, 4 and a sector of
-	 * bits for each of 2 MiB. */
-	static const uint64_t per_mib[] = {
-	    [CONVERT_VHDX] = 9, [CONVERT_VMDK] = 160, [CONVERT_VPC] = 260};
-
-	return data + data / 64 + size / MIB * per_mib[f] + 8 * MIB;
+	return data + data / 64 + size / MIB * formats[f].per_mib + 8 * MIB;
 }
 
 /* ---- the name in a VMDK ---- */
@@ -143,7 +100,7 @@ name_vmdk(int fd, const char *path, struct lc_err *e)
 /* ---- qemu-img ---- */
 
 int
-convert_run(enum convert_format f, uint64_t size, int from, int to, const char *path,
+convert_run(enum format f, uint64_t size, int from, int to, const char *path,
             bool (*stop)(void *arg), void *arg, struct lc_err *e)
 {
 	char program[] = "qemu-img", convert[] = "convert", quiet[] = "-q", is[] = "-f",
@@ -155,8 +112,8 @@ convert_run(enum convert_format f, uint64_t size, int from, int to, const char *
 
 	(void)snprintf(name, sizeof name, "%s", formats[f].name);
 	(void)snprintf(options, sizeof options, "%s",
-	               f == CONVERT_VHDX && size > VHDX_SMALL_MAX ? "subformat=dynamic"
-	                                                          : formats[f].options);
+	               f == FORMAT_VHDX && size > VHDX_SMALL_MAX ? "subformat=dynamic"
+	                                                         : formats[f].options);
 	(void)snprintf(in, sizeof in, "file:/proc/self/fd/%d", SPAWN_FD_FIRST);
 	(void)snprintf(out, sizeof out, "file:/proc/self/fd/%d", SPAWN_FD_FIRST + 1);
 	rc = spawn_run(&s, NULL, NULL, &why);
@@ -167,5 +124,5 @@ convert_run(enum convert_format f, uint64_t size, int from, int to, const char *
 	if (rc != 0)
 		return lc_fail(e, strstr(why.msg, "No space left") != NULL ? LC_ENOSPC : LC_EIO, 0,
 		               "%s: %s", path, why.msg);
-	return f == CONVERT_VMDK ? name_vmdk(to, path, e) : 0;
+	return f == FORMAT_VMDK ? name_vmdk(to, path, e) : 0;
 }

@@ -85,45 +85,6 @@ struct export
 	struct set_sum sum;     /* under lock: of the map's rows that were followed */
 };
 
-static const struct {
-	const char *name, *suffix;
-	bool foreign; /* made from qcow2, by convert */
-	enum convert_format convert;
-} formats[] = {
-    [EXPORT_RAW] = {.name = "raw", .suffix = ".raw"},
-    [EXPORT_QCOW2] = {.name = "qcow2", .suffix = ".qcow2"},
-    [EXPORT_VHDX] = {"vhdx", ".vhdx", true, CONVERT_VHDX},
-    [EXPORT_VMDK] = {"vmdk", ".vmdk", true, CONVERT_VMDK},
-    [EXPORT_VPC] = {"vpc", ".vhd", true, CONVERT_VPC},
-};
-enum { NFORMATS = sizeof formats / sizeof formats[0] };
-
-bool
-export_named(const char *word, enum export_format *out)
-{
-	size_t i;
-
-	for (i = 0; i < NFORMATS; i++) {
-		if (strcmp(formats[i].name, word) == 0) {
-			*out = (enum export_format)i;
-			return true;
-		}
-	}
-	return false;
-}
-
-const char *
-export_name(enum export_format f)
-{
-	return formats[f].name;
-}
-
-const char *
-export_suffix(enum export_format f)
-{
-	return formats[f].suffix;
-}
-
 /* Where our own writing goes. */
 static struct output *
 written_to(const struct target *t)
@@ -191,8 +152,7 @@ plan(struct export *x, struct target *t, struct lc_err *e)
 		qcow2_plan(t->size, ntables, t->ndata, &t->q);
 		t->file->written = t->q.end;
 		if (t->interim != NULL)
-			t->file->written += convert_room(formats[t->file->format].convert, t->size,
-			                                 t->file->data);
+			t->file->written += convert_room(t->file->format, t->size, t->file->data);
 	}
 	return 0;
 }
@@ -502,7 +462,7 @@ convert_all(struct export *x, struct lc_err *e)
 		if (t->interim == NULL)
 			continue;
 		progress_update(x->progress, &p);
-		rc = convert_run(formats[t->file->format].convert, t->size, output_fd(t->interim),
+		rc = convert_run(t->file->format, t->size, output_fd(t->interim),
 		                 output_fd(t->output), t->file->path, stopped, x, e);
 		output_free(t->interim);
 		t->interim = NULL;
@@ -611,16 +571,15 @@ clean_up(struct export *x)
 static int
 begin_target(const struct export *x, struct target *t, struct export_file *file, struct lc_err *e)
 {
-	bool foreign = formats[file->format].foreign;
+	bool foreign = format_foreign(file->format);
 	char *path;
 	int rc;
 
 	t->file = file;
-	t->tables = file->format != EXPORT_RAW;
+	t->tables = file->format != FORMAT_RAW;
 	rc = output_create(file->path, MODE, x->opts->force, &t->output, e);
 	if (rc == 0 && foreign)
-		rc = convert_check(formats[file->format].convert, disk_of(x, t)->size, file->path,
-		                   e);
+		rc = convert_check(file->format, disk_of(x, t)->size, file->path, e);
 	if (rc != 0 || !foreign)
 		return rc;
 	/* Never to be published, and called so only where a file can't be nameless. */

@@ -16,26 +16,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "restore/format.h"
 #include "store/base/errors.h"
 
 struct store;
 struct view;
 
-enum export_format { EXPORT_RAW = 0, EXPORT_QCOW2, EXPORT_VHDX, EXPORT_VMDK, EXPORT_VPC };
-
 struct export_file {
 	size_t disk;      /* its index in the point */
 	const char *path; /* borrowed */
-	enum export_format format;
+	enum format format;
 	uint64_t data;    /* given: bytes of data in it */
 	uint64_t written; /* given: bytes that it may take, tables included */
 };
-
-/** export_named(word, out), export_name(f): a format and what it is called. */
-bool export_named(const char *word, enum export_format *out);
-const char *export_name(enum export_format f);
-/** export_suffix(f): of files, ".raw". */
-const char *export_suffix(enum export_format f);
 
 struct export_opts {
 	struct export_file *files;

@@ -29,7 +29,7 @@ struct restore {
 	struct remote *remote; /* of a thin store */
 	struct point point;
 	struct view *view;
-	enum export_format format;
+	enum format format;
 	bool to_dir, made_dir;
 	char *dir;                                 /* where to_dir */
 	struct export_file files[POINT_DISKS_MAX]; /* paths owned by the array below */
@@ -46,7 +46,7 @@ read_format(struct restore *r, struct lc_err *e)
 {
 	const char *format = cli_get(r->args, "format");
 
-	if (format != NULL && !export_named(format, &r->format))
+	if (format != NULL && !format_named(format, &r->format))
 		return lc_fail(e, LC_EINVAL, 0,
 		               "--format %s: raw, qcow2, vhdx (Hyper-V), vmdk (VMware) or vpc "
 		               "(Virtual PC and Server, .vhd)",
@@ -55,18 +55,18 @@ read_format(struct restore *r, struct lc_err *e)
 }
 
 /* A kernel is a file, firmware variables are a raw image, whatever the disks become. */
-static enum export_format
+static enum format
 format_of(const struct restore *r, const struct point_disk *d)
 {
-	return d->role == HV_ROLE_DISK ? r->format : EXPORT_RAW;
+	return d->role == HV_ROLE_DISK ? r->format : FORMAT_RAW;
 }
 
 static int
 add_file(struct restore *r, size_t disk, const char *to, struct lc_err *e)
 {
 	const struct point_disk *d = &r->point.disks[disk];
-	enum export_format format = format_of(r, d);
-	const char *suffix = export_suffix(format);
+	enum format format = format_of(r, d);
+	const char *suffix = formats[format].suffix;
 
 	if (d->role == HV_ROLE_KERNEL || d->role == HV_ROLE_INITRD)
 		suffix = "";
@@ -190,7 +190,7 @@ static int
 choose_machine(struct restore *r, struct lc_err *e)
 {
 	if (!r->to_dir || r->point.definition == NULL || r->nfiles != r->point.ndisks ||
-	    (r->format != EXPORT_RAW && r->format != EXPORT_QCOW2)) /* others start it elsewhere */
+	    (r->format != FORMAT_RAW && r->format != FORMAT_QCOW2)) /* others start it elsewhere */
 		return 0;
 	r->machine = lc_asprintf("%s/%s.conf", r->dir, r->point.vm);
 	if (r->machine == NULL)
@@ -254,7 +254,7 @@ write_machine(struct restore *r, struct lc_err *e)
 		r->files[i].path = r->paths[i] = path;
 		files[i] = (struct machine_file){.disk = r->point.disks[r->files[i].disk].name,
 		                                 .path = path,
-		                                 .format = export_name(r->files[i].format)};
+		                                 .format = formats[r->files[i].format].name};
 	}
 	(void)describe_line(&r->point, line, sizeof line);
 	rc = add_host(r, &text, e);
@@ -311,7 +311,7 @@ print_json(const struct restore *r, int64_t took_ns)
 		(void)fputs(",\"path\":", stdout);
 		cli_json_string(stdout, r->files[i].path);
 		(void)printf(",\"format\":\"%s\",\"data_bytes\":%" PRIu64 "}",
-		             export_name(r->files[i].format), r->files[i].data);
+		             formats[r->files[i].format].name, r->files[i].data);
 	}
 	(void)fputs("],\"machine\":", stdout);
 	if (r->machine != NULL)

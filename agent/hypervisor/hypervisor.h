@@ -21,6 +21,10 @@
  * once, later, from the loop, never from inside the call; or fails at once and never calls it.  At
  * most one call per struct hv is in flight.  Every wait has a deadline.
  *
+ * What goes wrong is the result of the call, or a text in what it gives.  One thing is logged here,
+ * as it is about the guest and not about any call: that its filesystems were found frozen, or may
+ * be left so.
+ *
  * Names here are the field's, not one hypervisor's: no QMP notion leaks.
  */
 #ifndef LOCUM_HYPERVISOR_H
