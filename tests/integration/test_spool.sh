@@ -114,7 +114,7 @@ replica_kill
 for ((round = 1; round <= 20; round++)); do
 	locum status --json >"$t/status" 2>/dev/null || true
 	! grep -q '"spent": true' "$t/status" || break
-	write 12 $((round * 13 % 84))
+	write 24 $((round * 13 % 72))
 	sleep 1.5
 done
 status_has '"spent": true'
