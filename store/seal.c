@@ -99,8 +99,8 @@ seal_id(const struct keyring *k, const uint8_t *window, uint8_t id[CHUNK_ID_SIZE
 	(void)crypto_generichash(id, CHUNK_ID_SIZE, window, WINDOW_SIZE, keyring_id(k), KEY_SIZE);
 }
 
-/* What is left over takes lanes that do the last one again: two at once are cheaper than two, but one
- * by itself is not. */
+/* What is left over takes lanes that do the last one again: two at once are cheaper than two, but
+ * one by itself is not. */
 void
 seal_ids(const struct keyring *k, const uint8_t *const *windows, size_t n,
          uint8_t (*ids)[CHUNK_ID_SIZE])

@@ -49,7 +49,8 @@ void sealer_free(struct sealer *s);
 
 /** seal_id(k, window, id): the id of WINDOW_SIZE bytes.  Thread: any. */
 void seal_id(const struct keyring *k, const uint8_t *window, uint8_t id[CHUNK_ID_SIZE]);
-/** seal_ids(k, windows, n, ids): of n of them; several at once take a third of the time (idhash.h). */
+/** seal_ids(k, windows, n, ids): of n of them; several at once take a third of the time
+ * (idhash.h). */
 void seal_ids(const struct keyring *k, const uint8_t *const *windows, size_t n,
               uint8_t (*ids)[CHUNK_ID_SIZE]);
 /** seal_sum(encoding, key, payload, sum): a hash over a chunk as it is stored. */
