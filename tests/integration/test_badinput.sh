@@ -141,9 +141,9 @@ if [ "$(id -u)" = 0 ] && mkdir "$t/small" && mount -t tmpfs -o size=48m none "$t
 	[ "$rc" = 1 ] || fail "48 MiB were never full"
 	grep -qi "web01: .*$t/small/store.*no space" "$t/full" || fail "what is full: $(cat "$t/full")"
 	cat "$t/full"
-	refused 1 '[Nn]o space' locum backup web01 --config "$t/small.conf"
+	refused 1 '[Nn]o space|disk is full' locum backup web01 --config "$t/small.conf"
 	dd if=/dev/zero of="$t/small/rest" bs=4k 2>/dev/null || true
-	refused 1 '[Nn]o space' locum backup web01 --config "$t/small.conf"
+	refused 1 '[Nn]o space|disk is full' locum backup web01 --config "$t/small.conf"
 	rm "$t/small/rest"
 	unharmed "$t/vm"
 	if [ "$points" -gt 0 ]; then

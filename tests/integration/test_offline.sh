@@ -78,6 +78,7 @@ for format in vmdk vpc vhdx; do
 	rm -rf "$t/r"
 	locum restore $format --to "$t/r" --quiet
 	qemu-img compare -q -f raw -F $format "$t/r" "$t/img/foreign.$format" || fail "$format: another content"
+	rm "$t/r"
 done
 foreign vdi "$t/img/foreign.vdi"
 refused 1 "vdi: disk virtio0 .*nothing says where its image is" locum backup vdi
