@@ -15,7 +15,7 @@ doctor() { # ABOUT [OPTION...]
 	local about=$1
 	shift
 	status=0
-	locum doctor web01 "$@" --json >"$t/doctor" 2>"$t/err" || status=$?
+	locum doctor sick01 "$@" --json >"$t/doctor" 2>"$t/err" || status=$?
 	python3 - "$about" "$t/doctor" >"$t/said" <<-'EOF'
 	import json, sys
 	d = json.load(open(sys.argv[2]))
@@ -53,17 +53,17 @@ other=(--config "$t/other.conf")
 # ---- a good host: a VM that is off, with a point ----
 truncate -s 1M "$t/a.raw"
 qemu-img create -q -f qcow2 "$t/b.qcow2" 1M
-scenario_vm web01 "uuid = 6a1f0000-0000-4000-8000-00000000abcd" "disk = vda raw $t/a.raw" "disk = vdb qcow2 $t/b.qcow2"
-sick 0 warn web01 'no restore point yet' 'locum backup web01'
-locum backup web01
-for about in configuration store scratch 'run folder' qemu qemu-img qemu-nbd nbdkit libraries web01; do
+scenario_vm sick01 "uuid = 6a1f0000-0000-4000-8000-00000000abcd" "disk = vda raw $t/a.raw" "disk = vdb qcow2 $t/b.qcow2"
+sick 0 warn sick01 'no restore point yet' 'locum backup sick01'
+locum backup sick01
+for about in configuration store scratch 'run folder' qemu qemu-img qemu-nbd nbdkit libraries sick01; do
 	well "$about"
 done
 [ $status = 0 ] || fail "a good host: $(cat "$t/doctor")"
-grep -q 'protected, newest restore point .* old (off, disks vda 1.0 MiB, vdb 1.0 MiB)' "$t/said" || fail "of web01: $(cat "$t/said")"
-locum doctor web01 --quiet >"$t/out"
+grep -q 'protected, newest restore point .* old (off, disks vda 1.0 MiB, vdb 1.0 MiB)' "$t/said" || fail "of sick01: $(cat "$t/said")"
+locum doctor sick01 --quiet >"$t/out"
 ! grep -vE '^(warn +(schedule|clock|privileges)|  )' "$t/out" || fail "--quiet: $(cat "$t/out")"
-locum doctor web01 | has -E '^ok +store +.*1 points of 1 VMs' || fail "as text: $(locum doctor web01)"
+locum doctor sick01 | has -E '^ok +store +.*1 points of 1 VMs' || fail "as text: $(locum doctor sick01)"
 sick 3 bad nobody 'no VM of that name' 'locum doctor' nobody
 broken=0
 
@@ -124,7 +124,7 @@ well configuration "${other[@]}"
 # The newest point is of a time that is still to come.
 LOCUM_TEST_CLOCK_NS=-$((3600 * 1000000000)) sick 1 bad clock 'newest restore point is of' 'timedatectl'
 # Nobody has looked for two days.
-LOCUM_TEST_CLOCK_NS=$((48 * 3600 * 1000000000)) sick 0 warn web01 'newest restore point is 2 days old' 'locum backup web01'
+LOCUM_TEST_CLOCK_NS=$((48 * 3600 * 1000000000)) sick 0 warn sick01 'newest restore point is 2 days old' 'locum backup sick01'
 agent_start
 for ((i = 0; i < 100; i++)); do [ ! -S "$t/run/agent.sock" ] || break; sleep 0.05; done
 well schedule
@@ -133,31 +133,32 @@ wait "$agent_pid" || true
 
 # ---- broken VMs ----
 mv "$t/a.raw" "$t/away"
-sick 3 bad web01 'disk vda: .*a.raw: No such file' 'disk = vda FORMAT FILE.*exclude = vda'
-changed "/^\[vm web01\]/a exclude = vda"
-well web01 "${other[@]}"
+sick 3 bad sick01 'disk vda: .*a.raw: No such file' 'disk = vda FORMAT FILE.*exclude = vda'
+changed "/^\[vm sick01\]/a exclude = vda"
+well sick01 "${other[@]}"
 mv "$t/away" "$t/a.raw"
-changed "/^\[vm web01\]/a exclude = vdc"
-sick 0 warn web01 'disk vdc is excluded, and it has none' 'remove exclude = vdc' "${other[@]}"
-changed "/^\[vm web01\]/a exclude = vda"
+changed "/^\[vm sick01\]/a exclude = vdc"
+sick 0 warn sick01 'disk vdc is excluded, and it has none' 'remove exclude = vdc' "${other[@]}"
+changed "/^\[vm sick01\]/a exclude = vda"
 cp "$LOCUM_CONFIG" "$t/other.conf"
 sed -i 's/^disk = vdb.*/disk = vdb qcow2 '"${t//\//\\/}"'\/a.raw/' "$t/other.conf"
-sick 3 bad web01 'disk vdb: .*not a qcow2 image' 'exclude = vdb' "${other[@]}"
-sed -e '/^\[vm web01\]/,$d' "$LOCUM_CONFIG" >"$t/other.conf"
-printf '[vm web01]\nqmp = %s\n' "$t/no.sock" >>"$t/other.conf"
-sick 0 ok web01 'protected' None "${other[@]}" # off: by what its newest point says
-for id in $(point_ids web01); do
-	locum drop "web01@$id" >/dev/null
+sick 3 bad sick01 'disk vdb: .*not a qcow2 image' 'exclude = vdb' "${other[@]}"
+sed -e '/^\[vm sick01\]/,$d' "$LOCUM_CONFIG" >"$t/other.conf"
+printf '[vm sick01]\nqmp = %s\n' "$t/no.sock" >>"$t/other.conf"
+sick 0 ok sick01 'protected' None "${other[@]}" # off: by what its newest point says
+for id in $(point_ids sick01); do
+	locum drop "sick01@$id" >/dev/null
 done
 sed -i 's|^run_dir|connect_timeout = 300ms\nrun_dir|' "$t/other.conf"
-sick 3 bad web01 "no monitor socket $t/no.sock" 'start it, or say what it is' "${other[@]}"
+sick 3 bad sick01 "no monitor socket $t/no.sock" 'start it, or say what it is' "${other[@]}"
 sed -i "s|no.sock|b.qcow2/no.sock|" "$t/other.conf"
-sick 3 bad web01 "monitor socket $t/b.qcow2/no.sock: Not a directory " 'locum backup web01 says more' "${other[@]}"
+sick 3 bad sick01 "monitor socket $t/b.qcow2/no.sock: Not a directory" 'locum backup sick01 says more' "${other[@]}"
+! grep -q 'directory: Not' "$t/said" || fail "said twice: $(cat "$t/said")"
 sed -i "s|b.qcow2/no.sock|no.sock|" "$t/other.conf"
 nbdkit -f -U "$t/no.sock" null >/dev/null 2>&1 &
 pids+=($!)
 for ((i = 0; i < 100; i++)); do [ ! -S "$t/no.sock" ] || break; sleep 0.05; done
-sick 3 bad web01 "$t/no.sock" 'qmp = its monitor' "${other[@]}"
+sick 3 bad sick01 "$t/no.sock" 'qmp = its monitor' "${other[@]}"
 python3 - "$t/silent.sock" <<-'EOF' &
 import socket, sys, time
 s = socket.socket(socket.AF_UNIX)
@@ -168,12 +169,12 @@ EOF
 pids+=($!)
 sed -i "s|no.sock|silent.sock|" "$t/other.conf"
 for ((i = 0; i < 100; i++)); do [ ! -S "$t/silent.sock" ] || break; sleep 0.05; done
-sick 3 bad web01 'another client holds the monitor' 'give locum a monitor of its own: -qmp unix:' "${other[@]}"
+sick 3 bad sick01 'another client holds the monitor' 'give locum a monitor of its own: -qmp unix:' "${other[@]}"
 {
 	cat "$LOCUM_CONFIG"
 	printf '[vm clone]\nuuid = 6a1f0000-0000-4000-8000-00000000abcd\ndisk = vda raw %s\n' "$t/b.qcow2"
 } >"$t/other.conf"
-sick 0 warn clone 'UUID 6a1f0000.* is that of VM web01, too' 'another UUID' "${other[@]}" clone
+sick 0 warn clone 'UUID 6a1f0000.* is that of VM sick01, too' 'another UUID' "${other[@]}" clone
 
 # ---- a VM that runs, and that nobody has named ----
 truncate -s 1M "$t/c.raw" "$t/d.raw"
