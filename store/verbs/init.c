@@ -62,7 +62,8 @@ run(const struct cli_args *a)
 	rc = rc != 0 ? rc : store_init(&opts, &e);
 	if (rc == 0 && cli_has(a, "json"))
 		print_json(opts.dir, &made);
-	else if (rc == 0)
+	else if (rc == 0 &&
+	         (!cli_has(a, "quiet") || opts.kit == NULL)) /* where it is must be told */
 		print_text(opts.dir, &made, opts.passphrase_file != NULL);
 	opening_done(&o);
 	return rc == 0 ? CLI_DONE : cli_error(&e);

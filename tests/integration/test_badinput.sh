@@ -130,7 +130,8 @@ echo "two at once: ok"
 if [ "$(id -u)" = 0 ] && mkdir "$t/small" && mount -t tmpfs -o size=48m none "$t/small" 2>/dev/null; then
 	at_end() { umount -l "$t/small" 2>/dev/null; }
 	sed -e "s|^store = .*|store = $t/small/store|" -e "s|^run_dir|key_dir = $t/keys\nrun_dir|" "$LOCUM_CONFIG" >"$t/small.conf"
-	locum store init --config "$t/small.conf" --kit "$t/kit3" >/dev/null || fail "init on a small disk"
+	locum store init --config "$t/small.conf" --kit "$t/kit3" --quiet >"$t/out" || fail "init on a small disk"
+	[ ! -s "$t/out" ] || fail "init --quiet says something: $(cat "$t/out")"
 	guest_cmd "$t/vm" pause >/dev/null
 	rc=0
 	for ((i = 0; i < 30 && rc == 0; i++)); do
