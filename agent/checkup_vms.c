@@ -44,6 +44,7 @@ struct round {
 };
 
 struct probe { /* one VM, while it is looked at */
+	uv_loop_t *loop;
 	struct hv *hv;
 	struct lc_err err;
 	bool done, closed;
@@ -87,6 +88,8 @@ on_prepared(void *arg, const struct lc_err *err)
 
 	p->err = *err;
 	p->done = true;
+	/* Or the loop would go on to wait for another VM that is still open. */
+	uv_stop(p->loop);
 }
 
 static void
@@ -100,7 +103,7 @@ on_closed(void *arg)
 static void
 probe_begin(struct round *r, const struct hv_target *t, struct probe *p)
 {
-	*p = (struct probe){.done = false};
+	*p = (struct probe){.loop = &r->loop};
 	if (hv_open(&r->loop, t, NULL, NULL, &p->hv, &p->err) != 0)
 		return;
 	if (hv_prepare(p->hv, on_prepared, p, &p->err) != 0)

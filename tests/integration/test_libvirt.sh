@@ -214,6 +214,8 @@ restored() {
 	virsh_t dumpxml web02 >"$t/web02.xml"
 	! grep -q "$(sed -n 's/.*<uuid>\(.*\)<.*/\1/p' "$t/before.xml")" "$t/web02.xml" || fail "two domains of one UUID"
 	! grep -q '52:54:00:12:34:56' "$t/web02.xml" || fail "two domains of one MAC address"
+	timeout 60 "$bin/locum" doctor web02 >"$t/out" || fail "doctor, of a domain that is off: $(cat "$t/out")"
+	grep -q 'web02 .*off, disks' "$t/out" || fail "doctor, of a domain that is off: $(cat "$t/out")"
 	virsh_t start web02 >/dev/null || fail "start of web02: $(tail -n 3 "$t/lv/libvirtd.log")"
 	locum vm list >"$t/out"
 	grep -q '^web02 *running *libvirt' "$t/out" || fail "vm list: $(cat "$t/out")"
