@@ -199,7 +199,7 @@ out_of_reach(const xmlNode *disk)
 	    !(has_value(disk, "type", "file") || has_value(disk, "type", "block")))
 		return "it is neither a file nor a block device of this host";
 	if (child(source, "encryption") != NULL || child(disk, "encryption") != NULL)
-		return "libvirt keeps the key of its encryption";
+		return "libvirt keeps the key of its encryption, it can be read while it runs";
 	return NULL;
 }
 
@@ -280,6 +280,26 @@ read_channel(struct domain_xml *x, const xmlNode *channel)
 		memcpy(x->agent_socket, v, strlen(v) + 1);
 }
 
+/* In the words that a machine that runs is told of with. */
+static const char *
+why_not(const xmlNode *device)
+{
+	static const struct {
+		const char *name, *why;
+	} known[] = {
+	    {"tpm", "its state is not captured: what is sealed to it needs its recovery key"},
+	    {"hostdev", "a device of this host that was passed through"},
+	    {"filesystem", "shared folder of this host"},
+	    {"sound", "sound, not made again"}};
+	size_t i;
+
+	for (i = 0; i < sizeof known / sizeof known[0]; i++) {
+		if (is(device, known[i].name))
+			return known[i].why;
+	}
+	return "not reproduced";
+}
+
 static int
 read_devices(struct domain_xml *x, const xmlNode *devices, struct lc_err *e)
 {
@@ -302,7 +322,7 @@ read_devices(struct domain_xml *x, const xmlNode *devices, struct lc_err *e)
 		for (i = 0; i < sizeof usual / sizeof usual[0] && !is(n, usual[i]); i++)
 			;
 		if (i == sizeof usual / sizeof usual[0] && !is(n, "disk") && !is(n, "interface"))
-			definition_leave_out(x->def, (const char *)n->name, "not reproduced");
+			definition_leave_out(x->def, (const char *)n->name, why_not(n));
 	}
 	return 0;
 }

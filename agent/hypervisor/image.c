@@ -635,6 +635,21 @@ image_end(struct driver *d, enum hv_end how, hv_done_cb *done, void *arg, struct
 
 /* ---- prepare and close ---- */
 
+/* What the definition says of a disk that it knows no image of. */
+static const char *
+why_nowhere(const struct definition *def, const char *disk)
+{
+	char what[sizeof def->left_out[0].what];
+	size_t i;
+
+	(void)snprintf(what, sizeof what, "disk %s", disk);
+	for (i = 0; i < def->nleft_out; i++) {
+		if (strcmp(def->left_out[i].what, what) == 0)
+			return def->left_out[i].why;
+	}
+	return "nothing says where its image is";
+}
+
 static void
 add_disk(struct image *im, struct def_disk *dd)
 {
@@ -646,7 +661,7 @@ add_disk(struct image *im, struct def_disk *dd)
 	(void)snprintf(d->name, sizeof d->name, "%s", dd->name);
 	(void)snprintf(d->path, sizeof d->path, "%s", dd->path);
 	if (dd->path[0] == '\0')
-		(void)lc_fail(&why, LC_ENOENT, 0, "nothing says where its image is");
+		(void)lc_fail(&why, LC_ENOENT, 0, "%s", why_nowhere(im->t.def, dd->name));
 	else
 		(void)image_size(dd->path, dd->format, &d->size, &why);
 	if (why.code == LC_OK && d->size == 0)

@@ -227,7 +227,7 @@ static const struct {
     {"intel-hda", "sound, not made again"},
     {"hda-", "sound, not made again"},
     {"AC97", "sound, not made again"},
-    {"tpm", "its state is not captured"},
+    {"tpm", "its state is not captured: what is sealed to it needs its recovery key"},
     {"scsi-generic", "SCSI passthrough of a device of this host"},
     {"scsi-block", "SCSI passthrough of a device of this host"},
     {"virtio-9p", "shared folder of this host"},
