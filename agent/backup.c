@@ -203,7 +203,7 @@ on_closed(void *arg)
 		(void)lc_fail(&b->result.err, LC_EBUSY, 0, "%s, but %s", b->err.msg, b->off_why);
 	}
 	if (b->err.code != LC_OK && strncmp(b->err.msg, b->o.vm, strlen(b->o.vm)) != 0)
-		(void)lc_wrap(&b->result.err, "%s", b->o.vm);
+		lc_wrap(&b->result.err, "%s", b->o.vm);
 	target_done(&b->target);
 	subject_done(&b->subject);
 	b->done(b->arg, &b->result);

@@ -181,7 +181,9 @@ clean_off(const struct target *t, unsigned *removed, struct lc_err *e)
 		if (def->disks[i].path[0] != '\0' && def->disks[i].role == HV_ROLE_DISK)
 			rc = clean_image(def->disks[i].path, def->disks[i].format, removed, e);
 	}
-	return rc == 0 ? 0 : lc_wrap(e, "%s", t->hv.vm);
+	if (rc != 0)
+		lc_wrap(e, "%s", t->hv.vm);
+	return rc;
 }
 
 static int

@@ -171,8 +171,10 @@ start_vm(const struct cli_args *a, const struct settings *s, const char *vm, str
 	if (launch_alive(out->where, &out->pid))
 		return lc_fail(e, LC_EEXIST, 0, "%s runs already (pid %d)", vm, out->pid);
 	rc = definition_check(sv->def, e);
-	if (rc != 0)
-		return lc_wrap(e, "%s", vm);
+	if (rc != 0) {
+		lc_wrap(e, "%s", vm);
+		return rc;
+	}
 	o.dir = out->where;
 	rc = dir_make(s->run_dir, 0700, e);
 	rc = rc != 0 ? rc : settings_run_as(s, &user, e);

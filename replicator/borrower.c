@@ -304,8 +304,7 @@ on_ended(void *arg, const struct lc_err *why)
 	if (!again) {
 		char at[ADDRESS_MAX];
 
-		(void)lc_wrap(&err, "replica %s at %s", b->peer.name,
-		              address_text(at, &b->peer.at));
+		lc_wrap(&err, "replica %s at %s", b->peer.name, address_text(at, &b->peer.at));
 		fail_all(b, &err);
 	}
 	connect_next(b, again ? &err : NULL);
@@ -350,8 +349,7 @@ connect_next(struct borrower *b, const struct lc_err *why)
 		}
 	}
 	if (why != NULL) {
-		(void)lc_wrap(&err, "replica %s at %s", b->peer.name,
-		              address_text(at, &b->peer.at));
+		lc_wrap(&err, "replica %s at %s", b->peer.name, address_text(at, &b->peer.at));
 		fail_all(b, &err);
 	}
 	uv_close((uv_handle_t *)&b->wake, NULL); /* the loop ends */

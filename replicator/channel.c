@@ -311,8 +311,10 @@ take_handshake(struct channel *ch, const struct channel_events *events)
 	int rc;
 
 	rc = noise_read(&ch->hs, message, &nothing, &ch->err);
-	if (rc != 0)
-		return lc_wrap(&ch->err, "%s", why[number]);
+	if (rc != 0) {
+		lc_wrap(&ch->err, "%s", why[number]);
+		return rc;
+	}
 	if (!noise_complete(&ch->hs))
 		rc = say_handshake(ch, &ch->err);
 	if (rc == 0 && noise_complete(&ch->hs))
@@ -424,9 +426,10 @@ take_frame(struct channel *ch, const struct channel_events *events)
 	int rc = noise_open(&ch->receiving, (struct lc_span){NULL, 0}, (struct lc_span){p, n}, p,
 	                    &ch->err);
 
-	if (rc != 0)
-		return lc_wrap(&ch->err, "channel: frame %llu",
-		               (unsigned long long)ch->receiving.nonce);
+	if (rc != 0) {
+		lc_wrap(&ch->err, "channel: frame %llu", (unsigned long long)ch->receiving.nonce);
+		return rc;
+	}
 	count_frame(&ch->receiving);
 	return take_plain(ch, p, n - NOISE_TAG_SIZE, events);
 }

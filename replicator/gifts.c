@@ -96,5 +96,7 @@ gifts_take(const char *dir, const struct writer_entry *w, struct store *s, struc
 	if (d != NULL)
 		(void)closedir(d);
 	lc_free(folder);
-	return rc == 0 ? 0 : lc_wrap(e, "a VM that was given to host %s", w->name);
+	if (rc != 0)
+		lc_wrap(e, "a VM that was given to host %s", w->name);
+	return rc;
 }

@@ -155,8 +155,10 @@ check_own_keys(struct guest *g, struct lc_span keys, bool *news, struct lc_err *
 	if (rc == 0)
 		rc = keyring_compare((struct lc_span){had.p, had.n}, keys, &change, e);
 	lc_buf_free(&had);
-	if (rc != 0 && rc != LC_ENOENT)
-		return lc_wrap(e, "the host's keys are not those that it had before");
+	if (rc != 0 && rc != LC_ENOENT) {
+		lc_wrap(e, "the host's keys are not those that it had before");
+		return rc;
+	}
 	if (change == KEYS_FEWER && !g->reading)
 		return old_keys(e);
 	*news = *news || change == KEYS_MORE;
@@ -179,7 +181,9 @@ join_keys(struct guest *g, struct lc_span keys, struct lc_err *e)
 	(void)pthread_mutex_unlock(&g->server->pairing);
 	if (rc == 0 && added > 0)
 		log_info("%s: has a new data key", g->who.name);
-	return rc == 0 ? 0 : lc_wrap(e, "the host's keys cannot be added to its store here");
+	if (rc != 0)
+		lc_wrap(e, "the host's keys cannot be added to its store here");
+	return rc;
 }
 
 /* Every segment says which keys open it; a host whose keys are others would write what the recovery
@@ -194,8 +198,10 @@ check_keys(struct guest *g, struct lc_span keys, struct lc_err *e)
 	if (rc != 0 || shared)
 		return rc != 0 ? rc : join_keys(g, keys, e);
 	rc = transfer_take_keys(g->store, keys, &change, e);
-	if (rc != 0)
-		return lc_wrap(e, "the host's keys are not those of its store here");
+	if (rc != 0) {
+		lc_wrap(e, "the host's keys are not those of its store here");
+		return rc;
+	}
 	if (change == KEYS_FEWER && !g->reading)
 		return old_keys(e);
 	if (change == KEYS_MORE && !g->reading)

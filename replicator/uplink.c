@@ -455,7 +455,7 @@ down(struct uplink *u, const struct lc_err *why)
 
 	if (err.code == LC_OK)
 		(void)lc_fail(&err, LC_EPEER, 0, "it hung up");
-	(void)lc_wrap(&err, "replica %s at %s", u->peer.name, address_text(at, &u->peer.at));
+	lc_wrap(&err, "replica %s at %s", u->peer.name, address_text(at, &u->peer.at));
 	if (u->state != UPLINK_STOPPED) {
 		u->state = UPLINK_WAITING;
 		if (again)

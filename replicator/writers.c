@@ -579,7 +579,7 @@ pass_on(const char *dir, const struct writer_entry *w, const uint8_t *from, stru
 	lc_buf_free(&keys);
 	lc_free(path);
 	if (rc != 0)
-		(void)lc_wrap(e, "what holds for the host that is replaced");
+		lc_wrap(e, "what holds for the host that is replaced");
 	return rc;
 }
 

@@ -147,8 +147,8 @@ choose_point(struct boot *b, struct lc_err *e)
 		                recorded != NULL ? recorded : cli_operand(b->args, 0), &b->point,
 		                e);
 	if (rc != 0 && recorded != NULL)
-		(void)lc_wrap(e, "what an earlier boot of '%s' wrote lies over '%s'", asked_name(b),
-		              recorded);
+		lc_wrap(e, "what an earlier boot of '%s' wrote lies over '%s'", asked_name(b),
+		        recorded);
 	lc_free(recorded);
 	if (rc == 0)
 		rc = store_view(b->opening.store, b->point.id, &b->view, e);
@@ -163,8 +163,10 @@ choose_point(struct boot *b, struct lc_err *e)
 	                       strlen(b->point.definition), &b->def, e);
 	if (rc == 0)
 		rc = definition_check(b->def, e);
-	if (rc != 0)
-		return lc_wrap(e, "%s", b->point.vm);
+	if (rc != 0) {
+		lc_wrap(e, "%s", b->point.vm);
+		return rc;
+	}
 	b->t.point = since(b);
 	(void)snprintf(text, sizeof text, "point %s", describe_line(&b->point, line, sizeof line));
 	tell(b, b->t.point, text);

@@ -110,7 +110,7 @@ look_up(struct export *x, const struct target *t, uint64_t first, uint32_t *n, s
 	*n = left < PAGE ? (uint32_t)left : PAGE;
 	rc = view_map(x->view, t->file->disk, first, *n, x->map, e);
 	if (rc != 0)
-		(void)lc_wrap(e, "%s/%s", view_point(x->view)->vm, disk_of(x, t)->name);
+		lc_wrap(e, "%s/%s", view_point(x->view)->vm, disk_of(x, t)->name);
 	return rc;
 }
 
@@ -298,9 +298,8 @@ batch_run(struct work *w, unsigned worker)
 	for (i = 0; i < b->n && err.code == LC_OK && !atomic_load(&x->stop); i += good) {
 		if (chunk_read_many(x->readers[worker], b->chunk + i, b->n - i,
 		                    b->data + i * WINDOW_SIZE, ids, &good, &err) != 0)
-			(void)lc_wrap(&err, "%s/%s at byte %" PRIu64, view_point(x->view)->vm,
-			              disk_of(x, b->target)->name,
-			              b->window[i + good] * WINDOW_SIZE);
+			lc_wrap(&err, "%s/%s at byte %" PRIu64, view_point(x->view)->vm,
+			        disk_of(x, b->target)->name, b->window[i + good] * WINDOW_SIZE);
 		for (k = 0; k < good; k++)
 			view_add(x->view, b->target->file->disk, b->window[i + k], ids[k], &sum);
 	}

@@ -111,8 +111,10 @@ machine_definition(const struct point *p, const struct machine_file *files, size
 		return lc_fail(e, LC_ENOENT, 0, "%s: the point does not say what machine it is of",
 		               p->vm);
 	rc = definition_decode("recorded definition", p->definition, strlen(p->definition), &d, e);
-	if (rc != 0)
-		return lc_wrap(e, "%s", p->vm);
+	if (rc != 0) {
+		lc_wrap(e, "%s", p->vm);
+		return rc;
+	}
 	for (i = 0; i < d->ndisks; i++) {
 		const struct machine_file *f = file_of(files, n, d->disks[i].name);
 
@@ -124,7 +126,8 @@ machine_definition(const struct point *p, const struct machine_file *files, size
 			rc = definition_set(d, "disk", d->disks[kept].name, "format", f->format, e);
 		if (rc != 0) {
 			lc_free(d);
-			return lc_wrap(e, "%s", p->vm);
+			lc_wrap(e, "%s", p->vm);
+			return rc;
 		}
 		kept++;
 	}
@@ -178,8 +181,10 @@ machine_section(const struct point *p, const struct machine_file *files, size_t 
 	int rc = definition_decode("recorded definition", p->definition, strlen(p->definition), &d,
 	                           e);
 
-	if (rc != 0)
-		return lc_wrap(e, "%s", p->vm);
+	if (rc != 0) {
+		lc_wrap(e, "%s", p->vm);
+		return rc;
+	}
 	rc |= lc_buf_printf(out, "# %s\n[vm %s]\n", comment, p->vm);
 	rc |= add_machine(d, out);
 	for (i = 0; i < d->ndisks; i++) {

@@ -163,13 +163,12 @@ check_range(const struct reader *r, size_t disk, uint64_t n, uint64_t off, struc
 	return 0;
 }
 
-static int
+static void
 wrap(const struct reader *r, size_t disk, uint64_t off, struct lc_err *e)
 {
 	const struct point *p = view_point(r->view);
 
-	return lc_wrap(e, "%s/%s at byte %llu", p->vm, p->disks[disk].name,
-	               (unsigned long long)off);
+	lc_wrap(e, "%s/%s at byte %llu", p->vm, p->disks[disk].name, (unsigned long long)off);
 }
 
 /* The part of [off, off + n) inside its first window; p is NULL to prefetch only. */
@@ -231,7 +230,7 @@ walk(struct reader *r, size_t disk, uint8_t *p, uint64_t n, uint64_t off, struct
 	if (page != NULL)
 		cache_put(r->pages, page);
 	if (rc != 0) {
-		(void)wrap(r, disk, off, &inner);
+		wrap(r, disk, off, &inner);
 		if (e != NULL && e->code == LC_OK)
 			*e = inner;
 	}
@@ -303,7 +302,7 @@ reader_extents(struct reader *r, size_t disk, uint64_t off, uint64_t len, struct
 
 		rc = page_get(r, disk, window / PAGE_WINDOWS, &page, e);
 		if (rc != 0) {
-			(void)wrap(r, disk, off, e);
+			wrap(r, disk, off, e);
 			return rc;
 		}
 		chunks = cache_data(page);

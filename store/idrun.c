@@ -327,7 +327,7 @@ source_refill(struct merge *m, struct source *s, struct lc_err *e)
 	}
 	if (rc != 0) {
 		m->bad = (unsigned)(s - m->sources);
-		(void)lc_wrap(e, "id index %s/%" PRIu64 ".run", m->what->dir, s->run->file);
+		lc_wrap(e, "id index %s/%" PRIu64 ".run", m->what->dir, s->run->file);
 	}
 	return rc;
 }

@@ -79,7 +79,7 @@ flush_locked(struct segments *s, struct lc_err *e)
 		                      e);
 	}
 	if (rc != 0) {
-		(void)lc_wrap(e, "%s", s->dir);
+		lc_wrap(e, "%s", s->dir);
 		return failed_locked(s, rc);
 	}
 	s->buffered = 0;

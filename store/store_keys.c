@@ -22,7 +22,7 @@ store_read_passphrase(const char *path, struct lc_buf *out, struct lc_err *e)
 	int rc = file_read_all(path, 4096, out, e);
 
 	if (rc != 0) {
-		(void)lc_wrap(e, "passphrase");
+		lc_wrap(e, "passphrase");
 		return rc;
 	}
 	while (out->n > 0 && (out->p[out->n - 1] == '\n' || out->p[out->n - 1] == '\r'))

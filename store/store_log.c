@@ -75,7 +75,7 @@ append_locked(struct store *s, struct record *r, const uint8_t *payload, struct 
 	else
 		rc = segments_append(s->segments, r, payload, e);
 	if (rc != 0) {
-		(void)lc_wrap(e, "store");
+		lc_wrap(e, "store");
 		free_pending(p);
 		return rc;
 	}

@@ -146,7 +146,7 @@ take_lock(struct store *s, const struct store_opts *o, struct lc_err *e)
 	lc_free(text);
 	if (rc != 0 && e != NULL) {
 		*e = err;
-		(void)lc_wrap(e, "store %s", s->dir);
+		lc_wrap(e, "store %s", s->dir);
 	}
 	return rc;
 }

@@ -46,7 +46,7 @@ store_point_of(struct store *s, const struct catalog_point *cp, struct point *ou
 	rc = point_open_header(s->keyring, sealed, out, e);
 	if (rc != 0) {
 		point_done(out);
-		(void)lc_wrap(e, "store %s: point %s", s->dir, lc_hex(hex, cp->id, 16));
+		lc_wrap(e, "store %s: point %s", s->dir, lc_hex(hex, cp->id, 16));
 	}
 	return rc;
 }

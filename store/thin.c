@@ -526,8 +526,8 @@ fetch(struct store *s, struct record *r, uint8_t *buf, struct lc_err *e)
 		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk came");
 	if (rc != 0) {
 		thin_peers(s, peers);
-		(void)lc_wrap(e, "store %s is thin: chunk %s, from replica %s", s->dir,
-		              lc_hex(hex, r->id, 8), peers);
+		lc_wrap(e, "store %s is thin: chunk %s, from replica %s", s->dir,
+		        lc_hex(hex, r->id, 8), peers);
 		return rc;
 	}
 	r->encoding = got.encoding;
@@ -563,8 +563,8 @@ read_payload(struct store *s, uint64_t no, uint8_t *buf, struct record *r, struc
 	if (rc == 0 && (r->n < CHUNK_ID_SIZE || memcmp(buf, r->id, CHUNK_ID_SIZE) != 0))
 		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk lies there");
 	if (rc != 0)
-		(void)lc_wrap(e, "store %s: segments/%s, offset %" PRIu64 ", chunk %s", s->dir,
-		              segment_name(name, r->segment, true), r->off, lc_hex(hex, r->id, 8));
+		lc_wrap(e, "store %s: segments/%s, offset %" PRIu64 ", chunk %s", s->dir,
+		        segment_name(name, r->segment, true), r->off, lc_hex(hex, r->id, 8));
 	return rc;
 }
 

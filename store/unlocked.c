@@ -216,7 +216,7 @@ unlocked_get(const uint8_t domain[DOMAIN_ID_SIZE], struct keyring **out, struct 
 	if (rc == 0)
 		*out = k;
 	else if (rc != LC_ENOENT)
-		(void)lc_wrap(e, "the kernel's keyring");
+		lc_wrap(e, "the kernel's keyring");
 	wipe(&all);
 	return rc;
 }

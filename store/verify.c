@@ -432,9 +432,9 @@ say_lost(struct verify *x)
 	struct place at = {0};
 
 	if (find_places(x, &at, NULL) == 0 && at.windows > 0)
-		(void)lc_wrap(&x->err, "%s/%s, bytes %" PRIu64 " to %" PRIu64, p->vm,
-		              p->disks[at.disk].name, at.window * WINDOW_SIZE,
-		              (at.window + at.n) * WINDOW_SIZE);
+		lc_wrap(&x->err, "%s/%s, bytes %" PRIu64 " to %" PRIu64, p->vm,
+		        p->disks[at.disk].name, at.window * WINDOW_SIZE,
+		        (at.window + at.n) * WINDOW_SIZE);
 }
 
 static int
@@ -455,11 +455,11 @@ say_bad(struct verify *x, struct lc_err *e)
 		if (rc == 0) /* it was bad a moment ago */
 			rc = lc_fail(e, LC_EIO, 0,
 			             "could not be read, and then it could: look at the disk");
-		(void)lc_wrap(e, "%s/%s at byte %" PRIu64, p->vm, p->disks[at.disk].name,
-		              at.window * WINDOW_SIZE);
+		lc_wrap(e, "%s/%s at byte %" PRIu64, p->vm, p->disks[at.disk].name,
+		        at.window * WINDOW_SIZE);
 	}
 	if (rc != 0 && at.windows > 1)
-		(void)lc_wrap(e, "%" PRIu64 " damaged windows, the first: %s", at.windows, p->vm);
+		lc_wrap(e, "%" PRIu64 " damaged windows, the first: %s", at.windows, p->vm);
 	chunk_reader_free(r);
 	lc_free(window);
 	return rc;

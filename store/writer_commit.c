@@ -193,7 +193,7 @@ writer_commit(struct writer *w, const struct commit_opts *o, struct point *out, 
 	}
 	rc = make_entries(w, o, p, &own, e);
 	rc = rc != 0 ? rc : commit_own(s, &own, e);
-	(void)lc_wrap(e, "%s", w->vm);
+	lc_wrap(e, "%s", w->vm);
 	lc_buf_free(&own.entries);
 	if (rc == 0) {
 		p->opened = true;

@@ -124,7 +124,8 @@ hv_open(struct uv_loop_s *loop, const struct hv_target *target, hv_event_cb *on_
 		rc = driver_image_open(loop, target, &hv->driver, e);
 	if (rc != 0) {
 		lc_free(hv);
-		return e == NULL ? rc : lc_wrap(e, "%s", target->vm);
+		lc_wrap(e, "%s", target->vm);
+		return rc;
 	}
 	hv->driver->event = on_driver_event;
 	hv->driver->event_arg = hv;
@@ -184,7 +185,7 @@ on_call_done(void *arg, const struct lc_err *err)
 	case HV_CALL_TAKE:
 		assert(false);
 	}
-	(void)lc_wrap(&out, "%s", hv->vm);
+	lc_wrap(&out, "%s", hv->vm);
 	hv->done(hv->arg, &out);
 }
 
@@ -217,7 +218,7 @@ started(struct hv *hv, int rc, struct lc_err *e)
 		rc = uv_timer_start(&hv->soon, on_soon, 0, 0);
 	if (rc != 0) {
 		hv->call = HV_CALL_NONE;
-		(void)lc_wrap(e, "%s", hv->vm);
+		lc_wrap(e, "%s", hv->vm);
 	}
 	return rc;
 }

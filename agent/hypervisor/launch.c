@@ -276,7 +276,7 @@ open_taps(struct start *s, struct lc_err *e)
 		if (strncmp(nic->network, bridge, sizeof bridge - 1) == 0) {
 			rc = open_tap(nic->network + sizeof bridge - 1, &s->fds.tap[i], e);
 			if (rc != 0)
-				(void)lc_wrap(e, "nic %s", nic->name);
+				lc_wrap(e, "nic %s", nic->name);
 		}
 	}
 	return rc;
@@ -534,7 +534,7 @@ launch_start(const struct definition *def, const struct launch_opts *opts, int *
 		rc = try_all(&s, &pid, e);
 	fd_close(&lock);
 	if (rc != 0) {
-		(void)lc_wrap(e, "%s", opts->vm);
+		lc_wrap(e, "%s", opts->vm);
 		return rc;
 	}
 	if (pid_out != NULL)

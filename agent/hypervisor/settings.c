@@ -631,9 +631,14 @@ settings_from(const struct config *config, struct settings *out, struct lc_err *
 
 	*out = (struct settings){0};
 	for (i = 0; i < NHOST; i++) {
-		if (host_keys[i].fallback[0] != '\0' &&
-		    set_host(out, i, host_keys[i].fallback, e) != 0)
-			return lc_wrap(e, "default");
+		int rc = host_keys[i].fallback[0] == '\0'
+		             ? 0
+		             : set_host(out, i, host_keys[i].fallback, e);
+
+		if (rc != 0) {
+			lc_wrap(e, "default");
+			return rc;
+		}
 	}
 	if (config != NULL) {
 		if (settings_set_text(&out->origin, config_origin(config), e) != 0)

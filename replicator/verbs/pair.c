@@ -129,8 +129,8 @@ join(const struct cli_args *a, const struct token *t, struct lc_err *e)
 		as = host;
 	rc = recall_join(a, &peer, t->secret, as == NULL ? host : as, &made, e);
 	if (rc != 0 && made)
-		(void)lc_wrap(e, "paired, but there is no store yet (finish with: locum recall %s)",
-		              name);
+		lc_wrap(e, "paired, but there is no store yet (finish with: locum recall %s)",
+		        name);
 	if (rc == 0 && !cli_has(a, "quiet")) {
 		(void)printf(
 		    "joined at replica %s, with a store in the key domain of the host that "

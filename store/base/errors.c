@@ -73,7 +73,7 @@ lc_fail_errno(struct lc_err *e, const char *fmt, ...)
 	return code;
 }
 
-int
+void
 lc_wrap(struct lc_err *e, const char *fmt, ...)
 {
 	char inner[sizeof e->msg];
@@ -81,7 +81,7 @@ lc_wrap(struct lc_err *e, const char *fmt, ...)
 	int n;
 
 	if (e == NULL || e->code == LC_OK)
-		return LC_OK;
+		return;
 	memcpy(inner, e->msg, sizeof inner);
 	va_start(ap, fmt);
 	n = vsnprintf(e->msg, sizeof e->msg, fmt, ap);
@@ -89,7 +89,6 @@ lc_wrap(struct lc_err *e, const char *fmt, ...)
 	if (n >= 0 && (size_t)n < sizeof e->msg)
 		(void)snprintf(e->msg + n, sizeof e->msg - (size_t)n, ": %s", inner);
 	(void)cli_tame(e->msg, strlen(e->msg), "");
-	return e->code;
 }
 
 void

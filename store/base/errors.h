@@ -70,11 +70,10 @@ int lc_fail_errno(struct lc_err *e, const char *fmt, ...) __attribute__((format(
 
 /**
  * lc_wrap(e, fmt, ...):
- * Prefix the message with "<context>: ".  Does nothing where e is NULL or holds no failure.
- *
- * Returns  e->code (LC_OK if e is NULL).
+ * Prefix the message with "<context>: ".  Does nothing where e is NULL or holds no failure, and so
+ * has no result: the failure is that of who failed.
  */
-int lc_wrap(struct lc_err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void lc_wrap(struct lc_err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /** lc_err_clear(e): forget the failure in e (e may be NULL). */
 void lc_err_clear(struct lc_err *e);

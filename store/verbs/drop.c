@@ -65,7 +65,7 @@ drop_all(struct dropping *d)
 			continue;
 		x->dropped = opening_drop(&d->o, x->p.id, &x->err) == 0;
 		if (!x->dropped)
-			(void)lc_wrap(&x->err, "%s", x->spec);
+			lc_wrap(&x->err, "%s", x->spec);
 	}
 }
 

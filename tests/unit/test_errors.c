@@ -66,11 +66,13 @@ wraps_from_outside(void **state)
 	struct lc_err e = LC_ERR_INIT;
 
 	(void)state;
-	assert_int_equal(lc_wrap(&e, "nothing failed"), LC_OK);
+	lc_wrap(&e, "nothing failed");
+	assert_int_equal(e.code, LC_OK);
 	assert_string_equal(e.msg, "");
 	(void)lc_fail(&e, LC_EKEY, 0, "inner");
-	assert_int_equal(lc_wrap(&e, "backup of %s", "web01"), LC_EKEY);
-	assert_int_equal(lc_wrap(&e, "outer"), LC_EKEY);
+	lc_wrap(&e, "backup of %s", "web01");
+	lc_wrap(&e, "outer");
+	assert_int_equal(e.code, LC_EKEY);
 	assert_string_equal(e.msg, "outer: backup of web01: inner");
 }
 
@@ -81,7 +83,7 @@ null_is_fine(void **state)
 	assert_int_equal(lc_fail(NULL, LC_EBUSY, 0, "x"), LC_EBUSY);
 	errno = ENOENT;
 	assert_int_equal(lc_fail_errno(NULL, "x"), LC_ENOENT);
-	assert_int_equal(lc_wrap(NULL, "x"), LC_OK);
+	lc_wrap(NULL, "x");
 	lc_err_clear(NULL);
 }
 
@@ -96,10 +98,10 @@ long_texts_are_cut(void **state)
 	text[sizeof text - 1] = '\0';
 	(void)lc_fail(&e, LC_EIO, EIO, "%s", text);
 	assert_int_equal(strlen(e.msg), sizeof e.msg - 1);
-	assert_int_equal(lc_wrap(&e, "outer"), LC_EIO);
+	lc_wrap(&e, "outer");
 	assert_int_equal(strlen(e.msg), sizeof e.msg - 1);
 	assert_memory_equal(e.msg, "outer: aaa", 10);
-	assert_int_equal(lc_wrap(&e, "%s", text), LC_EIO);
+	lc_wrap(&e, "%s", text);
 	assert_int_equal(strlen(e.msg), sizeof e.msg - 1);
 }
 
