@@ -631,9 +631,8 @@ on_timer(uv_timer_t *t)
 		/* QEMU lets the CPUs go itself; past libvirtd there is no way to it. */
 		(void)lc_fail(&why, LC_ETIMEDOUT, 0, "%s did not answer within %" PRId64 " ms%s",
 		              q->link.other, waited_ms,
-		              c->batch->survive && q->link.carries_on
-		                  ? ", and the guest may stand still until it does"
-		                  : "");
+		              c->batch->pauses ? ", and the guest may stand still until it does"
+		                               : "");
 		fail_waiting(q, &why);
 		arm_timer(q);
 	} else {

@@ -61,6 +61,7 @@ qmp_batch_add_fd(struct qmp_batch *b, const char *command, struct json_t *args, 
 void
 qmp_batch_pause(struct qmp_batch *b)
 {
+	b->pauses = qmp_carries_on(b->q);
 	(void)qmp_batch_append(b, qmp_carries_on(b->q) ? RELAY_PAUSE : "query-status", qmp_none(),
 	                       -1);
 }

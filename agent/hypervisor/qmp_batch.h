@@ -35,6 +35,7 @@ struct qmp_batch {
 	size_t ncmds, cap;
 	size_t unanswered;
 	bool survive, running, bad;
+	bool pauses; /* the CPUs, by way of another process */
 	int64_t timeout_ms;
 	qmp_done_cb *done;
 	void *arg;
