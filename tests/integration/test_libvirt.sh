@@ -1,5 +1,5 @@
 #!/bin/bash
-# Domains of libvirt: test_libvirt.sh [POINTS] [between|halfway|relay|deaths|restored|agent]...
+# Domains of libvirt: test_libvirt.sh [session] [POINTS] [between|halfway|relay|deaths|restored|agent]...
 #
 # A domain with a raw and a qcow2 disk, of a libvirtd of the test's own whose QEMU runs as nobody.  It is found without a
 # section of its own and its points are of one instant (see test_law1.sh), whatever libvirt does with the domain between and
@@ -9,7 +9,14 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 # shellcheck source=tests/lib/libvirt.sh
 . "$src/tests/lib/libvirt.sh"
-at_end() { libvirt_end; }
+[ "${1:-}" != session ] || {
+	shift
+	libvirt_session "${BASH_SOURCE[0]}" "$@"
+}
+at_end() {
+	[ -z "$agent_pid" ] || kill -9 "$agent_pid" 2>/dev/null
+	libvirt_end
+}
 
 points=${1:-3}
 parts=" ${*:2} "
@@ -250,6 +257,7 @@ agent() {
 	done
 	kill -TERM "$agent_pid"
 	wait "$agent_pid" || fail "the agent: $(tail -n 5 "$t/agent.log")"
+	agent_pid=''
 	locum points web03 --json | has '"id"' || fail "no point of a domain that came while the agent runs: $(cat "$t/agent.log")"
 	agent_start
 	status_has 'web03'
@@ -284,6 +292,7 @@ agent() {
 	grep -q 'web04: not protected any more' "$t/agent.log" || fail "the agent: $(tail -n 5 "$t/agent.log")"
 	kill -TERM "$agent_pid"
 	wait "$agent_pid" || fail "the agent: $(tail -n 5 "$t/agent.log")"
+	agent_pid=''
 	unharmed "$dir"
 	echo "the agent takes in a domain that came later, one that was renamed, another one of that name; and tells of one that is gone"
 }

@@ -3,6 +3,7 @@
 #
 #   libvirt_begin              start it in $t/lv, or skip; sets uri.  As root: system mode, its QEMUs run as
 #                              nobody, its folders are private to its mount namespace.  Else session mode.
+#   libvirt_session SCRIPT ARGUMENT...  be that script as nobody, if this is root: a session's libvirtd
 #   libvirt_end                end its domains and it; at_end() has to call it
 #   virsh_t ARGUMENT...        virsh on it
 #   libvirt_guest NAME APPEND DISK...   define and start the test guest as a domain (vda, vdb ...), until it works
@@ -81,6 +82,20 @@ libvirtd_start() {
 		sleep 0.1
 	done
 	fail "libvirtd does not answer: $(tail -n 5 "$t/lv/libvirtd.log")"
+}
+
+libvirt_session() { # SCRIPT ARGUMENT...
+	local home rc=0
+	[ "$(id -u)" = 0 ] || return 0
+	guest_require
+	home=$(mktemp -d)
+	cp -r "$GUEST_OUT" "$home/out"
+	chown -R 65534:65534 "$home"
+	# Not /dev/kvm: see _libvirt_program.
+	setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \
+		env HOME="$home" TMPDIR="$home" GUEST_OUT="$home/out" bash "$@" || rc=$?
+	rm -rf "$home"
+	exit $rc
 }
 
 libvirt_begin() {
@@ -184,7 +199,7 @@ libvirt_guest() { # NAME APPEND DISK...
 	cp -u "$GUEST_OUT/vmlinux" "$GUEST_OUT/$lv_initrd" "$t/boot/"
 	chmod 777 "$t/d-$name"
 	echo "$name" >"$t/d-$name/domain"
-	libvirt_xml "$@" >"$t/$name.xml"
+	libvirt_xml "$@" | sed "$lv_edit" >"$t/$name.xml"
 	virsh_t define "$t/$name.xml" >/dev/null || fail "define $name: $(tail -n 3 "$t/lv/libvirtd.log")"
 	virsh_t start "$name" >/dev/null || fail "start $name: $(tail -n 3 "$t/lv/libvirtd.log")"
 	libvirt_wait "$name"
