@@ -46,6 +46,17 @@ mole_is_welcome(void *arg)
 	return m->of_type[MESSAGE_WELCOME] > 0 || m->over;
 }
 
+/* The replica waits for that after a REFUSED. */
+static void
+hang_up(struct scene *x)
+{
+	if (x->m.tcp.data == NULL)
+		return; /* the first one */
+	mole_end(&x->m);
+	while (!x->m.closed)
+		run_for(&x->loop, 5);
+}
+
 /* With the captured host's key, until something comes of it.  The connection before may not be
  * quite gone at the replica, which says so. */
 static void
@@ -57,6 +68,7 @@ say_hello(struct scene *x, const struct hello *m, bool (*outcome)(void *arg))
 
 	must(message_put_hello(&body, m), &e);
 	for (i = 0; i < 100; i++) {
+		hang_up(x);
 		mole_start(&x->m, &x->loop, x->d.port, &x->lost.id, x->d.id.public);
 		mole_say(&x->m, MESSAGE_HELLO, (struct lc_span){body.p, body.n});
 		wait_for(x, outcome, &x->m, "an answer to HELLO");
@@ -64,7 +76,6 @@ say_hello(struct scene *x, const struct hello *m, bool (*outcome)(void *arg))
 		    (x->m.refused[0] != '\0' && strstr(x->m.refused, "connected already") == NULL &&
 		     strstr(x->m.refused, "is being closed") == NULL))
 			break;
-		mole_end(&x->m);
 		run_for(&x->loop, 20);
 	}
 	lc_buf_free(&body);
@@ -106,6 +117,7 @@ make(struct scene *x)
 	hostsite_disconnect(&x->lost);
 	x->points = 0;
 	x->made = 0;
+	memset(&x->m, 0, sizeof x->m);
 	begin(x);
 }
 
@@ -623,8 +635,6 @@ seals_are_only_added(void **state)
 	make(&x);
 	memcpy(m.domain, transfer_domain(x.lost.v.s), 16);
 	for (i = 0; i < 2; i++) {
-		mole_end(&x.m);
-		run_for(&x.loop, 30);
 		keys.n = 0;
 		must(transfer_keys(x.lost.v.s, &keys, &e), &e);
 		if (i == 0) { /* its data key's seal is another one */
