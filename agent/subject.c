@@ -154,7 +154,7 @@ add_files(struct subject *s, const struct hv_vm *vm, const struct definition *de
 		if (stat(d->path, &st) != 0)
 			return lc_fail_errno(e, "%s: %s %s", s->vm, d->name, d->path);
 		*x = (struct subject_disk){.size = (uint64_t)st.st_size, .role = (uint8_t)d->role};
-		if (def == vm->def && !vm->handed) {
+		if (def == vm->def && (vm->handed >> d->role & 1) == 0) {
 			x->uid = vm->uid;
 			x->gid = vm->gid;
 		}

@@ -121,8 +121,9 @@ struct hv_vm {
 	bool running; /* guest CPUs run (else paused or off) */
 	/* of the process that runs it: what it names is read with no more rights; 0: any */
 	uint32_t uid, gid;
-	bool handed; /* kernel and initrd are what we handed it, whatever it says: read as ourselves
-	              */
+	/* of each role whose file is what we handed it, whatever it says, and is read as ourselves:
+	 * 1 << enum hv_role */
+	unsigned handed;
 	char way[16]; /* how a snapshot would be made: "reopen", "pause", "push", "offline" */
 	enum hv_agent agent;
 	char agent_socket[108]; /* that libvirt holds, "" not known */

@@ -87,7 +87,7 @@ name_handed(struct qemu *q, struct definition *def)
 {
 	size_t i;
 
-	q->base.vm.handed = false;
+	q->base.vm.handed = 0;
 	for (i = 0; i < def->ndisks; i++) {
 		struct def_disk *d = &def->disks[i];
 		char path[sizeof d->path];
@@ -100,7 +100,7 @@ name_handed(struct qemu *q, struct definition *def)
 			continue; /* reading it will fail, and say so */
 		memcpy(d->path, path, sizeof path);
 		d->size = stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
-		q->base.vm.handed = true;
+		q->base.vm.handed |= 1u << d->role;
 	}
 }
 

@@ -110,24 +110,35 @@ refused '[13]' 'bitmaps.qcow2|vda' timeout 30 "$bin/locum" backup web02
 echo "a million bitmaps: refused in time: $(tail -n 1 "$t/refused")"
 
 # ---- a QEMU that its guest has broken into: it runs as nobody, and says that its kernel is a file of root's ----
+pretend() { # FRONT [FROM TO]...: sets front
+	python3 "$src/tests/lib/qmp_rewrite.py" --as 65534 "$1" "$t/vm4/qmp" "${@:2}" &
+	front=$!
+	for ((i = 0; i < 100; i++)); do
+		[ ! -S "$1" ] || break
+		sleep 0.05
+	done
+	: >"$t/opened"
+}
 if [ "$(id -u)" = 0 ]; then
 	chmod 600 "$t/secret"
 	scenario_vm web04 "qmp = $t/vm4/front"
 	LOCUM_TEST_CONFINED=1 guest_start "$t/vm4" -w '' "$t/img/d1.raw"
 	ready vm4
-	python3 "$src/tests/lib/qmp_rewrite.py" --as 65534 "$t/vm4/front" "$t/vm4/qmp" \
-		"\"$GUEST_OUT/vmlinux\"" "\"$t/secret\"" &
-	front=$!
-	for ((i = 0; i < 100; i++)); do
-		[ ! -S "$t/vm4/front" ] || break
-		sleep 0.05
-	done
-	: >"$t/opened"
+	pretend "$t/vm4/front" "\"$GUEST_OUT/vmlinux\"" "\"$t/secret\""
 	rc=0
 	refused 1 "$t/secret, as user 65534, who runs the VM: Permission denied" locum backup web04 || rc=1
 	kill "$front"
 	! grep opened "$t/opened" || fail "the file was opened"
 	[ "$rc" = 0 ] || fail "its kernel was read"
+	# One that we have started was handed its kernel, but not what it names beside it.
+	printf 'kernel\t%s\n' "$GUEST_OUT/vmlinux" >"$t/vm4/files"
+	rm "$t/vm4/front"
+	pretend "$t/vm4/front" "\"$GUEST_OUT/vmlinux\"" '"/proc/self/fd/9"' "\"$GUEST_OUT/initrd.img\"" "\"$t/secret\""
+	refused 1 "$t/secret, as user 65534, who runs the VM: Permission denied" locum backup web04 || rc=1
+	kill "$front"
+	rm "$t/vm4/files"
+	! grep opened "$t/opened" || fail "the file was opened"
+	[ "$rc" = 0 ] || fail "its initial ramdisk was read"
 	sed -i "s|^qmp = $t/vm4/front|qmp = $t/vm4/qmp|" "$LOCUM_CONFIG"
 	# Without the lie it is read, also by the service, which may no more than its unit says.
 	caps=$(sed -n 's/^CapabilityBoundingSet=//p' "$src/conf/systemd/locum-agent.service")
