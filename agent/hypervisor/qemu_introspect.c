@@ -27,8 +27,8 @@ image_node(const struct qemu *q, const char *node, bool *part)
 	for (depth = 0; depth < 8; depth++) {
 		const struct json_t *n = qemu_look_node(q, node);
 		const char *drv = qmp_str(n, "drv"), *child = qemu_look_child(q, node, "file");
-		const struct json_t *c = qemu_look_node(q, child);
-		const char *under = qmp_str(c, "drv");
+		const struct json_t *c = child == NULL ? NULL : qemu_look_node(q, child);
+		const char *under = c == NULL ? NULL : qmp_str(c, "drv");
 		size_t i;
 
 		for (i = 0; i < sizeof passing / sizeof passing[0]; i++) {

@@ -69,11 +69,11 @@ nothing_left web01-test "a code that was typed in"
 # ---- Ctrl-C in a test ----
 "$bin/locum" boot web01 --test --serial-pattern NEVER >/dev/null 2>"$t/err" &
 pid=$!
-for ((i = 0; i < 300; i++)); do
-	[ -e "$t/run/web01-test/pid" ] && break
+for ((i = 0; i < 300; i++)); do # the pid is written down before it has become QEMU
+	qemu=$(processes_of web01-test | grep qemu-system) && break
 	sleep 0.05
 done
-qemu=$(processes_of web01-test | grep qemu-system) || fail "no QEMU of a test"
+[ -n "$qemu" ] || fail "no QEMU of a test"
 grep -q 'restrict=on' <<<"$qemu" || fail "a test has a network: $qemu"
 kill -INT $pid
 rc=0

@@ -196,7 +196,7 @@ imported by-agent '"full": true' --image "$a" --image "$b"
 is by-agent sda "$t/a.raw"
 is by-agent sdb "$t/b.raw"
 cp --sparse=always "$b" "$t/b \"2.vmdk"
-qemu-io -f vmdk -c 'write -q -P 0x78 1M 4k' "$t/b \"2.vmdk" >/dev/null
+qemu-io -f vmdk -c 'write -q -P 0x78 0 4k' "$t/b \"2.vmdk" >/dev/null
 imported by-agent '"full": false, "scanned_disks": 2' --image "$a" --image "$t/b \"2.vmdk"
 [ "$(figure changed_bytes)" = 65536 ] || fail "4 KiB were written, but: $(cat "$t/out")"
 qemu-img convert -f vmdk -O raw "$t/b \"2.vmdk" "$t/b2.raw"

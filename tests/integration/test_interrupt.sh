@@ -4,6 +4,7 @@
 set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+at_end() { [ -z "${agent_pid:-}" ] || kill "$agent_pid" 2>/dev/null || true; }
 scenario_begin interrupt
 limit_ms=2000
 
@@ -41,6 +42,10 @@ interrupted() { # WHAT SIGNAL PID
 	wait "$3" || rc=$?
 	ms=$((($(date +%s%N) - began) / 1000000))
 	[ $ms -le $limit_ms ] || fail "$what: it took $ms ms to end"
+	# The agent goes on giving back when who asked has his answer.
+	while ! jobs_of | has '"return": *\[\]' && [ $((($(date +%s%N) - began) / 1000000)) -le $limit_ms ]; do
+		sleep 0.05
+	done
 	jobs_of | has '"return": *\[\]' || fail "$what: a job is left: $(jobs_of)"
 	guest_past "$t/vm" "$(guest_last "$t/vm")"
 	unharmed "$t/vm"
