@@ -16,6 +16,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -163,8 +165,34 @@ open_in(const char *dir, const char *name, int *fd, struct lc_err *e)
 	return *fd == -1 ? lc_fail_errno(e, "%s", path) : 0;
 }
 
+/* *fd: a copy in memory, which any user may open anew through the descriptor; read only. */
+static int
+open_copy(const char *path, int *fd, struct lc_err *e)
+{
+	int copy = memfd_create("handed", MFD_CLOEXEC), rc = 0;
+	char link[32];
+	ssize_t n;
+
+	if (copy < 0)
+		return lc_fail_errno(e, "%s: a copy in memory", path);
+	do
+		n = sendfile(copy, *fd, NULL, 1u << 30);
+	while (n > 0 || (n < 0 && errno == EINTR));
+	if (n < 0)
+		rc = lc_fail_errno(e, "%s: a copy in memory", path);
+	fd_close(fd);
+	if (rc == 0) {
+		(void)snprintf(link, sizeof link, "/proc/self/fd/%d", copy);
+		*fd = open(link, O_RDONLY | O_CLOEXEC);
+		if (*fd < 0)
+			rc = lc_fail_errno(e, "%s: a copy in memory", path);
+	}
+	fd_close(&copy);
+	return rc;
+}
+
 /* A kernel or initial ramdisk is opened anew by QEMU, through our descriptor: so no folder on the
- * way there need be open to its user, but the file itself has to be. */
+ * way there need be open to its user, but what is opened has to be. */
 static int
 open_kernel(struct start *s, size_t i, const char *path, struct lc_err *e)
 {
@@ -180,11 +208,7 @@ open_kernel(struct start *s, size_t i, const char *path, struct lc_err *e)
 	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", s->fds.image_ro[i]);
 	rc = openas_read(link, uid, gid, &fd, NULL);
 	fd_close(&fd);
-	return rc == 0 ? 0
-	               : lc_fail(e, LC_EACCES, 0,
-	                         "%s: user %s, who QEMU runs as (run_as), may not read it: chmod "
-	                         "o+r %s",
-	                         path, s->opts->run_as, path);
+	return rc == 0 ? 0 : open_copy(path, &s->fds.image_ro[i], e);
 }
 
 /* Images for a QEMU that runs as somebody else. */
@@ -200,8 +224,10 @@ open_images(struct start *s, struct lc_err *e)
 		if (path == NULL)
 			continue;
 		if (role == HV_ROLE_KERNEL || role == HV_ROLE_INITRD) {
-			if (open_kernel(s, i, path, e) != 0)
-				return LC_EACCES;
+			int rc = open_kernel(s, i, path, e);
+
+			if (rc != 0)
+				return rc;
 			continue;
 		}
 		s->fds.image[i] = open(path, O_RDWR | O_CLOEXEC);

@@ -59,8 +59,8 @@ struct launch_opts {
 	bool paused;    /* do not start the CPUs */
 	bool sandbox;   /* -sandbox on,... */
 	const char
-	    *run_as; /* user to drop to, NULL = stay.  The user may read kernel and initrd; the
-	                folder of an NBD server's socket, but none above it, is open to it */
+	    *run_as; /* user to drop to, NULL = stay.  The folder of an NBD server's socket, but
+	                none above it, is open to it */
 };
 
 /** launch_check_name(vm, e): LC_EINVAL where that is no name of a VM (it becomes part of paths). */

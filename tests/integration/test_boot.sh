@@ -18,14 +18,15 @@ locum backup web01 >/dev/null || fail "backup"
 
 # Processes of a VM with their commands: QEMU does not know its folders, but has files of them open.
 processes_of() { # NAME
-	local pid
+	local pid line
 	{
 		pgrep -f -- "$t/(run|scratch/boot)/$1/" || true
 		for pid in $(pgrep qemu-system || true); do
 			! find "/proc/$pid/fd" \( -lname "$t/run/$1/*" -o -lname "$t/scratch/boot/$1/*" \) 2>/dev/null | has . || echo "$pid"
 		done
 	} | sort -u | while read -r pid; do
-		[ ! -s "/proc/$pid/cmdline" ] || echo "$pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+		line=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || true)
+		[ -z "$line" ] || echo "$pid $line"
 	done
 }
 nothing_runs() { # NAME WHEN

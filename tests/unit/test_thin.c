@@ -1,6 +1,7 @@
 /*
  * Thin stores: what a replica has is dropped here and fetched when it is read; nothing else is.
  */
+#include <pthread.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,12 +41,11 @@ have(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
 }
 
 static int
-fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched *out,
-      struct lc_err *e)
+fetch_one(struct site *x, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched *out,
+          struct lc_err *e)
 {
 	static uint8_t kept[RECORD_PAYLOAD_MAX];
 	static struct fetched of_kept;
-	struct site *x = arg;
 	int rc = twin_fetch(&x->t, ids, n, payload, out, e);
 
 	assert_in_range(n, 1, THIN_AHEAD);
@@ -61,6 +61,20 @@ fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched 
 		of_kept = *out;
 	}
 	return 0;
+}
+
+/* Several threads at once want something. */
+static int
+fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched *out,
+      struct lc_err *e)
+{
+	static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+	int rc;
+
+	(void)pthread_mutex_lock(&turn);
+	rc = fetch_one(arg, ids, n, payload, out, e);
+	(void)pthread_mutex_unlock(&turn);
+	return rc;
 }
 
 /* Two points of one disk in small segments. */
