@@ -4,7 +4,7 @@
 #   run.sh [--size SMALL|FULL] [--only NAME] [--runs N] [--seed TEXT] [--dir DIR]
 #
 #   --size   of the disk's files: SMALL 512 MiB (default), FULL 4 GiB
-#   --only   one of: locum-vm locum-image restic borg casync qemu-img-zstd qemu-img-zlib cp zstd empty pages boot
+#   --only   some of (a,b,...): locum-vm locum-image restic borg casync qemu-img-zstd qemu-img-zlib cp zstd empty pages boot
 #   --runs   medians of so many (default 3)
 #   --dir    where the disks and repositories go (default TMPDIR): 5 times the size are needed
 #
@@ -94,7 +94,7 @@ say() {
 }
 
 wanted() {
-	[ -z "$only" ] || [ "$only" = "$1" ]
+	[ -z "$only" ] || [[ ,$only, == *,$1,* ]]
 }
 
 measure() { # BENCH NAME STAGE [OPTION]... -- COMMAND...
@@ -338,7 +338,11 @@ peers='locum-image restic borg casync qemu-img-zstd qemu-img-zlib cp zstd'
 mkdir "$out"
 [ "$only" = boot ] || say "making the disks ($size)"
 [ "$only" = boot ] || python3 "$here/content.py" make "$w" "$mib" "$seed"
-if [ -z "$only" ] || grep -q "$only" <<<"$peers"; then
+any=''
+for peer in $peers; do
+	! wanted "$peer" || any=yes
+done
+if [ -n "$any" ]; then
 	python3 "$here/content.py" others "$w" "$mib" "$seed"
 fi
 for ((run = 1; run <= runs; run++)); do
