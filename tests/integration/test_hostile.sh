@@ -8,9 +8,10 @@ set -euo pipefail
 scenario_begin hostile
 
 hostile=$src/tests/lib/hostile_image.py
-watcher=''
+watcher='' front=''
 at_end() {
 	[ -z "$watcher" ] || kill "$watcher" 2>/dev/null
+	[ -z "$front" ] || kill "$front" 2>/dev/null
 }
 
 put_file() { # VM DEVICE FILE: its bytes at the begin of the disk, as the guest would write them
