@@ -191,14 +191,15 @@ judge_disks(struct round *r, const char *name, const struct settings_vm *sv, con
 			continue;
 		bad++;
 		x = findings_vm(f, FINDING_BAD, name, "no", "disk %s: %s", d->name, d->reason);
-		if (d->path[0] != '\0' && access(d->path, F_OK) != 0 && errno == ENOENT)
+		if (d->path[0] != '\0' && access(d->path, F_OK) != 0 && errno == ENOENT) {
 			finding_advise(x,
 			               "disk = %s FORMAT FILE, in [vm %s] of %s, with where the "
 			               "image is now; exclude = %s, if it may be lost",
 			               d->name, name, origin(r->c), d->name);
-		else
+		} else {
 			finding_advise(x, "exclude = %s, in [vm %s] of %s, if it may be lost",
 			               d->name, name, origin(r->c));
+		}
 	}
 	for (i = 0; sv != NULL && i < sv->nexcludes; i++) {
 		if (has_disk(vm, sv->excludes[i]))

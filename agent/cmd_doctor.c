@@ -40,15 +40,16 @@ find_domains(struct settings *s, struct findings *f)
 
 	if (s->libvirt == NULL)
 		return;
-	if (discover(s, on_left_out, f, &e) == 0)
+	if (discover(s, on_left_out, f, &e) == 0) {
 		(void)findings_add(f, FINDING_GOOD, "libvirt",
 		                   "%s; domains that are asked something show as tainted "
 		                   "(custom-monitor), which is all that is changed of them",
 		                   s->libvirt);
-	else
+	} else {
 		finding_advise(findings_add(f, FINDING_BAD, "libvirt", "%s", e.msg),
 		               "systemctl start libvirtd, or mend `libvirt` in %s",
 		               s->origin == NULL ? SETTINGS_DEFAULT_PATH : s->origin);
+	}
 }
 
 static int

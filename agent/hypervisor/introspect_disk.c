@@ -51,7 +51,8 @@ static const struct {
 static void
 tell_disk_image(struct introspect *x, const struct introspect_disk *xd)
 {
-	const char *name = xd->disk->name;
+	const struct hv_disk *disk = xd->disk;
+	const char *name = disk->name;
 	const struct json_t *node = find_node(x, xd->node);
 	const char *format = qmp_str(node, "drv"), *file = qmp_str(node, "file");
 	char text[INTROSPECT_VALUE_BYTES];
@@ -66,17 +67,17 @@ tell_disk_image(struct introspect *x, const struct introspect_disk *xd)
 		introspect_leave_out(x, "format of disk", name, text);
 	}
 	/* By path and format the image is read when the VM is off: as what it is, or not at all. */
-	if (!known && !plain)
-		file = NULL;
+	if (file == NULL || (!known && !plain))
+		file = "";
 	if (qmp_true(node, "encrypted"))
 		introspect_leave_out(x, "encryption of disk", name,
 		                     "the point holds what the guest sees, sealed by the store");
-	if (file != NULL && *file == '/' && handed_unknown(file))
-		file = xd->disk->path;
+	if (handed_unknown(file))
+		file = disk->path;
 	/* By its path alone no one would find the disk in it. */
-	if (file != NULL && *file == '/' && !xd->part && !qmp_true(node, "encrypted"))
+	if (*file == '/' && !xd->part && !qmp_true(node, "encrypted"))
 		(void)introspect_set(x, "disk", name, "path", file);
-	(void)snprintf(text, sizeof text, "%" PRIu64, xd->disk->size);
+	(void)snprintf(text, sizeof text, "%" PRIu64, disk->size);
 	(void)introspect_set(x, "disk", name, "size", text);
 }
 
