@@ -36,6 +36,10 @@ _scenario_end() {
 	local status=$? vm
 	set +e
 	at_end
+	# What a test that fails has started must not outlive it.
+	for vm in $(jobs -p); do
+		kill -9 "$vm" 2>/dev/null
+	done
 	for vm in "$t"/vm*; do
 		[ ! -e "$vm/pid" ] || guest_kill "$vm"
 	done
