@@ -8,8 +8,8 @@
 set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
-# shellcheck source=tests/guest/mbr.sh
-. "$src/tests/guest/mbr.sh"
+# shellcheck source=tests/lib/freeze.sh
+. "$src/tests/lib/freeze.sh"
 manners=("$@")
 [ $# -gt 0 ] || manners=(hung no-freeze never-thaws)
 scenario_begin freeze
@@ -24,46 +24,12 @@ at_end() {
 
 mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img" --size 96 --disks 2)
 guest_start "$t/vm" -g -a 'fs=vdb2 seq.load=200' "${disks[@]}" >/dev/null
+dir=$t/vm fs_disk=vd1
+
 settings() { # FREEZE SOCKET [LIMIT]
 	sed -i '/^\[vm/,$d; /_timeout/d' "$LOCUM_CONFIG"
 	printf 'connect_timeout = 1s\nfreeze_timeout = %s\n' "${3:-10s}" >>"$LOCUM_CONFIG"
 	scenario_vm web01 "qmp = $t/vm/qmp" "guest_agent = $2" "freeze = $1"
-}
-
-now_ms() {
-	echo $(($(date +%s%N) / 1000000))
-}
-
-files() { # operations on files that the guest has finished
-	guest_cmd "$t/vm" stat | grep -oE 'fsops=[0-9]+' | cut -d = -f 2
-}
-
-# The guest's filesystem stands still.
-still() { # WHAT
-	local n
-	n=$(files)
-	sleep 0.4
-	[ "$(files)" -le $((n + 1)) ] || fail "$1: files are written all the same"
-}
-
-# Until files are written again, or a failure; prints ms since the time given.
-goes_on() { # WHAT SINCE_MS MAX_MS
-	local n ms
-	n=$(files)
-	while [ "$(files)" -le $((n + 1)) ]; do
-		ms=$(($(now_ms) - $2))
-		[ "$ms" -le "$3" ] || fail "$1: no file was written for $ms ms"
-	done
-	echo "  $1: files are written again after $(($(now_ms) - $2)) ms"
-}
-
-# Whether the ext4 of the newest point says that its journal has to be replayed.
-needs_recovery() {
-	local offset
-	rm -rf "$t/r"
-	locum restore web01 --to "$t/r" --quiet || fail "restore"
-	read -r offset _ <<<"$(mbr_part "$t/r/web01-vd1.raw" 2)"
-	[ $(($(od -An -tu1 -j $((offset + 1024 + 0x60)) -N 1 "$t/r/web01-vd1.raw") & 4)) -ne 0 ]
 }
 
 whole() { # WHAT

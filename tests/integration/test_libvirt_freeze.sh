@@ -10,8 +10,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 # shellcheck source=tests/lib/libvirt.sh
 . "$src/tests/lib/libvirt.sh"
-# shellcheck source=tests/guest/mbr.sh
-. "$src/tests/guest/mbr.sh"
+# shellcheck source=tests/lib/freeze.sh
+. "$src/tests/lib/freeze.sh"
 pid=''
 at_end() {
 	[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null
@@ -30,46 +30,12 @@ disk_xml=("<channel type='unix'><source mode='bind' path='$t/d-web01/qga'/>"
 	"<target type='virtio' name='org.qemu.guest_agent.0'/></channel>")
 lv_initrd='initrd-agent.img'
 libvirt_guest web01 'seq.load=200 fs=vdb2' "${disks[@]}"
-dir=$t/d-web01
+dir=$t/d-web01 fs_disk=vdb
 
 settings() { # FREEZE [LIMIT]
 	sed -i '/^\[vm/,$d; /_timeout/d' "$LOCUM_CONFIG"
 	printf 'connect_timeout = 2s\nfreeze_timeout = %s\n' "${2:-10s}" >>"$LOCUM_CONFIG"
 	[ -z "$1" ] || scenario_vm web01 "freeze = $1"
-}
-
-now_ms() {
-	echo $(($(date +%s%N) / 1000000))
-}
-
-files() { # operations on files that the guest has finished
-	guest_cmd "$dir" stat | grep -oE 'fsops=[0-9]+' | cut -d = -f 2
-}
-
-still() { # WHAT
-	local n
-	n=$(files)
-	sleep 0.4
-	[ "$(files)" -le $((n + 1)) ] || fail "$1: files are written all the same"
-}
-
-# Until files are written again, or a failure; prints ms since the time given.
-goes_on() { # WHAT SINCE_MS MAX_MS
-	local n ms
-	n=$(files)
-	while [ "$(files)" -le $((n + 1)) ]; do
-		ms=$(($(now_ms) - $2))
-		[ "$ms" -le "$3" ] || fail "$1: no file was written for $ms ms"
-	done
-	echo "  $1: files are written again after $(($(now_ms) - $2)) ms"
-}
-
-needs_recovery() {
-	local offset
-	rm -rf "$t/r"
-	locum restore web01 --to "$t/r" --quiet || fail "restore"
-	read -r offset _ <<<"$(mbr_part "$t/r/web01-vdb.raw" 2)"
-	[ $(($(od -An -tu1 -j $((offset + 1024 + 0x60)) -N 1 "$t/r/web01-vdb.raw") & 4)) -ne 0 ]
 }
 
 frozen() {
