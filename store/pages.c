@@ -202,30 +202,70 @@ table_init(struct table *t, uint64_t buckets)
 	return false;
 }
 
-/* Into a table of so many buckets, and of the tags of that level.  Where there is no memory for it
- * all stays as it is. */
+/* Twice the buckets, in the same memory: what a bucket holds stays, or goes to the same slot of the
+ * one that comes as many further as there were.  Where there is no memory for it all stays as it
+ * is. */
 static void
-remake_locked(struct pages *x, uint64_t buckets, unsigned level)
+grow_locked(struct pages *x)
 {
-	struct table old = x->t, made;
-	size_t i;
+	struct table *t = &x->t;
+	uint64_t had = t->buckets, i;
+	uint8_t *bytes = lc_realloc(t->bytes, t->blocks * 2 * BLOCK_SIZE);
+	bool *loaded = lc_realloc(t->loaded, t->blocks * 2 * sizeof *loaded);
+	bool *dirty = lc_realloc(t->dirty, t->blocks * 2 * sizeof *dirty);
+	unsigned slot;
 
-	if (!table_init(&made, buckets))
+	t->bytes = bytes != NULL ? bytes : t->bytes;
+	t->loaded = loaded != NULL ? loaded : t->loaded;
+	t->dirty = dirty != NULL ? dirty : t->dirty;
+	if (bytes == NULL || loaded == NULL || dirty == NULL)
 		return;
 	/* What lies in the file is of the table of before. */
-	memset(made.loaded, 1, made.blocks * sizeof *made.loaded);
-	memset(made.dirty, 1, made.blocks * sizeof *made.dirty);
-	made.ndirty = made.blocks;
-	x->t = made;
-	x->level = level;
-	for (i = 0; i < old.buckets * SLOTS; i++) {
-		const uint8_t *b = bucket_locked(x, &old, i / SLOTS);
-		struct entry n = get_entry(b + i % SLOTS * ENTRY_SIZE);
+	for (i = 0; i < had; i += BLOCK_SIZE / BUCKET_SIZE)
+		(void)bucket_locked(x, t, i);
+	memset(t->bytes + t->blocks * BLOCK_SIZE, 0, t->blocks * BLOCK_SIZE);
+	t->blocks *= 2;
+	t->buckets *= 2;
+	memset(t->loaded, 1, t->blocks * sizeof *t->loaded);
+	memset(t->dirty, 1, t->blocks * sizeof *t->dirty);
+	t->ndirty = t->blocks;
+	for (i = 0; i < had; i++) {
+		for (slot = 0; slot < SLOTS; slot++) {
+			uint8_t *from = t->bytes + i * BUCKET_SIZE + slot * ENTRY_SIZE;
+			struct entry n = get_entry(from);
 
-		if (n.chunk != 0 && is_kept(n.tag | TAG_SET, level))
-			put_locked(x, &n);
+			if ((n.tag & had) == 0)
+				continue;
+			put_entry(from + had * BUCKET_SIZE, &n);
+			memset(from, 0, ENTRY_SIZE);
+		}
 	}
-	table_done(&old);
+}
+
+/* Every second tag goes. */
+static void
+thin_locked(struct pages *x)
+{
+	struct table *t = &x->t;
+	uint64_t i;
+	unsigned slot;
+
+	x->level++;
+	t->entries = 0;
+	for (i = 0; i < t->buckets; i++) {
+		uint8_t *b = bucket_locked(x, t, i);
+
+		for (slot = 0; slot < SLOTS; slot++) {
+			struct entry n = get_entry(b + slot * ENTRY_SIZE);
+
+			if (n.chunk != 0 && is_kept(n.tag | TAG_SET, x->level))
+				t->entries++;
+			else
+				memset(b + slot * ENTRY_SIZE, 0, ENTRY_SIZE);
+		}
+	}
+	memset(t->dirty, 1, t->blocks * sizeof *t->dirty);
+	t->ndirty = t->blocks;
 }
 
 static void
@@ -236,9 +276,9 @@ fit_locked(struct pages *x)
 	if (percent <= FULL_NUM)
 		return;
 	if (x->t.buckets < x->buckets_max)
-		remake_locked(x, x->t.buckets * 2, x->level);
+		grow_locked(x);
 	else if (x->level < LEVEL_MAX)
-		remake_locked(x, x->t.buckets, x->level + 1);
+		thin_locked(x);
 }
 
 /* ---- the file ---- */

@@ -46,7 +46,7 @@ static const struct settings_key host_keys[] = {
     {"jobs", "2"},
     {"level", "1"},
     {"cache", "64 MiB"},
-    {"similar_max", "64 MiB"},
+    {"similar_max", "32 MiB"},
     {"qemu", "qemu-system-x86_64"},
     {"accel", "kvm:tcg"},
     {"run_as", "libvirt-qemu:nobody"},

@@ -268,6 +268,25 @@ no_memory_means_no_growth(void **state)
 	pages_close(x);
 }
 
+/* The table is never there twice: what `similar_max` says is what a host has to have. */
+static void
+a_full_one_needs_no_memory(void **state)
+{
+	struct pages *x = open_pages(64 * KIB);
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 190; i++) /* 3040 of 5120: below its three fifths */
+		put(x, i, i + 1);
+	assert_int_equal(pages_level(x), 0);
+	lc_alloc_fail_after(0);
+	for (; i < 250; i++)
+		put(x, i, i + 1);
+	lc_alloc_fail_after(-1);
+	assert_int_equal(pages_level(x), 1);
+	pages_close(x);
+}
+
 static int
 set_up(void **state)
 {
@@ -301,6 +320,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(it_is_of_one_store_and_one_domain, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(damage_costs_hints, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(no_memory_means_no_growth, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_full_one_needs_no_memory, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

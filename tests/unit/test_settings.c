@@ -67,7 +67,7 @@ test_defaults(void **state)
 	assert_int_equal(s.jobs, 2);
 	assert_int_equal(s.level, 1);
 	assert_int_equal(s.cache, 64 << 20);
-	assert_int_equal(s.similar_max, 64 << 20);
+	assert_int_equal(s.similar_max, 32 << 20);
 	assert_int_equal(s.connect_timeout_ms, 5000);
 	assert_int_equal(s.command_timeout_ms, 10000);
 	assert_int_equal(s.copy_timeout_ms, 5000);
