@@ -7,9 +7,9 @@
 
 #define SEED_PASSES_MAX 1000u
 
-/* What was copied into a file takes no more scratch the longer it is read. */
+/* What lies in a file takes no more scratch the longer it is read. */
 static bool
-is_pushed(const struct hv_source *s)
+is_file(const struct hv_source *s)
 {
 	return s->socket[0] == '\0';
 }
@@ -26,7 +26,7 @@ backup_read_stop(struct backup *b, const struct lc_err *why)
 			continue;
 		if (why != NULL)
 			capture_cancel(b->readings[i].capture, why);
-		else if (!is_pushed(b->subject.disks[i].source))
+		else if (!is_file(b->subject.disks[i].source))
 			capture_stop(b->readings[i].capture);
 	}
 }
@@ -68,7 +68,7 @@ start_capture(struct backup *b, size_t i, struct lc_err *e)
 	                         .disk = i,
 	                         .name = name,
 	                         .size = d->size,
-	                         .file = is_pushed(d->source) ? &d->source->file : NULL,
+	                         .file = is_file(d->source) ? &d->source->file : NULL,
 	                         .socket = d->source->socket,
 	                         .export_name = d->source->export_name,
 	                         .dirty_context = known ? d->source->dirty_context : "",

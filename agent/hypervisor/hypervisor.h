@@ -136,11 +136,18 @@ enum hv_changes {
 	HV_CHANGES_SUPERSET,    /* every changed window is in the set, perhaps more */
 };
 
-/* What the hypervisor has copied of a disk into a file of ours, because it cannot serve it. */
+enum hv_file_kind {
+	HV_FILE_PUSHED = 0, /* copied by the hypervisor into a file of ours, as it can't serve it */
+	HV_FILE_RAW,        /* the image of a VM that is off */
+};
+
+/* Where the content of a disk lies. */
 struct hv_file {
-	int fd;          /* hv's, until hv_release */
-	uint64_t size;   /* bytes of the disk */
-	uint64_t copied; /* bytes that must be in it */
+	enum hv_file_kind kind;
+	int fd;           /* hv's, until hv_release */
+	const char *path; /* raw: of the image; so long, too */
+	uint64_t size;    /* bytes of the disk */
+	uint64_t copied;  /* pushed: bytes that must be in it */
 };
 
 struct hv_source { /* one disk of a snapshot, to be read over NBD, or from a file */

@@ -1,21 +1,20 @@
 /*
- * The instant of an image at rest is any moment at which nobody writes to it.  So ARM starts the
- * servers, CUT looks that no writer is there and notes how each file looks, and still_valid looks
- * again: the same file, the same times, no writer, the same server.
+ * The instant of an image at rest is any moment at which nobody writes to it.  So ARM opens raw
+ * images and starts the servers of others, CUT looks that no writer is there and notes how each
+ * file looks, and still_valid looks again: the same file, the same times, no writer, the same
+ * server.
  *
  * Times of files have the grain of the kernel's tick: a write right after a look may leave the time
  * as it was.  Hence no look is believed before the file has been at rest for a while (SETTLE).
  *
- * A block device has no times: there the locks and the server are all that is looked at.
+ * A block device has no times: there its size, the locks and the server are all that is looked at.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/fs.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -35,19 +34,19 @@
 #include "agent/hypervisor/driver.h"
 #include "agent/hypervisor/image.h"
 #include "agent/hypervisor/imageformat.h"
+#include "agent/hypervisor/rawimage.h"
 
 #define TICK_MS 10
 #define SETTLE_NS (50 * LC_NS_PER_MS)      /* several ticks of any kernel */
 #define SETTLE_COARSE_NS (2 * LC_NS_PER_S) /* file systems that only know seconds */
-#define STAMP_SETTLE_NS (2 * LC_NS_PER_S)
 #define DEFAULT_CONNECT_MS 5000
-#define QEMU_LOCK_WRITE 101 /* byte that each writer has locked: block/file-posix.c of QEMU */
 #define WORDS_MAX 400
 
 enum op { OP_NONE = 0, OP_ARM, OP_DROP };
 
-struct server { /* one qemu-nbd */
+struct server { /* one qemu-nbd, or the image itself */
 	struct image *im;
+	int raw;   /* a raw image; then there is no process */
 	pid_t pid; /* 0: none */
 	int pidfd;
 	int words; /* its stderr */
@@ -74,108 +73,6 @@ struct image {
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
-
-/* ---- files ---- */
-
-static bool
-same_stat(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
-	       a->st_rdev == b->st_rdev;
-}
-
-/* How long ago it was written to; for ever where its clock is ahead of ours. */
-static int64_t
-rested_ns(const struct stat *st)
-{
-	struct timespec now;
-	int64_t ns;
-
-	if (!S_ISREG(st->st_mode) || clock_gettime(CLOCK_REALTIME, &now) != 0)
-		return INT64_MAX;
-	ns = (int64_t)(now.tv_sec - st->st_mtim.tv_sec) * LC_NS_PER_S +
-	     (now.tv_nsec - st->st_mtim.tv_nsec);
-	return ns < 0 ? INT64_MAX : ns;
-}
-
-int
-image_stamp(const char *path, char *out, size_t n, struct lc_err *e)
-{
-	struct stat st;
-	int len;
-
-	*out = '\0';
-	if (stat(path, &st) == -1)
-		return lc_fail_errno(e, "%s", path);
-	if (!S_ISREG(st.st_mode))
-		return lc_fail(e, LC_ENOTSUP, 0,
-		               "%s: no regular file, nothing tells when it changed", path);
-	if (rested_ns(&st) < STAMP_SETTLE_NS)
-		return lc_fail(e, LC_EBUSY, 0, "%s: changed just now", path);
-	len = snprintf(out, n,
-	               "%" PRIx64 ":%" PRIx64 " %" PRIx64 " %" PRIx64 ".%09ld %" PRIx64 ".%09ld",
-	               (uint64_t)st.st_dev, (uint64_t)st.st_ino, (uint64_t)st.st_size,
-	               (uint64_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (uint64_t)st.st_ctim.tv_sec,
-	               st.st_ctim.tv_nsec);
-	if (len < 0 || (size_t)len >= n) {
-		*out = '\0';
-		return lc_fail(e, LC_EINVAL, 0, "%s: no room for its stamp", path);
-	}
-	return 0;
-}
-
-int
-image_check_unused(const char *path, struct lc_err *e)
-{
-	struct flock lock = {
-	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = QEMU_LOCK_WRITE, .l_len = 1};
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
-
-	if (fd == -1)
-		return lc_fail_errno(e, "%s", path);
-	if (fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
-		rc = lc_fail(e, LC_EBUSY, 0, "%s: the image is in use by another process", path);
-	(void)close(fd);
-	return rc;
-}
-
-int
-image_size(const char *path, const char *format, uint64_t *size_out, struct lc_err *e)
-{
-	static const uint8_t magic[4] = {'Q', 'F', 'I', 0xfb};
-	uint8_t header[32];
-	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = 0;
-	size_t i;
-
-	*size_out = 0;
-	if (!imageformat_own(format)) {
-		fd_close(&fd);
-		return imageformat_size(path, format, size_out, e);
-	}
-	if (fd == -1 || fstat(fd, &st) == -1) {
-		rc = lc_fail_errno(e, "%s", path);
-	} else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
-		rc = lc_fail(e, LC_EINVAL, 0, "%s: neither a file nor a block device", path);
-	} else if (strcmp(format, "qcow2") == 0) {
-		rc = file_pread_full(fd, header, sizeof header, 0, path, e);
-		if (rc == 0 && memcmp(header, magic, sizeof magic) != 0)
-			rc = lc_fail(e, LC_EINVAL, 0, "%s: not a qcow2 image", path);
-		for (i = 24; rc == 0 && i < 32; i++) /* big-endian */
-			*size_out = *size_out << 8 | header[i];
-		if (*size_out > INT64_MAX)
-			rc = lc_fail(e, LC_EINVAL, 0, "%s: its qcow2 header is damaged", path);
-	} else if (S_ISBLK(st.st_mode)) {
-		if (ioctl(fd, BLKGETSIZE64, size_out) == -1)
-			rc = lc_fail_errno(e, "%s", path);
-	} else {
-		/* QEMU sees whole sectors. */
-		*size_out = ((uint64_t)st.st_size + 511) / 512 * 512;
-	}
-	fd_close(&fd);
-	return rc;
-}
 
 /* ---- servers ---- */
 
@@ -367,6 +264,12 @@ probe(struct server *s)
 }
 
 static bool
+is_served(const struct server *s)
+{
+	return s->raw != -1 || s->pid != 0;
+}
+
+static bool
 is_in(const struct image *im, size_t i)
 {
 	return !im->base.excluded[i];
@@ -391,13 +294,13 @@ look_at(struct image *im, size_t i, bool *ready, struct lc_err *e)
 	struct stat st;
 
 	*ready = false;
-	if (s->pid == 0)
+	if (!is_served(s))
 		return fail_died(im, s, e);
 	if (stat(d->path, &st) == -1)
 		return lc_fail_errno(e, "disk %s: %s", d->name, d->path);
-	if (!s->listens && !probe(s))
+	if (s->raw == -1 && !s->listens && !probe(s))
 		return 0;
-	*ready = rested_ns(&st) >= (st.st_mtim.tv_nsec == 0 ? SETTLE_COARSE_NS : SETTLE_NS);
+	*ready = image_rested_ns(&st) >= (st.st_mtim.tv_nsec == 0 ? SETTLE_COARSE_NS : SETTLE_NS);
 	return 0;
 }
 
@@ -406,7 +309,7 @@ fail_late(const struct image *im, size_t i, struct lc_err *e)
 {
 	const char *name = im->base.vm.disks[i].name;
 
-	if (im->servers[i].listens)
+	if (im->servers[i].listens || im->servers[i].raw != -1)
 		return lc_fail(e, LC_EBUSY, 0, "disk %s: its image is being written to", name);
 	return lc_fail(e, LC_ETIMEDOUT, 0, "disk %s: qemu-nbd does not answer", name);
 }
@@ -461,6 +364,7 @@ kill_all(struct image *im)
 	for (i = 0; i < HV_DISKS_MAX; i++) {
 		if (im->servers[i].pid != 0)
 			(void)kill(im->servers[i].pid, SIGKILL);
+		fd_close(&im->servers[i].raw);
 	}
 }
 
@@ -486,6 +390,13 @@ drop(struct image *im, hv_done_cb *done, void *arg)
 	return start(im, OP_DROP, TICK_MS, done, arg);
 }
 
+/* Of which there is nothing to know but where it lies.  All else is read by QEMU's own code. */
+static bool
+is_raw(const struct def_disk *d)
+{
+	return strcmp(d->format, "raw") == 0;
+}
+
 static int
 arm(struct image *im, hv_done_cb *done, void *arg, struct lc_err *e)
 {
@@ -505,12 +416,13 @@ arm(struct image *im, hv_done_cb *done, void *arg, struct lc_err *e)
 		else if (n < 0 || (size_t)n >= sizeof s->socket)
 			rc = lc_fail(e, LC_EINVAL, 0, "%s: path too long for a socket",
 			             im->t.run_dir);
-		else if (s->polled || s->pid != 0)
+		else if (s->polled || is_served(s))
 			rc = lc_fail(e, LC_EBUSY, 0, "disk %s: still served", d->name);
 		if (rc == 0)
 			rc = image_check_unused(d->path, e);
 		if (rc == 0)
-			rc = spawn(im, s, e);
+			rc = is_raw(disk_of(im, s)) ? rawimage_open(d->path, &s->raw, e)
+			                            : spawn(im, s, e);
 	}
 	if (rc != 0) {
 		kill_all(im); /* on_server_end reaps them */
@@ -518,6 +430,30 @@ arm(struct image *im, hv_done_cb *done, void *arg, struct lc_err *e)
 	}
 	im->deadline_ns = clock_mono_ns() + ms * LC_NS_PER_MS;
 	return start(im, OP_ARM, TICK_MS, done, arg);
+}
+
+/* What was opened is still what has that name, and as large as was said. */
+static int
+check_raw(const struct image *im, size_t i, struct lc_err *e)
+{
+	const struct server *s = &im->servers[i];
+	const struct hv_disk *d = &im->base.vm.disks[i];
+	struct stat st;
+	uint64_t size;
+	int rc = rawimage_size(s->raw, d->path, &size, e);
+
+	if (rc != 0)
+		return rc;
+	if (fstat(s->raw, &st) == -1)
+		return lc_fail_errno(e, "%s", d->path);
+	if (st.st_dev != s->cut.st_dev || st.st_ino != s->cut.st_ino)
+		return lc_fail(e, LC_ECONFLICT, 0, "disk %s: %s was replaced by another file",
+		               d->name, d->path);
+	if (size != d->size)
+		return lc_fail(e, LC_ECONFLICT, 0,
+		               "disk %s: %s was resized from %" PRIu64 " to %" PRIu64 " bytes",
+		               d->name, d->path, d->size, size);
+	return 0;
 }
 
 static int
@@ -535,6 +471,8 @@ cut(struct image *im, struct lc_err *e)
 		rc = image_check_unused(path, e);
 		if (rc == 0 && stat(path, &im->servers[i].cut) == -1)
 			rc = lc_fail_errno(e, "%s", path);
+		if (rc == 0 && im->servers[i].raw != -1)
+			rc = check_raw(im, i, e);
 	}
 	im->alive = rc == 0;
 	return rc == 0 ? DRIVER_NOTHING : rc;
@@ -553,7 +491,14 @@ serve(struct image *im)
 			continue;
 		*x = (struct hv_source){.disk = &im->base.vm.disks[i],
 		                        .changes = HV_CHANGES_UNKNOWN};
-		(void)snprintf(x->socket, sizeof x->socket, "%s", im->servers[i].socket);
+		if (im->servers[i].raw != -1) {
+			x->file = (struct hv_file){.kind = HV_FILE_RAW,
+			                           .fd = im->servers[i].raw,
+			                           .path = x->disk->path,
+			                           .size = x->disk->size};
+		} else {
+			(void)snprintf(x->socket, sizeof x->socket, "%s", im->servers[i].socket);
+		}
 		(void)snprintf(x->why_unknown, sizeof x->why_unknown,
 		               "the VM is off: its images are read and compared");
 		snap->nsources++;
@@ -598,12 +543,12 @@ image_still_valid(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *
 
 		if (!is_in(im, i))
 			continue;
-		if (im->servers[i].pid == 0)
+		if (!is_served(&im->servers[i]))
 			return lc_fail(e, LC_ECONFLICT, 0, "disk %s: qemu-nbd ended", disk->name);
 		if (stat(disk->path, &now) == -1)
 			return lc_fail(e, LC_ECONFLICT, errno, "disk %s: %s", disk->name,
 			               disk->path);
-		if (!same_stat(&now, &im->servers[i].cut) ||
+		if (!image_same_stat(&now, &im->servers[i].cut) ||
 		    image_check_unused(disk->path, NULL) != 0) {
 			return lc_fail(
 			    e, LC_ECONFLICT, 0,
@@ -611,6 +556,9 @@ image_still_valid(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *
 			    "started?",
 			    disk->name, disk->path);
 		}
+		/* The times of a block device do not tell. */
+		if (im->servers[i].raw != -1 && check_raw(im, i, e) != 0)
+			return LC_ECONFLICT;
 	}
 	return DRIVER_NOTHING;
 }
@@ -746,7 +694,8 @@ driver_image_open(struct uv_loop_s *loop, const struct hv_target *target, struct
 	im->loop = loop;
 	im->t = *target;
 	for (i = 0; i < HV_DISKS_MAX; i++)
-		im->servers[i] = (struct server){.im = im, .pidfd = -1, .words = -1, .probe = -1};
+		im->servers[i] = (struct server){
+		    .im = im, .raw = -1, .pidfd = -1, .words = -1, .probe = -1};
 	(void)uv_timer_init(loop, &im->timer);
 	im->timer.data = im;
 	im->handles = 1;

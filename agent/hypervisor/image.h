@@ -2,17 +2,26 @@
  * image: the disks of a VM that is off, read from its image files.  The driver itself is opened by
  * driver_image_open() in driver.h.
  *
- * Each image is served by a qemu-nbd of its own, read-only and without locks: whoever starts the VM
- * meanwhile is not kept from it, but hv_still_valid() tells.
+ * A raw image is read as it lies there (rawimage.h), each other one served by a qemu-nbd of its
+ * own, read-only; both without locks: whoever starts the VM meanwhile is not kept from it, but
+ * hv_still_valid() tells.
  */
 #ifndef LOCUM_IMAGE_H
 #define LOCUM_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "store/base/errors.h"
 
+struct stat;
+
+/** image_same_stat(a, b): the same file with the same size and time of writing. */
+bool image_same_stat(const struct stat *a, const struct stat *b);
+/** image_rested_ns(st): how long ago it was written to; for ever where its clock is ahead of ours.
+ */
+int64_t image_rested_ns(const struct stat *st);
 /**
  * image_stamp(path, out, n, e):
  * What tells whether an image file was written to: device, inode, size, mtime and ctime as text of
@@ -24,8 +33,8 @@
 int image_stamp(const char *path, char *out, size_t n, struct lc_err *e);
 /**
  * image_check_unused(path, e):
- * LC_EBUSY where a QEMU, qemu-img or the like has the image open for writing (by QEMU's locks; one
- * that was told not to lock is not seen).
+ * LC_EBUSY where a QEMU, qemu-img or the like has the image open for writing, or keeps others from
+ * reading it (by QEMU's locks; one that was told not to lock is not seen).
  */
 int image_check_unused(const char *path, struct lc_err *e);
 /**

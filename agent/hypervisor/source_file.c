@@ -11,6 +11,7 @@
 
 #include "agent/hypervisor/hypervisor.h"
 #include "agent/hypervisor/pushed.h"
+#include "agent/hypervisor/rawimage.h"
 #include "agent/hypervisor/source_file.h"
 
 #define EXTENTS_MAX 256u
@@ -19,8 +20,9 @@ enum kind { KIND_OPEN = 0, KIND_READ, KIND_EXTENTS };
 
 struct source_file {
 	uv_loop_t *loop;
-	char *name;
+	char *name; /* and the image's path where it is one */
 	int fd;
+	bool raw; /* else what was pushed; then the next two count */
 	uint64_t size;
 	uint64_t copied; /* clusters that must have been copied */
 	bool marked;     /* what was not copied did not change; else all was */
@@ -51,6 +53,8 @@ count(struct job *j)
 	const struct source_file *s = j->s;
 	uint64_t n = 0;
 
+	if (s->raw)
+		return;
 	if (pushed_count(s->fd, s->size, &n, &j->err) == 0 && n < s->copied)
 		(void)lc_fail(&j->err, LC_ECONFLICT, 0,
 		              "%s: %" PRIu64 " parts of 64 KiB were to be copied, but %" PRIu64
@@ -59,21 +63,35 @@ count(struct job *j)
 }
 
 static void
-add_extent(struct job *j, uint64_t off, uint64_t len, enum pushed_kind kind)
+add_extent(struct job *j, struct source_extent x)
 {
-	bool data = j->s->marked ? kind != PUSHED_NOT : kind == PUSHED_DATA;
-	struct source_extent x = {
-	    .off = off, .len = len, .data = data, .zero = kind == PUSHED_ZERO};
 	struct source_extent *last = j->n == 0 ? NULL : &j->x[j->n - 1];
 
 	if (last != NULL && last->data == x.data && last->zero == x.zero)
-		last->len += len;
+		last->len += x.len;
 	else
 		j->x[j->n++] = x;
 }
 
 static void
-list(struct job *j)
+list_raw(struct job *j)
+{
+	const struct source_file *s = j->s;
+	uint64_t end = j->off + j->len, at, n;
+	bool data;
+
+	for (at = j->off; at < end && j->n < EXTENTS_MAX; at += n) {
+		if (rawimage_look(s->fd, s->name, s->size, at, &n, &data, &j->err) != 0)
+			return;
+		if (n > end - at)
+			n = end - at;
+		add_extent(
+		    j, (struct source_extent){.off = at, .len = n, .data = data, .zero = !data});
+	}
+}
+
+static void
+list_pushed(struct job *j)
 {
 	const struct source_file *s = j->s;
 	uint64_t end = j->off + j->len, at = j->off / PUSHED_CLUSTER * PUSHED_CLUSTER, n;
@@ -89,7 +107,11 @@ list(struct job *j)
 			              "%s: what lies at %" PRIu64 " was not copied", s->name, from);
 			return;
 		}
-		add_extent(j, from, (at + n < end ? at + n : end) - from, kind);
+		add_extent(j, (struct source_extent){.off = from,
+		                                     .len = (at + n < end ? at + n : end) - from,
+		                                     .data = s->marked ? kind != PUSHED_NOT
+		                                                       : kind == PUSHED_DATA,
+		                                     .zero = kind == PUSHED_ZERO});
 	}
 }
 
@@ -97,16 +119,24 @@ static void
 work(uv_work_t *req)
 {
 	struct job *j = req->data;
+	const struct source_file *s = j->s;
 
 	switch (j->kind) {
 	case KIND_OPEN:
 		count(j);
 		break;
 	case KIND_READ:
-		(void)pushed_read(j->s->fd, j->p, (size_t)j->len, j->off, &j->err);
+		if (s->raw)
+			(void)rawimage_read(s->fd, s->name, j->p, (size_t)j->len, j->off, s->size,
+			                    &j->err);
+		else
+			(void)pushed_read(s->fd, j->p, (size_t)j->len, j->off, &j->err);
 		break;
 	case KIND_EXTENTS:
-		list(j);
+		if (s->raw)
+			list_raw(j);
+		else
+			list_pushed(j);
 		break;
 	}
 }
@@ -173,12 +203,17 @@ source_file_open(struct uv_loop_s *loop, const struct source_opts *opts, source_
 	struct job j = {.kind = KIND_OPEN, .done = done, .arg = arg};
 
 	*out = NULL;
-	if (s == NULL || (s->name = lc_strdup(opts->name)) == NULL) {
+	if (s != NULL)
+		s->name = opts->file->path == NULL
+		              ? lc_strdup(opts->name)
+		              : lc_asprintf("%s: %s", opts->name, opts->file->path);
+	if (s == NULL || s->name == NULL) {
 		lc_free(s);
 		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", opts->name);
 	}
 	s->loop = loop;
 	s->fd = opts->file->fd;
+	s->raw = opts->file->kind == HV_FILE_RAW;
 	s->size = opts->file->size;
 	s->copied = (opts->file->copied + PUSHED_CLUSTER - 1) / PUSHED_CLUSTER;
 	s->marked = opts->dirty_context != NULL && *opts->dirty_context != '\0';

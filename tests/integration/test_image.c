@@ -199,22 +199,25 @@ teardown(void **state)
 	return rc;
 }
 
-/* A byte of a disk of the snapshot. */
+/* A byte of a disk of the snapshot; -1 where it can't be read. */
 static int
 byte_at(struct test *t, size_t i, uint64_t off)
 {
 	const struct hv_source *x = &t->take.snapshot->sources[i];
-	struct source_opts o = {
-	    .name = x->disk->name, .socket = x->socket, .export_name = x->export_name};
+	struct source_opts o = {.name = x->disk->name,
+	                        .socket = x->socket,
+	                        .file = *x->socket == '\0' ? &x->file : NULL,
+	                        .export_name = x->export_name};
 	struct lc_err e = LC_ERR_INIT;
 	struct source *s;
 	uint8_t buf[512];
+	int rc;
 
 	assert_int_equal(wait_done(t, source_open(&t->loop, &o, on_done, t, &s, &e), &e), 0);
 	assert_int_equal(source_size(s), SIZE);
-	assert_int_equal(wait_done(t, source_read(s, buf, 512, off, on_done, t, &e), &e), 0);
+	rc = wait_done(t, source_read(s, buf, 512, off, on_done, t, &e), &e);
 	source_close(s, NULL, NULL);
-	return buf[0];
+	return rc == 0 ? buf[0] : -1;
 }
 
 static void
@@ -237,6 +240,9 @@ test_life_of_a_point(void **state)
 		assert_int_equal(take(t), 0);
 		assert_int_equal(t->take.snapshot->nsources, 2);
 		assert_int_equal(t->take.snapshot->sources[0].changes, HV_CHANGES_UNKNOWN);
+		/* The raw one by itself, the other by a server. */
+		assert_string_equal(t->take.snapshot->sources[0].socket, "");
+		assert_string_not_equal(t->take.snapshot->sources[1].socket, "");
 		assert_int_equal(byte_at(t, 0, MIB), 0x11);
 		assert_int_equal(byte_at(t, 1, 2 * MIB), 0x22);
 		assert_int_equal(byte_at(t, 1, 0), 0);
@@ -316,15 +322,15 @@ test_a_broken_image(void **state)
 }
 
 static void
-start_qemu(struct test *t, const char *format, const char *path)
+start_qemu(struct test *t, const char *format, const char *path, bool writes)
 {
 	char *sock = process_path(t->dir, "q");
 	char node[512];
 
 	(void)snprintf(node, sizeof node,
-	               "{\"driver\":\"%s\",\"node-name\":\"d\",\"file\":{\"driver\":\"file\","
-	               "\"filename\":\"%s\"}}",
-	               format, path);
+	               "{\"driver\":\"%s\",\"node-name\":\"d\",\"read-only\":%s,"
+	               "\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}",
+	               format, writes ? "false" : "true", path);
 	{
 		const char *argv[] = {"qemu-system-x86_64",
 		                      "-M",
@@ -348,8 +354,8 @@ start_qemu(struct test *t, const char *format, const char *path)
 		assert_int_equal(chdir(cwd), 0);
 		free(cwd);
 	}
-	while (image_check_unused(path, NULL) ==
-	       0) /* the monitor listens before the images are open */
+	while (writes && image_check_unused(path, NULL) ==
+	                     0) /* the monitor listens before the images are open */
 		nap_ms(20);
 	free(sock);
 }
@@ -361,13 +367,116 @@ test_an_image_in_use(void **state)
 
 	open_hv(t);
 	assert_int_equal(prepare(t), 0);
-	start_qemu(t, "raw", t->raw);
+	start_qemu(t, "raw", t->raw, true);
 	assert_int_equal(take(t), LC_EBUSY);
 	assert_non_null(strstr(t->err.msg, "the image is in use by another process"));
 	process_stop(t->qemu);
 	t->qemu = 0;
 	assert_int_equal(take(t), 0);
 	assert_int_equal(release(t), 0);
+}
+
+/* That is no reason to wait, and it is the same the other way round: it may read while we do. */
+static void
+test_an_image_that_others_read(void **state)
+{
+	struct test *t = *state;
+
+	open_hv(t);
+	assert_int_equal(prepare(t), 0);
+	start_qemu(t, "raw", t->raw, false);
+	assert_int_equal(take(t), 0);
+	RUN("qemu-io", "-r", "-f", "raw", "-c", "read -q -P 0x11 1M 1M", t->raw);
+	assert_int_equal(byte_at(t, 0, MIB), 0x11);
+	assert_int_equal(still_valid(t), 0);
+	assert_int_equal(release(t), 0);
+}
+
+/* QEMU's bytes, one by one, held as it holds them. */
+static void
+test_locks_of_an_image(void **state)
+{
+	static const struct {
+		off_t byte;
+		int rc;
+	} locks[] = {{100, 0}, {101, LC_EBUSY}, {102, 0},        {103, LC_EBUSY},
+	             {201, 0}, {203, 0},        {200, LC_EBUSY}, {204, 0}};
+	struct test *t = *state;
+	size_t i;
+
+	for (i = 0; i < sizeof locks / sizeof *locks; i++) {
+		struct flock l = {
+		    .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = locks[i].byte, .l_len = 1};
+		int fd = open(t->raw, O_RDONLY | O_CLOEXEC);
+
+		assert_int_equal(fcntl(fd, F_OFD_SETLK, &l), 0);
+		assert_int_equal(image_check_unused(t->raw, NULL), locks[i].rc);
+		(void)close(fd);
+	}
+	assert_int_equal(image_check_unused(t->raw, NULL), 0);
+}
+
+static void
+test_a_raw_image_cut_short(void **state)
+{
+	struct test *t = *state;
+	unsigned i;
+
+	open_hv(t);
+	assert_int_equal(prepare(t), 0);
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(take(t), 0);
+		assert_int_equal(byte_at(t, 0, SIZE - 512), 0);
+		assert_int_equal(truncate(t->raw, i == 0 ? MIB : SIZE + 512), 0);
+		if (i == 0) {
+			assert_int_equal(byte_at(t, 0, SIZE - 512), -1);
+			assert_int_equal(t->err.code, LC_ECONFLICT);
+			assert_non_null(strstr(t->err.msg, t->raw));
+			assert_non_null(strstr(t->err.msg, "cut short"));
+		}
+		assert_int_equal(still_valid(t), LC_ECONFLICT);
+		assert_non_null(strstr(t->err.msg, "vda"));
+		assert_int_equal(release(t), 0);
+		assert_int_equal(end(t), 0);
+		assert_int_equal(truncate(t->raw, SIZE), 0);
+		nap_ms(60);
+	}
+	assert_int_equal(truncate(t->raw, 2 * SIZE), 0);
+	assert_int_equal(take(t), LC_ECONFLICT); /* it was prepared with another size */
+	assert_non_null(strstr(t->err.msg, "was resized from 8388608 to 16777216 bytes"));
+}
+
+static void
+test_a_raw_image_that_is_replaced(void **state)
+{
+	struct test *t = *state;
+	char *other = process_path(t->dir, "other");
+
+	RUN("cp", "-p", t->raw, other);
+	nap_ms(60);
+	open_hv(t);
+	assert_int_equal(prepare(t), 0);
+	assert_int_equal(take(t), 0);
+	assert_int_equal(rename(other, t->raw), 0);
+	assert_int_equal(byte_at(t, 0, MIB), 0x11); /* of what was opened */
+	assert_int_equal(still_valid(t), LC_ECONFLICT);
+	assert_int_equal(release(t), 0);
+	free(other);
+}
+
+static void
+test_what_is_no_image(void **state)
+{
+	struct test *t = *state;
+	char *fifo = process_path(t->dir, "fifo");
+
+	RUN("mkfifo", fifo);
+	add_disk(t, "vda", "raw", fifo);
+	open_hv(t);
+	assert_int_equal(prepare(t), 0); /* and nobody waits for a writer */
+	assert_false(hv_vm(t->hv)->disks[0].capturable);
+	assert_non_null(strstr(hv_vm(t->hv)->disks[0].reason, "neither a file nor a block device"));
+	free(fifo);
 }
 
 static void
@@ -405,7 +514,7 @@ test_a_vm_that_only_opens_its_image(void **state)
 	open_hv(t);
 	assert_int_equal(prepare(t), 0);
 	assert_int_equal(take(t), 0);
-	start_qemu(t, "raw", t->raw); /* paused: writes nothing */
+	start_qemu(t, "raw", t->raw, true); /* paused: writes nothing */
 	assert_int_equal(still_valid(t), LC_ECONFLICT);
 	assert_int_equal(release(t), 0);
 }
@@ -416,7 +525,7 @@ find_server(const struct test *t)
 	char cmd[300], line[32] = "";
 	FILE *f;
 
-	(void)snprintf(cmd, sizeof cmd, "pgrep -f -- '--socket=%s/img0'", t->dir);
+	(void)snprintf(cmd, sizeof cmd, "pgrep -f -- '--socket=%s/img1'", t->dir);
 	f = popen(cmd, "r");
 	assert_non_null(fgets(line, sizeof line, f));
 	(void)pclose(f);
@@ -434,7 +543,7 @@ test_a_killed_server(void **state)
 	assert_int_equal(kill(find_server(t), SIGKILL), 0);
 	while (t->events == 0)
 		(void)uv_run(&t->loop, UV_RUN_ONCE);
-	assert_string_equal(t->event, "disk vda: qemu-nbd ended");
+	assert_string_equal(t->event, "disk vdb: qemu-nbd ended");
 	assert_int_equal(still_valid(t), LC_ECONFLICT);
 	assert_int_equal(release(t), 0);
 	assert_int_equal(take(t), LC_EINVAL); /* first end */
@@ -523,6 +632,11 @@ main(void)
 	    T(test_a_size_that_is_none),
 	    T(test_a_broken_image),
 	    T(test_an_image_in_use),
+	    T(test_an_image_that_others_read),
+	    T(test_locks_of_an_image),
+	    T(test_a_raw_image_cut_short),
+	    T(test_a_raw_image_that_is_replaced),
+	    T(test_what_is_no_image),
 	    T(test_a_vm_that_starts_meanwhile),
 	    T(test_a_vm_that_only_opens_its_image),
 	    T(test_a_killed_server),

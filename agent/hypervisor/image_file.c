@@ -1,0 +1,134 @@
+/* What an image file is by itself, whoever uses it: how it looks, how large it is, who writes to
+ * it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "store/base/clock.h"
+#include "store/base/files.h"
+
+#include "agent/hypervisor/image.h"
+#include "agent/hypervisor/imageformat.h"
+#include "agent/hypervisor/rawimage.h"
+
+#define STAMP_SETTLE_NS (2 * LC_NS_PER_S)
+
+/*
+ * QEMU locks a byte of the image for each thing that a user of it does, and another for each that
+ * it lets nobody else do (block/file-posix.c).  A reader for whom the image must stand still minds
+ * these: that somebody writes or resizes, and that somebody keeps it from being read as a whole,
+ * as a job does that moves its content about.
+ */
+#define QEMU_LOCK_WRITE 101
+#define QEMU_LOCK_RESIZE 103
+#define QEMU_LOCK_NO_READERS 200
+
+bool
+image_same_stat(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+	       a->st_rdev == b->st_rdev;
+}
+
+/* How long ago it was written to; for ever where its clock is ahead of ours. */
+int64_t
+image_rested_ns(const struct stat *st)
+{
+	struct timespec now;
+	int64_t ns;
+
+	if (!S_ISREG(st->st_mode) || clock_gettime(CLOCK_REALTIME, &now) != 0)
+		return INT64_MAX;
+	ns = (int64_t)(now.tv_sec - st->st_mtim.tv_sec) * LC_NS_PER_S +
+	     (now.tv_nsec - st->st_mtim.tv_nsec);
+	return ns < 0 ? INT64_MAX : ns;
+}
+
+int
+image_stamp(const char *path, char *out, size_t n, struct lc_err *e)
+{
+	struct stat st;
+	int len;
+
+	*out = '\0';
+	if (stat(path, &st) == -1)
+		return lc_fail_errno(e, "%s", path);
+	if (!S_ISREG(st.st_mode))
+		return lc_fail(e, LC_ENOTSUP, 0,
+		               "%s: no regular file, nothing tells when it changed", path);
+	if (image_rested_ns(&st) < STAMP_SETTLE_NS)
+		return lc_fail(e, LC_EBUSY, 0, "%s: changed just now", path);
+	len = snprintf(out, n,
+	               "%" PRIx64 ":%" PRIx64 " %" PRIx64 " %" PRIx64 ".%09ld %" PRIx64 ".%09ld",
+	               (uint64_t)st.st_dev, (uint64_t)st.st_ino, (uint64_t)st.st_size,
+	               (uint64_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (uint64_t)st.st_ctim.tv_sec,
+	               st.st_ctim.tv_nsec);
+	if (len < 0 || (size_t)len >= n) {
+		*out = '\0';
+		return lc_fail(e, LC_EINVAL, 0, "%s: no room for its stamp", path);
+	}
+	return 0;
+}
+
+int
+image_check_unused(const char *path, struct lc_err *e)
+{
+	static const off_t bytes[] = {QEMU_LOCK_WRITE, QEMU_LOCK_RESIZE, QEMU_LOCK_NO_READERS};
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = 0;
+	size_t i;
+
+	if (fd == -1)
+		return lc_fail_errno(e, "%s", path);
+	for (i = 0; rc == 0 && i < sizeof bytes / sizeof *bytes; i++) {
+		struct flock lock = {
+		    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = bytes[i], .l_len = 1};
+
+		if (fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
+			rc = lc_fail(e, LC_EBUSY, 0, "%s: the image is in use by another process",
+			             path);
+	}
+	(void)close(fd);
+	return rc;
+}
+
+static int
+qcow2_size(int fd, const char *path, uint64_t *out, struct lc_err *e)
+{
+	static const uint8_t magic[4] = {'Q', 'F', 'I', 0xfb};
+	uint8_t header[32];
+	size_t i;
+	int rc = file_pread_full(fd, header, sizeof header, 0, path, e);
+
+	if (rc != 0)
+		return rc;
+	if (memcmp(header, magic, sizeof magic) != 0)
+		return lc_fail(e, LC_EINVAL, 0, "%s: not a qcow2 image", path);
+	for (i = 24; i < 32; i++) /* big-endian */
+		*out = *out << 8 | header[i];
+	if (*out > INT64_MAX)
+		return lc_fail(e, LC_EINVAL, 0, "%s: its qcow2 header is damaged", path);
+	return 0;
+}
+
+int
+image_size(const char *path, const char *format, uint64_t *size_out, struct lc_err *e)
+{
+	int fd, rc;
+
+	*size_out = 0;
+	if (!imageformat_own(format))
+		return imageformat_size(path, format, size_out, e);
+	rc = rawimage_open(path, &fd, e);
+	if (rc == 0 && strcmp(format, "qcow2") == 0)
+		rc = qcow2_size(fd, path, size_out, e);
+	else if (rc == 0)
+		rc = rawimage_size(fd, path, size_out, e);
+	fd_close(&fd);
+	return rc;
+}
