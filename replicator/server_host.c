@@ -10,8 +10,10 @@
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
+#include "store/transfer.h"
 
-#define VMS_MAX 4096u /* of a host, in the status */
+/* Of a host, in the status: as many as it may have lines, and those that were begun at once. */
+#define VMS_MAX (TRANSFER_LINES_MAX + 64u)
 
 struct host *
 host_find(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE])
@@ -30,20 +32,31 @@ host_find(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE])
 	return h;
 }
 
+/* They are sorted by their ids. */
 struct host_vm *
 host_vm_find(struct host *h, const uint8_t id[16])
 {
 	struct host_vm *list = (struct host_vm *)(void *)h->vms.p, fresh = {.points = 0};
-	size_t i, n = h->vms.n / sizeof *list;
+	size_t low = 0, high = h->vms.n / sizeof *list, n = high;
 
-	for (i = 0; i < n; i++) {
-		if (memcmp(list[i].id, id, 16) == 0)
-			return &list[i];
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		int order = memcmp(list[mid].id, id, 16);
+
+		if (order == 0)
+			return &list[mid];
+		if (order < 0)
+			low = mid + 1;
+		else
+			high = mid;
 	}
-	memcpy(fresh.id, id, 16);
 	if (n >= VMS_MAX || lc_buf_append(&h->vms, &fresh, sizeof fresh) != 0)
 		return NULL;
-	return (struct host_vm *)(void *)h->vms.p + n;
+	list = (struct host_vm *)(void *)h->vms.p;
+	memmove(&list[low + 1], &list[low], (n - low) * sizeof *list);
+	list[low] = fresh;
+	memcpy(list[low].id, id, 16);
+	return &list[low];
 }
 
 /* ---- status ---- */

@@ -45,7 +45,7 @@ struct host { /* what became of a paired host since this process began */
 	uint64_t points, refused; /* points */
 	uint64_t kept, room;      /* bytes of its store; and that it may have, 0: any number */
 	struct lc_err err;        /* what was refused last, or why the connection ended */
-	struct lc_buf vms;        /* of struct host_vm */
+	struct lc_buf vms;        /* of struct host_vm, by their ids */
 };
 
 struct guest {

@@ -135,6 +135,8 @@ int catalog_line_writer(struct catalog *c, const uint8_t line[16], uint8_t vm[16
                         struct lc_err *e);
 /** catalog_writers(c, list, max, n, e): those that have a VM, ascending. */
 int catalog_writers(struct catalog *c, uint16_t *list, size_t max, size_t *n, struct lc_err *e);
+/** catalog_writer_lines(c, writer, n, e): how many lines its VMs have. */
+int catalog_writer_lines(struct catalog *c, uint16_t writer, uint64_t *n, struct lc_err *e);
 /** catalog_add_bytes(c, writer, bytes, e): the writer's records take so many more; not of 0, who
  * has the rest. */
 int catalog_add_bytes(struct catalog *c, uint16_t writer, uint64_t bytes, struct lc_err *e);

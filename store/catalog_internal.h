@@ -117,6 +117,7 @@
 	X(LINE_WRITER, "SELECT vm.writer,vm.id FROM line JOIN vm ON vm.no=line.vm "                \
 	               "WHERE line.id=?1")                                                         \
 	X(WRITERS, "SELECT DISTINCT writer FROM vm ORDER BY writer LIMIT ?1")                      \
+	X(WRITER_LINES, "SELECT count(*) FROM line JOIN vm ON line.vm=vm.no WHERE vm.writer=?1")   \
 	X(WRITER_ADD, "INSERT INTO writer(no,bytes) VALUES(?1,?2) "                                \
 	              "ON CONFLICT(no) DO UPDATE SET bytes=bytes+?2")                              \
 	X(WRITER_BYTES, "SELECT coalesce(sum(bytes),0) FROM writer WHERE ?1=0 OR no=?1")           \

@@ -110,6 +110,22 @@ catalog_writers(struct catalog *c, uint16_t *list, size_t max, size_t *n, struct
 }
 
 int
+catalog_writer_lines(struct catalog *c, uint16_t writer, uint64_t *n, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_WRITER_LINES, &st, e);
+
+	if (rc == 0) {
+		sql_int(st, 1, writer);
+		rc = sql_first(c, st, e);
+		if (rc == 0)
+			*n = col_int(st, 0);
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+int
 catalog_add_bytes(struct catalog *c, uint16_t writer, uint64_t bytes, struct lc_err *e)
 {
 	sqlite3_stmt *st;

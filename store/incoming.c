@@ -37,6 +37,20 @@ found(void *arg, const struct catalog_point *p, struct lc_err *e)
 	return 0;
 }
 
+/* A line costs next to nothing of what a host may keep, and is told of at each of its HELLOs. */
+static int
+check_lines(struct store *s, uint16_t writer, struct lc_err *e)
+{
+	uint64_t n = 0;
+	int rc = catalog_writer_lines(s->catalog, writer, &n, e);
+
+	if (rc == 0 && n >= TRANSFER_LINES_MAX)
+		return lc_fail(e, LC_EACCES, 0,
+		               "the host has %u lines of VMs here, and may have no more",
+		               TRANSFER_LINES_MAX);
+	return rc;
+}
+
 /* A writer adds to its own VMs and to no other's; a VM or line that nobody knows becomes its own.
  */
 static int
@@ -53,7 +67,7 @@ check_owner(struct store *s, uint16_t writer, const struct transfer_point *p, st
 	rc = catalog_line_writer(s->catalog, p->line, vm, &owner, e);
 	if (rc == 0 && memcmp(vm, p->vm, sizeof vm) != 0)
 		return lc_fail(e, LC_EACCES, 0, "its line is another VM's here");
-	return rc == LC_ENOENT ? 0 : rc;
+	return rc == LC_ENOENT ? check_lines(s, writer, e) : rc;
 }
 
 /* What the commit would refuse is refused before anything is sent for it. */

@@ -25,6 +25,7 @@
 
 #define TRANSFER_ENTRY_MAX (256u << 10) /* bytes of a POINT entry */
 #define TRANSFER_NAME_MAX 256u          /* bytes of a sealed VM name */
+#define TRANSFER_LINES_MAX 4096u        /* of a writer: it begins no more */
 
 /* ---- what a store has ---- */
 
@@ -190,7 +191,8 @@ struct incoming;
  *
  * Returns  0; LC_EEXIST: it is here already; LC_ECONFLICT: its base is not the newest point of its
  *          line here; LC_ECORRUPT: it is malformed; LC_EVERSION; LC_EBUSY: one of its line is being
- *          taken; LC_EACCES: its VM is another writer's.
+ *          taken; LC_EACCES: its VM is another writer's,
+ *          or it is the first one of a line, and the writer has TRANSFER_LINES_MAX.
  */
 int incoming_begin(struct store *s, uint16_t writer, const struct transfer_point *p,
                    struct incoming **out, struct lc_err *e);

@@ -514,6 +514,99 @@ whole_points_are_bounded_too(void **state)
 	end(&x);
 }
 
+/* ---- lines without end ---- */
+
+#define FLOOD 64u /* at once */
+
+struct tally {
+	const struct mole *m;
+	unsigned n;
+};
+
+static bool
+all_answered(void *arg)
+{
+	const struct tally *t = arg;
+
+	return t->m->of_type[MESSAGE_COMMITTED] + t->m->of_type[MESSAGE_REFUSED] >= t->n ||
+	       t->m->over;
+}
+
+/* A point with nothing in it, the first one of line n of VM n / 2. */
+static void
+bare_point(struct scene *x, uint32_t stream, uint32_t n)
+{
+	static const uint8_t header[64];
+	static struct point p;
+	struct transfer_point tp = {.name = {header, 8}};
+	struct commit c = {.stream = stream};
+	struct lc_buf entry = {0}, b = {0};
+	struct lc_err e = LC_ERR_INIT;
+
+	memset(&p, 0, sizeof p);
+	lc_put32(p.id, n);
+	p.id[15] = 98;
+	memcpy(p.line, p.id, 16);
+	must(point_encode(&p, (struct lc_span){header, sizeof header}, &entry, &e), &e);
+	memcpy(tp.id, p.id, 16);
+	memcpy(tp.line, p.line, 16);
+	lc_put32(tp.vm, n / 2);
+	tp.vm[15] = 97;
+	tp.entry = (struct lc_span){entry.p, entry.n};
+	begin_stream(x, stream, &tp);
+	must(message_put_commit(&b, &c), &e);
+	say(x, MESSAGE_COMMIT, &b);
+	lc_buf_free(&entry);
+	lc_buf_free(&b);
+}
+
+static void
+note_vms(void *arg, const struct server_host *h)
+{
+	if (strcmp(h->name, "lost") == 0)
+		*(size_t *)arg = h->vms;
+}
+
+/* A VM or line costs next to nothing of what a host may keep, and each is told at each HELLO. */
+static void
+lines_are_bounded(void **state)
+{
+	struct tally t = {.n = 0};
+	uint32_t n = 0;
+	struct scene x;
+	size_t vms = 0;
+	unsigned made, i;
+
+	(void)state;
+	make(&x);
+	t.m = &x.m;
+	while (x.m.of_type[MESSAGE_REFUSED] == 0 && n < TRANSFER_LINES_MAX + 2 * FLOOD) {
+		for (i = 0; i < FLOOD; i++, n++)
+			bare_point(&x, n + 1, n);
+		t.n = n;
+		wait_for(&x, all_answered, &t, "an answer to each");
+		assert_false(x.m.over); /* points were too many, not the session wrong */
+	}
+	assert_true(x.m.of_type[MESSAGE_REFUSED] > 0);
+	assert_int_equal(x.m.code, LC_EACCES);
+	assert_non_null(strstr(x.m.refused, "lines of VMs here"));
+	made = x.m.of_type[MESSAGE_COMMITTED];
+	assert_in_range(made, TRANSFER_LINES_MAX - 1, TRANSFER_LINES_MAX - 1 + FLOOD);
+	nothing_is_harmed(&x);
+	/* It is told what it has, and is refused again. */
+	begin(&x);
+	mole_say(&x.m, MESSAGE_HEADS, (struct lc_span){0});
+	until(&x, MESSAGE_HEADS_END, 1);
+	assert_int_equal(x.m.of_type[MESSAGE_HEAD], made + 1);
+	bare_point(&x, 1, n);
+	until(&x, MESSAGE_REFUSED, 1);
+	assert_int_equal(x.m.code, LC_EACCES);
+	server_hosts(x.d.server, note_vms, &vms);
+	assert_in_range(vms, TRANSFER_LINES_MAX / 2, TRANSFER_LINES_MAX / 2 + FLOOD);
+	x.made = made;
+	end(&x);
+}
+
 /* Every kind of message, too long, too short, of random bytes. */
 static void
 nonsense_ends_the_session(void **state)
@@ -673,6 +766,7 @@ main(void)
 	    cmocka_unit_test(offers_that_never_come_end),
 	    cmocka_unit_test(a_flood_of_points_is_bounded),
 	    cmocka_unit_test(whole_points_are_bounded_too),
+	    cmocka_unit_test(lines_are_bounded),
 	    cmocka_unit_test(nonsense_ends_the_session),
 	    cmocka_unit_test(bytes_that_are_no_channel_end_it),
 	    cmocka_unit_test(another_hosts_domain_is_refused),
