@@ -33,6 +33,7 @@ struct lining {
 	void *arg;
 	int rc;
 	struct lc_err err;
+	struct heads heads;
 };
 
 static int
@@ -46,7 +47,7 @@ take_head(struct request *r, uint16_t type, struct lc_span body, struct lc_err *
 		return 1;
 	if (type != MESSAGE_HEAD)
 		return borrower_unexpected(type, e);
-	if (message_get_head(body, &m, e) != 0)
+	if (message_get_head(body, &m, e) != 0 || heads_count(&x->heads, &m, e) != 0)
 		return LC_EPEER;
 	memcpy(l.line, m.line, 16);
 	memcpy(l.vm, m.vm, 16);

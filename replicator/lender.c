@@ -5,7 +5,6 @@
 #include "store/maprec.h"
 #include "store/segment.h"
 
-#define HEADS_MAX (32u << 20) /* bytes of one answer to HEADS */
 #define MORE_ROWS 4096u
 
 struct lender {
@@ -88,7 +87,7 @@ tell_head(void *arg, const struct transfer_line *l, struct lc_err *e)
 	memcpy(m.line, l->line, 16);
 	memcpy(m.vm, l->vm, 16);
 	t->bytes += l->head.n + 64;
-	if (t->bytes > HEADS_MAX)
+	if (t->bytes > HEADS_BYTES_MAX)
 		return lc_fail(e, LC_ENOSPC, 0, "too many lines of VMs to tell about");
 	rc = message_put_head(&body, &m) != 0
 	         ? lc_fail(e, LC_ENOMEM, 0, "out of memory")

@@ -319,6 +319,16 @@ message_get_head(struct lc_span body, struct head *m, struct lc_err *e)
 }
 
 int
+heads_count(struct heads *t, const struct head *m, struct lc_err *e)
+{
+	t->lines++;
+	t->bytes += m->entry.n + 64;
+	return t->lines <= HEADS_LINES_MAX && t->bytes <= HEADS_BYTES_MAX
+	           ? 0
+	           : lc_fail(e, LC_EPEER, 0, "it tells of more lines than there can be");
+}
+
+int
 message_get_begin(struct lc_span body, uint32_t *stream, struct transfer_point *p, struct lc_err *e)
 {
 	struct lc_rd r = lc_rd_over(body.p, body.n);

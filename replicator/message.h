@@ -20,6 +20,8 @@
 #define TOKEN_SECRET_SIZE 32u
 #define MESSAGE_TEXT_MAX 480u
 #define MESSAGE_KEYS_MAX (256u << 10)
+#define HEADS_BYTES_MAX (32u << 20) /* of one answer to HEADS, as heads_count() does */
+#define HEADS_LINES_MAX 8192u       /* of one, as a source takes it: twice what a host may have */
 
 enum message_type { /* numbers are never used again; 0 is the channel's CLOSE */
 	            /* the session */
@@ -178,6 +180,11 @@ int message_get_hello(struct lc_span body, struct hello *m, struct lc_err *e);
 int message_get_welcome(struct lc_span body, struct welcome *m, struct lc_err *e);
 int message_get_refused(struct lc_span body, struct refused *m, struct lc_err *e);
 int message_get_head(struct lc_span body, struct head *m, struct lc_err *e);
+struct heads { /* an answer to HEADS, so far */
+	uint64_t lines, bytes;
+};
+/** heads_count(t, m, e): one more.  LC_EPEER: no replica has so many. */
+int heads_count(struct heads *t, const struct head *m, struct lc_err *e);
 int message_get_begin(struct lc_span body, uint32_t *stream, struct transfer_point *p,
                       struct lc_err *e);
 int message_get_offer(struct lc_span body, struct offer *m, struct lc_err *e);

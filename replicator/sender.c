@@ -46,6 +46,7 @@ struct sender {
 	struct sender_events ev;
 	struct flight flight;
 	bool started, heads_known;
+	struct heads heads;
 	int64_t heads_ns; /* since when */
 	bool look;        /* the store may have lines that are not in the list */
 	struct line_list lines;
@@ -476,6 +477,9 @@ on_head(struct sender *x, struct lc_span body, struct lc_err *e)
 		return rc;
 	if (x->heads_known || !x->started)
 		return lc_fail(e, LC_EPEER, 0, "HEAD, which nobody asked for");
+	rc = heads_count(&x->heads, &m, e);
+	if (rc != 0)
+		return rc;
 	l = add_line(x, m.line);
 	if (l == NULL)
 		return no_memory(e);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "replicator/message.h"
+#include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "tests/lib/mole.h"
@@ -166,6 +167,46 @@ who_acknowledges_nothing_is_given_up(void **state)
 }
 
 static void
+say_head(struct scene *x, uint32_t n, struct lc_span entry)
+{
+	struct head m = {.entry = entry};
+	struct lc_buf body = {0};
+
+	lc_put32(m.line, n);
+	lc_put32(m.vm, n);
+	assert_int_equal(message_put_head(&body, &m), 0);
+	mole_say(&x->m, MESSAGE_HEAD, (struct lc_span){body.p, body.n});
+	lc_buf_free(&body);
+}
+
+/* It tells of lines without end, or of few that take all of the host's memory. */
+static void
+heads_without_end_are_given_up(void **state)
+{
+	static const uint8_t entry[TRANSFER_ENTRY_MAX];
+	struct scene x;
+	uint32_t n;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		make(&x);
+		hostsite_begin(&x.h, NULL);
+		assert_true(run_until(&x.loop, has_said_hello, &x, SOON_MS));
+		say_welcome(&x, 0);
+		for (n = 0; n < (i == 0 ? 20000 : 300) && x.h.downs == 0; n++) {
+			say_head(&x, n, (struct lc_span){entry, i == 0 ? 0 : sizeof entry});
+			if (n % 50 == 0)
+				run_for(&x.loop, 1);
+		}
+		assert_true(run_until(&x.loop, gave_up, &x, SOON_MS));
+		assert_int_equal(x.h.why.code, LC_EPEER);
+		assert_non_null(strstr(x.h.why.msg, "more lines than there can be"));
+		end(&x);
+	}
+}
+
+static void
 another_clock_is_seen(void **state)
 {
 	const int64_t hour = INT64_C(3600) * LC_NS_PER_S;
@@ -193,6 +234,7 @@ main(void)
 	    cmocka_unit_test(who_never_says_what_it_has_is_given_up),
 	    cmocka_unit_test(who_has_said_what_it_has_may_be_silent),
 	    cmocka_unit_test(who_acknowledges_nothing_is_given_up),
+	    cmocka_unit_test(heads_without_end_are_given_up),
 	    cmocka_unit_test(another_clock_is_seen),
 	};
 
