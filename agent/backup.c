@@ -22,6 +22,7 @@
 
 #include "agent/backup_state.h"
 #include "agent/capture.h"
+#include "agent/import.h"
 #include "store/base/clock.h"
 #include "store/base/failpoint.h"
 #include "store/base/log.h"
@@ -236,7 +237,10 @@ begin_prepare(struct backup *b, struct lc_err *e)
 
 	if (b->hv == NULL) {
 		b->subject.offline = !hv_target_live(&b->target.hv);
-		rc = hv_open(b->o.loop, &b->target.hv, on_event, b, &b->hv, e);
+		/* The images of an import are those that were given. */
+		if (b->subject.offline && (b->target.hv.def_past || !import_is(b->target.def)))
+			rc = target_check_boot(b->o.settings, b->o.vm, e);
+		rc = rc != 0 ? rc : hv_open(b->o.loop, &b->target.hv, on_event, b, &b->hv, e);
 	}
 	return rc != 0 ? rc : hv_prepare(b->hv, on_hv, b, e);
 }

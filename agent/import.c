@@ -161,18 +161,27 @@ import_free(struct settings *copy)
 	lc_free(copy);
 }
 
+bool
+import_is(const struct definition *def)
+{
+	bool yes = false;
+	size_t i;
+
+	for (i = 0; def != NULL && i < def->nleft_out; i++)
+		yes = yes || strcmp(def->left_out[i].what, MARK) == 0;
+	return yes;
+}
+
 static bool
 is_import(const struct point *p)
 {
 	struct definition *def = NULL;
-	bool yes = false;
-	size_t i;
+	bool yes;
 
 	if (p->definition == NULL || definition_decode("restore point", p->definition,
 	                                               strlen(p->definition), &def, NULL) != 0)
 		return false;
-	for (i = 0; i < def->nleft_out; i++)
-		yes = yes || strcmp(def->left_out[i].what, MARK) == 0;
+	yes = import_is(def);
 	lc_free(def);
 	return yes;
 }

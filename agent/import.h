@@ -9,10 +9,12 @@
 #ifndef LOCUM_IMPORT_H
 #define LOCUM_IMPORT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "store/base/errors.h"
 
+struct definition;
 struct settings;
 struct store;
 
@@ -44,6 +46,8 @@ int import_copy(const struct settings *s, const struct import_opts *o, struct se
                 const char **vm, struct lc_err *e);
 /** import_free(copy): NULL is fine. */
 void import_free(struct settings *copy);
+/** import_is(def): that of a VM that import_add() made; def may be NULL. */
+bool import_is(const struct definition *def);
 /** import_check(store, vm, e): LC_EEXIST where the points of that name are of a VM that ran here.
  */
 int import_check(struct store *store, const char *vm, struct lc_err *e);

@@ -142,10 +142,12 @@ target_offline(const struct settings *s, struct store *store, const char *vm, st
 		lc_free(t->def);
 		t->def = NULL;
 	}
-	if (t->def == NULL && sv != NULL && sv->def != NULL && sv->def->ndisks > 0)
+	if (t->def == NULL && sv != NULL && sv->def != NULL && sv->def->ndisks > 0) {
 		rc = copy_definition(sv->def, t, vm, e);
-	else if (t->def == NULL)
+	} else if (t->def == NULL) {
 		rc = definition_of_point(store, vm, t, &why);
+		t->hv.def_past = true;
+	}
 	if (rc == LC_ENOENT && why.code == LC_ENOENT) {
 		rc = lc_fail(e, LC_ENOENT, 0,
 		             "%s: it does not run, and neither %s nor a restore point says where "
@@ -155,6 +157,29 @@ target_offline(const struct settings *s, struct store *store, const char *vm, st
 		rc = lc_fail(e, why.code, 0, "%s", why.msg);
 	}
 	t->hv.def = t->def;
+	return rc;
+}
+
+int
+target_check_boot(const struct settings *s, const char *vm, struct lc_err *e)
+{
+	char *dir = launch_writes(s->scratch_dir, vm);
+	char *path = dir == NULL ? NULL : path_join(dir, LAUNCH_POINT_FILE);
+	struct lc_buf text = {0};
+	int rc = 0;
+
+	if (path == NULL)
+		rc = out_of_memory(vm, e);
+	else if (access(path, F_OK) == 0 && file_read_all(path, 4096, &text, NULL) == 0)
+		rc = lc_fail(e, LC_ENOTSUP, 0,
+		             "%s: it is off, and what it wrote since it was booted from %.*s lies "
+		             "over that point, in %s: go on with it (locum boot %s --resume) and "
+		             "back it up while it runs, or give it up by removing the folder",
+		             vm, (int)strcspn((const char *)text.p, "\n"), (const char *)text.p,
+		             dir, vm);
+	lc_buf_free(&text);
+	lc_free(path);
+	lc_free(dir);
 	return rc;
 }
 
@@ -216,8 +241,10 @@ target_find(const struct settings *s, struct store *store, const char *vm, struc
 		struct lc_err why = LC_ERR_INIT;
 
 		rc = target_offline(s, store, vm, t, &why);
-		if (rc == LC_ENOENT && sv == NULL)
+		if (rc == LC_ENOENT && sv == NULL && target_check_boot(s, vm, e) == 0)
 			rc = unknown_vm(s, vm, e);
+		else if (rc == LC_ENOENT && sv == NULL)
+			rc = LC_ENOTSUP;
 		else if (rc != 0)
 			rc = lc_fail(e, why.code, 0, "%s", why.msg);
 	}

@@ -59,6 +59,12 @@ int target_learn(struct target *t, const struct definition *def, struct lc_err *
  */
 int target_offline(const struct settings *s, struct store *store, const char *vm, struct target *t,
                    struct lc_err *e);
+/**
+ * target_check_boot(settings, vm, e):
+ * LC_ENOTSUP where a VM of that name was booted from a restore point and left what it wrote since:
+ * while it is off, no image on this host is what it was last.
+ */
+int target_check_boot(const struct settings *s, const char *vm, struct lc_err *e);
 void target_done(struct target *t);
 
 #endif

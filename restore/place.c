@@ -14,7 +14,7 @@
 static char *
 images_of(const struct settings *s, const char *name)
 {
-	return lc_asprintf("%s/boot/%s", s->scratch_dir, name);
+	return launch_writes(s->scratch_dir, name);
 }
 
 int

@@ -14,9 +14,10 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "agent/hypervisor/launch.h"
 #include "store/base/errors.h"
 
-#define PLACE_POINT_FILE "point"
+#define PLACE_POINT_FILE LAUNCH_POINT_FILE
 
 struct settings;
 

@@ -61,8 +61,10 @@ struct hv_target {
 	const char *domain;           /* name or UUID there */
 	const struct definition *def; /* needed where the VM is off and its images are to be read:
 	                                 both are NULL; else may be NULL */
-	const char *run_dir;          /* short private folder (0700) for sockets of ours */
-	const char *scratch_dir;      /* local folder for old data while a snapshot lives */
+	/* It says where its images were at an earlier restore point, and nothing says so now. */
+	bool def_past;
+	const char *run_dir;     /* short private folder (0700) for sockets of ours */
+	const char *scratch_dir; /* local folder for old data while a snapshot lives */
 	/* bytes of scratch that one snapshot may use, 0 = no limit but free space */
 	uint64_t scratch_max;
 	/* 8..16 hex digits of the store: separates several stores that protect one VM */
@@ -102,7 +104,7 @@ struct hv_disk {
 	enum hv_role role;
 	bool capturable;
 	/* why it can't be captured, or what is poorer (why changes are unknown) */
-	char reason[160];
+	char reason[320];
 	/* image file on this host, "" where there is none (for the operator only) */
 	char path[512];
 };

@@ -34,6 +34,7 @@
 #include "agent/hypervisor/driver.h"
 #include "agent/hypervisor/image.h"
 #include "agent/hypervisor/imageformat.h"
+#include "agent/hypervisor/overlaid.h"
 #include "agent/hypervisor/rawimage.h"
 
 #define TICK_MS 10
@@ -610,8 +611,8 @@ add_disk(struct image *im, struct def_disk *dd)
 	(void)snprintf(d->path, sizeof d->path, "%s", dd->path);
 	if (dd->path[0] == '\0')
 		(void)lc_fail(&why, LC_ENOENT, 0, "%s", why_nowhere(im->t.def, dd->name));
-	else
-		(void)image_size(dd->path, dd->format, &d->size, &why);
+	else if (image_size(dd->path, dd->format, &d->size, &why) == 0 && im->t.def_past)
+		(void)overlaid_check(dd->path, dd->format, &why);
 	if (why.code == LC_OK && d->size == 0)
 		(void)lc_fail(&why, LC_EINVAL, 0, "%s: empty", dd->path);
 	d->capturable = why.code == LC_OK;

@@ -521,6 +521,12 @@ write_definition(const struct definition *def, const char *dir, struct lc_err *e
 	return rc;
 }
 
+char *
+launch_writes(const char *scratch_dir, const char *vm)
+{
+	return lc_asprintf("%s/boot/%s", scratch_dir, vm);
+}
+
 int
 launch_check_name(const char *vm, struct lc_err *e)
 {

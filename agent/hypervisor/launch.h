@@ -28,6 +28,8 @@
 
 #define LAUNCH_MONITOR "qmp" /* in the folder of a VM: for hv_target.qmp */
 #define LAUNCH_AGENT "qga"   /* likewise for hv_target.guest_agent */
+/* In launch_writes(): the restore point that all else there lies over. */
+#define LAUNCH_POINT_FILE "point"
 
 /* What stands behind a disk. */
 enum launch_image {
@@ -65,6 +67,9 @@ struct launch_opts {
 
 /** launch_check_name(vm, e): LC_EINVAL where that is no name of a VM (it becomes part of paths). */
 int launch_check_name(const char *vm, struct lc_err *e);
+/** launch_writes(scratch_dir, vm): the folder of what a VM writes that was booted from a restore
+ * point; lc_free() it. */
+char *launch_writes(const char *scratch_dir, const char *vm);
 /** launch_user(name, uid, gid, e): of a user; LC_ENOENT where there is none of that name. */
 int launch_user(const char *name, uint32_t *uid, uint32_t *gid, struct lc_err *e);
 /**

@@ -168,7 +168,13 @@ grep -aq 'SEQ check empty' "$serial" || fail "not a fresh start: $(head -n 3 "$s
 locum vm stop again --force >/dev/null
 nothing_runs again "vm stop"
 rm -rf "$t/scratch/boot/again"
+# The images that the settings name are not what it was last, and of the other one there are none.
+refused 1 "web01: it is off, and what it wrote since it was booted from web01@[0-9a-f]* .*$t/scratch/boot/web01: .*--resume" locum backup web01
+refused 1 "twice: it is off, .*--resume" locum backup twice
+refused 1 "web01: it is off, " locum backup --all
+mv "$t/scratch/boot/web01" "$t/writes"
 locum backup web01 --quiet || fail "backup"
+mv "$t/writes" "$t/scratch/boot/web01"
 refused 1 "the VM '(web01|twice)' wrote" locum drop "web01@$(point_ids web01 | sed -n 1p | cut -c 1-8)"
 rm -rf "$t/scratch/boot/web01" "$t/scratch/boot/twice"
 locum drop "web01@$(point_ids web01 | sed -n 1p | cut -c 1-8)" >/dev/null || fail "drop, with all that stood on the point gone"
