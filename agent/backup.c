@@ -143,7 +143,10 @@ on_watch(uv_timer_t *t)
 /* ---- steps ---- */
 
 /* The VM is what it was, and nothing was written since the newest point was made: it is off and
- * every image looks as it did then, or it runs and every record of changes is empty. */
+ * every image looks as it did then, or it runs and every record of changes is empty.
+ *
+ * One that is paused gets no points that say so: cron would make them for days, and each would
+ * leave a descriptor in QEMU, which closes none before the guest runs again. */
 static bool
 unchanged(struct backup *b)
 {
@@ -151,8 +154,8 @@ unchanged(struct backup *b)
 
 	if (base == NULL || (base->flags & POINT_SEED) != 0)
 		return false;
-	if (!b->subject.offline &&
-	    (!b->o.skip_same || base->consistency == POINT_OFF || !hv_quiet(b->hv, base->id)))
+	if (!b->subject.offline && ((!b->o.skip_same && hv_vm(b->hv)->running) ||
+	                            base->consistency == POINT_OFF || !hv_quiet(b->hv, base->id)))
 		return false;
 	return subject_is(&b->subject, base, b->hv, b->target.def);
 }

@@ -29,8 +29,8 @@ struct backup_opts {
 enum backup_outcome {
 	BACKUP_FAILED = 0,
 	BACKUP_DONE, /* point is the new one */
-	/* Nothing was written (the VM is off, or skip_same): point is the one that still holds; it
-	 * shows the VM as it was when the backup began. */
+	/* Nothing was written (the VM is off or paused, or skip_same): point is the one that still
+	 * holds; it shows the VM as it was when the backup began. */
 	BACKUP_UNCHANGED,
 };
 

@@ -112,7 +112,8 @@ print_line(const struct backup_result *r)
 	char hex[33], changed[32], stored[32], took[32], when[32];
 
 	if (r->outcome == BACKUP_UNCHANGED) {
-		printf("%s: off and unchanged since its point of %s (%.8s)\n", r->vm,
+		printf("%s: %sunchanged since its point of %s (%.8s)\n", r->vm,
+		       r->point.consistency == POINT_OFF ? "off and " : "",
 		       clock_format(when, sizeof when, r->point.source_ns),
 		       lc_hex(hex, r->point.id, 16));
 		return;
@@ -732,8 +733,8 @@ const struct cli_verb verb_backup = {
     .details =
 	"The first point of a VM reads its disks as a whole, the next ones read what changed.\n"
 	"All disks are of one instant.  The guest goes on running.  A VM that is off is read\n"
-	"from its image files; where those were not written since, its newest point still\n"
-	"holds and none is made.\n"
+	"from its image files; where those were not written since, or the disks of one that\n"
+	"is paused, its newest point still holds and none is made.\n"
 	"\n"
 	"With --image the disks of a VM that ran elsewhere (Hyper-V, VMware, Virtual Server)\n"
 	"are read from its images, exported or copied here, and become a restore point that\n"
