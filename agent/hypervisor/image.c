@@ -56,7 +56,7 @@ struct server { /* one qemu-nbd, or the image itself */
 	bool polled; /* the handle is open */
 	bool listens;
 	char socket[108];
-	struct stat cut; /* how its file looked at CUT */
+	struct image_look cut; /* how its file looked at CUT */
 };
 
 struct image {
@@ -447,7 +447,7 @@ check_raw(const struct image *im, size_t i, struct lc_err *e)
 		return rc;
 	if (fstat(s->raw, &st) == -1)
 		return lc_fail_errno(e, "%s", d->path);
-	if (st.st_dev != s->cut.st_dev || st.st_ino != s->cut.st_ino)
+	if (st.st_dev != s->cut.st.st_dev || st.st_ino != s->cut.st.st_ino)
 		return lc_fail(e, LC_ECONFLICT, 0, "disk %s: %s was replaced by another file",
 		               d->name, d->path);
 	if (size != d->size)
@@ -470,8 +470,8 @@ cut(struct image *im, struct lc_err *e)
 		if (!is_in(im, i))
 			continue;
 		rc = image_check_unused(path, e);
-		if (rc == 0 && stat(path, &im->servers[i].cut) == -1)
-			rc = lc_fail_errno(e, "%s", path);
+		if (rc == 0)
+			rc = image_look(path, &im->servers[i].cut, e);
 		if (rc == 0 && im->servers[i].raw != -1)
 			rc = check_raw(im, i, e);
 	}
@@ -534,7 +534,7 @@ static int
 image_still_valid(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e)
 {
 	struct image *im = (struct image *)d;
-	struct stat now;
+	struct image_look now;
 	size_t i;
 
 	(void)done;
@@ -546,10 +546,11 @@ image_still_valid(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *
 			continue;
 		if (!is_served(&im->servers[i]))
 			return lc_fail(e, LC_ECONFLICT, 0, "disk %s: qemu-nbd ended", disk->name);
-		if (stat(disk->path, &now) == -1)
-			return lc_fail(e, LC_ECONFLICT, errno, "disk %s: %s", disk->name,
-			               disk->path);
-		if (!image_same_stat(&now, &im->servers[i].cut) ||
+		if (image_look(disk->path, &now, e) != 0) {
+			lc_wrap(e, "disk %s", disk->name);
+			return LC_ECONFLICT;
+		}
+		if (!image_looks_same(&now, &im->servers[i].cut) ||
 		    image_check_unused(disk->path, NULL) != 0) {
 			return lc_fail(
 			    e, LC_ECONFLICT, 0,
@@ -557,7 +558,6 @@ image_still_valid(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *
 			    "started?",
 			    disk->name, disk->path);
 		}
-		/* The times of a block device do not tell. */
 		if (im->servers[i].raw != -1 && check_raw(im, i, e) != 0)
 			return LC_ECONFLICT;
 	}

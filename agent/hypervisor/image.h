@@ -12,13 +12,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "store/base/errors.h"
 
-struct stat;
+/* How an image looks: what shows that it was written to, or is another one. */
+struct image_look {
+	struct stat st;
+	uint64_t sectors; /* of 512 bytes, written to this block device since it is there; else 0 */
+};
 
-/** image_same_stat(a, b): the same file with the same size and time of writing. */
-bool image_same_stat(const struct stat *a, const struct stat *b);
+/** image_look(path, out, e): what waits to be written to a block device is, first. */
+int image_look(const char *path, struct image_look *out, struct lc_err *e);
+/** image_looks_same(a, b): the same file or device, not written to in between. */
+bool image_looks_same(const struct image_look *a, const struct image_look *b);
 /** image_rested_ns(st): how long ago it was written to; for ever where its clock is ahead of ours.
  */
 int64_t image_rested_ns(const struct stat *st);

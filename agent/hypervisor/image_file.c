@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,12 +29,53 @@
 #define QEMU_LOCK_RESIZE 103
 #define QEMU_LOCK_NO_READERS 200
 
-bool
-image_same_stat(const struct stat *a, const struct stat *b)
+/*
+ * The times of a block device are those of one of its nodes, and whoever writes may have another,
+ * as the VMs of libvirt have in a /dev of their own.  The kernel counts what the device is given.
+ */
+static int
+count_sectors(const char *path, dev_t device, uint64_t *out, struct lc_err *e)
 {
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
-	       a->st_rdev == b->st_rdev;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = 0;
+	char stat_path[64];
+	FILE *f = NULL;
+
+	if (fd == -1 || fdatasync(fd) == -1)
+		rc = lc_fail_errno(e, "%s", path);
+	fd_close(&fd);
+	if (rc != 0)
+		return rc;
+	(void)snprintf(stat_path, sizeof stat_path, "/sys/dev/block/%u:%u/stat", major(device),
+	               minor(device));
+	f = fopen(stat_path, "re");
+	if (f == NULL)
+		return lc_fail_errno(e, "%s: %s", path, stat_path);
+	/* Reads, merged, sectors, milliseconds; writes, merged, sectors (Documentation/block/stat).
+	 */
+	if (fscanf(f, "%*u %*u %*u %*u %*u %*u %" SCNu64, out) != 1)
+		rc = lc_fail(e, LC_EINVAL, 0, "%s: %s is not as it should be", path, stat_path);
+	(void)fclose(f);
+	return rc;
+}
+
+int
+image_look(const char *path, struct image_look *out, struct lc_err *e)
+{
+	*out = (struct image_look){0};
+	if (stat(path, &out->st) == -1)
+		return lc_fail_errno(e, "%s", path);
+	return S_ISBLK(out->st.st_mode) ? count_sectors(path, out->st.st_rdev, &out->sectors, e)
+	                                : 0;
+}
+
+bool
+image_looks_same(const struct image_look *a, const struct image_look *b)
+{
+	const struct stat *s = &a->st, *t = &b->st;
+
+	return s->st_dev == t->st_dev && s->st_ino == t->st_ino && s->st_size == t->st_size &&
+	       s->st_mtim.tv_sec == t->st_mtim.tv_sec && s->st_mtim.tv_nsec == t->st_mtim.tv_nsec &&
+	       s->st_rdev == t->st_rdev && a->sectors == b->sectors;
 }
 
 /* How long ago it was written to; for ever where its clock is ahead of ours. */

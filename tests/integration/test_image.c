@@ -506,6 +506,44 @@ test_a_vm_that_starts_meanwhile(void **state)
 	}
 }
 
+/* The VM has a node of its own for it, as libvirt's have: neither locks nor times are of ours. */
+static void
+test_a_vm_that_starts_on_a_block_device(void **state)
+{
+	struct test *t = *state;
+	char cmd[300], device[64] = "", *node = process_path(t->dir, "node");
+	struct stat st;
+	unsigned i;
+	FILE *f;
+
+	(void)snprintf(cmd, sizeof cmd, "losetup --find --show '%s' 2>&1", t->raw);
+	f = popen(cmd, "r");
+	assert_non_null(fgets(device, sizeof device, f));
+	if (pclose(f) != 0) {
+		print_message("no loop devices here: %s", device);
+		skip();
+	}
+	device[strcspn(device, "\n")] = '\0';
+	assert_int_equal(stat(device, &st), 0);
+	assert_int_equal(mknod(node, S_IFBLK | 0600, st.st_rdev), 0);
+	add_disk(t, "vda", "raw", device);
+	open_hv(t);
+	assert_int_equal(prepare(t), 0);
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(take(t), 0);
+		assert_int_equal(byte_at(t, 0, MIB), i == 0 ? 0x11 : 9);
+		/* Through the page cache, and past it. */
+		if (i < 2)
+			RUN("qemu-io", "-f", "raw", "-t", i == 0 ? "writeback" : "none", "-c",
+			    "write -q -P 9 1M 64k", node);
+		assert_int_equal(still_valid(t), i < 2 ? LC_ECONFLICT : 0);
+		assert_int_equal(release(t), 0);
+		assert_int_equal(end(t), 0);
+	}
+	RUN("losetup", "-d", device);
+	free(node);
+}
+
 static void
 test_a_vm_that_only_opens_its_image(void **state)
 {
@@ -638,6 +676,7 @@ main(void)
 	    T(test_a_raw_image_that_is_replaced),
 	    T(test_what_is_no_image),
 	    T(test_a_vm_that_starts_meanwhile),
+	    T(test_a_vm_that_starts_on_a_block_device),
 	    T(test_a_vm_that_only_opens_its_image),
 	    T(test_a_killed_server),
 	    T(test_servers_die_with_us),
