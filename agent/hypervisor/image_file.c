@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -37,24 +38,27 @@ static int
 count_sectors(const char *path, dev_t device, uint64_t *out, struct lc_err *e)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = 0;
-	char stat_path[64];
-	FILE *f = NULL;
+	struct lc_buf text = {0};
+	char stat_path[64], *end, *p;
+	unsigned i;
 
 	if (fd == -1 || fdatasync(fd) == -1)
 		rc = lc_fail_errno(e, "%s", path);
 	fd_close(&fd);
-	if (rc != 0)
-		return rc;
 	(void)snprintf(stat_path, sizeof stat_path, "/sys/dev/block/%u:%u/stat", major(device),
 	               minor(device));
-	f = fopen(stat_path, "re");
-	if (f == NULL)
-		return lc_fail_errno(e, "%s: %s", path, stat_path);
+	rc = rc != 0 ? rc : file_read_all(stat_path, 4096, &text, e);
+	if (rc == 0 && lc_buf_append(&text, "", 1) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	/* Reads, merged, sectors, milliseconds; writes, merged, sectors (Documentation/block/stat).
 	 */
-	if (fscanf(f, "%*u %*u %*u %*u %*u %*u %" SCNu64, out) != 1)
-		rc = lc_fail(e, LC_EINVAL, 0, "%s: %s is not as it should be", path, stat_path);
-	(void)fclose(f);
+	for (i = 0, p = (char *)text.p; rc == 0 && i < 7; i++, p = end) {
+		*out = strtoull(p, &end, 10);
+		if (end == p)
+			rc = lc_fail(e, LC_EINVAL, 0, "%s: %s is not as it should be", path,
+			             stat_path);
+	}
+	lc_buf_free(&text);
 	return rc;
 }
 
