@@ -101,26 +101,37 @@ seal_id(const struct keyring *k, const uint8_t *window, uint8_t id[CHUNK_ID_SIZE
 
 /* What is left over takes lanes that do the last one again: two at once are cheaper than two, but
  * one by itself is not. */
+static void
+many_ids(const struct keyring *k, const uint8_t *const *windows, size_t n,
+         uint8_t (*ids)[CHUNK_ID_SIZE], bool eight)
+{
+	uint8_t out[IDHASH_MAX][CHUNK_ID_SIZE];
+	const uint8_t *in[IDHASH_MAX];
+	size_t lane;
+
+	for (lane = 0; lane < IDHASH_MAX; lane++)
+		in[lane] = windows[lane < n ? lane : n - 1];
+	if (eight)
+		idhash_eight(keyring_id(k), in, WINDOW_SIZE, out);
+	else
+		idhash_four(keyring_id(k), in, WINDOW_SIZE, out);
+	memcpy(ids, out, n * CHUNK_ID_SIZE);
+}
+
 void
 seal_ids(const struct keyring *k, const uint8_t *const *windows, size_t n,
          uint8_t (*ids)[CHUNK_ID_SIZE])
 {
-	const uint8_t *in[IDHASH_LANES];
-	uint8_t out[IDHASH_LANES][CHUNK_ID_SIZE];
-	bool fast = idhash_fast();
-	size_t i, lane, part;
+	size_t i, part, lanes = idhash_lanes();
 
 	for (i = 0; i < n; i += part) {
-		part = n - i < IDHASH_LANES ? n - i : IDHASH_LANES;
-		if (!fast || part == 1) {
+		part = n - i < lanes ? n - i : lanes;
+		if (part <= 1) {
 			part = 1;
 			seal_id(k, windows[i], ids[i]);
-			continue;
+		} else {
+			many_ids(k, windows + i, part, ids + i, part > 4);
 		}
-		for (lane = 0; lane < IDHASH_LANES; lane++)
-			in[lane] = windows[i + (lane < part ? lane : part - 1)];
-		idhash_four(keyring_id(k), in, WINDOW_SIZE, out);
-		memcpy(ids + i, out, part * CHUNK_ID_SIZE);
 	}
 }
 

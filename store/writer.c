@@ -398,7 +398,7 @@ writer_put(struct writer *w, unsigned worker, size_t disk, uint64_t window, cons
 
 /* Of so many ids are made at once: few enough that the windows are still in the processor's cache
  * when they are packed. */
-#define RUN 4u
+#define RUN 8u
 
 int
 writer_put_run(struct writer *w, unsigned worker, size_t disk, uint64_t first, size_t n,
