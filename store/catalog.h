@@ -62,6 +62,9 @@ int catalog_set_position(struct catalog *c, const struct catalog_position *p, st
 int catalog_put_chunk(struct catalog *c, uint64_t no, const struct record *r, struct lc_err *e);
 /** catalog_chunk(c, no, r, e): LC_ENOENT.  A chunk whose bytes are missing has segment 0. */
 int catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e);
+/** catalog_chunks(c, chunks, n, records): of a few, at a quarter of the price; one that can't be
+ * had has seq 0. */
+void catalog_chunks(struct catalog *c, const uint64_t *chunks, size_t n, struct record *records);
 /** catalog_chunk_ids(c, chunks, n, ids, e): ids of n chunks, zeros for number 0; LC_ENOENT.  The
  * lock is held meanwhile: not for many thousands at once. */
 int catalog_chunk_ids(struct catalog *c, const uint64_t *chunks, uint32_t n, uint8_t (*ids)[32],

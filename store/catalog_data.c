@@ -32,6 +32,19 @@ catalog_put_chunk(struct catalog *c, uint64_t no, const struct record *r, struct
 	return rc;
 }
 
+static void
+chunk_columns(sqlite3_stmt *st, uint64_t no, struct record *r)
+{
+	*r = (struct record){.type = RECORD_CHUNK, .seq = no};
+	col_copy(st, 0, r->id, sizeof r->id);
+	r->segment = col_int(st, 1);
+	r->off = col_int(st, 2);
+	r->n = (uint32_t)col_int(st, 3);
+	r->encoding = (uint8_t)col_int(st, 4);
+	r->key = (uint32_t)col_int(st, 5);
+	r->writer = (uint16_t)col_int(st, 6);
+}
+
 int
 catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e)
 {
@@ -43,22 +56,50 @@ catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e
 	if (st != NULL) {
 		sql_int(st, 1, no);
 		rc = sql_first(c, st, e);
-		if (rc == 0) {
-			*r = (struct record){.type = RECORD_CHUNK, .seq = no};
-			col_copy(st, 0, r->id, sizeof r->id);
-			r->segment = col_int(st, 1);
-			r->off = col_int(st, 2);
-			r->n = (uint32_t)col_int(st, 3);
-			r->encoding = (uint8_t)col_int(st, 4);
-			r->key = (uint32_t)col_int(st, 5);
-			r->writer = (uint16_t)col_int(st, 6);
-		} else if (rc == LC_ENOENT) {
+		if (rc == 0)
+			chunk_columns(st, no, r);
+		else if (rc == LC_ENOENT)
 			rc = lc_fail(e, LC_ENOENT, 0, "catalog %s: no chunk %" PRIu64, c->path, no);
-		}
 		sql_done(st);
 	}
 	sql_unlock(c);
 	return rc;
+}
+
+/* Many looks in one transaction: each statement by itself would lock the file, and look for its
+ * WAL.  *own: it was begun here. */
+static int
+begin_looks(struct catalog *c, bool *own, struct lc_err *e)
+{
+	*own = sqlite3_get_autocommit(c->db) != 0;
+	return *own ? sql_exec(c, "BEGIN", e) : 0;
+}
+
+static void
+end_looks(struct catalog *c, bool own)
+{
+	if (own)
+		(void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
+}
+
+void
+catalog_chunks(struct catalog *c, const uint64_t *chunks, size_t n, struct record *records)
+{
+	sqlite3_stmt *st;
+	size_t i;
+	bool own = false;
+	int rc = sql_start(c, ST_CHUNK_GET, &st, NULL);
+
+	memset(records, 0, n * sizeof *records);
+	rc = rc != 0 ? rc : begin_looks(c, &own, NULL);
+	for (i = 0; rc == 0 && i < n; i++) {
+		sql_int(st, 1, chunks[i]);
+		if (sql_first(c, st, NULL) == 0)
+			chunk_columns(st, chunks[i], &records[i]);
+		(void)sqlite3_reset(st);
+	}
+	end_looks(c, own);
+	sql_finish(c, st);
 }
 
 int
@@ -67,12 +108,10 @@ catalog_chunk_ids(struct catalog *c, const uint64_t *chunks, uint32_t n, uint8_t
 {
 	sqlite3_stmt *st;
 	uint32_t i;
-	bool own;
+	bool own = false;
 	int rc = sql_start(c, ST_CHUNK_ID, &st, e);
 
-	/* One transaction: each statement by itself would lock the file, and look for its WAL. */
-	own = rc == 0 && sqlite3_get_autocommit(c->db) != 0;
-	rc = own ? sql_exec(c, "BEGIN", e) : rc;
+	rc = rc != 0 ? rc : begin_looks(c, &own, e);
 	for (i = 0; rc == 0 && i < n; i++) {
 		if (chunks[i] == 0) {
 			memset(ids[i], 0, 32);
@@ -87,8 +126,7 @@ catalog_chunk_ids(struct catalog *c, const uint64_t *chunks, uint32_t n, uint8_t
 			             chunks[i]);
 		(void)sqlite3_reset(st);
 	}
-	if (own)
-		(void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
+	end_looks(c, own);
 	sql_finish(c, st);
 	return rc;
 }

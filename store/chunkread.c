@@ -286,12 +286,13 @@ chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t *id,
 	return 0;
 }
 
-/* All but whether the content is what the id names. */
+/* All but whether the content is what the id names.  rec: where it lies, or seq 0. */
 static int
 decode(struct chunk_reader *r, uint64_t chunk, struct record *rec, uint8_t *window,
        struct lc_err *e)
 {
-	int rc = get_payload(r, chunk, rec, e);
+	int rc = rec->seq != 0 ? store_payload_at(r->s, chunk, r->payload, rec, e)
+	                       : get_payload(r, chunk, rec, e);
 
 	if (rc != 0)
 		return rc;
@@ -316,6 +317,7 @@ chunk_read_many(struct chunk_reader *r, const uint64_t *chunks, size_t n, uint8_
 	int rc = 0;
 
 	n = n < CHUNK_MANY ? n : CHUNK_MANY;
+	catalog_chunks(r->s->catalog, chunks, n, rec);
 	for (made = 0; made < n; made++) {
 		at[made] = windows + made * WINDOW_SIZE;
 		rc = decode(r, chunks[made], &rec[made], windows + made * WINDOW_SIZE, &err);

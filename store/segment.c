@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -402,17 +403,31 @@ check_record(struct segments *s, const struct record *want, const uint8_t *h,
 }
 
 static int
-read_record(struct segments *s, int fd, const struct record *want, uint8_t *payload,
-            struct lc_err *e)
+read_parts(int fd, uint8_t h[RECORD_HEADER_SIZE], const struct record *want, uint8_t *payload,
+           struct lc_err *e)
 {
-	uint8_t h[RECORD_HEADER_SIZE];
 	char name[32];
 	int rc;
 
 	(void)segment_name(name, want->segment, true);
-	rc = file_pread_full(fd, h, sizeof h, want->off, name, e);
-	if (rc == 0)
-		rc = file_pread_full(fd, payload, want->n, want->off + RECORD_HEADER_SIZE, name, e);
+	rc = file_pread_full(fd, h, RECORD_HEADER_SIZE, want->off, name, e);
+	return rc != 0
+	           ? rc
+	           : file_pread_full(fd, payload, want->n, want->off + RECORD_HEADER_SIZE, name, e);
+}
+
+static int
+read_record(struct segments *s, int fd, const struct record *want, uint8_t *payload,
+            struct lc_err *e)
+{
+	uint8_t h[RECORD_HEADER_SIZE];
+	struct iovec parts[] = {{h, sizeof h}, {payload, want->n}};
+	int rc = 0;
+
+	/* In one call, where that gives all of it. */
+	if (want->off > INT64_MAX ||
+	    preadv(fd, parts, 2, (off_t)want->off) != (ssize_t)(sizeof h + want->n))
+		rc = read_parts(fd, h, want, payload, e);
 	return rc != 0 ? rc : check_record(s, want, h, payload, e);
 }
 

@@ -153,6 +153,10 @@ char *store_key_path(const char *key_dir, const uint8_t domain[16]);
  */
 int store_chunk_payload(struct store *s, uint64_t no, uint8_t *buf, struct record *r,
                         struct lc_err *e);
+/** store_payload_at(s, no, buf, r, e): the same of one that the catalog says to be at *r
+ * (catalog_chunks()); where it was moved since, *r says that. */
+int store_payload_at(struct store *s, uint64_t no, uint8_t *buf, struct record *r,
+                     struct lc_err *e);
 /** store_fetch_payload(s, id, buf, r, e): the same of a chunk that nothing here stands for. */
 int store_fetch_payload(struct store *s, const uint8_t id[32], uint8_t *buf, struct record *r,
                         struct lc_err *e);

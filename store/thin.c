@@ -545,15 +545,13 @@ store_fetch_payload(struct store *s, const uint8_t id[32], uint8_t *buf, struct 
 	return fetch(s, r, buf, e);
 }
 
-/* One look: where it lies, then its bytes. */
+/* The bytes of a chunk from where the catalog says that it lies. */
 static int
-read_payload(struct store *s, uint64_t no, uint8_t *buf, struct record *r, struct lc_err *e)
+read_payload(struct store *s, uint8_t *buf, struct record *r, struct lc_err *e)
 {
 	char name[32], hex[17];
-	int rc = catalog_chunk(s->catalog, no, r, e);
+	int rc;
 
-	if (rc != 0)
-		return rc;
 	if (r->segment == 0)
 		return lc_fail(e, LC_ECORRUPT, 0, "store %s: the bytes of chunk %s are missing",
 		               s->dir, lc_hex(hex, r->id, 8));
@@ -568,29 +566,40 @@ read_payload(struct store *s, uint64_t no, uint8_t *buf, struct record *r, struc
 	return rc;
 }
 
+/* Whether it lies elsewhere by now, and where. */
 static bool
-has_moved(struct store *s, uint64_t no, const struct record *was)
+has_moved(struct store *s, uint64_t no, struct record *r)
 {
 	struct record now;
 
-	return catalog_chunk(s->catalog, no, &now, NULL) == 0 &&
-	       (now.segment != was->segment || now.off != was->off);
+	if (catalog_chunk(s->catalog, no, &now, NULL) != 0 ||
+	    (now.segment == r->segment && now.off == r->off))
+		return false;
+	*r = now;
+	return true;
+}
+
+int
+store_payload_at(struct store *s, uint64_t no, uint8_t *buf, struct record *r, struct lc_err *e)
+{
+	struct lc_err err = LC_ERR_INIT;
+	int rc = read_payload(s, buf, r, &err), looks;
+
+	for (looks = 1; rc == LC_ECORRUPT && looks < LOOKS && has_moved(s, no, r); looks++) {
+		lc_err_clear(&err);
+		rc = read_payload(s, buf, r, &err);
+	}
+	if (rc != 0 && e != NULL && e->code == LC_OK)
+		*e = err;
+	return rc;
 }
 
 int
 store_chunk_payload(struct store *s, uint64_t no, uint8_t *buf, struct record *r, struct lc_err *e)
 {
-	struct lc_err err = LC_ERR_INIT;
-	int rc = 0, looks;
+	int rc;
 
 	memset(r, 0, sizeof *r);
-	for (looks = 0; looks < LOOKS; looks++) {
-		lc_err_clear(&err);
-		rc = read_payload(s, no, buf, r, &err);
-		if (rc != LC_ECORRUPT || !has_moved(s, no, r))
-			break;
-	}
-	if (rc != 0 && e != NULL && e->code == LC_OK)
-		*e = err;
-	return rc;
+	rc = catalog_chunk(s->catalog, no, r, e);
+	return rc != 0 ? rc : store_payload_at(s, no, buf, r, e);
 }
