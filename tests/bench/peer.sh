@@ -11,6 +11,11 @@ locum*:backup) locum backup "$vm" --quiet ;;
 locum*:restore) locum restore "$vm" --quiet --to "$out/disk.raw" ;;
 locum*:verify) locum verify "$vm" --quiet ;;
 
+limit:init) mkdir "$repo" ;;
+limit:backup) limit backup "$disk" "$repo" ;;
+limit:restore) limit restore "$repo" "$out/disk.raw" ;;
+limit:verify) limit verify "$repo" ;;
+
 restic:init) restic init -q -r "$repo" ;;
 restic:backup) restic -q -r "$repo" backup "$disk" ;;
 restic:restore)

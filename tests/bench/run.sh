@@ -4,7 +4,7 @@
 #   run.sh [--size SMALL|FULL] [--only NAME] [--runs N] [--seed TEXT] [--dir DIR]
 #
 #   --size   of the disk's files: SMALL 512 MiB (default), FULL 4 GiB
-#   --only   some of (a,b,...): locum-vm locum-image restic borg casync qemu-img-zstd qemu-img-zlib cp zstd empty pages boot
+#   --only   some of (a,b,...): locum-vm locum-image limit restic borg casync qemu-img-zstd qemu-img-zlib cp zstd empty pages boot
 #   --runs   medians of so many (default 3)
 #   --dir    where the disks and repositories go (default TMPDIR): 5 times the size are needed
 #
@@ -171,6 +171,21 @@ bench_peer() { # NAME
 	rm -rf "$repo"
 }
 
+# What a program can come to that does nothing but what must be: limit.c.
+bench_limit() {
+	use day1
+	quietly "$here/peer.sh" limit init
+	measure peers limit first --repo "$repo" --warm "$disk" -- "$here/peer.sh" limit backup
+	measure peers limit verify -- "$here/peer.sh" limit verify
+	rm -rf "$repo"
+	use day2 # what the others restore
+	quietly "$here/peer.sh" limit init
+	quietly "$here/peer.sh" limit backup
+	measure peers limit restore --repo "$out" -- "$here/peer.sh" limit restore
+	check_restored "$disk"
+	rm -rf "$repo"
+}
+
 bench_locum_vm() {
 	cp --sparse=always "$w/day1.raw" "$w/vm.raw"
 	locum_store '[vm web01]' "qmp = $w/qmp"
@@ -333,7 +348,7 @@ kvm() { # whether it carries a guest, not whether it is there: locum asks the sa
 	[ "$status" = 124 ] && [[ $said != *'support requested feature'* ]] && echo 'with KVM' || echo 'without KVM'
 }
 
-PATH=$bin:$PATH
+PATH=$bin:$bin/tests/bench:$PATH
 peers='locum-image restic borg casync qemu-img-zstd qemu-img-zlib cp zstd'
 mkdir "$out"
 [ "$only" = boot ] || say "making the disks ($size)"
@@ -348,6 +363,7 @@ fi
 for ((run = 1; run <= runs; run++)); do
 	say "run $run of $runs"
 	! wanted locum-vm || bench_locum_vm
+	! wanted limit || bench_limit
 	for peer in $peers; do
 		if wanted "$peer" && [ "$peer" = casync ] && ! command -v casync >/dev/null; then
 			say "casync is left out: it is not installed"
@@ -385,7 +401,9 @@ cat <<-END
 	system of its own.
 	**locum-vm** backs up the disk of a running QEMU and counts QEMU's CPU time; **locum-image** is the VM that is off,
 	read from its image as the others read it.  locum, restic and borg encrypt and deduplicate, casync deduplicates,
-	qemu-img, cp and zstd (all cores) do neither.  Disks are in the page cache; wall ends when all is written
+	qemu-img, cp and zstd (all cores) do neither.  **limit** is the primitives alone, on all cores: read, BLAKE2b, zstd,
+	XChaCha20-Poly1305, write and flush, and back, with no catalog and nothing known before: a ratio of 1.11 to it is 90%
+	of what can be had.  Disks are in the page cache; wall ends when all is written
 	out; CPU is user and system; medians.  Every restore was compared with the disk.  *verify* reads all that day one
 	takes (\`locum verify\`, \`restic check --read-data\`, \`borg check --verify-data\`, \`casync digest\`, \`zstd -t\`).
 	Ratios are wall / CPU / bytes added, below 1 = locum needs less.
