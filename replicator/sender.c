@@ -37,6 +37,8 @@ struct line {
 	bool anew;            /* only points that share nothing with their base can be sent */
 	struct commit commit; /* rows and sum so far */
 	unsigned restarts;
+	uint64_t owed_at; /* bytes of chunks that go before what it owes an answer for ... */
+	int64_t owed_ns;  /* ... since when it has those; 0: not yet */
 };
 
 TAILQ_HEAD(line_list, line);
@@ -232,6 +234,52 @@ sender_wake(struct sender *x, const uint8_t *line)
 	}
 }
 
+/* ---- what the other side owes ---- */
+
+static bool
+is_owed(const struct line *l)
+{
+	const struct batch *b;
+
+	TAILQ_FOREACH (b, &l->batches, entry) {
+		if (!b->answered)
+			return true;
+	}
+	return l->state == LINE_COMMITTING;
+}
+
+/* A question, with none before it; or an answer, with others to come. */
+static void
+await(const struct sender *x, struct line *l)
+{
+	l->owed_at = x->flight.sent;
+	l->owed_ns = 0;
+}
+
+static void
+note_answer(struct sender *x, struct line *l)
+{
+	x->stats.answers++;
+	await(x, l);
+}
+
+static void
+look_at_debts(struct sender *x)
+{
+	int64_t now = clock_mono_ns();
+	struct line *l;
+
+	x->stats.owed_ns = 0;
+	TAILQ_FOREACH (l, &x->lines, entry) {
+		if (!is_owed(l) || x->flight.taken < l->owed_at)
+			continue;
+		if (l->owed_ns == 0)
+			l->owed_ns = now;
+		if (x->stats.owed_ns == 0 || l->owed_ns < x->stats.owed_ns)
+			x->stats.owed_ns = l->owed_ns;
+	}
+}
+
 /* ---- a point ---- */
 
 static int
@@ -282,6 +330,8 @@ offer(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
 	if (b == NULL)
 		return no_memory(e);
 	b->asked = ++x->asked;
+	if (!is_owed(l))
+		await(x, l);
 	TAILQ_INSERT_TAIL(&l->batches, b, entry);
 	l->nbatches++;
 	rc = batch_fill(b, l->out, x->rows, &l->commit.sum, bad, e);
@@ -358,6 +408,7 @@ send_commit(struct sender *x, struct line *l, struct lc_err *e)
 	             : emit(x, MESSAGE_COMMIT, &body, (struct lc_span){0}, e);
 
 	lc_buf_free(&body);
+	await(x, l);
 	l->state = LINE_COMMITTING;
 	return rc;
 }
@@ -461,6 +512,7 @@ sender_pump(struct sender *x, struct lc_err *e)
 		TAILQ_REMOVE(&x->lines, l, entry);
 		TAILQ_INSERT_TAIL(&x->lines, l, entry);
 	}
+	look_at_debts(x);
 	return rc;
 }
 
@@ -483,6 +535,7 @@ on_head(struct sender *x, struct lc_span body, struct lc_err *e)
 	l = add_line(x, m.line);
 	if (l == NULL)
 		return no_memory(e);
+	x->stats.answers++;
 	memcpy(l->vm, m.vm, 16);
 	l->looked = l->gone = true; /* until it is seen here */
 	l->head.n = 0;
@@ -544,6 +597,7 @@ on_prove(struct sender *x, struct lc_span body, struct lc_err *e)
 		return rc;
 	if (b->proved)
 		return lc_fail(e, LC_EPEER, 0, "PROVE for the second time");
+	note_answer(x, l);
 	b->proved = true;
 	b->asked = ++x->asked;
 	rc = outgoing_sums(l->out, b->chunks, b->n, m.bits, x->buf, &sums, e);
@@ -567,6 +621,7 @@ on_want(struct sender *x, struct lc_span body, struct lc_err *e)
 	rc = rc != 0 ? rc : find_batch(x, &m, &l, &b, e);
 	if (rc != 0 || b == NULL)
 		return rc;
+	note_answer(x, l);
 	batch_answer(b, m.bits);
 	return 0;
 }
@@ -589,6 +644,7 @@ on_committed(struct sender *x, struct lc_span body, struct lc_err *e)
 	if (lc_buf_append(&l->head, p->entry.p, p->entry.n) != 0)
 		return no_memory(e);
 	x->stats.points++;
+	note_answer(x, l);
 	l->anew = false;
 	l->restarts = 0;
 	if (x->ev.committed != NULL)
@@ -610,6 +666,7 @@ on_refused(struct sender *x, struct lc_span body, struct lc_err *e)
 	rc = rc != 0 ? rc : find_stream(x, m.stream, &l, e);
 	if (rc != 0 || l == NULL)
 		return rc;
+	note_answer(x, l);
 	/* A chunk that it had when it was asked was condemned meanwhile. */
 	if (m.code == LC_ENOENT && l->restarts++ < RESTARTS_MAX) {
 		leave_point(x, l, LINE_IDLE);
@@ -636,6 +693,7 @@ on_taken(struct sender *x, struct lc_span body, struct lc_err *e)
 		return rc;
 	if (n < x->flight.taken || n > x->flight.sent)
 		return lc_fail(e, LC_EPEER, 0, "TAKEN of bytes that were never sent");
+	x->stats.answers += n > x->flight.taken;
 	flight_taken(&x->flight, n);
 	return 0;
 }
@@ -649,6 +707,7 @@ sender_message(struct sender *x, uint16_t type, struct lc_span body, struct lc_e
 	case MESSAGE_HEADS_END:
 		if (x->ev.head != NULL && x->started && !x->heads_known)
 			x->ev.head(x->ev.arg, NULL, NULL, (struct lc_span){0});
+		x->stats.answers += !x->heads_known;
 		x->heads_known = x->look = x->started;
 		x->heads_ns = clock_mono_ns();
 		return 0;

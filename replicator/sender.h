@@ -72,6 +72,10 @@ struct sender_stats {
 	uint64_t failed;                      /* lines */
 	uint64_t unacknowledged;              /* bytes of chunks on the way */
 	bool ready;                           /* the other side has told what it has */
+	uint64_t answers;                     /* that were due; also what was newly taken */
+	/* Monotonic: since when it has had all that came before a question, and has answered none
+	 * of that point's; of the point that waits longest.  0: it owes nothing. */
+	int64_t owed_ns;
 };
 void sender_stats(const struct sender *x, struct sender_stats *out);
 void sender_free(struct sender *x);

@@ -410,6 +410,7 @@ limits_of(const struct session_limits *l)
 	    .stuck_ms = l->stuck_ms > 0 ? l->stuck_ms : SESSION_STUCK_MS,
 	    .linger_ms = l->linger_ms > 0 ? l->linger_ms : SESSION_LINGER_MS,
 	    .welcome_ms = l->welcome_ms > 0 ? l->welcome_ms : SESSION_WELCOME_MS,
+	    .owed_ms = l->owed_ms > 0 ? l->owed_ms : SESSION_OWED_MS,
 	};
 }
 

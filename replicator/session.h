@@ -38,11 +38,12 @@ struct session;
 #define SESSION_STUCK_MS 60000    /* it took nothing of what we send: given up, too */
 #define SESSION_LINGER_MS 3000    /* for last words */
 #define SESSION_WELCOME_MS 120000 /* at a source: without a word that the other side owes it */
+#define SESSION_OWED_MS 600000    /* at a source: one point's answer, while others have theirs */
 #define SESSION_SKEW_NS (300 * LC_NS_PER_S) /* clocks that differ by more are worth a word */
 
 /* A limit of 0 is the one above. */
 struct session_limits {
-	int64_t connect_ms, ping_ms, dead_ms, stuck_ms, linger_ms, welcome_ms;
+	int64_t connect_ms, ping_ms, dead_ms, stuck_ms, linger_ms, welcome_ms, owed_ms;
 };
 
 /* What a session is for. */

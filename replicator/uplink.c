@@ -51,8 +51,9 @@ struct uplink {
 	struct session *session;
 	unsigned tries;          /* in a row: another address of the replica each time */
 	uint64_t received, sent; /* bytes, of sessions that ended */
-	uint64_t heard;          /* messages that had come when the timer was set ... */
-	uint64_t chunk_bytes;    /* ... and what had gone to it */
+	uint64_t heard;          /* answers that had come when the timer was set ... */
+	uint64_t chunk_bytes;    /* ... what had gone to it ... */
+	bool was_welcome;        /* ... and whether it had said that */
 	bool timer_closed, resolving;
 	void (*stopped)(void *arg);
 	void *arg;
@@ -64,9 +65,8 @@ struct uplink {
 	pthread_mutex_t lock; /* what follows */
 	struct event_list events;
 	struct sender_stats stats;
-	uint64_t messages; /* that came, of this connection */
-	int64_t ahead_ns;  /* the replica's clock before ours */
-	struct room room;  /* of this host there; max 0: not told */
+	int64_t ahead_ns; /* the replica's clock before ours */
+	struct room room; /* of this host there; max 0: not told */
 	bool welcome, told_up, idle, told_idle;
 	bool wake;           /* not yet passed on: ... */
 	struct lc_buf lines; /* ... of these lines, 16 bytes each; none: of all */
@@ -225,9 +225,6 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 	struct uplink *u = arg;
 	struct refused m;
 
-	(void)pthread_mutex_lock(&u->lock);
-	u->messages++;
-	(void)pthread_mutex_unlock(&u->lock);
 	if (type == MESSAGE_ROOM && u->sender != NULL)
 		return take_room(u, body, e);
 	if (u->sender != NULL)
@@ -307,35 +304,61 @@ expect_word(struct uplink *u)
 	(void)uv_timer_start(&u->timer, on_wordless, (uint64_t)patience_ms(u), 0);
 }
 
+/* Nor do answers for other VMs, for one that gets none. */
+static bool
+owes_one(const struct uplink *u, int64_t owed_ns, struct lc_err *e)
+{
+	int64_t ms = u->o.limits.owed_ms > 0 ? u->o.limits.owed_ms : SESSION_OWED_MS;
+
+	if (owed_ns == 0 || clock_mono_ns() - owed_ns < ms * LC_NS_PER_MS)
+		return false;
+	(void)lc_fail(e, LC_ETIMEDOUT, 0,
+	              "it is there, but has acknowledged nothing of a restore point for %lld s, "
+	              "while others went on (its log, there: journalctl -u locum-replica)",
+	              (long long)(ms / 1000));
+	return true;
+}
+
+static void
+say_wordless(const struct uplink *u, bool ready, struct lc_err *e)
+{
+	if (ready) {
+		(void)lc_fail(e, LC_ETIMEDOUT, 0,
+		              "it is there, but has acknowledged nothing for %lld s: does its "
+		              "disk hang? (its log, there: journalctl -u locum-replica)",
+		              (long long)(patience_ms(u) / 1000));
+	} else {
+		(void)lc_fail(e, LC_ETIMEDOUT, 0, "it is there, but does not say %s",
+		              u->told_up ? "what it has" : "that this host is welcome");
+	}
+}
+
 static void
 on_wordless(uv_timer_t *t)
 {
 	struct uplink *u = t->data;
 	struct lc_err err = LC_ERR_INIT;
 	bool ready, gets_on;
+	int64_t owed_ns;
 
 	(void)pthread_mutex_lock(&u->lock);
 	ready = u->stats.ready;
-	gets_on = u->messages != u->heard || u->stats.chunk_bytes != u->chunk_bytes ||
+	gets_on = (u->welcome && !u->was_welcome) || u->stats.answers != u->heard ||
+	          u->stats.chunk_bytes != u->chunk_bytes ||
 	          (ready && u->idle); /* then it owes us no word */
-	u->heard = u->messages;
+	u->was_welcome = u->welcome;
+	u->heard = u->stats.answers;
 	u->chunk_bytes = u->stats.chunk_bytes;
+	owed_ns = u->stats.owed_ns;
 	(void)pthread_mutex_unlock(&u->lock);
 	if (u->session == NULL)
 		return;
-	if (gets_on) {
+	if (gets_on && !owes_one(u, owed_ns, &err)) {
 		expect_word(u);
 		return;
 	}
-	if (ready) {
-		(void)lc_fail(&err, LC_ETIMEDOUT, 0,
-		              "it is there, but has acknowledged nothing for %lld s: does its "
-		              "disk hang? (its log, there: journalctl -u locum-replica)",
-		              (long long)(patience_ms(u) / 1000));
-	} else {
-		(void)lc_fail(&err, LC_ETIMEDOUT, 0, "it is there, but does not say %s",
-		              u->told_up ? "what it has" : "that this host is welcome");
-	}
+	if (err.code == LC_OK)
+		say_wordless(u, ready, &err);
 	session_end(u->session, &err);
 }
 
@@ -480,7 +503,8 @@ on_ended(void *arg, const struct lc_err *why)
 	(void)pthread_mutex_lock(&u->lock);
 	u->welcome = u->told_up = u->idle = u->told_idle = false;
 	u->stats = (struct sender_stats){0};
-	u->messages = u->heard = u->chunk_bytes = 0;
+	u->heard = u->chunk_bytes = 0;
+	u->was_welcome = false;
 	(void)pthread_mutex_unlock(&u->lock);
 	if (u->state != UPLINK_STOPPED)
 		(void)uv_timer_stop(&u->timer);

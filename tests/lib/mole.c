@@ -79,6 +79,8 @@ on_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e)
 		(void)snprintf(m->refused, sizeof m->refused, "%s", r.text);
 		m->code = r.code;
 	}
+	if (m->heard != NULL)
+		m->heard(m->arg, type, body);
 	return 0;
 }
 

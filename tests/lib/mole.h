@@ -28,6 +28,9 @@ struct mole {
 	unsigned of_type[64];
 	char refused[512]; /* text of the last REFUSED */
 	int32_t code;      /* its code */
+	/* If set: each message, in order; what it says goes out behind it. */
+	void (*heard)(void *arg, uint16_t type, struct lc_span body);
+	void *arg;
 };
 
 /** mole_start(m, loop, port, id, replica): connect; id NULL: bare TCP, says nothing. */

@@ -167,6 +167,148 @@ who_acknowledges_nothing_is_given_up(void **state)
 }
 
 static void
+say_number(struct scene *x, uint16_t type, uint64_t n)
+{
+	struct lc_buf body = {0};
+
+	assert_int_equal(message_put_number(&body, n), 0);
+	mole_say(&x->m, type, (struct lc_span){body.p, body.n});
+	lc_buf_free(&body);
+}
+
+/* It goes on talking, of things that it owes nobody. */
+static void
+who_talks_and_acknowledges_nothing_is_given_up(void **state)
+{
+	const struct room room = {.used = 1, .max = 100};
+	struct vault_disk d = vault_disk("vda", 3);
+	struct lc_buf body = {0};
+	struct scene x;
+	int64_t began;
+
+	(void)state;
+	make(&x);
+	d.codes[1] = 7;
+	(void)hostsite_backup(&x.h, "web01", &d);
+	hostsite_begin(&x.h, NULL);
+	assert_true(run_until(&x.loop, has_said_hello, &x, SOON_MS));
+	say_welcome(&x, 0);
+	mole_say(&x.m, MESSAGE_HEADS_END, (struct lc_span){NULL, 0});
+	assert_int_equal(message_put_room(&body, &room), 0);
+	began = clock_mono_ns();
+	while (x.h.downs == 0 && clock_mono_ns() - began < 10 * LC_NS_PER_S) {
+		mole_say(&x.m, MESSAGE_ROOM, (struct lc_span){body.p, body.n});
+		say_number(&x, MESSAGE_TAKEN, 0);
+		run_for(&x.loop, 50);
+	}
+	assert_int_equal(x.h.downs, 1);
+	assert_non_null(strstr(x.h.why.msg, "has acknowledged nothing for"));
+	lc_buf_free(&body);
+	vault_disk_free(&d);
+	end(&x);
+}
+
+struct half { /* a replica that works, but for one VM */
+	struct scene x;
+	struct point never;
+	uint32_t stream; /* of that one's point; 0: none yet */
+	uint64_t taken;
+	unsigned committed;
+};
+
+static void
+take_offer(struct half *f, struct lc_span body)
+{
+	static uint8_t bits[(OFFER_IDS_MAX + 7) / 8];
+	struct lc_buf out = {0};
+	struct offer m;
+
+	assert_int_equal(message_get_offer(body, &m, NULL), 0);
+	memset(bits, 0xff, sizeof bits);
+	if (m.n % 8 != 0)
+		bits[m.n / 8] = (uint8_t)((1u << m.n % 8) - 1);
+	assert_int_equal(message_put_want(&out, &(struct want){m.stream, m.n, bits}), 0);
+	mole_say(&f->x.m, MESSAGE_WANT, (struct lc_span){out.p, out.n});
+	lc_buf_free(&out);
+}
+
+static void
+take_commit(struct half *f, struct lc_span body)
+{
+	struct lc_buf out = {0};
+	struct committed done = {.wall_ns = clock_wall_ns()};
+	struct commit m;
+
+	assert_int_equal(message_get_commit(body, &m, NULL), 0);
+	if (m.stream == f->stream)
+		return;
+	done.stream = m.stream;
+	assert_int_equal(message_put_committed(&out, &done), 0);
+	mole_say(&f->x.m, MESSAGE_COMMITTED, (struct lc_span){out.p, out.n});
+	lc_buf_free(&out);
+	f->committed++;
+}
+
+static void
+half_hears(void *arg, uint16_t type, struct lc_span body)
+{
+	struct half *f = arg;
+	struct transfer_point p;
+	struct sent_chunk c;
+	uint32_t stream;
+
+	if (type == MESSAGE_BEGIN) {
+		assert_int_equal(message_get_begin(body, &stream, &p, NULL), 0);
+		if (memcmp(p.line, f->never.line, 16) == 0)
+			f->stream = stream;
+	} else if (type == MESSAGE_OFFER) {
+		take_offer(f, body);
+	} else if (type == MESSAGE_CHUNK) {
+		assert_int_equal(message_get_chunk(body, &c, NULL), 0);
+		f->taken += c.chunk.payload.n;
+		say_number(&f->x, MESSAGE_TAKEN, f->taken);
+	} else if (type == MESSAGE_COMMIT) {
+		take_commit(f, body);
+	}
+}
+
+/* What goes on with other VMs is no reason to wait for one for ever. */
+static void
+a_point_that_is_never_acknowledged_is_noticed(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 3);
+	static struct half f;
+	int64_t began;
+	unsigned i;
+
+	(void)state;
+	memset(&f, 0, sizeof f);
+	make(&f.x);
+	f.x.h.limits.owed_ms = 1200;
+	f.x.m.heard = half_hears;
+	f.x.m.arg = &f;
+	d.codes[1] = 7;
+	f.never = hostsite_backup(&f.x.h, "web01", &d);
+	hostsite_begin(&f.x.h, NULL);
+	assert_true(run_until(&f.x.loop, has_said_hello, &f.x, SOON_MS));
+	say_welcome(&f.x, 0);
+	mole_say(&f.x.m, MESSAGE_HEADS_END, (struct lc_span){NULL, 0});
+	began = clock_mono_ns();
+	for (i = 0; f.x.h.downs == 0 && clock_mono_ns() - began < 10 * LC_NS_PER_S; i++) {
+		d.codes[2] = 100 + i;
+		(void)hostsite_backup(&f.x.h, "db", &d);
+		run_for(&f.x.loop, 100);
+	}
+	assert_int_equal(f.x.h.downs, 1);
+	assert_true(clock_mono_ns() - began >= 1200 * LC_NS_PER_MS);
+	assert_true(f.committed > 3);
+	assert_int_equal(f.x.h.why.code, LC_ETIMEDOUT);
+	assert_non_null(strstr(f.x.h.why.msg, "has acknowledged nothing of a restore point for"));
+	vault_disk_free(&d);
+	end(&f.x);
+}
+
+static void
 say_head(struct scene *x, uint32_t n, struct lc_span entry)
 {
 	struct head m = {.entry = entry};
@@ -234,6 +376,8 @@ main(void)
 	    cmocka_unit_test(who_never_says_what_it_has_is_given_up),
 	    cmocka_unit_test(who_has_said_what_it_has_may_be_silent),
 	    cmocka_unit_test(who_acknowledges_nothing_is_given_up),
+	    cmocka_unit_test(who_talks_and_acknowledges_nothing_is_given_up),
+	    cmocka_unit_test(a_point_that_is_never_acknowledged_is_noticed),
 	    cmocka_unit_test(heads_without_end_are_given_up),
 	    cmocka_unit_test(another_clock_is_seen),
 	};
