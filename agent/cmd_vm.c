@@ -11,13 +11,13 @@
 #include "agent/discover.h"
 #include "agent/hypervisor/launch.h"
 #include "agent/hypervisor/settings.h"
+#include "agent/hypervisor/vmstate.h"
 #include "agent/target.h"
 #include "agent/verbs.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
-#include "store/base/unixsock.h"
 
 struct listed {
 	const char *name;
@@ -25,7 +25,8 @@ struct listed {
 	const char *state;
 	int pid;
 	const char *where; /* monitor socket, folder or URI */
-	const char *why;   /* it can't be backed up, or NULL */
+	const char *why;   /* it can't be backed up, or its state can't be told; or NULL */
+	bool left_out;     /* the former */
 };
 
 struct listing {
@@ -40,8 +41,8 @@ print_vm(const struct listed *v, struct listing *l)
 
 	if (!l->json) {
 		if (first)
-			printf("%-20s %-8s %-8s %s\n", "VM", "STATE", "HOW", "WHERE");
-		printf("%-20s %-8s %-8s %s\n", v->name, v->state, v->how,
+			printf("%-20s %-9s %-8s %s\n", "VM", "STATE", "HOW", "WHERE");
+		printf("%-20s %-9s %-8s %s\n", v->name, v->state, v->how,
 		       v->why != NULL ? v->why : v->where);
 		return;
 	}
@@ -52,13 +53,42 @@ print_vm(const struct listed *v, struct listing *l)
 	if (v->pid > 0)
 		printf(", \"pid\": %d", v->pid);
 	if (v->why != NULL) {
-		printf(", \"left_out\": ");
+		printf(", \"%s\": ", v->left_out ? "left_out" : "why");
 		cli_json_string(stdout, v->why);
 	}
 	printf("}");
 }
 
-/* VMs that run from a folder of run_dir and have no section of their own: booted restore points. */
+/* With what its monitor says. */
+static void
+print_asked(struct listed *v, const char *word, const struct lc_err *why, struct listing *l)
+{
+	v->state = word;
+	v->why = why->code == LC_OK ? NULL : why->msg;
+	print_vm(v, l);
+}
+
+/* A booted restore point: it has a folder in run_dir, and no section of its own. */
+static void
+list_started(const struct settings *s, const char *name, struct listing *l)
+{
+	char *dir = path_join(s->run_dir, name), *writes = launch_writes(s->scratch_dir, name);
+	struct listed v = {.name = name, .how = "locum", .where = dir};
+	char word[VMSTATE_BYTES];
+	struct lc_err why = LC_ERR_INIT;
+
+	if (dir != NULL && launch_alive(dir, &v.pid)) {
+		vmstate_launched(dir, word, &why);
+		print_asked(&v, word, &why, l);
+	} else if (writes != NULL && target_check_boot(s, name, &why) == LC_ENOTSUP) {
+		v.state = VMSTATE_OFF;
+		v.where = writes;
+		print_vm(&v, l);
+	}
+	lc_free(writes);
+	lc_free(dir);
+}
+
 static int
 list_booted(const struct settings *s, struct listing *l, struct lc_err *e)
 {
@@ -69,17 +99,8 @@ list_booted(const struct settings *s, struct listing *l, struct lc_err *e)
 	if (d == NULL && errno != ENOENT)
 		return lc_fail_errno(e, "run_dir %s", s->run_dir);
 	while (d != NULL && (ent = dir_next(d, s->run_dir, &rc, e)) != NULL) {
-		char *dir;
-		struct listed v = {.name = ent->d_name, .how = "locum", .state = "running"};
-
-		if (ent->d_name[0] == '.' || settings_vm(s, ent->d_name) != NULL)
-			continue;
-		dir = path_join(s->run_dir, ent->d_name);
-		if (dir != NULL && launch_alive(dir, &v.pid)) {
-			v.where = dir;
-			print_vm(&v, l);
-		}
-		lc_free(dir);
+		if (ent->d_name[0] != '.' && settings_vm(s, ent->d_name) == NULL)
+			list_started(s, ent->d_name, l);
 	}
 	if (d != NULL)
 		(void)closedir(d);
@@ -89,8 +110,12 @@ list_booted(const struct settings *s, struct listing *l, struct lc_err *e)
 static void
 list_left_out(void *arg, const char *domain, const char *state, const char *why)
 {
-	const struct listed v = {
-	    .name = domain, .how = "libvirt", .state = state, .where = "", .why = why};
+	const struct listed v = {.name = domain,
+	                         .how = "libvirt",
+	                         .state = state,
+	                         .where = "",
+	                         .why = why,
+	                         .left_out = true};
 
 	print_vm(&v, arg);
 }
@@ -99,21 +124,24 @@ static void
 list_vm(const struct settings *s, const struct settings_vm *sv, struct listing *l)
 {
 	char *dir = path_join(s->run_dir, sv->name);
-	struct listed v = {.name = sv->name, .how = "locum", .state = "off", .where = ""};
+	struct listed v = {.name = sv->name, .how = "locum", .where = ""};
+	char word[VMSTATE_BYTES] = VMSTATE_OFF;
+	struct lc_err why = LC_ERR_INIT;
 
+	v.state = word;
 	if (dir != NULL && launch_alive(dir, &v.pid)) {
-		v.state = "running";
 		v.where = dir;
+		vmstate_launched(dir, word, &why);
 	} else if (sv->qmp != NULL) {
 		v.how = "monitor";
 		v.where = sv->qmp;
-		v.state = unixsock_listens(sv->qmp) ? "running" : "off";
+		vmstate_ask(sv->qmp, word, &why);
 	} else if (target_domain(s, sv->name) != NULL) {
 		v.how = "libvirt";
 		v.where = s->libvirt;
 		v.state = sv->state[0] != '\0' ? sv->state : "missing";
 	}
-	print_vm(&v, l);
+	print_asked(&v, v.state, &why, l);
 	lc_free(dir);
 }
 
@@ -290,6 +318,8 @@ const struct cli_verb verb_vm_list = {
     .details =
 	"HOW says who runs a VM: locum, or somebody else, with a monitor socket for locum, or\n"
 	"libvirt, whose domains are VMs where the configuration says `libvirt = URI`.\n"
+	"STATE is running, paused, off, or what else QEMU calls it; unknown where the monitor\n"
+	"does not tell, with the reason in the place of WHERE.\n"
 	"\n"
 	"Examples:\n"
 	"  locum vm list\n"

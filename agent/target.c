@@ -165,18 +165,24 @@ target_check_boot(const struct settings *s, const char *vm, struct lc_err *e)
 {
 	char *dir = launch_writes(s->scratch_dir, vm);
 	char *path = dir == NULL ? NULL : path_join(dir, LAUNCH_POINT_FILE);
+	const char *point = "a restore point";
 	struct lc_buf text = {0};
-	int rc = 0;
+	int rc = 0, n = (int)strlen(point);
 
-	if (path == NULL)
+	if (path == NULL) {
 		rc = out_of_memory(vm, e);
-	else if (access(path, F_OK) == 0 && file_read_all(path, 4096, &text, NULL) == 0)
+	} else if (access(path, F_OK) == 0) {
+		if (file_read_all(path, 4096, &text, NULL) == 0 && text.p != NULL) {
+			point = (const char *)text.p;
+			for (n = 0; (size_t)n < text.n && point[n] != '\n'; n++)
+				continue;
+		}
 		rc = lc_fail(e, LC_ENOTSUP, 0,
 		             "%s: it is off, and what it wrote since it was booted from %.*s lies "
 		             "over that point, in %s: go on with it (locum boot %s --resume) and "
 		             "back it up while it runs, or give it up by removing the folder",
-		             vm, (int)strcspn((const char *)text.p, "\n"), (const char *)text.p,
-		             dir, vm);
+		             vm, n, point, dir, vm);
+	}
 	lc_buf_free(&text);
 	lc_free(path);
 	lc_free(dir);

@@ -315,7 +315,7 @@ open_all(struct start *s, struct lc_err *e)
 	int rc = listen_at(dir, LAUNCH_MONITOR, &s->fds.qmp, e);
 
 	if (rc == 0)
-		rc = listen_at(dir, "qmp2", &s->fds.qmp2, e);
+		rc = listen_at(dir, LAUNCH_MONITOR_OWN, &s->fds.qmp2, e);
 	if (rc == 0)
 		rc = listen_at(dir, LAUNCH_AGENT, &s->fds.qga, e);
 	if (rc == 0)
@@ -381,7 +381,7 @@ wait_ready(const char *dir, int pidfd, struct lc_err *e)
 	int64_t end = clock_mono_ns() + START_MS * LC_NS_PER_MS;
 	char socket[PATH_MAX];
 	struct lc_err why = LC_ERR_INIT;
-	int rc = path_in(dir, "qmp2", socket, sizeof socket, e);
+	int rc = path_in(dir, LAUNCH_MONITOR_OWN, socket, sizeof socket, e);
 
 	while (rc == 0) {
 		int64_t left_ms = (end - clock_mono_ns()) / LC_NS_PER_MS;
@@ -424,7 +424,8 @@ kill_found(const char *pid_file)
 static void
 remove_leftovers(const char *dir)
 {
-	static const char *const names[] = {"pid", LAUNCH_MONITOR, "qmp2", LAUNCH_AGENT};
+	static const char *const names[] = {"pid", LAUNCH_MONITOR, LAUNCH_MONITOR_OWN,
+	                                    LAUNCH_AGENT};
 	char path[PATH_MAX];
 	size_t i;
 
@@ -597,7 +598,7 @@ say(const char *dir, const char *command)
 	char socket[PATH_MAX];
 	struct talk *t = NULL;
 
-	if (path_in(dir, "qmp2", socket, sizeof socket, NULL) != 0)
+	if (path_in(dir, LAUNCH_MONITOR_OWN, socket, sizeof socket, NULL) != 0)
 		return;
 	if (talk_open(socket, MONITOR_MS, &t, NULL) == 0)
 		(void)talk_do(t, command, NULL);

@@ -26,8 +26,9 @@
 #include "agent/hypervisor/definition.h"
 #include "store/base/errors.h"
 
-#define LAUNCH_MONITOR "qmp" /* in the folder of a VM: for hv_target.qmp */
-#define LAUNCH_AGENT "qga"   /* likewise for hv_target.guest_agent */
+#define LAUNCH_MONITOR "qmp"      /* in the folder of a VM: for hv_target.qmp */
+#define LAUNCH_MONITOR_OWN "qmp2" /* one more, for short talks of our own */
+#define LAUNCH_AGENT "qga"        /* likewise for hv_target.guest_agent */
 /* In launch_writes(): the restore point that all else there lies over. */
 #define LAUNCH_POINT_FILE "point"
 

@@ -304,7 +304,7 @@ look_at_monitor(struct life *l)
 {
 	char path[PATH_MAX];
 
-	if (l->talk == NULL && file_of(l, "qmp2", path))
+	if (l->talk == NULL && file_of(l, LAUNCH_MONITOR_OWN, path))
 		(void)talk_open(path, MONITOR_MS, &l->talk, NULL);
 	if (l->talk == NULL)
 		return;

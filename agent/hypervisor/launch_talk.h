@@ -1,6 +1,6 @@
 /**
  * launch_talk: short, blocking talks with a monitor or a relay, on a loop of their own.  Private to
- * launch*.c and domains.c.
+ * launch*.c, vmstate.c and domains.c.
  */
 #ifndef LOCUM_LAUNCH_TALK_H
 #define LOCUM_LAUNCH_TALK_H

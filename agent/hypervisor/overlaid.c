@@ -107,8 +107,9 @@ find_above(const char *folder, const struct stat *base)
 	DIR *d = strcmp(folder, "/dev") == 0 ? NULL : opendir(folder);
 	const struct dirent *ent;
 	char *found = NULL;
+	int rc = 0;
 
-	while (d != NULL && found == NULL && (ent = readdir(d)) != NULL) {
+	while (d != NULL && found == NULL && (ent = dir_next(d, folder, &rc, NULL)) != NULL) {
 		char *path;
 
 		if (ent->d_type == DT_DIR)

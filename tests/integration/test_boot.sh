@@ -172,6 +172,7 @@ rm -rf "$t/scratch/boot/again"
 refused 1 "web01: it is off, and what it wrote since it was booted from web01@[0-9a-f]* .*$t/scratch/boot/web01: .*--resume" locum backup web01
 refused 1 "twice: it is off, .*--resume" locum backup twice
 refused 1 "web01: it is off, " locum backup --all
+locum vm list | has "^twice *off *locum *$t/scratch/boot/twice" || fail "vm list: $(locum vm list)"
 mv "$t/scratch/boot/web01" "$t/writes"
 locum backup web01 --quiet || fail "backup"
 mv "$t/writes" "$t/scratch/boot/web01"

@@ -38,7 +38,10 @@ guest_kill "$t/vm-dead"
 rm "$t/dead.raw"
 "$GUEST_OUT/sockline" --timeout 60 --event "$t/vm-held/qmp" NEVER >/dev/null 2>&1 &
 holder=$!
-at_end() { kill $holder 2>/dev/null || true; }
+at_end() {
+	kill $holder 2>/dev/null || true
+	rm -f "$t".*
+}
 
 check() { # VM OUTCOME TEXT, from $t/out
 	python3 - "$t/out" "$1" "$2" "$3" <<-'EOF' || fail "$1 should be $2, '$3': $(cat "$t/out")"
@@ -66,6 +69,38 @@ for vm in running paused off crashed; do
 	locum restore "$vm" --disk vd0 --to "$t/back" --force --quiet || fail "restore of $vm"
 	cmp "$t/back" "$t/$vm.raw" || fail "the point of $vm is not its disk"
 done
+# What `locum vm list` says of each.
+listed() { # VM STATE [WHY], from $t/list
+	python3 - "$t/list" "$1" "$2" "${3:-}" <<-'EOF' || fail "vm list: $1 should be $2: $(cat "$t/list")"
+	import json, re, sys
+	x = [r for r in json.load(open(sys.argv[1])) if r["vm"] == sys.argv[2]]
+	assert len(x) == 1 and x[0]["state"] == sys.argv[3], x
+	assert re.search(sys.argv[4], x[0].get("why", "")), x
+	EOF
+}
+# QEMU has room for one that waits beside the one that it speaks to.
+waits='another client holds the monitor|has others waiting'
+locum vm list --json >"$t/list"
+listed running running
+listed paused paused
+listed incoming incoming
+listed held unknown "$waits"
+for vm in off crashed dead gone image; do
+	listed "$vm" off
+done
+locum vm list | has -E "^held *unknown *monitor .*($waits)" || fail "$(locum vm list)"
+if [ "$(id -u)" = 0 ]; then
+	sed "s|$t/vm-running|$t.open|" "$LOCUM_CONFIG" >"$t.conf"
+	ln -s "$t/vm-running" "$t.open"
+	cp "$bin/locum" "$t.program"
+	chmod 755 "$t.conf" "$t.program"
+	setpriv --reuid=65534 --regid=65534 --clear-groups "$t.program" vm list --json --config "$t.conf" >"$t/list" 2>/dev/null || true
+	rm -f "$t.conf" "$t.open" "$t.program"
+	listed running unknown 'Permission denied'
+	listed off unknown 'Permission denied'
+fi
+echo "vm list: each with its state"
+
 # Only failures: 1.  Only good ones: 0.
 refused 1 'inmigrate' locum backup incoming gone
 locum backup running paused || fail "two good ones"
