@@ -294,7 +294,8 @@ verdict(const json_t *doc)
 	const json_t *x;
 	size_t i;
 
-	if (json_is_string(json_object_get(doc, "lent")))
+	if (json_is_string(json_object_get(doc, "lent")) ||
+	    json_array_size(json_object_get(doc, "unprotected")) > 0)
 		return CLI_PARTLY;
 	json_array_foreach(json_object_get(doc, "vms"), i, x)
 	{
@@ -442,8 +443,8 @@ const struct cli_verb verb_status = {
 	"newest point of each of its VMs is.  VMs show by their ids there, and by their names\n"
 	"where this machine has the key of the host's store (locum unlock).\n"
 	"\n"
-	"Exit status: 0 all VMs are within their goals and all replicas (all hosts) connected,\n"
-	"3 not so, 1 no agent or replica runs.\n"
+	"Exit status: 0 every VM that runs here is protected and within its goal, and all\n"
+	"replicas (all hosts) are connected; 3 not so; 1 no agent or replica runs.\n"
 	"\n"
 	"Examples:\n"
 	"  locum status\n"

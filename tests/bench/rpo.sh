@@ -27,7 +27,7 @@ until port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/replica.log") &
 locum pair --name dr --quiet "$(locum token --dir "$t/dr" --address "127.0.0.1:$port")"
 "$bin/locum" agent >"$t/agent.log" 2>&1 &
 agent_pid=$!
-until locum status >/dev/null 2>&1; do sleep 0.2; done
+until [ "$({ locum status --json 2>/dev/null || true; } | grep -c '"state": "protected"')" = "$n" ]; do sleep 0.2; done
 
 began=$SECONDS
 for ((i = 1; i <= n; i++)); do guest_last "$t/vm$i"; done >"$t/before"

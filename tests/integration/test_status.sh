@@ -49,7 +49,9 @@ says 0 '-> nearly full: there, locum drop .*locum replica limit HOST --max SIZE'
 agent "$(vm web01 waiting)" "$(site false 0 0)" ', "spool": {"bytes": 10, "max_bytes": 10, "spent": true, "dropped_bytes": 0, "error": null}'
 says 3 '-> see the spool, below' 'SPENT' '-> changes collect in the VMs meanwhile'
 agent "$(vm web01 protected)" '' ', "unprotected": ["web02", "db"]'
-says 0 'nothing protects them: web02 db$' '-> locum doctor says what to write' 'no replica: all of it burns with this host \(locum pair\)'
+says 3 'nothing protects them: web02 db$' '-> locum doctor says what to write' 'no replica: all of it burns with this host \(locum pair\)'
+agent "$(vm web01 protected)" '' ', "unprotected": []'
+says 0 'no replica: all of it burns with this host'
 printf '{"role": "agent", "pid": %d, "time": "%s", "lent": "locum store rebuild"}\n' $$ "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$run/agent.json"
 says 3 'lent to locum store rebuild: no points are made until it is done'
 printf '{"role": "agent", "pid": %d, "time": "2026-01-01T00:00:00Z", "vms": [], "replicas": []}\n' $$ >"$run/agent.json"
