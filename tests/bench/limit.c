@@ -170,13 +170,14 @@ seal(struct thread *t, uint64_t w, const uint8_t *plain)
 static void
 hash(const uint8_t *const *in, size_t n, uint8_t (*ids)[IDHASH_SIZE])
 {
-	size_t i;
+	unsigned lanes = idhash_lanes();
+	size_t i = 0;
 
-	if (n == IDHASH_LANES && idhash_fast()) {
-		idhash_four(id_key, in, WINDOW, ids);
-		return;
-	}
-	for (i = 0; i < n; i++)
+	for (; lanes == 8 && n - i >= 8; i += 8)
+		idhash_eight(id_key, in + i, WINDOW, ids + i);
+	for (; lanes >= 4 && n - i >= 4; i += 4)
+		idhash_four(id_key, in + i, WINDOW, ids + i);
+	for (; i < n; i++)
 		(void)crypto_generichash(ids[i], IDHASH_SIZE, in[i], WINDOW, id_key, sizeof id_key);
 }
 
@@ -185,8 +186,8 @@ back_up_piece(struct thread *t, uint64_t piece)
 {
 	uint64_t at = piece * PIECE, left = head.size - at;
 	size_t n = left < PIECE ? (size_t)left : PIECE, i, k = 0;
-	const uint8_t *some[IDHASH_LANES];
-	uint8_t ids[IDHASH_LANES][IDHASH_SIZE];
+	const uint8_t *some[IDHASH_MAX];
+	uint8_t ids[IDHASH_MAX][IDHASH_SIZE];
 	off_t data = lseek(disk, (off_t)at, SEEK_DATA);
 
 	if ((data == -1 && errno == ENXIO) || data >= (off_t)(at + n))
@@ -196,7 +197,7 @@ back_up_piece(struct thread *t, uint64_t piece)
 	for (i = 0; i < PIECE / WINDOW; i++) {
 		if (!lc_is_zero(t->read + i * WINDOW, WINDOW))
 			some[k++] = t->read + i * WINDOW;
-		if (k == IDHASH_LANES || (i + 1 == PIECE / WINDOW && k > 0)) {
+		if (k == IDHASH_MAX || (i + 1 == PIECE / WINDOW && k > 0)) {
 			size_t j;
 
 			hash(some, k, ids);
@@ -234,12 +235,12 @@ open_window(struct thread *t, const struct place *p, uint8_t *plain)
 static void
 bring_back_piece(struct thread *t, uint64_t piece)
 {
-	const uint8_t *some[IDHASH_LANES];
-	uint8_t ids[IDHASH_LANES][IDHASH_SIZE];
-	uint64_t w = piece * IDHASH_LANES, first = w, order[IDHASH_LANES];
+	const uint8_t *some[IDHASH_MAX];
+	uint8_t ids[IDHASH_MAX][IDHASH_SIZE];
+	uint64_t w = piece * IDHASH_MAX, first = w, order[IDHASH_MAX];
 	size_t k = 0, i;
 
-	for (; w < head.windows && w < first + IDHASH_LANES; w++) {
+	for (; w < head.windows && w < first + IDHASH_MAX; w++) {
 		if (places[w].n == 0)
 			continue;
 		some[k] = t->read + k * WINDOW;
@@ -345,7 +346,7 @@ bring_back(const char *to)
 			last++;
 		}
 	}
-	pieces = (head.windows + IDHASH_LANES - 1) / IDHASH_LANES;
+	pieces = (head.windows + IDHASH_MAX - 1) / IDHASH_MAX;
 	if (to != NULL) {
 		out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 		check(out >= 0 && ftruncate(out, (off_t)head.size) == 0, to);
