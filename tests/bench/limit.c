@@ -235,7 +235,7 @@ open_window(struct thread *t, const struct place *p, uint8_t *plain)
 static void
 bring_back_piece(struct thread *t, uint64_t piece)
 {
-	const uint8_t *some[IDHASH_MAX];
+	const uint8_t *some[IDHASH_MAX] = {0};
 	uint8_t ids[IDHASH_MAX][IDHASH_SIZE];
 	uint64_t w = piece * IDHASH_MAX, first = w, order[IDHASH_MAX];
 	size_t k = 0, i;
