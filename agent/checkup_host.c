@@ -16,6 +16,7 @@
 #include "agent/findings.h"
 #include "agent/hypervisor/launch_accel.h"
 #include "agent/hypervisor/settings.h"
+#include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/base/files.h"
@@ -59,6 +60,7 @@ static void
 look_at_settings(struct checkup *c)
 {
 	struct finding *x;
+	struct cli_word w;
 	struct stat st;
 
 	if (c->settings->origin == NULL) {
@@ -72,7 +74,7 @@ look_at_settings(struct checkup *c)
 		    c->findings, FINDING_BAD, "configuration",
 		    "%s can be written by others, and it names programs that root runs",
 		    c->settings->origin);
-		finding_advise(x, "chmod go-w %s", c->settings->origin);
+		finding_advise(x, "chmod go-w %s", cli_word(&w, c->settings->origin));
 	} else {
 		(void)findings_add(c->findings, FINDING_GOOD, "configuration", "%s, %zu VM%s",
 		                   c->settings->origin, c->settings->nvms,
@@ -125,6 +127,7 @@ folder_works(struct checkup *c, const char *about, const char *key, const char *
 {
 	char *dir = nearest(path);
 	struct finding *x = NULL;
+	struct cli_word w;
 	struct stat st;
 
 	if (dir == NULL || stat(dir, &st) != 0) {
@@ -146,7 +149,7 @@ folder_works(struct checkup *c, const char *about, const char *key, const char *
 		finding_advise(x,
 		               rofs ? "mount -o remount,rw the filesystem of %s"
 		                    : "run it as root, or chmod u+rwx %s",
-		               dir);
+		               rofs ? dir : cli_word(&w, dir));
 	}
 	lc_free(dir);
 	return x == NULL;
@@ -231,18 +234,19 @@ static void
 store_trouble(struct checkup *c, const struct lc_err *e)
 {
 	struct finding *x = findings_add(c->findings, FINDING_BAD, "store", "%s", e->msg);
+	struct cli_word w;
+	const char *dir = cli_word(&w, c->settings->store);
 
 	if (e->code == LC_ENOENT)
-		finding_advise(x, "locum store init --store %s", c->settings->store);
+		finding_advise(x, "locum store init --store %s", dir);
 	else if (e->code == LC_EKEY)
-		finding_advise(x, "locum key recover --recovery-code-file KIT --store %s",
-		               c->settings->store);
+		finding_advise(x, "locum key recover --recovery-code-file KIT --store %s", dir);
 	else if (e->code == LC_EVERSION)
 		finding_advise(x, "install the version of locum that made it");
 	else if (e->code == LC_EACCES)
 		finding_advise(x, "run it as root, or chmod as the message says");
 	else
-		finding_advise(x, "locum scrub --store %s", c->settings->store);
+		finding_advise(x, "locum scrub --store %s", dir);
 }
 
 static void

@@ -17,6 +17,7 @@
 #include "agent/hypervisor/processes.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/target.h"
+#include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/base/files.h"
@@ -470,14 +471,15 @@ look_at_domain(struct round *r, const char *name, const struct settings_vm *sv,
 {
 	const struct definition *told = p->hv == NULL ? NULL : hv_vm(p->hv)->def;
 	struct hv_target t = target_of(r, name, NULL, told);
+	struct cli_word uri, word;
 	struct probe off;
 
 	if (why->code != LC_ENOENT || told == NULL) {
 		struct finding *x = findings_vm(r->c->findings, FINDING_BAD, name, "no", "%s",
 		                                without_name(why->msg, name));
 
-		finding_advise(x, "see what libvirt says: virsh -c '%s' dominfo %s",
-		               r->c->settings->libvirt, name);
+		finding_advise(x, "see what libvirt says: virsh -c %s dominfo %s",
+		               cli_word(&uri, r->c->settings->libvirt), cli_word(&word, name));
 		return;
 	}
 	probe_begin(r, &t, &off);

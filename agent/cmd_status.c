@@ -113,9 +113,10 @@ print_vm_step(const json_t *doc, const json_t *x)
 {
 	const json_t *replicas = json_object_get(doc, "replicas");
 	const char *state = text_of(x, "state"), *vm = text_of(x, "vm");
+	struct cli_word w;
 
 	if (strcmp(state, "failing") == 0)
-		next_step("locum doctor %s", vm);
+		next_step("locum doctor %s", cli_word(&w, vm));
 	else if (strcmp(state, "waiting") == 0)
 		next_step("see the spool, below");
 	else if (strcmp(state, "late") == 0 && any_down(replicas))
@@ -227,6 +228,7 @@ print_host(const json_t *h, bool *locked)
 	json_int_t max = json_integer_value(json_object_get(h, "quota_bytes"));
 	json_int_t stored = json_integer_value(json_object_get(h, "stored_bytes"));
 	char got[32], kept[32], age[32];
+	struct cli_word w;
 	const json_t *x;
 	size_t i;
 
@@ -251,7 +253,7 @@ print_host(const json_t *h, bool *locked)
 		next_step(
 		    "nearly full: locum drop what is not needed, or locum replica limit %s --max "
 		    "SIZE",
-		    text_of(h, "name"));
+		    cli_word(&w, text_of(h, "name")));
 	json_array_foreach(json_object_get(h, "vms"), i, x)
 	{
 		bool named = json_is_string(json_object_get(x, "name"));
@@ -399,6 +401,7 @@ run_status(const struct cli_args *a)
 	struct lc_buf text = {0};
 	struct settings settings;
 	char *path = NULL;
+	struct cli_word w;
 	int rc, status;
 
 	rc = settings_load(a, &settings, &e);
@@ -416,7 +419,7 @@ run_status(const struct cli_args *a)
 		             cli_get(a, "dir") != NULL
 		                 ? "no replica runs in %s (locum replica --dir %s)"
 		                 : "no agent runs on this host (locum agent)",
-		             dir, dir);
+		             dir, cli_word(&w, dir == NULL ? "" : dir));
 	}
 	status = rc != 0 ? cli_error(&e) : show(a, &text, path, settings.key_dir);
 	lc_buf_free(&text);

@@ -396,14 +396,14 @@ make_disks(struct boot *b, struct lc_err *e)
 static void
 tell_where(const struct boot *b)
 {
+	struct cli_word w;
 	size_t i;
 
 	if (cli_has(b->args, "quiet") || cli_has(b->args, "json"))
 		return;
 	(void)printf("           console  tail -f %s/serial.log\n"
-	             "           monitor  %s/qmp\n"
-	             "           stop     locum vm stop %s\n",
-	             b->place.run, b->place.run, b->name);
+	             "           monitor  %s/qmp\n           stop     locum vm stop %s\n",
+	             cli_word(&w, b->place.run), b->place.run, b->name);
 	for (i = 0; i < b->ndisks; i++) {
 		if (b->disks[i].kind == LAUNCH_IMAGE_OVERLAY)
 			(void)printf("           writes   %s\n", b->paths[i]);

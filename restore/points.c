@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/base/cli.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
@@ -118,12 +119,13 @@ static void
 print_left_out(struct printing *x, const struct point *p, bool same)
 {
 	const char *left = p->left_out == NULL ? "" : p->left_out;
+	struct cli_word w;
 
 	if (same && strcmp(left, x->left_out == NULL ? "" : x->left_out) == 0)
 		return;
 	if (*left != '\0')
 		(void)printf("   something was left out of it (see: locum points %s --json)\n",
-		             p->vm);
+		             cli_word(&w, p->vm));
 	else if (same)
 		(void)printf("   nothing was left out of it\n");
 	lc_free(x->left_out);

@@ -11,6 +11,7 @@
 
 #include "agent/hypervisor/definition.h"
 #include "replicator/remote.h"
+#include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/base/files.h"
@@ -276,6 +277,7 @@ static void
 print_report(const struct restore *r, int64_t took_ns)
 {
 	char line[256], took[48], size[32], data[32];
+	struct cli_word a, b;
 	size_t i;
 
 	(void)printf("%s restored in %s\n", describe_line(&r->point, line, sizeof line),
@@ -288,11 +290,12 @@ print_report(const struct restore *r, int64_t took_ns)
 		             size_format(data, sizeof data, r->files[i].data), r->files[i].path);
 	}
 	if (cli_has(r->args, "libvirt"))
-		(void)printf("defined; start it with: virsh -c '%s' start %s\n",
-		             domain_uri(&r->domain), domain_name(&r->domain));
+		(void)printf("defined; start it with: virsh -c %s start %s\n",
+		             cli_word(&a, domain_uri(&r->domain)),
+		             cli_word(&b, domain_name(&r->domain)));
 	else if (r->machine != NULL)
-		(void)printf("start it with: locum vm start %s --config %s\n", r->point.vm,
-		             r->machine);
+		(void)printf("start it with: locum vm start %s --config %s\n",
+		             cli_word(&a, r->point.vm), cli_word(&b, r->machine));
 	if (r->point.left_out != NULL && r->point.left_out[0] != '\0')
 		(void)printf("not in this point:\n%s\n", r->point.left_out);
 }
@@ -330,6 +333,7 @@ restore(struct restore *r, struct lc_err *e)
 {
 	struct export_opts opts = {.files = r->files, .force = cli_has(r->args, "force")};
 	int64_t began = clock_mono_ns();
+	struct cli_word w;
 	int rc = read_format(r, e);
 
 	if (rc == 0)
@@ -342,7 +346,7 @@ restore(struct restore *r, struct lc_err *e)
 		rc = lc_fail(e, LC_ECORRUPT, 0,
 		             "%s: parts of this point's map are lost, its disks can't be trusted; "
 		             "choose another (locum points %s)",
-		             cli_operand(r->args, 0), r->point.vm);
+		             cli_operand(r->args, 0), cli_word(&w, r->point.vm));
 	if (rc == 0)
 		rc = choose_files(r, e);
 	if (rc == 0)

@@ -377,6 +377,7 @@ choose_by_time(const struct listed *rows, size_t n, int64_t limit, size_t *out)
 static int
 choose(const struct listing *l, const char *vm, const char *when, size_t *out, struct lc_err *e)
 {
+	struct cli_word w;
 	char hex[33], newest[32], oldest[32];
 	size_t i, n, hits = 0, len = strlen(when);
 	const struct listed *rows = rows_of(l, &n);
@@ -411,10 +412,10 @@ choose(const struct listing *l, const char *vm, const char *when, size_t *out, s
 		return lc_fail(e, LC_EINVAL, 0,
 		               "%s@%s: %zu points begin like that, give more digits", vm, when,
 		               hits);
-	return lc_fail(e, LC_ENOENT, 0,
-	               "%s has no point %s; it has %zu, from %s to %s (see: locum points %s)", vm,
-	               when, n, clock_format(oldest, sizeof oldest, rows[0].source_ns),
-	               clock_format(newest, sizeof newest, rows[n - 1].source_ns), vm);
+	return lc_fail(
+	    e, LC_ENOENT, 0, "%s has no point %s; it has %zu, from %s to %s (see: locum points %s)",
+	    vm, when, n, clock_format(oldest, sizeof oldest, rows[0].source_ns),
+	    clock_format(newest, sizeof newest, rows[n - 1].source_ns), cli_word(&w, vm));
 }
 
 int

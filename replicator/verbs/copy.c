@@ -245,6 +245,7 @@ static void
 not_paired(struct copy *c, const char *replica, unsigned writer, const uint8_t (*vms)[16], size_t n,
            const struct lc_err *why)
 {
+	struct cli_word name, store;
 	size_t i;
 
 	for (i = 0; i < n; i++) {
@@ -255,7 +256,8 @@ not_paired(struct copy *c, const char *replica, unsigned writer, const uint8_t (
 		    "it is of host number %u of this store, for which nothing is paired "
 		    "with %s: there, locum token (--join the first one); here, locum pair "
 		    "--writer %u --name %s --store %s TOKEN",
-		    writer, replica, writer, replica, store_dir(c->o.store));
+		    writer, replica, writer, cli_word(&name, replica),
+		    cli_word(&store, store_dir(c->o.store)));
 		on_failed(c, vms[i], why->code == LC_ENOENT ? &one : why);
 	}
 	c->all.failed += n;

@@ -120,6 +120,7 @@ join(const struct cli_args *a, const struct token *t, struct lc_err *e)
 	const char *name = cli_get(a, "name"), *as = cli_get(a, "as");
 	struct peer peer = {.at = t->at};
 	char print[FINGERPRINT_MAX], host[256] = "host";
+	struct cli_word w;
 	bool made;
 	int rc;
 
@@ -130,7 +131,7 @@ join(const struct cli_args *a, const struct token *t, struct lc_err *e)
 	rc = recall_join(a, &peer, t->secret, as == NULL ? host : as, &made, e);
 	if (rc != 0 && made)
 		lc_wrap(e, "paired, but there is no store yet (finish with: locum recall %s)",
-		        name);
+		        cli_word(&w, name));
 	if (rc == 0 && !cli_has(a, "quiet")) {
 		(void)printf(
 		    "joined at replica %s, with a store in the key domain of the host that "

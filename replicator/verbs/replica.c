@@ -39,6 +39,7 @@ struct place {
 static int
 open_place(const struct cli_args *a, bool create, struct place *p, struct lc_err *e)
 {
+	struct cli_word w;
 	char *path;
 	int rc;
 
@@ -56,7 +57,7 @@ open_place(const struct cli_args *a, bool create, struct place *p, struct lc_err
 		lc_err_clear(e);
 		rc = lc_fail(e, LC_ENOENT, 0,
 		             "no replica in %s yet (start one: locum replica --dir %s)", p->dir,
-		             p->dir);
+		             cli_word(&w, p->dir));
 	}
 	lc_free(path);
 	return rc;

@@ -83,6 +83,15 @@ const char *cli_nearest(const char *word, const char *const *candidates, size_t 
  * changed.
  */
 size_t cli_tame(char *s, size_t n, const char *kept);
+struct cli_word {
+	char text[1100];
+};
+/**
+ * cli_word(w, s):
+ * s as one word of a command that somebody may type into a shell: s itself where it is that
+ * already, else quoted, in *w.  One that does not fit stays as it is.
+ */
+const char *cli_word(struct cli_word *w, const char *s);
 /** cli_json_string(f, s): write s to the FILE f as a JSON string with its quotes. */
 void cli_json_string(void *f, const char *s);
 

@@ -154,3 +154,26 @@ cli_json_string(void *f, const char *s)
 	}
 	(void)fputc('"', out);
 }
+
+const char *
+cli_word(struct cli_word *w, const char *s)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				    "0123456789@%+=:,./_-";
+	size_t n = 0;
+
+	if (*s != '\0' && s[strspn(s, plain)] == '\0')
+		return s;
+	w->text[n++] = '\'';
+	for (const char *p = s; *p != '\0'; p++) {
+		if (n + sizeof "'\\''" + 1 > sizeof w->text)
+			return s;
+		if (*p == '\'')
+			n = (size_t)(stpcpy(w->text + n, "'\\''") - w->text);
+		else
+			w->text[n++] = *p;
+	}
+	w->text[n++] = '\'';
+	w->text[n] = '\0';
+	return w->text;
+}

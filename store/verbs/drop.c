@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/base/cli.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/memory.h"
@@ -128,6 +129,7 @@ run(const struct cli_args *a)
 {
 	struct dropping d = {.args = a, .n = cli_operands(a), .dry = cli_has(a, "dry-run")};
 	struct lc_err e = LC_ERR_INIT;
+	struct cli_word w;
 	size_t i;
 	int rc;
 
@@ -135,7 +137,7 @@ run(const struct cli_args *a)
 	for (i = 0; i < d.n; i++) {
 		if (strchr(cli_operand(a, i), '@') == NULL)
 			return cli_usage(a, "which point of %s? (see: locum points %s)",
-			                 cli_operand(a, i), cli_operand(a, i));
+			                 cli_operand(a, i), cli_word(&w, cli_operand(a, i)));
 	}
 	rc = opening_settings(a, &d.o, &e);
 	d.list = lc_alloc_array(d.n, sizeof *d.list);

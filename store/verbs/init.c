@@ -2,6 +2,7 @@
 
 #include "store/verbs.h"
 #include "store/verbs/opening.h"
+#include "store/base/cli.h"
 
 static void
 json_pair(const char *name, const char *value, const char *end)
@@ -26,6 +27,8 @@ print_json(const char *dir, const struct store_made *m)
 static void
 print_text(const char *dir, const struct store_made *m, bool passphrase)
 {
+	struct cli_word store, kit;
+
 	(void)printf(
 	    "store made: %s (%.16s)\n\n"
 	    "recovery kit: %s\n"
@@ -39,7 +42,7 @@ print_text(const char *dir, const struct store_made *m, bool passphrase)
 	    "    Backups and restores on this host open the store with it, unattended.  Only "
 	    "its\n"
 	    "    owner can read it; it is not needed anywhere else.\n",
-	    dir, m->id, m->kit, dir, m->kit, m->key);
+	    dir, m->id, m->kit, cli_word(&store, dir), cli_word(&kit, m->kit), m->key);
 	if (passphrase)
 		(void)puts("passphrase: opens the store too, together with its folder `keys`");
 }

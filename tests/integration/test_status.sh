@@ -79,6 +79,11 @@ says_there() {
 	done
 }
 says_there 1 'no replica runs in .*locum replica --dir'
+# What is to be typed can be typed.
+refused 1 "locum replica --dir '$t/d r'\\)" locum status --dir "$t/d r"
+locum store init --store "$t/my store" --kit "$t/it's" >"$t/out" || fail "store init"
+grep -qF "locum key check --store '$t/my store' --recovery-code-file COPY" "$t/out" || fail "store init: $(cat "$t/out")"
+grep -qF "shred -u '$t/it'\\''s'" "$t/out" || fail "store init: $(cat "$t/out")"
 replica ''
 says_there 0 'no host is paired \(locum token\)'
 replica "$(host true 5 0)"

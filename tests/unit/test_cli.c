@@ -534,6 +534,45 @@ nothing_is_said_to_a_terminal(void **state)
 	}
 }
 
+static void
+words_for_a_shell(void **state)
+{
+	static const struct {
+		const char *in, *want;
+	} rows[] = {
+	    {"web01", "web01"},
+	    {"/backup/store-1_a.b,c:d=e@f+g%h", "/backup/store-1_a.b,c:d=e@f+g%h"},
+	    {"", "''"},
+	    {"/my store", "'/my store'"},
+	    {"a;b", "'a;b'"},
+	    {"$(reboot)", "'$(reboot)'"},
+	    {"it's", "'it'\\''s'"},
+	    {"~root", "'~root'"},
+	    {"a\nb", "'a\nb'"},
+	    {"h\xc3\xa9", "'h\xc3\xa9'"},
+	    {"qemu+unix:///system?socket=/x", "'qemu+unix:///system?socket=/x'"},
+	};
+	struct cli_word w;
+	char many[sizeof w.text];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		assert_string_equal(cli_word(&w, rows[i].in), rows[i].want);
+	/* As long as fits, and one more. */
+	for (i = 0; i < sizeof many; i++) {
+		const char *got;
+
+		memset(many, ' ', i);
+		many[i] = '\0';
+		got = cli_word(&w, many);
+		if (got == many)
+			break;
+		assert_int_equal(strlen(got), i + 2);
+	}
+	assert_true(i > 1024 && i < sizeof many);
+}
+
 int
 main(void)
 {
@@ -556,6 +595,7 @@ main(void)
 	    T(nearest_words),
 	    T(json_strings_are_always_valid),
 	    T(nothing_is_said_to_a_terminal),
+	    T(words_for_a_shell),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
