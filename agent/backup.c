@@ -152,7 +152,7 @@ unchanged(struct backup *b)
 {
 	const struct point *base = writer_base(b->writer);
 
-	if (base == NULL || (base->flags & POINT_SEED) != 0)
+	if (base == NULL || b->damaged || (base->flags & POINT_SEED) != 0)
 		return false;
 	if (!b->subject.offline && ((!b->o.skip_same && hv_vm(b->hv)->running) ||
 	                            base->consistency == POINT_OFF || !hv_quiet(b->hv, base->id)))

@@ -61,7 +61,7 @@ start_capture(struct backup *b, size_t i, struct lc_err *e)
 	const struct subject_disk *d = &b->subject.disks[i];
 	const struct point_disk *base = subject_base(writer_base(b->writer), d);
 	char name[HV_NAME_MAX + POINT_NAME_MAX + 2];
-	bool known = d->source->changes == HV_CHANGES_SUPERSET && base != NULL;
+	bool known = d->source->changes == HV_CHANGES_SUPERSET && base != NULL && !b->damaged;
 	struct capture_opts o = {.loop = b->o.loop,
 	                         .pool = b->o.pool,
 	                         .writer = b->writer,
@@ -82,7 +82,9 @@ start_capture(struct backup *b, size_t i, struct lc_err *e)
 	}
 	if (base != NULL && !known && b->result.scanned++ == 0)
 		(void)snprintf(b->result.why_scanned, sizeof b->result.why_scanned, "%s: %s",
-		               d->name, d->source->why_unknown);
+		               d->name,
+		               b->damaged ? "contents of its newest point are damaged in the store"
+		                          : d->source->why_unknown);
 	return capture_start(&o, on_captured, &b->readings[i], &b->readings[i].capture, e);
 }
 

@@ -28,12 +28,14 @@ void
 backup_work_begin(uv_work_t *req)
 {
 	struct backup *b = req->data;
+	uint64_t none = 0, *seen = b->o.damage_seen != NULL ? b->o.damage_seen : &none;
 	struct writer_opts wo = {.vm = b->o.vm,
 	                         .workers = capture_pool_threads(b->o.pool),
 	                         .level = (int)b->o.settings->level};
 
 	b->budget = b->subject.offline ? 0 : scratch_budget(b->o.settings);
-	if (writer_begin(b->o.store, &wo, &b->writer, &b->step_err) == 0)
+	if (writer_begin(b->o.store, &wo, &b->writer, &b->step_err) == 0 &&
+	    writer_base_damaged(b->writer, seen, &b->damaged, &b->step_err) == 0)
 		(void)likeness_check(b->o.settings, b->o.store, b->o.vm, writer_base(b->writer),
 		                     hv_vm(b->hv)->def, &b->step_err);
 }
@@ -70,7 +72,7 @@ backup_work_disks(uv_work_t *req)
 		if (d->source != NULL)
 			continue;
 		b->readings[i].covered = point_windows(d->size);
-		if (!subject_same_file(writer_base(b->writer), d))
+		if (b->damaged || !subject_same_file(writer_base(b->writer), d))
 			rc = read_file(b, i, d);
 	}
 }

@@ -22,6 +22,7 @@ struct guarded { /* one VM */
 	struct schedule schedule;
 	struct backup *backup; /* while one runs */
 	bool known;            /* the store has a point of it */
+	uint64_t damage_seen;  /* none of it is in the newest point */
 	uint8_t vm_id[16], line[16];
 	uint8_t point[POINT_ID_SIZE]; /* its newest point here ... */
 	int64_t instant_ns;           /* ... the instant that it shows ... */
@@ -228,7 +229,8 @@ begin_cycle(struct guarded *g)
 	                        .pool = g->p->o.pool,
 	                        .settings = g->p->o.settings,
 	                        .vm = g->name,
-	                        .skip_same = TAILQ_EMPTY(&g->asks)};
+	                        .skip_same = TAILQ_EMPTY(&g->asks),
+	                        .damage_seen = &g->damage_seen};
 	struct backup_result failed = {.vm = g->name};
 	int64_t now = clock_mono_ns();
 	struct protect_ask *ask;

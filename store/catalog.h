@@ -82,6 +82,9 @@ int catalog_missing(struct catalog *c, uint16_t writer, const uint8_t id[32], bo
                     uint64_t *no, struct lc_err *e);
 /** catalog_any_missing(c, any, e): whether there are such ids. */
 int catalog_any_missing(struct catalog *c, bool *any, struct lc_err *e);
+/** catalog_missing_numbers(c, out, e): the numbers of all of them, and of bad ones, ascending: u64
+ * each, to append. */
+int catalog_missing_numbers(struct catalog *c, struct lc_buf *out, struct lc_err *e);
 /** catalog_put_missing(c, r, e): chunk r->seq can't be read, though its record is there: a base is
  * missing. */
 int catalog_put_missing(struct catalog *c, const struct record *r, struct lc_err *e);

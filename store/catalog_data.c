@@ -200,6 +200,22 @@ catalog_any_missing(struct catalog *c, bool *any, struct lc_err *e)
 }
 
 int
+catalog_missing_numbers(struct catalog *c, struct lc_buf *out, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_MISSING_NUMBERS, &st, e);
+
+	while (sql_next(c, st, &rc, e)) {
+		uint64_t no = col_int(st, 0);
+
+		if (lc_buf_append(out, &no, sizeof no) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "catalog %s: out of memory", c->path);
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+int
 catalog_each_missing(struct catalog *c, int (*on)(void *arg, uint64_t no, const uint8_t id[32]),
                      void *arg, struct lc_err *e)
 {

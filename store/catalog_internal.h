@@ -29,6 +29,7 @@
 	X(CHUNK_EACH, "SELECT no,id,writer FROM chunk WHERE no>?1 AND seg>0 ORDER BY no")          \
 	X(MISSING_GET, "SELECT no FROM missing WHERE id=?1 AND writer=?2 LIMIT 1")                 \
 	X(MISSING_ANY, "SELECT 1 FROM missing LIMIT 1")                                            \
+	X(MISSING_NUMBERS, "SELECT no FROM missing ORDER BY no")                                   \
 	X(MISSING_NEXT, "SELECT max(no) FROM missing")                                             \
 	X(MISSING_PUT, "INSERT INTO missing(id,no,writer) VALUES(?1,?2,?3)")                       \
 	X(MISSING_DEL, "DELETE FROM missing WHERE id=?1 AND writer=?3 AND "                        \

@@ -299,6 +299,14 @@ int writer_begin(struct store *s, const struct writer_opts *opts, struct writer 
                  struct lc_err *e);
 /** writer_base(w): newest point or seed of the VM, or NULL. Borrowed. */
 const struct point *writer_base(const struct writer *w);
+/**
+ * writer_base_damaged(w, seen, damaged, e):
+ * Whether the base names contents that are known to be bad or gone, and that only come back where
+ * the disks are read as a whole.  seen: how much damage there was when the line's newest point had
+ * none of it, to begin with 0; the caller keeps it, so that the map is read once and not for each
+ * point (slow: all of it, where there is damage at all).
+ */
+int writer_base_damaged(struct writer *w, uint64_t *seen, bool *damaged, struct lc_err *e);
 /** writer_id(w): id of the point being made, POINT_ID_SIZE bytes. */
 const uint8_t *writer_id(const struct writer *w);
 /** writer_disks(w, disks, n, e): what the VM's disks are now; once, before the first put. Disks are

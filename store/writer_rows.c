@@ -5,7 +5,10 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <xxhash.h>
 
 #include "store/base/files.h"
 #include "store/writer_internal.h"
@@ -249,6 +252,58 @@ subtract_disk(struct writer *w, const struct point_disk *b, struct lc_err *e)
 			rc = subtract_old(w, &gone, first + i, chunks[i], e);
 	}
 	lc_free(chunks);
+	return rc;
+}
+
+static int
+by_number(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Whether one of those chunks is what a disk of the base has. */
+static int
+names_any(struct writer *w, const struct point_disk *d, const struct lc_buf *bad, bool *any,
+          struct lc_err *e)
+{
+	uint64_t *chunks = lc_alloc_array(PAGE_WINDOWS, sizeof *chunks);
+	uint64_t first, n = point_windows(d->size);
+	size_t i;
+	int rc = 0;
+
+	if (chunks == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", w->vm);
+	for (first = 0; rc == 0 && !*any && first < n; first += PAGE_WINDOWS) {
+		rc = catalog_map(w->s->catalog, w->base->id, d->id, first, PAGE_WINDOWS, chunks, e);
+		for (i = 0; rc == 0 && !*any && i < PAGE_WINDOWS; i++)
+			*any = chunks[i] != 0 &&
+			       bsearch(&chunks[i], bad->p, bad->n / sizeof *chunks, sizeof *chunks,
+			               by_number) != NULL;
+	}
+	lc_free(chunks);
+	return rc;
+}
+
+int
+writer_base_damaged(struct writer *w, uint64_t *seen, bool *damaged, struct lc_err *e)
+{
+	struct lc_buf bad = {0};
+	uint64_t now;
+	size_t i;
+	int rc;
+
+	*damaged = false;
+	if (w->base == NULL || !w->s->fold->missing)
+		return 0;
+	rc = catalog_missing_numbers(w->s->catalog, &bad, e);
+	now = bad.n == 0 ? 0 : XXH3_64bits(bad.p, bad.n);
+	for (i = 0; rc == 0 && !*damaged && now != 0 && now != *seen && i < w->base->ndisks; i++)
+		rc = names_any(w, &w->base->disks[i], &bad, damaged, e);
+	if (rc == 0 && !*damaged)
+		*seen = now;
+	lc_buf_free(&bad);
 	return rc;
 }
 

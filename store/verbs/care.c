@@ -177,8 +177,8 @@ condemn(const struct cli_args *a, struct opening *o, const struct scrubbing *x)
 		log_warn("the damage could not be noted, so new backups will not mend it: %s",
 		         e.msg);
 	else if (n > 0 && !x->json && !cli_has(a, "quiet"))
-		(void)printf("%" PRIu64 " damaged chunks: new backups store their "
-		             "content again where they meet it\n",
+		(void)printf("%" PRIu64 " damaged chunks: the next backups store their "
+		             "content again where it is there still\n",
 		             n);
 }
 
