@@ -1,8 +1,11 @@
 /*
- * A block of 4096 bytes that says what the file is, then buckets of 64 bytes: five entries of a tag
- * (48 bits) and a chunk number (48 bits), and four bytes of nothing.  The lowest bits of a tag are
- * the number of its bucket, the highest ones tell whether it is kept.  The table doubles as it
- * fills, up to its limit; an entry goes to the bucket with its number, or that many further.
+ * A block of 4096 bytes that says what the file is, then buckets of 256 bytes: 32 entries of
+ * 64 bits, a chunk number above and a part of a tag below.  A tag has 36 bits: the lowest ones are
+ * the number of its bucket, of which the first seven need not be in the entry; the highest ones
+ * tell whether it is kept.  The table doubles as it fills, up to its limit.
+ *
+ * One in some thousand pages that are not there is found by chance, which is as good as a hint that
+ * is old: at least a third of the kept pages of a window must be found before anything is read.
  *
  * Blocks are read when they are touched and written back when many have changed, in no order: after
  * a crash some are old and some new, and each entry is as good as any.
@@ -19,17 +22,24 @@
 #include "store/pages.h"
 
 #define BLOCK_SIZE 4096u
-#define BUCKET_SIZE 64u
-#define SLOTS 5u
-#define ENTRY_SIZE ((size_t)12)
-#define BUCKETS_MIN 512u /* 32 KiB, 10 MiB of contents */
-#define FULL_NUM 60u     /* percent: at which it grows or, where it can't, every second tag goes */
+#define SLOTS 32u
+#define ENTRY_SIZE ((size_t)8)
+#define BUCKET_SIZE (SLOTS * ENTRY_SIZE)
+#define BUCKETS_MIN (1u << BUCKET_BITS) /* 32 KiB, 14 MiB of contents */
+#define BUCKETS_MAX (1u << 24)          /* 4 GiB, 1.8 TiB; tags are too short for more */
+/* Percent at which it grows or, where it can't, every second tag goes.  Up to there three entries
+ * in a hundred find their bucket full, and take the place of others. */
+#define FULL_NUM 90u
 #define LEVEL_MAX 12u
 #define SETTLE_BLOCKS 512u /* that have changed */
-#define LOW48 ((UINT64_C(1) << 48) - 1)
-#define TAG_SET (UINT64_C(1) << 48) /* of a page that has something: never 0 */
+#define BUCKET_BITS 7u
+#define TAG_BITS 36u
+#define PART_BITS (TAG_BITS - BUCKET_BITS) /* of a tag, in an entry */
+#define TAG_MASK ((UINT64_C(1) << TAG_BITS) - 1)
+#define CHUNK_MAX ((UINT64_C(1) << (64 - PART_BITS)) - 1)
+#define TAG_SET (UINT64_C(1) << TAG_BITS) /* of a page that has something: never 0 */
 #define HEAD_SIZE 72u
-#define VERSION 1u
+#define VERSION 2u
 
 static const uint8_t magic[8] = "LOCUMPGS";
 
@@ -62,7 +72,7 @@ tag_of(const struct pages *x, const uint8_t *page)
 
 	lc_put64(digest, h.low64);
 	lc_put64(digest + 8, h.high64);
-	return (seal_tag(x->key, (struct lc_span){digest, sizeof digest}) & LOW48) | TAG_SET;
+	return (seal_tag(x->key, (struct lc_span){digest, sizeof digest}) & TAG_MASK) | TAG_SET;
 }
 
 void
@@ -80,7 +90,7 @@ pages_tags(const struct pages *x, const uint8_t *window, struct page_tags *out)
 static bool
 is_kept(uint64_t tag, unsigned level)
 {
-	return tag != 0 && (tag & LOW48) >> (48 - level) == 0;
+	return tag != 0 && (tag & TAG_MASK) >> (TAG_BITS - level) == 0;
 }
 
 /* ---- entries ---- */
@@ -89,30 +99,18 @@ struct entry {
 	uint64_t tag, chunk;
 };
 
-static uint64_t
-get48(const uint8_t *p)
-{
-	return lc_get32(p) | (uint64_t)lc_get16(p + 4) << 32;
-}
-
-static void
-put48(uint8_t *p, uint64_t v)
-{
-	lc_put32(p, (uint32_t)v);
-	lc_put16(p + 4, (uint16_t)(v >> 32));
-}
-
 static struct entry
-get_entry(const uint8_t *slot)
+get_entry(const uint8_t *slot, uint64_t bucket)
 {
-	return (struct entry){get48(slot), get48(slot + 6)};
+	uint64_t v = lc_get64(slot), part = v & ((UINT64_C(1) << PART_BITS) - 1);
+
+	return (struct entry){part << BUCKET_BITS | (bucket & (BUCKETS_MIN - 1)), v >> PART_BITS};
 }
 
 static void
 put_entry(uint8_t *slot, const struct entry *n)
 {
-	put48(slot, n->tag);
-	put48(slot + 6, n->chunk);
+	lc_put64(slot, n->chunk << PART_BITS | n->tag >> BUCKET_BITS);
 }
 
 static off_t
@@ -137,13 +135,14 @@ bucket_locked(const struct pages *x, struct table *t, uint64_t n)
 static uint64_t
 find_locked(struct pages *x, uint64_t tag)
 {
-	const uint8_t *b = bucket_locked(x, &x->t, tag & (x->t.buckets - 1));
+	uint64_t at = tag & (x->t.buckets - 1);
+	const uint8_t *b = bucket_locked(x, &x->t, at);
 	unsigned i;
 
 	for (i = 0; i < SLOTS; i++) {
-		struct entry n = get_entry(b + i * ENTRY_SIZE);
+		struct entry n = get_entry(b + i * ENTRY_SIZE, at);
 
-		if (n.chunk != 0 && n.tag == (tag & LOW48))
+		if (n.chunk != 0 && n.tag == (tag & TAG_MASK))
 			return n.chunk;
 	}
 	return 0;
@@ -160,7 +159,7 @@ put_locked(struct pages *x, const struct entry *n)
 	struct entry had;
 
 	for (i = 0; i < SLOTS; i++) {
-		had = get_entry(b + i * ENTRY_SIZE);
+		had = get_entry(b + i * ENTRY_SIZE, at);
 		if (had.chunk != 0 && had.tag == n->tag) {
 			slot = i;
 			break;
@@ -170,7 +169,7 @@ put_locked(struct pages *x, const struct entry *n)
 	}
 	if (slot == SLOTS)
 		slot = x->turn++ % SLOTS;
-	had = get_entry(b + slot * ENTRY_SIZE);
+	had = get_entry(b + slot * ENTRY_SIZE, at);
 	x->t.entries += had.chunk == 0;
 	put_entry(b + slot * ENTRY_SIZE, n);
 	x->t.ndirty += !x->t.dirty[block];
@@ -232,7 +231,7 @@ grow_locked(struct pages *x)
 	for (i = 0; i < had; i++) {
 		for (slot = 0; slot < SLOTS; slot++) {
 			uint8_t *from = t->bytes + i * BUCKET_SIZE + slot * ENTRY_SIZE;
-			struct entry n = get_entry(from);
+			struct entry n = get_entry(from, i);
 
 			if ((n.tag & had) == 0)
 				continue;
@@ -256,7 +255,7 @@ thin_locked(struct pages *x)
 		uint8_t *b = bucket_locked(x, t, i);
 
 		for (slot = 0; slot < SLOTS; slot++) {
-			struct entry n = get_entry(b + slot * ENTRY_SIZE);
+			struct entry n = get_entry(b + slot * ENTRY_SIZE, i);
 
 			if (n.chunk != 0 && is_kept(n.tag | TAG_SET, x->level))
 				t->entries++;
@@ -362,7 +361,8 @@ pages_open(const char *path, const struct keyring *k, const uint8_t store_id[16]
 	seal_tag_key(k, x->key);
 	memcpy(x->store_id, store_id, sizeof x->store_id);
 	(void)pthread_mutex_init(&x->lock, NULL);
-	for (x->buckets_max = BUCKETS_MIN; x->buckets_max * 2 * BUCKET_SIZE <= bytes;)
+	for (x->buckets_max = BUCKETS_MIN;
+	     x->buckets_max < BUCKETS_MAX && x->buckets_max * 2 * BUCKET_SIZE <= bytes;)
 		x->buckets_max *= 2;
 	x->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (x->fd < 0)
@@ -415,11 +415,11 @@ pages_put(struct pages *x, const struct page_tags *t, uint64_t chunk)
 {
 	size_t i;
 
-	if (chunk == 0 || chunk > LOW48)
+	if (chunk == 0 || chunk > CHUNK_MAX)
 		return;
 	(void)pthread_mutex_lock(&x->lock);
 	for (i = 0; i < WINDOW_PAGES; i++) {
-		struct entry n = {t->v[i] & LOW48, chunk};
+		struct entry n = {t->v[i] & TAG_MASK, chunk};
 
 		if (is_kept(t->v[i], x->level))
 			put_locked(x, &n);

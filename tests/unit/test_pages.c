@@ -122,6 +122,7 @@ what_is_found_was_put(void **state)
 	assert_int_equal(pages_level(x), 0);
 	assert_in_range(found, 3000 * WINDOW_PAGES * 95 / 100, 3000 * WINDOW_PAGES);
 	pages_close(x);
+	assert_in_range(size_of(path), 1, 3500 * WINDOW_PAGES * 10); /* ten bytes for each */
 	x = open_pages(1024 * KIB);
 	for (i = 0; i < 3500; i++)
 		found -= known(x, i, i < 1000 ? i + 5000 : i + 1);
@@ -132,7 +133,7 @@ what_is_found_was_put(void **state)
 static void
 a_full_one_keeps_some_of_all(void **state)
 {
-	struct pages *x = open_pages(128 * KIB); /* 10240 entries */
+	struct pages *x = open_pages(128 * KIB); /* 16384 entries */
 	unsigned i, level, old = 0, young = 0;
 
 	(void)state;
@@ -276,11 +277,11 @@ a_full_one_needs_no_memory(void **state)
 	unsigned i;
 
 	(void)state;
-	for (i = 0; i < 190; i++) /* 3040 of 5120: below its three fifths */
+	for (i = 0; i < 440; i++) /* 7040 of 8192: below nine in ten */
 		put(x, i, i + 1);
 	assert_int_equal(pages_level(x), 0);
 	lc_alloc_fail_after(0);
-	for (; i < 250; i++)
+	for (; i < 520; i++)
 		put(x, i, i + 1);
 	lc_alloc_fail_after(-1);
 	assert_int_equal(pages_level(x), 1);

@@ -211,7 +211,7 @@ spoil_all(struct pair *a, unsigned how)
 		assert_int_equal(unlink(path), 0);
 	} else {
 		must(file_read_all(path, 1u << 24, &b, &e), &e);
-		for (i = 4096; i < b.n; i += 12) {
+		for (i = 4096; i < b.n; i += 8) {
 			if (how == 1) /* numbers of other chunks, or of none */
 				b.p[i + vault_random(&seed, 8)] ^= (uint8_t)(1 + vault_random(&seed,
 				                                                              255));
