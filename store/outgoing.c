@@ -564,7 +564,7 @@ make_whole(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk 
 	int rc = window == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
 
 	rc = rc != 0 ? rc : chunk_reader_new(o->s, &r, e);
-	rc = rc != 0 ? rc : sealer_new(o->s->keyring, 1, &s, e);
+	rc = rc != 0 ? rc : sealer_new(o->s->keyring, SEAL_LEVEL, &s, e);
 	rc = rc != 0 ? rc : chunk_read(r, no, window, id, e);
 	rc = rc != 0
 	         ? rc

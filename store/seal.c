@@ -16,7 +16,7 @@
 #define ZSTD_MAX (WINDOW_SIZE - WINDOW_SIZE * 3u / 100u - 1u)
 
 /* So many levels above that of whole windows: 6% fewer bytes, and still twice as fast. */
-#define DELTA_LEVELS 2
+#define DELTA_LEVELS 1
 
 _Static_assert(NONCE_SIZE + TAG_SIZE == SEAL_OVERHEAD, "overhead");
 _Static_assert(crypto_aead_xchacha20poly1305_ietf_KEYBYTES == KEY_SIZE, "key");

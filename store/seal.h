@@ -37,11 +37,13 @@ chunk_is_delta(uint8_t encoding)
 	return encoding == CHUNK_RSYNC || encoding == CHUNK_PREFIX;
 }
 
+#define SEAL_LEVEL 2 /* by default */
+
 struct sealer; /* contexts of one thread: zstd both ways, scratch; not shared */
 
 /**
  * sealer_new(k, level, out, e):
- * Borrows the keyring; level is zstd's (1 by default).  Some 450 KiB at level 1, all taken here.
+ * Borrows the keyring; level is zstd's.  Some 550 KiB at SEAL_LEVEL, all taken here.
  */
 int sealer_new(const struct keyring *k, int level, struct sealer **out, struct lc_err *e);
 /** sealer_free(s): wipe and free; NULL is fine. */

@@ -44,7 +44,7 @@ static const struct settings_key host_keys[] = {
     {"scratch_max", "0"},
     {"workers", "0"},
     {"jobs", "2"},
-    {"level", "1"},
+    {"level", "2"},
     {"cache", "64 MiB"},
     {"similar_max", "32 MiB"},
     {"qemu", "qemu-system-x86_64"},

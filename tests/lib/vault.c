@@ -436,7 +436,7 @@ struct writer *
 vault_fork(struct store *s, const char *vm, const uint8_t *at, const struct vault_disk *disks,
            size_t n, struct lc_err *e)
 {
-	struct writer_opts o = {.vm = vm, .workers = 2, .level = 1, .fork = at};
+	struct writer_opts o = {.vm = vm, .workers = 2, .level = 2, .fork = at};
 	struct writer_disk wd[POINT_DISKS_MAX] = {0};
 	struct writer *w;
 	size_t i;

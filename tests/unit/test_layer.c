@@ -77,7 +77,7 @@ static void
 keep_version(struct history *h)
 {
 	struct writer_disk disk = {.name = "vda", .size = WINDOW_SIZE};
-	struct writer_opts o = {.vm = "web01", .workers = 1, .level = 1};
+	struct writer_opts o = {.vm = "web01", .workers = 1, .level = 2};
 	struct version *x = &h->versions[h->n++];
 	struct commit_opts c = {0};
 	struct lc_err e = LC_ERR_INIT;

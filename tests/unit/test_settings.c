@@ -65,7 +65,7 @@ test_defaults(void **state)
 	assert_string_equal(s.qemu, "qemu-system-x86_64");
 	assert_string_equal(s.accel, "kvm:tcg");
 	assert_int_equal(s.jobs, 2);
-	assert_int_equal(s.level, 1);
+	assert_int_equal(s.level, 2);
 	assert_int_equal(s.cache, 64 << 20);
 	assert_int_equal(s.similar_max, 32 << 20);
 	assert_int_equal(s.connect_timeout_ms, 5000);

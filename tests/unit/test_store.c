@@ -147,7 +147,7 @@ what_can_not_be_is_refused(void **state)
 	static const char *const bad_names[] = {
 	    "", "a@b",
 	    "a name of a VM that is as long as sixty-four characters, which is too long."};
-	struct writer_opts wo = {.vm = "web01", .workers = 1, .level = 1};
+	struct writer_opts wo = {.vm = "web01", .workers = 1, .level = 2};
 	struct commit_opts co = {0};
 	struct writer_disk two[2] = {{.name = "vda", .size = WINDOW_SIZE},
 	                             {.name = "vda", .size = WINDOW_SIZE}};
@@ -164,7 +164,7 @@ what_can_not_be_is_refused(void **state)
 	vault_make(&v, true);
 	vault_open(&v);
 	for (i = 0; i < 3; i++) {
-		struct writer_opts o = {.vm = bad_names[i], .workers = 1, .level = 1};
+		struct writer_opts o = {.vm = bad_names[i], .workers = 1, .level = 2};
 
 		assert_int_equal(writer_begin(v.s, &o, &w, NULL), LC_EINVAL);
 	}
