@@ -19,6 +19,7 @@
 /* What an index record can hold. */
 #define SEGMENT_RECORDS_MAX ((RECORD_PAYLOAD_MAX - INDEX_HEAD_SIZE) / INDEX_ENTRY_SIZE)
 #define APPEND_BUFFER (1u << 20)
+#define WRITE_BACK (2u << 20) /* bytes that the kernel is told to begin with at once */
 #define FD_CACHE 64u
 
 struct open_fd {
@@ -52,6 +53,7 @@ struct segments {
 	uint64_t limit;   /* size at which a segment is sealed */
 	uint64_t last_no; /* highest number seen in the folder */
 	uint64_t next_seq;
+	uint64_t begun;            /* the kernel was told to write what is before it */
 	_Atomic uint64_t unsynced; /* also read without the lock */
 	struct lc_buf keys;
 };
