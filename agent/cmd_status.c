@@ -41,6 +41,18 @@ duration_of(const json_t *o, const char *key, char *dst, size_t n)
 	return clock_format_duration(dst, n, (int64_t)(json_number_value(v) * 1e9));
 }
 
+/* Points that the replica which lacks most is still to get. */
+static const char *
+waiting_of(const json_t *x, char *dst, size_t n)
+{
+	const json_t *v = json_object_get(x, "waiting_points");
+
+	if (!json_is_integer(v))
+		return "-";
+	(void)snprintf(dst, n, "%lld", (long long)json_integer_value(v));
+	return dst;
+}
+
 static void
 print_clock(const json_t *x)
 {
@@ -166,11 +178,14 @@ print_site(const json_t *x)
 {
 	json_int_t bytes = json_integer_value(json_object_get(x, "sent_bytes"));
 	bool up = json_is_true(json_object_get(x, "up"));
-	char sent[32];
+	char sent[32], rate[32];
 
-	(void)printf("%-20s %-28s %-10s %-9s %s\n", text_of(x, "name"), text_of(x, "address"),
-	             up ? "up" : "DOWN", json_is_true(json_object_get(x, "has_all")) ? "yes" : "no",
-	             size_format(sent, sizeof sent, (uint64_t)bytes));
+	(void)printf("%-20s %-28s %-10s %-9s %10s %10s/s\n", text_of(x, "name"),
+	             text_of(x, "address"), up ? "up" : "DOWN",
+	             json_is_true(json_object_get(x, "has_all")) ? "yes" : "no",
+	             size_format(sent, sizeof sent, (uint64_t)bytes),
+	             size_format(rate, sizeof rate,
+	                         (uint64_t)json_integer_value(json_object_get(x, "rate_bytes"))));
 	if (json_is_string(json_object_get(x, "error")))
 		(void)printf("    %s\n", text_of(x, "error"));
 	if (!up)
@@ -188,19 +203,20 @@ print_site(const json_t *x)
 static void
 print_table(const json_t *doc)
 {
-	char lag[32], worst[32], goal[32], sent[32];
+	char lag[32], worst[32], goal[32], sent[32], waiting[32];
 	json_int_t bytes;
 	const json_t *x;
 	size_t i;
 
-	(void)printf("%-20s %-10s %12s %12s %12s  %s\n", "VM", "STATE", "LAG", "WORST 24H", "GOAL",
-	             "LAST POINT");
+	(void)printf("%-20s %-10s %12s %12s %12s %8s  %s\n", "VM", "STATE", "LAG", "WORST 24H",
+	             "GOAL", "WAITING", "LAST POINT");
 	json_array_foreach(json_object_get(doc, "vms"), i, x)
 	{
-		(void)printf("%-20s %-10s %12s %12s %12s  %s\n", text_of(x, "vm"),
+		(void)printf("%-20s %-10s %12s %12s %12s %8s  %s\n", text_of(x, "vm"),
 		             text_of(x, "state"), duration_of(x, "lag_s", lag, sizeof lag),
 		             duration_of(x, "worst_lag_s", worst, sizeof worst),
-		             duration_of(x, "goal_s", goal, sizeof goal), text_of(x, "time"));
+		             duration_of(x, "goal_s", goal, sizeof goal),
+		             waiting_of(x, waiting, sizeof waiting), text_of(x, "time"));
 		if (json_is_string(json_object_get(x, "error")))
 			(void)printf("    %s\n", text_of(x, "error"));
 		print_vm_step(doc, x);
@@ -210,8 +226,8 @@ print_table(const json_t *doc)
 	if (json_array_size(json_object_get(doc, "replicas")) == 0)
 		(void)printf("\nno replica: all of it burns with this host (locum pair)\n");
 	else
-		(void)printf("\n%-20s %-28s %-10s %-9s %s\n", "REPLICA", "ADDRESS", "LINK",
-		             "HAS ALL", "SENT");
+		(void)printf("\n%-20s %-28s %-10s %-9s %10s %12s\n", "REPLICA", "ADDRESS", "LINK",
+		             "HAS ALL", "SENT", "RATE");
 	json_array_foreach(json_object_get(doc, "replicas"), i, x)
 	{
 		print_site(x);

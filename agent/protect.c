@@ -29,6 +29,7 @@ struct guarded { /* one VM */
 	int64_t fresh_ns;             /* ... and until when that was still so */
 	int64_t *durable_ns;          /* [nsites] instant of the newest point there; 0: unknown */
 	struct lc_err *refused;       /* [nsites] */
+	uint64_t *waiting;            /* [nsites] points that it lacks; PROTECT_UNKNOWN */
 	uint64_t points, failures;    /* since this process began */
 	int64_t pause_ns;             /* of the last cycle */
 	int64_t cycle_ns;
@@ -81,6 +82,14 @@ update_safe(struct guarded *g)
 		schedule_safe(&g->schedule, safe, wall);
 }
 
+/* What comes behind the point that it has. */
+static void
+count_waiting(struct guarded *g, size_t site, const uint8_t *point)
+{
+	if (store_points_after(g->p->o.store, g->line, point, &g->waiting[site], NULL) != 0)
+		g->waiting[site] = PROTECT_UNKNOWN;
+}
+
 static void
 on_durable(void *arg, size_t site, const struct point *p)
 {
@@ -92,8 +101,10 @@ on_durable(void *arg, size_t site, const struct point *p)
 
 		if (!g->known || memcmp(g->vm_id, p->vm_id, sizeof g->vm_id) != 0)
 			continue;
-		if (memcmp(g->line, p->line, sizeof g->line) == 0) /* in the order of the line */
+		if (memcmp(g->line, p->line, sizeof g->line) == 0) { /* in the order of the line */
 			g->durable_ns[site] = p->source_ns;
+			count_waiting(g, site, p->id);
+		}
 		lc_err_clear(&g->refused[site]);
 		update_safe(g);
 	}
@@ -103,18 +114,21 @@ on_durable(void *arg, size_t site, const struct point *p)
 static void
 on_heads(void *arg, size_t site, const struct witness_point *list, size_t n)
 {
+	static const uint8_t none[POINT_ID_SIZE];
 	struct protect *x = arg;
 	unsigned i;
 	size_t k;
 
 	for (i = 0; i < x->n; i++) {
 		struct guarded *g = &x->vms[i];
+		const struct witness_point *has = NULL;
 
-		g->durable_ns[site] = 0;
 		for (k = 0; k < n; k++) {
 			if (g->known && memcmp(g->line, list[k].line, sizeof g->line) == 0)
-				g->durable_ns[site] = list[k].source_ns;
+				has = &list[k];
 		}
+		g->durable_ns[site] = has == NULL ? 0 : has->source_ns;
+		count_waiting(g, site, has == NULL ? none : has->id);
 		if (safe_at(g, site) < g->schedule.safe_ns)
 			schedule_unsafe(&g->schedule, safe_at(g, site));
 		update_safe(g);
@@ -146,6 +160,7 @@ on_sites(void *arg)
 		sites_status(x->sites, k, &st);
 		for (i = 0; st.idle && st.err.code == LC_OK && i < x->n; i++) {
 			x->vms[i].durable_ns[k] = x->vms[i].instant_ns;
+			x->vms[i].waiting[k] = 0;
 			update_safe(&x->vms[i]);
 		}
 	}
@@ -158,6 +173,8 @@ static void end_if_over(struct protect *x);
 static void
 take_point(struct guarded *g, const struct backup_result *r)
 {
+	size_t i;
+
 	g->known = true;
 	memcpy(g->vm_id, r->point.vm_id, sizeof g->vm_id);
 	memcpy(g->line, r->point.line, sizeof g->line);
@@ -172,6 +189,8 @@ take_point(struct guarded *g, const struct backup_result *r)
 		result_tell_freeze(r, g->not_frozen);
 		g->fresh_ns = r->point.source_ns;
 		g->points++;
+		for (i = 0; i < g->p->nsites; i++)
+			g->waiting[i] += g->waiting[i] != PROTECT_UNKNOWN;
 	}
 }
 
@@ -464,7 +483,7 @@ make_vms(struct protect *x, struct lc_err *e)
 {
 	const struct settings *s = x->o.settings;
 	unsigned want = 0;
-	size_t i;
+	size_t i, k;
 
 	for (i = 0; i < s->nvms; i++)
 		want += goal_of(s, &s->vms[i]) > 0 ? 1 : 0;
@@ -485,8 +504,11 @@ make_vms(struct protect *x, struct lc_err *e)
 		g->name = s->vms[i].name;
 		g->durable_ns = lc_alloc_array(x->nsites + 1, sizeof *g->durable_ns);
 		g->refused = lc_alloc_array(x->nsites + 1, sizeof *g->refused);
-		if (g->durable_ns == NULL || g->refused == NULL)
+		g->waiting = lc_alloc_array(x->nsites + 1, sizeof *g->waiting);
+		if (g->durable_ns == NULL || g->refused == NULL || g->waiting == NULL)
 			return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+		for (k = 0; k < x->nsites; k++)
+			g->waiting[k] = PROTECT_UNKNOWN;
 		schedule_init(&g->schedule, goal_of(s, &s->vms[i]), clock_mono_ns(), x->n, want);
 		look_back(g);
 		update_safe(g);
@@ -503,6 +525,7 @@ free_protect(struct protect *x)
 	for (i = 0; i < x->n; i++) {
 		lc_free(x->vms[i].durable_ns);
 		lc_free(x->vms[i].refused);
+		lc_free(x->vms[i].waiting);
 	}
 	lc_free(x->vms);
 	lc_free(x);
@@ -676,7 +699,8 @@ protect_vm(const struct protect *x, size_t i, struct vm_status *out)
 	                          .cycle_ns = g->cycle_ns,
 	                          .err = &g->err,
 	                          .durable_ns = g->durable_ns,
-	                          .refused = g->refused};
+	                          .refused = g->refused,
+	                          .waiting = g->waiting};
 }
 
 bool

@@ -87,7 +87,10 @@ struct vm_status {
 	 * replica did not take one after it, LC_OK: it was not so. */
 	const int64_t *durable_ns;
 	const struct lc_err *refused;
+	const uint64_t
+	    *waiting; /* likewise: points here that it lacks; PROTECT_UNKNOWN: not known */
 };
+#define PROTECT_UNKNOWN UINT64_MAX
 /** Of a VM: how it is; "protected" is the good one. */
 #define PROTECT_STATES 5u
 extern const char *const protect_states[PROTECT_STATES];

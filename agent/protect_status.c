@@ -36,8 +36,23 @@ print_seconds(FILE *f, const char *key, int64_t ns)
 		(void)fprintf(f, ", \"%s\": %.3f", key, (double)ns / 1e9);
 }
 
+/* Of the replica that lacks most. */
 static void
-print_vm(const struct vm_status *v, FILE *f)
+print_waiting(const struct vm_status *v, size_t nsites, FILE *f)
+{
+	uint64_t most = 0;
+	size_t k;
+
+	for (k = 0; k < nsites; k++)
+		most = v->waiting[k] > most ? v->waiting[k] : most;
+	if (nsites == 0 || most == PROTECT_UNKNOWN)
+		(void)fprintf(f, ", \"waiting_points\": null");
+	else
+		(void)fprintf(f, ", \"waiting_points\": %" PRIu64, most);
+}
+
+static void
+print_vm(const struct vm_status *v, size_t nsites, FILE *f)
 {
 	char hex[33], when[40];
 
@@ -54,6 +69,7 @@ print_vm(const struct vm_status *v, FILE *f)
 	              ", \"points\": %" PRIu64 ", \"failures\": %" PRIu64
 	              ", \"pause_ms\": %.3f, \"cycle_s\": %.3f",
 	              v->points, v->failures, (double)v->pause_ns / 1e6, (double)v->cycle_ns / 1e9);
+	print_waiting(v, nsites, f);
 	(void)fprintf(f, ", \"error\": ");
 	if (v->err->code == LC_OK)
 		(void)fprintf(f, "null}");
@@ -81,8 +97,8 @@ print_site(const struct site_status *st, FILE *f)
 	              st->room_max, st->room_used);
 	(void)fprintf(f,
 	              ", \"has_all\": %s, \"points\": %" PRIu64 ", \"sent_bytes\": %" PRIu64
-	              ", \"clock_ahead_s\": %.3f, \"lost_points\": ",
-	              st->idle ? "true" : "false", st->points, st->sent,
+	              ", \"rate_bytes\": %" PRIu64 ", \"clock_ahead_s\": %.3f, \"lost_points\": ",
+	              st->idle ? "true" : "false", st->points, st->sent, st->rate,
 	              (double)st->ahead_ns / 1e9);
 	if (st->lost_ns == 0)
 		(void)fprintf(f, "null");
@@ -118,7 +134,7 @@ protect_status(const struct protect *x, FILE *f)
 
 		protect_vm(x, i, &v);
 		(void)fprintf(f, "%s", i == 0 ? "" : ",\n  ");
-		print_vm(&v, f);
+		print_vm(&v, protect_sites(x), f);
 	}
 	(void)fprintf(f, "],\n \"replicas\": [");
 	for (i = 0; i < protect_sites(x); i++) {

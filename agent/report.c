@@ -214,6 +214,12 @@ refused(const struct vm_status *v, size_t k)
 	return v->refused[k].code == LC_OK ? 0 : 1;
 }
 
+static double
+waiting(const struct vm_status *v, size_t k)
+{
+	return v->waiting[k] == PROTECT_UNKNOWN ? NAN : (double)v->waiting[k];
+}
+
 static const struct {
 	const char *name, *help;
 	double (*value)(const struct vm_status *v, size_t k);
@@ -221,6 +227,8 @@ static const struct {
     {"locum_vm_replicated_timestamp_seconds",
      "Instant of the newest restore point at the replica; 0: not known.", replicated},
     {"locum_vm_refused", "Whether the replica did not take the last point.", refused},
+    {"locum_vm_waiting_points", "Restore points here that the replica lacks; NaN: not known.",
+     waiting},
 };
 
 static void

@@ -4,6 +4,7 @@
 
 #include "agent/hypervisor/settings.h"
 #include "agent/sites.h"
+#include "replicator/meter.h"
 #include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
@@ -22,6 +23,7 @@ struct site {
 	int64_t since_ns;
 	struct lc_err err;
 	uint64_t points;
+	struct meter sent;
 };
 
 struct sites {
@@ -353,16 +355,19 @@ sites_done(const struct sites *s)
 void
 sites_status(const struct sites *s, size_t i, struct site_status *out)
 {
-	const struct site *x = &s->sites[i];
+	struct site *x = &s->sites[i];
+	int64_t now = clock_mono_ns();
 	struct uplink_stats st;
 
 	uplink_stats(x->uplink, &st);
+	meter_note(&x->sent, now, st.sent);
 	*out = (struct site_status){.name = x->peer.name,
 	                            .up = x->up,
 	                            .since_ns = x->since_ns,
 	                            .err = x->err,
 	                            .points = x->points,
 	                            .sent = st.sent,
+	                            .rate = meter_rate(&x->sent, now),
 	                            .ahead_ns = st.ahead_ns,
 	                            .lost_ns = witness_lost_ns(x->witness),
 	                            .older = x->older,

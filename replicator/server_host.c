@@ -111,7 +111,10 @@ print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
 	const struct host_vm *vms = (const struct host_vm *)(const void *)h->vms.p;
 	size_t i, n = h->vms.n / sizeof *vms;
 	char print[FINGERPRINT_MAX], hex[33], when[40];
+	uint64_t received = received_of(h, s);
+	int64_t now = clock_mono_ns();
 
+	meter_note(&h->rate, now, received);
 	(void)fprintf(f, "{\"name\": ");
 	cli_json_string(f, h->name);
 	(void)fprintf(f, ", \"fingerprint\": \"%s\", \"connected\": %s, \"since\": ",
@@ -123,10 +126,10 @@ print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
 	(void)fprintf(f, ", \"address\": ");
 	cli_json_string(f, h->at);
 	(void)fprintf(f,
-	              ", \"received_bytes\": %" PRIu64 ", \"points\": %" PRIu64
-	              ", \"refused\": %" PRIu64 ", \"stored_bytes\": %" PRIu64
-	              ", \"quota_bytes\": %" PRIu64 ", \"error\": ",
-	              received_of(h, s), h->points, h->refused, h->kept, h->room);
+	              ", \"received_bytes\": %" PRIu64 ", \"rate_bytes\": %" PRIu64
+	              ", \"points\": %" PRIu64 ", \"refused\": %" PRIu64
+	              ", \"stored_bytes\": %" PRIu64 ", \"quota_bytes\": %" PRIu64 ", \"error\": ",
+	              received, meter_rate(&h->rate, now), h->points, h->refused, h->kept, h->room);
 	if (h->err.code == LC_OK)
 		(void)fprintf(f, "null");
 	else

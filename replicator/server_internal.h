@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
+#include "replicator/meter.h"
 #include "replicator/server.h"
 #include "replicator/session.h"
 #include "replicator/writers.h"
@@ -42,6 +43,7 @@ struct host { /* what became of a paired host since this process began */
 	int64_t since_ns; /* wall clock: connected, or not, since then */
 	char at[64];
 	uint64_t received;        /* bytes, of connections that ended */
+	struct meter rate;        /* of all that it sends */
 	uint64_t points, refused; /* points */
 	uint64_t kept, room;      /* bytes of its store; and that it may have, 0: any number */
 	struct lc_err err;        /* what was refused last, or why the connection ended */

@@ -313,6 +313,10 @@ int catalog_chunks_at(struct catalog *c, uint64_t segment, uint64_t off, uint64_
 /** catalog_each_missing(c, on, arg, e): chunks that maps name and whose bytes are not there. */
 int catalog_each_missing(struct catalog *c, int (*on)(void *arg, uint64_t no, const uint8_t id[32]),
                          void *arg, struct lc_err *e);
+/** catalog_points_after(c, line, point, n, e): points, no seeds, of a line that are newer than that
+ * one of it; all, where it is not there. */
+int catalog_points_after(struct catalog *c, const uint8_t line[16], const uint8_t point[16],
+                         uint64_t *n, struct lc_err *e);
 /** catalog_newest(c, line, on, arg, e): newest point or seed of a line; LC_ENOENT. */
 int catalog_newest(struct catalog *c, const uint8_t line[16],
                    int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e), void *arg,

@@ -152,6 +152,9 @@
 	X(DAMAGE_PUT, "INSERT OR REPLACE INTO damage(seg,off,len,type) VALUES(?1,?2,?3,?4)")       \
 	X(CHUNK_AT, "SELECT no FROM chunk WHERE seg=?1 AND off>=?2 AND off<?3")                    \
 	X(POINT_NEWEST, POINT_COLUMNS "WHERE line.id=?1 ORDER BY point.gen DESC LIMIT 1")          \
+	X(POINTS_AFTER, "SELECT count(*) FROM point WHERE line=(SELECT no FROM line WHERE id=?1) " \
+	                "AND flags&1=0 AND "                                                       \
+	                "gen>coalesce((SELECT gen FROM point WHERE id=?2),0)")                     \
 	X(USERS, "SELECT DISTINCT disk,window,chunk FROM ("                                        \
 	         "SELECT disk,window,chunk FROM map_recent "                                       \
 	         "WHERE chunk=?1 OR chunk IN (SELECT no FROM base WHERE base=?1) "                 \

@@ -77,6 +77,24 @@ each_point(struct catalog *c, enum statement which, const uint8_t *key,
 }
 
 int
+catalog_points_after(struct catalog *c, const uint8_t line[16], const uint8_t point[16],
+                     uint64_t *n, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_POINTS_AFTER, &st, e);
+
+	if (rc == 0) {
+		sql_blob(st, 1, line, 16);
+		sql_blob(st, 2, point, 16);
+		rc = sql_first(c, st, e);
+		if (rc == 0)
+			*n = col_int(st, 0);
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+int
 catalog_each_point(struct catalog *c, const uint8_t *line,
                    int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e), void *arg,
                    struct lc_err *e)

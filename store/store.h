@@ -162,6 +162,10 @@ int store_points(struct store *s, const char *vm, struct point_list *out, struct
 int store_each_point(struct store *s, const char *vm,
                      int (*on)(void *arg, struct point *p, struct lc_err *e), void *arg,
                      struct lc_err *e);
+/** store_points_after(s, line, point, n, e): how many points of a line are newer than that one of
+ * it; where that is not here, how many there are. */
+int store_points_after(struct store *s, const uint8_t line[16], const uint8_t point[POINT_ID_SIZE],
+                       uint64_t *n, struct lc_err *e);
 struct store_vm {
 	uint8_t id[16];
 	char name[POINT_NAME_MAX]; /* its id in hex without the key */

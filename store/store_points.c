@@ -419,6 +419,13 @@ choose(const struct listing *l, const char *vm, const char *when, size_t *out, s
 }
 
 int
+store_points_after(struct store *s, const uint8_t line[16], const uint8_t point[POINT_ID_SIZE],
+                   uint64_t *n, struct lc_err *e)
+{
+	return catalog_points_after(s->catalog, line, point, n, e);
+}
+
+int
 store_find(struct store *s, const char *spec, struct point *out, struct lc_err *e)
 {
 	const char *at = strrchr(spec, '@');

@@ -104,12 +104,17 @@ n=$(npoints)
 m=$(made)
 for ((i = 0; i < 600 && $(made) < m + 3; i++)); do sleep 0.1; done
 status_has '"state": "late"'
+status_has '"waiting_points": ([3-9]|[0-9]{2,})'
+{ locum status || true; } | has '^web01 +late .* [0-9]+  20' || fail "status: $(locum status)"
 metric 'locum_replica_up\{replica="dr"\} 0'
+metric 'locum_vm_waiting_points\{vm="web01",replica="dr"\} ([3-9]|[0-9]{2,})'
 told 'replica-down\|replica-down\|\|dr'
 told 'rpo-missed\|rpo-missed\|web01\|'
 replica_start
 status_has '"state": "protected"'
 status_has '"has_all": true'
+status_has '"waiting_points": 0'
+status_has '"rate_bytes": [1-9]'
 metric 'locum_replica_up\{replica="dr"\} 1'
 told 'replica-up\|replica-up\|\|dr'
 told 'rpo-ok\|rpo-ok\|web01\|'

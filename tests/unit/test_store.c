@@ -100,6 +100,9 @@ points_are_listed_found_and_dropped(void **state)
 	struct point p;
 	struct vault v;
 	char spec[64], hex[33];
+	const uint8_t none[16] = {0};
+	uint64_t after;
+	unsigned i;
 
 	(void)state;
 	vault_make(&v, true);
@@ -127,7 +130,17 @@ points_are_listed_found_and_dropped(void **state)
 	assert_int_equal(st.points, 6);
 	assert_int_equal(st.vms, 2);
 	assert_int_equal(st.logical, 6 * WINDOW_SIZE);
+	for (i = 0; i < 3; i++) {
+		must(store_points_after(v.s, a.p[i].line, a.p[i].id, &after, &e), &e);
+		assert_int_equal(after, 2 - i);
+	}
+	must(store_points_after(v.s, a.p[0].line, none, &after, &e), &e);
+	assert_int_equal(after, 3);
+	must(store_points_after(v.s, none, none, &after, &e), &e);
+	assert_int_equal(after, 0);
 	must(store_drop(v.s, a.p[1].id, &e), &e);
+	must(store_points_after(v.s, a.p[0].line, a.p[0].id, &after, &e), &e);
+	assert_int_equal(after, 1);
 	assert_int_equal(store_drop(v.s, a.p[1].id, NULL), LC_ENOENT);
 	same(&v, &a.p[0], &a.d[0]);
 	same(&v, &a.p[2], &a.d[2]);
