@@ -187,6 +187,7 @@ take_point(struct guarded *g, const struct backup_result *r)
 		g->fresh_ns = clock_wall_ns() - r->took_ns;
 	} else {
 		result_tell_freeze(r, g->not_frozen);
+		result_tell_reading(r);
 		g->fresh_ns = r->point.source_ns;
 		g->points++;
 		for (i = 0; i < g->p->nsites; i++)

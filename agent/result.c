@@ -88,3 +88,15 @@ result_tell_freeze(const struct backup_result *r, char *told)
 		log_info("%s: frozen for its point", r->vm);
 	(void)snprintf(told, POINT_FREEZE_MAX, "%s", why);
 }
+
+void
+result_tell_reading(const struct backup_result *r)
+{
+	if (r->outcome != BACKUP_DONE || (!r->full && r->scanned == 0))
+		return;
+	if (r->full)
+		log_info("%s: read whole for its first point", r->vm);
+	else
+		log_info("%s: %u of its disks read and compared: %s", r->vm, r->scanned,
+		         r->why_scanned);
+}

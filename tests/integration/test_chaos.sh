@@ -2,9 +2,10 @@
 # Chaos between two sites: test_chaos.sh [ROUNDS [KIND...]]
 #
 # A guest writes all the time, protected with a goal of a second over a wire.  Each round something breaks at a random
-# moment for a random time (the seed is logged): the agent, the replica or both are killed; the wire is cut, has no link, or swallows
+# moment for a random time (the seed is logged): the agent, the replica, both, or QEMU are killed; the wire is cut, has no link, or swallows
 # what it is given; the replica stands still; the disk of the host or of the replica is full; the replica comes back with an older
-# copy of its folder; the host's clock jumps by years.  After each round: replication goes on by itself and incrementally; every point that the
+# copy of its folder; the host's clock jumps by years.  After each round: replication goes on by itself and incrementally (a QEMU that was killed
+# takes its records of changes along: then the disks are compared, and no more is sent than changed); every point that the
 # replica ever said to be durable is there; the guest saw no error and no write took longer than the bound; nothing of ours is left in QEMU.
 # At the end every point is restored at the replica and judged (by up to 20 rounds: every fourth, and the last).
 set -euo pipefail
@@ -13,7 +14,7 @@ set -euo pipefail
 
 rounds=${1:-5}
 shift || true
-kinds=(kill_agent kill_replica kill_both cut no_link stall stop_replica full_replica full_host older_copy clock)
+kinds=(kill_agent kill_replica kill_both kill_qemu cut no_link stall stop_replica full_replica full_host older_copy clock)
 [ $# = 0 ] || kinds=("$@")
 copy_timeout_ms=1000
 slack_ms=3000 # TCG and a busy host
@@ -37,8 +38,11 @@ sed -i -e "s,^store = .*,store = $t/hostfs/store," \
 	-e "/^store =/a copy_timeout = ${copy_timeout_ms}ms\nrpo = 1s" "$LOCUM_CONFIG"
 mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img" --size 32 --fs-size 0)
 scenario_vm web01 "qmp = $t/vm/qmp"
-guest_start "$t/vm" -m 128 -s blockdev -a 'seq.load=40 seq.delay_us=2000 seq.disks=vda,vdb' "${disks[@]}" >/dev/null
-guest_past "$t/vm" 0
+boot() {
+	guest_start "$t/vm" -m 128 -s blockdev -a 'seq.load=40 seq.delay_us=2000 seq.disks=vda,vdb' "${disks[@]}" >/dev/null
+	guest_past "$t/vm" 0
+}
+boot
 replica_start
 sites_pair
 agent_start
@@ -48,6 +52,7 @@ random() { # MIN MAX
 }
 hold() { sleep "$(awk -v ms="$(random "$1" "$2")" 'BEGIN { print ms / 1000 }')"; } # MIN_MS MAX_MS
 
+sent() { locum status --json | sed -nE 's/.*"sent_bytes": ([0-9]+).*/\1/p'; } # by this agent
 durable() { grep -c ' is durable$' "$t/replica.log" || true; }
 more_durable() { # N: until so many more points are durable than now
 	local i want=$(($(durable) + $1))
@@ -73,6 +78,12 @@ wrong_kill_both() {
 	agent_start
 	hold 0 1000
 	replica_start
+}
+wrong_kill_qemu() {
+	guest_kill "$t/vm"
+	hold 0 1500
+	boot
+	grep -aq 'SEQ check ok' "$t/vm/serial" || fail "$what: the guest's own disks: $(grep -a 'SEQ check' "$t/vm/serial")"
 }
 wrong_cut() { wire_cut; hold 0 500; wire_cut; }
 wrong_no_link() { wire_down; hold 100 2500; wire_up; }
@@ -158,6 +169,7 @@ for ((round = 1; round <= rounds; round++)); do
 	fi
 	what="round $round, ${order[0]}"
 	mark=$(($(wc -l <"$t/agent.log") + 1))
+	sent=$(sent)
 	hold 0 1500
 	"wrong_${order[0]}"
 	began=$(date +%s%N)
@@ -165,7 +177,12 @@ for ((round = 1; round <= rounds; round++)); do
 	status_has '"has_all": true'
 	guest_is_well
 	nothing_lost
-	! tail -n "+$mark" "$t/agent.log" | grep -E 'compared|read whole' || fail "$what: the next point was not incremental"
+	if [ "${order[0]}" = kill_qemu ]; then
+		tail -n "+$mark" "$t/agent.log" | has 'compared' || fail "$what: its records of changes are gone, and the disks were not compared"
+		[ $(($(sent) - sent)) -le $((ndisks * 16 << 20)) ] || fail "$what: $(($(sent) - sent)) bytes were sent"
+	else
+		! tail -n "+$mark" "$t/agent.log" | grep -E 'compared|read whole' || fail "$what: the next point was not incremental"
+	fi
 	if [ "${order[0]}" = older_copy ]; then
 		tail -n "+$mark" "$t/agent.log" | has 'older' || fail "$what: nothing is said of it: $(tail -n "+$mark" "$t/agent.log")"
 	fi
