@@ -31,6 +31,15 @@ rawpeer_replica_public(void)
 
 /* ---- randomness ---- */
 
+static void
+must(bool ok, const char *what)
+{
+	if (!ok) {
+		(void)fprintf(stderr, "rawpeer: %s\n", what);
+		abort();
+	}
+}
+
 static uint64_t random_seed, random_count;
 static const uint8_t *random_next;
 
@@ -73,10 +82,11 @@ rawpeer_random(uint64_t seed)
 	    .buf = random_bytes,
 	};
 
+	(void)randombytes_set_implementation(&source);
+	must(sodium_init() >= 0, "libsodium"); /* which draws some, the first time */
 	random_seed = seed;
 	random_count = 0;
 	random_next = NULL;
-	(void)randombytes_set_implementation(&source);
 }
 
 void
@@ -86,15 +96,6 @@ rawpeer_next_random(const uint8_t *p)
 }
 
 /* ---- the peer ---- */
-
-static void
-must(bool ok, const char *what)
-{
-	if (!ok) {
-		(void)fprintf(stderr, "rawpeer: %s\n", what);
-		abort();
-	}
-}
 
 /* Our next message of the handshake, to the channel. */
 static void
