@@ -1,9 +1,7 @@
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -13,6 +11,7 @@
 #include "store/keyring.h"
 #include "store/recovery.h"
 #include "tests/lib/unit.h"
+#include "tests/unit/vector_keyring.h"
 #include "tests/unit/vectors_keys.h"
 
 #define BOX_SIZE 112u
@@ -27,25 +26,6 @@ static struct lc_span
 span(const struct lc_buf *b)
 {
 	return (struct lc_span){b->p, b->n};
-}
-
-static struct keyring *
-vector_keyring(void)
-{
-	struct keyring *k = NULL;
-	struct lc_err e = LC_ERR_INIT;
-
-	assert_int_equal(keyring_open_code(vector_span, VECTOR_CODE, &k, &e), 0);
-	return k;
-}
-
-static void
-encode(const struct keyring *k, struct lc_buf *out)
-{
-	struct lc_err e = LC_ERR_INIT;
-
-	*out = (struct lc_buf){0};
-	assert_int_equal(keyring_encode(k, out, &e), 0);
 }
 
 /* A wrap made by hand, with the tag keyed by `parent`. */
@@ -87,7 +67,7 @@ opens_what_another_implementation_made(void **state)
 	assert_null(keyring_data(k, 2));
 	assert_int_equal(keyring_domain_of(vector_span, domain, &e), 0);
 	assert_memory_equal(domain, vector_domain, sizeof vector_domain);
-	encode(k, &again); /* The same seals, not new ones. */
+	vector_encode(k, &again); /* The same seals, not new ones. */
 	assert_int_equal(again.n, sizeof vector_keys);
 	assert_memory_equal(again.p, vector_keys, sizeof vector_keys);
 	lc_buf_free(&again);
@@ -216,7 +196,7 @@ code_of_another_domain_is_told_apart(void **state)
 	assert_int_equal(keyring_open_code(vector_span, code, &other, &e), LC_EKEY);
 	assert_null(other);
 	lc_err_clear(&e);
-	encode(k, &keys);
+	vector_encode(k, &keys);
 	assert_int_equal(keyring_open_code(span(&keys), code, &other, &e), 0);
 	assert_memory_equal(keyring_id(other), keyring_id(k), KEY_SIZE);
 	assert_memory_equal(keyring_data(other, 1), keyring_data(k, 1), KEY_SIZE);
@@ -377,7 +357,7 @@ rotation_reaches_others_through_records(void **state)
 	assert_ptr_equal(keyring_data(a, 1), lent);
 	assert_memory_not_equal(keyring_data(a, first), keyring_data(a, second), KEY_SIZE);
 
-	encode(a, &keys);
+	vector_encode(a, &keys);
 	assert_int_equal(keyring_add(b, span(&keys), &e), 0);
 	assert_int_equal(keyring_data_number(b), second);
 	assert_memory_equal(keyring_data(b, first), keyring_data(a, first), KEY_SIZE);
@@ -390,7 +370,7 @@ rotation_reaches_others_through_records(void **state)
 	assert_int_equal(keyring_data_number(host), 1);
 	assert_int_equal(keyring_rotate(host, &e), 0);
 	lc_buf_free(&keys);
-	encode(host, &keys);
+	vector_encode(host, &keys);
 	assert_int_equal(keyring_add(b, span(&keys), &e), 0);
 	assert_memory_equal(keyring_data(b, keyring_data_number(host)),
 	                    keyring_data(host, keyring_data_number(host)), KEY_SIZE);
@@ -415,145 +395,13 @@ data_keys_have_a_bound(void **state)
 	assert_int_equal(n, 998);
 	assert_int_equal(e.code, LC_EINVAL);
 	lc_err_clear(&e);
-	encode(k, &keys);
+	vector_encode(k, &keys);
 	assert_int_equal(keys.n, 50 + 1000 * WRAP_SIZE);
 	assert_int_equal(keyring_open_code(span(&keys), VECTOR_CODE, &out, &e), 0);
 	assert_int_equal(keyring_data_number(out), keyring_data_number(k));
 	lc_buf_free(&keys);
 	keyring_free(out);
 	keyring_free(k);
-}
-
-static void
-host_file_comes_back_whole(void **state)
-{
-	char *dir = tmpdir_new();
-	char *path = path_join(dir, "a/b/host.key");
-	struct lc_err e = LC_ERR_INIT;
-	struct keyring *k = vector_keyring(), *host = NULL;
-	struct lc_buf one, two, pass = {0};
-	struct stat st;
-
-	(void)state;
-	assert_int_equal(keyring_rotate(k, &e), 0);
-	assert_int_equal(keyring_save(k, path, &e), 0);
-	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0600);
-	assert_int_equal(stat(tmpdir_path(dir, "a/b"), &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0700);
-	assert_int_equal(keyring_load(path, &host, &e), 0);
-	assert_memory_equal(keyring_domain(host), keyring_domain(k), DOMAIN_ID_SIZE);
-	assert_memory_equal(keyring_id(host), keyring_id(k), KEY_SIZE);
-	assert_memory_equal(keyring_set(host), keyring_set(k), KEY_SIZE);
-	assert_int_equal(keyring_data_number(host), keyring_data_number(k));
-	assert_memory_equal(keyring_data(host, 1), keyring_data(k, 1), KEY_SIZE);
-	encode(k, &one);
-	encode(host, &two);
-	assert_int_equal(one.n, two.n);
-	assert_memory_equal(one.p, two.p, one.n);
-	assert_int_equal(keyring_wrap_passphrase(host, "x", 1, &pass, &e), LC_EKEY);
-	lc_err_clear(&e);
-	assert_int_equal(keyring_save(host, path, &e), 0);
-	lc_buf_free(&one);
-	lc_buf_free(&two);
-	keyring_free(host);
-	keyring_free(k);
-	lc_free(path);
-	tmpdir_free(dir);
-}
-
-static void
-host_file_is_not_replaced_by_less(void **state)
-{
-	char *dir = tmpdir_new(), code[RECOVERY_CODE_MAX];
-	const char *path = tmpdir_path(dir, "host.key"), *junk = tmpdir_path(dir, "junk");
-	struct keyring *k = vector_keyring(), *old = vector_keyring(), *other = NULL, *host = NULL;
-	struct lc_err e = LC_ERR_INIT;
-
-	(void)state;
-	assert_int_equal(keyring_new(code, &other, &e), 0);
-	assert_int_equal(keyring_rotate(k, &e), 0);
-	assert_int_equal(keyring_save(k, path, &e), 0);
-	assert_int_equal(keyring_save(other, path, &e), LC_EEXIST);
-	lc_err_clear(&e);
-	assert_int_equal(keyring_save(old, path, &e), LC_ECONFLICT);
-	lc_err_clear(&e);
-	assert_int_equal(keyring_load(path, &host, &e), 0);
-	assert_memory_equal(keyring_domain(host), vector_domain, DOMAIN_ID_SIZE);
-	assert_int_equal(file_write_atomic(junk, "junk", 4, 0600, &e), 0);
-	assert_int_equal(keyring_save(k, junk, &e), LC_EEXIST);
-	keyring_free(host);
-	keyring_free(other);
-	keyring_free(old);
-	keyring_free(k);
-	tmpdir_free(dir);
-}
-
-static void
-host_file_that_others_can_touch_is_refused(void **state)
-{
-	static const mode_t bad[] = {0640, 0604, 0660, 0601, 0644, 0777};
-	char *dir = tmpdir_new();
-	const char *path = tmpdir_path(dir, "host.key");
-	struct keyring *k = vector_keyring(), *host = NULL;
-	struct lc_err e = LC_ERR_INIT;
-	size_t i;
-
-	(void)state;
-	assert_int_equal(keyring_save(k, path, &e), 0);
-	for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-		assert_int_equal(chmod(path, bad[i]), 0);
-		lc_err_clear(&e);
-		assert_int_equal(keyring_load(path, &host, &e), LC_EACCES);
-		assert_null(host);
-		assert_non_null(strstr(e.msg, "host.key"));
-	}
-	assert_int_equal(chmod(path, 0400), 0);
-	assert_int_equal(keyring_load(path, &host, NULL), 0);
-	keyring_free(host);
-	assert_int_equal(keyring_load(tmpdir_path(dir, "none"), &host, NULL), LC_ENOENT);
-	assert_int_equal(mkfifo(tmpdir_path(dir, "fifo"), 0600), 0);
-	assert_int_equal(keyring_load(tmpdir_path(dir, "fifo"), &host, NULL), LC_EACCES);
-	keyring_free(k);
-	tmpdir_free(dir);
-}
-
-static void
-host_file_damage_is_found(void **state)
-{
-	char *dir = tmpdir_new();
-	const char *path = tmpdir_path(dir, "host.key");
-	struct keyring *k = vector_keyring(), *host = NULL;
-	struct lc_err e = LC_ERR_INIT;
-	struct lc_buf whole = {0};
-	uint8_t byte;
-	size_t i;
-	int fd, rc;
-
-	(void)state;
-	assert_int_equal(keyring_save(k, path, &e), 0);
-	assert_int_equal(file_read_all(path, 65536, &whole, &e), 0);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	assert_true(fd >= 0);
-	for (i = 0; i < whole.n; i++) {
-		byte = (uint8_t)(whole.p[i] ^ 1u << i % 8);
-		assert_int_equal(pwrite(fd, &byte, 1, (off_t)i), 1);
-		rc = keyring_load(path, &host, NULL);
-		assert_int_equal(rc, i == 8 || i == 9 ? LC_EVERSION : LC_ECORRUPT);
-		assert_int_equal(pwrite(fd, whole.p + i, 1, (off_t)i), 1);
-	}
-	assert_int_equal(keyring_load(path, &host, NULL), 0);
-	keyring_free(host);
-	assert_int_equal(pwrite(fd, "", 1, (off_t)whole.n), 1);
-	assert_int_equal(keyring_load(path, &host, NULL), LC_ECORRUPT);
-	for (i = whole.n; i-- > 0;) {
-		assert_int_equal(ftruncate(fd, (off_t)i), 0);
-		assert_int_equal(keyring_load(path, &host, NULL), LC_ECORRUPT);
-	}
-	(void)close(fd);
-	lc_buf_free(&whole);
-	keyring_free(k);
-	tmpdir_free(dir);
 }
 
 static void
@@ -756,17 +604,17 @@ more_keys_are_told_from_others(void **state)
 	uint8_t key[KEY_SIZE] = {7};
 
 	(void)state;
-	encode(k, &first);
+	vector_encode(k, &first);
 	assert_int_equal(keyring_rotate(k, &e), 0);
-	encode(k, &more);
+	vector_encode(k, &more);
 	assert_int_equal(keyring_rotate(k, &e), 0);
-	encode(k, &most);
+	vector_encode(k, &most);
 	keyring_free(k);
 	k = vector_keyring(); /* rotated elsewhere */
 	assert_int_equal(keyring_rotate(k, &e), 0);
-	encode(k, &fork);
+	vector_encode(k, &fork);
 	assert_int_equal(keyring_new(code, &x, &e), 0);
-	encode(x, &other);
+	vector_encode(x, &other);
 	change_is(&first, &first, 0, KEYS_SAME);
 	change_is(&first, &more, 0, KEYS_MORE);
 	change_is(&first, &most, 0, KEYS_MORE);
@@ -821,10 +669,6 @@ main(void)
 	    cmocka_unit_test(two_keys_of_one_number_are_a_conflict),
 	    cmocka_unit_test(rotation_reaches_others_through_records),
 	    cmocka_unit_test(data_keys_have_a_bound),
-	    cmocka_unit_test(host_file_comes_back_whole),
-	    cmocka_unit_test(host_file_is_not_replaced_by_less),
-	    cmocka_unit_test(host_file_that_others_can_touch_is_refused),
-	    cmocka_unit_test(host_file_damage_is_found),
 	    cmocka_unit_test(passphrase_opens_what_the_code_opens),
 	    cmocka_unit_test(passphrase_wrap_is_bounded_and_checked),
 	    cmocka_unit_test(running_out_of_memory_is_clean),
