@@ -2,178 +2,14 @@
  * qmp: commands, answers and events in order; whatever the other side does, every call ends once,
  * in time, with a message that says what to do.
  */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <uv.h>
-
-#include "agent/hypervisor/qmp.h"
 #include "store/base/clock.h"
 #include "store/base/memory.h"
-#include "tests/lib/fake_qmp.h"
 #include "tests/lib/unit.h"
-
-struct fixture {
-	uv_loop_t loop;
-	char *dir;
-	const char *path;
-	struct fake_qmp *fake;
-	struct qmp *q;
-	struct qmp_batch *b;
-	int opened, done, lost, closed, events;
-	struct lc_err open_err, err, lost_err;
-	char event[64];
-	int64_t event_us;
-	uint64_t event_number;
-	bool close_in_event, close_in_done;
-};
-
-static int
-set_up(void **state)
-{
-	struct fixture *f = calloc(1, sizeof *f);
-
-	assert_non_null(f);
-	assert_int_equal(uv_loop_init(&f->loop), 0);
-	f->dir = tmpdir_new();
-	f->path = strdup(tmpdir_path(f->dir, "qmp"));
-	f->fake = fake_qmp_new(&f->loop, f->path);
-	*state = f;
-	return 0;
-}
-
-static void
-on_closed(void *arg)
-{
-	struct fixture *f = arg;
-
-	f->closed++;
-	f->q = NULL;
-}
-
-static int
-tear_down(void **state)
-{
-	struct fixture *f = *state;
-
-	lc_alloc_fail_after(-1);
-	if (f->q != NULL)
-		qmp_close(f->q, on_closed, f);
-	if (f->fake != NULL)
-		fake_qmp_close(f->fake);
-	(void)uv_run(&f->loop, UV_RUN_DEFAULT);
-	qmp_batch_free(f->b);
-	assert_int_equal(uv_loop_close(&f->loop), 0);
-	tmpdir_free(f->dir);
-	free((void *)(uintptr_t)f->path);
-	free(f);
-	return 0;
-}
-
-static void
-close_now(struct fixture *f)
-{
-	qmp_close(f->q, on_closed, f);
-	f->close_in_event = f->close_in_done = false;
-}
-
-static void
-on_event(void *arg, const char *name, const struct json_t *data, int64_t at_us)
-{
-	struct fixture *f = arg;
-
-	f->events++;
-	(void)snprintf(f->event, sizeof f->event, "%s", name);
-	f->event_us = at_us;
-	(void)qmp_u64(data, "n", &f->event_number);
-	if (f->close_in_event)
-		close_now(f);
-}
-
-static void
-on_lost(void *arg, const struct lc_err *err)
-{
-	struct fixture *f = arg;
-
-	f->lost++;
-	f->lost_err = *err;
-}
-
-static void
-on_open(void *arg, const struct lc_err *err)
-{
-	struct fixture *f = arg;
-
-	f->opened++;
-	f->open_err = *err;
-}
-
-static void
-on_done(void *arg, const struct lc_err *err)
-{
-	struct fixture *f = arg;
-
-	f->done++;
-	f->err = *err;
-	if (f->close_in_done)
-		close_now(f);
-}
-
-static int
-open_start(struct fixture *f, struct lc_err *e)
-{
-	struct qmp_opts o = {.socket = f->path,
-	                     .connect_timeout_ms = 100,
-	                     .command_timeout_ms = 100,
-	                     .on_event = on_event,
-	                     .on_lost = on_lost,
-	                     .arg = f};
-
-	return qmp_open(&f->loop, &o, on_open, f, &f->q, e);
-}
-
-/* Turn the loop until *count is not 0 any more, at most 5 s. */
-static void
-await(struct fixture *f, const int *count)
-{
-	int64_t until = clock_mono_ns() + 5 * LC_NS_PER_S;
-
-	while (*count == 0 && clock_mono_ns() < until)
-		(void)uv_run(&f->loop, UV_RUN_ONCE);
-}
-
-static void
-must_open(struct fixture *f)
-{
-	struct lc_err e = LC_ERR_INIT;
-
-	assert_int_equal(open_start(f, &e), 0);
-	assert_int_equal(f->opened, 0);
-	await(f, &f->opened);
-	assert_int_equal(f->opened, 1);
-	assert_string_equal(f->open_err.msg, "");
-	assert_true(qmp_usable(f->q));
-}
-
-/* Opening fails with that code and that text in the message, within a second. */
-static void
-must_not_open(struct fixture *f, enum lc_code code, const char *text)
-{
-	struct lc_err e = LC_ERR_INIT;
-	int64_t began = clock_mono_ns();
-
-	assert_int_equal(open_start(f, &e), 0);
-	await(f, &f->opened);
-	assert_int_equal(f->opened, 1);
-	assert_true(clock_mono_ns() - began < 4 * LC_NS_PER_S);
-	assert_int_equal(f->open_err.code, code);
-	if (strstr(f->open_err.msg, text) == NULL)
-		fail_msg("'%s' is not in '%s'", text, f->open_err.msg);
-	assert_int_equal(f->lost, 0);
-	assert_false(qmp_usable(f->q));
-}
+#include "tests/unit/qmp_fixture.h"
 
 static void
 new_batch(struct fixture *f)
@@ -187,20 +23,10 @@ run(struct fixture *f)
 {
 	struct lc_err e = LC_ERR_INIT;
 
-	assert_int_equal(qmp_batch_run(f->b, on_done, f, &e), 0);
+	assert_int_equal(qmp_batch_run(f->b, fixture_on_done, f, &e), 0);
 	assert_int_equal(f->done, 0);
-	await(f, &f->done);
+	fixture_await(f, &f->done);
 	assert_int_equal(f->done, 1);
-}
-
-static void
-test_open(void **state)
-{
-	struct fixture *f = *state;
-
-	must_open(f);
-	assert_int_equal(qmp_version(f->q), 70222);
-	assert_int_equal(fake_qmp_count(f->fake, "qmp_capabilities"), 1);
 }
 
 static void
@@ -209,7 +35,7 @@ test_answers(void **state)
 	struct fixture *f = *state;
 	uint64_t v = 0;
 
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_on(
 	    f->fake, "two",
 	    "{\"return\": {\"a\": {\"b\": [1, 9007199254740993]}, \"t\": true}, \"id\": @}\n");
@@ -249,7 +75,7 @@ test_all_may_fail(void **state)
 {
 	struct fixture *f = *state;
 
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_on(f->fake, "one",
 	            "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}, \"id\": @}\n");
 	new_batch(f);
@@ -266,7 +92,7 @@ test_may_fail_is_not_may_vanish(void **state)
 {
 	struct fixture *f = *state;
 
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_on(f->fake, "one", "");
 	fake_qmp_hang_up(f->fake, 1);
 	new_batch(f);
@@ -284,9 +110,9 @@ test_events(void **state)
 				   "{\"event\": \"RESUME\"}\r\n";
 	struct fixture *f = *state;
 
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_say(f->fake, text, sizeof text - 1);
-	await(f, &f->events);
+	fixture_await(f, &f->events);
 	assert_int_equal(f->events, 2);
 	assert_string_equal(f->event, "RESUME");
 	assert_true(f->event_number == 7);
@@ -298,7 +124,7 @@ test_events_before_the_answer(void **state)
 {
 	struct fixture *f = *state;
 
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_on(
 	    f->fake, "cont",
 	    "{\"event\": \"RESUME\", \"timestamp\": {\"seconds\": 5, \"microseconds\": 6}}\n"
@@ -321,7 +147,7 @@ test_answers_to_nothing(void **state)
 	    "{\"return\": {}}\n{\"error\": {\"class\": \"GenericError\", \"desc\": "
 	    "\"late\"}}\n" FAKE_QMP_GREETING "{\"return\": {}, \"id\": 1}\n{\"return\": {}, "
 	    "\"id\": \"x\"}\n{\"error\": {\"class\": \"GenericError\", \"desc\": \"x\"}}\n");
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_on(
 	    f->fake, "one",
 	    "{\"return\": 1, \"id\": 0}\n{\"return\": 2, \"id\": -5}\n{\"return\": 3, \"id\": @}\n"
@@ -339,115 +165,9 @@ test_answers_to_nothing(void **state)
 }
 
 static void
-test_no_socket(void **state)
-{
-	struct fixture *f = *state;
-	struct lc_err e = LC_ERR_INIT;
-
-	assert_int_equal(unlink(f->path), 0);
-	assert_int_equal(open_start(f, &e), LC_ENOENT);
-	assert_null(f->q);
-	assert_non_null(strstr(e.msg, "is the VM running?"));
-	assert_non_null(strstr(e.msg, f->path));
-}
-
-static void
-test_nobody_listens(void **state)
-{
-	struct fixture *f = *state;
-	struct lc_err e = LC_ERR_INIT;
-
-	fake_qmp_close(f->fake);
-	f->fake = NULL;
-	(void)uv_run(&f->loop, UV_RUN_DEFAULT);
-	assert_int_equal(open_start(f, &e), LC_ENOENT);
-	assert_non_null(strstr(e.msg, "nobody listens"));
-}
-
-static void
-test_name_too_long(void **state)
-{
-	struct fixture *f = *state;
-	char path[200];
-	struct qmp_opts o = {.socket = path};
-	struct lc_err e = LC_ERR_INIT;
-
-	memset(path, 'x', sizeof path - 1);
-	path[sizeof path - 1] = '\0';
-	assert_int_equal(qmp_open(&f->loop, &o, on_open, f, &f->q, &e), LC_EINVAL);
-}
-
-static void
-test_held_by_another(void **state)
-{
-	struct fixture *f = *state;
-
-	fake_qmp_greet(f->fake, "");
-	must_not_open(f, LC_EBUSY, "another client holds the monitor socket");
-	assert_non_null(strstr(f->open_err.msg, "-qmp unix:"));
-}
-
-static void
-test_half_a_greeting(void **state)
-{
-	struct fixture *f = *state;
-
-	fake_qmp_greet(f->fake, "NBDMAGICIHAVEOPT");
-	must_not_open(f, LC_EINVAL, "no QMP monitor");
-}
-
-static void
-test_no_qmp(void **state)
-{
-	struct fixture *f = *state;
-
-	fake_qmp_greet(f->fake, "SSH-2.0-OpenSSH\r\n");
-	must_not_open(f, LC_EINVAL, "SSH-2.0-OpenSSH");
-}
-
-static void
-test_monitor_for_humans(void **state)
-{
-	struct fixture *f = *state;
-
-	fake_qmp_greet(f->fake,
-	               "QEMU 7.2.22 monitor - type 'help' for more information\r\n(qemu) ");
-	must_not_open(f, LC_EINVAL, "monitor for humans");
-}
-
-static void
-test_closed_at_once(void **state)
-{
-	struct fixture *f = *state;
-
-	fake_qmp_on(f->fake, "qmp_capabilities", "");
-	fake_qmp_hang_up(f->fake, 1);
-	must_not_open(f, LC_EPEER, "closed by the other side");
-}
-
-static void
-test_greets_and_is_silent(void **state)
-{
-	struct fixture *f = *state;
-
-	fake_qmp_on(f->fake, "qmp_capabilities", "");
-	must_not_open(f, LC_ETIMEDOUT, "did not answer");
-}
-
-static void
-test_refuses_to_negotiate(void **state)
-{
-	struct fixture *f = *state;
-
-	fake_qmp_on(f->fake, "qmp_capabilities",
-	            "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}, \"id\": @}\n");
-	must_not_open(f, LC_EPEER, "qmp_capabilities: no");
-}
-
-static void
 broken_by(struct fixture *f, const char *answer, const char *text)
 {
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_on(f->fake, "one", answer);
 	new_batch(f);
 	(void)qmp_batch_add(f->b, "one", qmp_none());
@@ -461,7 +181,7 @@ broken_by(struct fixture *f, const char *answer, const char *text)
 	qmp_batch_free(f->b);
 	new_batch(f);
 	(void)qmp_batch_add(f->b, "three", qmp_none());
-	assert_int_equal(qmp_batch_run(f->b, on_done, f, &f->err), LC_EPEER);
+	assert_int_equal(qmp_batch_run(f->b, fixture_on_done, f, &f->err), LC_EPEER);
 }
 
 static void
@@ -504,7 +224,7 @@ test_closed_in_the_middle(void **state)
 	struct fixture *f = *state;
 
 	fake_qmp_on(f->fake, "qmp_capabilities", "{\"return\": {}, \"id\": @}\n");
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_on(f->fake, "one", "{\"return\": {}, \"i");
 	fake_qmp_hang_up(f->fake, 1);
 	new_batch(f);
@@ -520,9 +240,9 @@ test_closed_while_idle(void **state)
 {
 	struct fixture *f = *state;
 
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_hang_up(f->fake, 0);
-	await(f, &f->lost);
+	fixture_await(f, &f->lost);
 	assert_int_equal(f->lost, 1);
 	assert_int_equal(f->lost_err.code, LC_EPEER);
 }
@@ -536,7 +256,7 @@ test_line_without_end(void **state)
 
 	assert_non_null(p);
 	memset(p, 'x', 65536);
-	must_open(f);
+	fixture_must_open(f);
 	while (f->lost == 0 && said < 4 * (size_t)QMP_LINE_MAX) {
 		fake_qmp_say(f->fake, p, 65536);
 		said += 65536;
@@ -557,14 +277,14 @@ test_deep_nesting(void **state)
 	assert_non_null(p);
 	memset(p, '[', 400000);
 	memcpy(p + 400000, "\n", 2);
-	must_open(f);
+	fixture_must_open(f);
 	for (size_t at = 0; at < 400001 && f->lost == 0; at += 40000) {
 		fake_qmp_say(f->fake, p + at, 400001 - at < 40000 ? 400001 - at : 40000);
 		(void)uv_run(&f->loop, UV_RUN_NOWAIT);
 	}
 	free(p);
 	if (f->lost == 0)
-		await(f, &f->lost);
+		fixture_await(f, &f->lost);
 	assert_int_equal(f->lost, 1);
 }
 
@@ -574,7 +294,7 @@ test_timeout(void **state)
 	struct fixture *f = *state;
 	int64_t began;
 
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_on(f->fake, "one", "");
 	new_batch(f);
 	(void)qmp_batch_add(f->b, "one", qmp_none());
@@ -604,7 +324,7 @@ test_longer_timeout_of_a_batch(void **state)
 	struct fixture *f = *state;
 	int64_t began;
 
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_on(f->fake, "one", "");
 	new_batch(f);
 	qmp_batch_timeout(f->b, 300);
@@ -621,7 +341,7 @@ test_descriptor(void **state)
 	int ends[2];
 	char c = 0;
 
-	must_open(f);
+	fixture_must_open(f);
 	assert_int_equal(pipe(ends), 0);
 	new_batch(f);
 	(void)qmp_batch_add(f->b, "before", qmp_none());
@@ -644,7 +364,7 @@ test_survive(void **state)
 {
 	struct fixture *f = *state;
 
-	must_open(f);
+	fixture_must_open(f);
 	new_batch(f);
 	qmp_batch_survive(f->b);
 	(void)qmp_batch_add(f->b, "stop", qmp_none());
@@ -659,12 +379,12 @@ test_close_in_done(void **state)
 {
 	struct fixture *f = *state;
 
-	must_open(f);
+	fixture_must_open(f);
 	new_batch(f);
 	(void)qmp_batch_add(f->b, "one", qmp_none());
 	f->close_in_done = true;
 	run(f);
-	await(f, &f->closed);
+	fixture_await(f, &f->closed);
 	assert_int_equal(f->closed, 1);
 }
 
@@ -674,10 +394,10 @@ test_close_in_event(void **state)
 	static const char text[] = "{\"event\": \"A\"}\n{\"event\": \"B\"}\n";
 	struct fixture *f = *state;
 
-	must_open(f);
+	fixture_must_open(f);
 	f->close_in_event = true;
 	fake_qmp_say(f->fake, text, sizeof text - 1);
-	await(f, &f->closed);
+	fixture_await(f, &f->closed);
 	assert_int_equal(f->events, 1);
 	assert_int_equal(f->closed, 1);
 }
@@ -688,30 +408,17 @@ test_close_with_commands_in_flight(void **state)
 	struct fixture *f = *state;
 	struct lc_err e = LC_ERR_INIT;
 
-	must_open(f);
+	fixture_must_open(f);
 	fake_qmp_on(f->fake, "one", "");
 	new_batch(f);
 	(void)qmp_batch_add(f->b, "one", qmp_none());
-	assert_int_equal(qmp_batch_run(f->b, on_done, f, &e), 0);
-	qmp_close(f->q, on_closed, f);
+	assert_int_equal(qmp_batch_run(f->b, fixture_on_done, f, &e), 0);
+	qmp_close(f->q, fixture_on_closed, f);
 	assert_int_equal(f->done, 0);
-	await(f, &f->closed);
+	fixture_await(f, &f->closed);
 	assert_int_equal(f->done, 1);
 	assert_int_equal(f->err.code, LC_ECANCELED);
 	assert_int_equal(f->lost, 0);
-}
-
-static void
-test_close_while_opening(void **state)
-{
-	struct fixture *f = *state;
-	struct lc_err e = LC_ERR_INIT;
-
-	assert_int_equal(open_start(f, &e), 0);
-	qmp_close(f->q, on_closed, f);
-	await(f, &f->closed);
-	assert_int_equal(f->opened, 1);
-	assert_int_equal(f->open_err.code, LC_ECANCELED);
 }
 
 static void
@@ -720,7 +427,7 @@ test_many_commands(void **state)
 	struct fixture *f = *state;
 	size_t i;
 
-	must_open(f);
+	fixture_must_open(f);
 	new_batch(f);
 	for (i = 0; i < 1000; i++)
 		assert_int_equal(qmp_batch_add(f->b, "x", qmp_pack("{s:i}", "n", (int)i)), i);
@@ -735,11 +442,11 @@ test_bad_arguments_are_reported(void **state)
 	struct fixture *f = *state;
 	struct lc_err e = LC_ERR_INIT;
 
-	must_open(f);
+	fixture_must_open(f);
 	new_batch(f);
 	(void)qmp_batch_add(f->b, "x", NULL);
 	(void)qmp_batch_add(f->b, "y", qmp_none());
-	assert_int_equal(qmp_batch_run(f->b, on_done, f, &e), LC_ENOMEM);
+	assert_int_equal(qmp_batch_run(f->b, fixture_on_done, f, &e), LC_ENOMEM);
 	assert_int_equal(fake_qmp_count(f->fake, "y"), 0);
 }
 
@@ -756,23 +463,23 @@ test_out_of_memory(void **state)
 
 		f->opened = f->done = f->closed = 0;
 		lc_alloc_fail_after(n);
-		if (open_start(f, &e) == 0) {
-			await(f, &f->opened);
+		if (fixture_open(f, &e) == 0) {
+			fixture_await(f, &f->opened);
 			assert_int_equal(f->opened, 1);
 			f->b = f->open_err.code == LC_OK ? qmp_batch_new(f->q) : NULL;
 			if (f->b != NULL) {
 				(void)qmp_batch_add(f->b, "one",
 				                    qmp_pack("{s:[s, s]}", "a", "b", "c"));
 				(void)qmp_batch_add(f->b, "two", qmp_none());
-				if (qmp_batch_run(f->b, on_done, f, &e) == 0) {
-					await(f, &f->done);
+				if (qmp_batch_run(f->b, fixture_on_done, f, &e) == 0) {
+					fixture_await(f, &f->done);
 					assert_int_equal(f->done, 1);
 					through = f->err.code == LC_OK;
 				}
 			}
 			lc_alloc_fail_after(-1);
-			qmp_close(f->q, on_closed, f);
-			await(f, &f->closed);
+			qmp_close(f->q, fixture_on_closed, f);
+			fixture_await(f, &f->closed);
 			qmp_batch_free(f->b);
 			f->b = NULL;
 		}
@@ -785,25 +492,14 @@ test_out_of_memory(void **state)
 int
 main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define T(f) cmocka_unit_test_setup_teardown(f, fixture_set_up, fixture_tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_open),
 	    T(test_answers),
 	    T(test_all_may_fail),
 	    T(test_may_fail_is_not_may_vanish),
 	    T(test_events),
 	    T(test_events_before_the_answer),
 	    T(test_answers_to_nothing),
-	    T(test_no_socket),
-	    T(test_nobody_listens),
-	    T(test_name_too_long),
-	    T(test_held_by_another),
-	    T(test_half_a_greeting),
-	    T(test_no_qmp),
-	    T(test_monitor_for_humans),
-	    T(test_closed_at_once),
-	    T(test_greets_and_is_silent),
-	    T(test_refuses_to_negotiate),
 	    T(test_garbage),
 	    T(test_no_object),
 	    T(test_answer_without_substance),
@@ -820,7 +516,6 @@ main(void)
 	    T(test_close_in_done),
 	    T(test_close_in_event),
 	    T(test_close_with_commands_in_flight),
-	    T(test_close_while_opening),
 	    T(test_many_commands),
 	    T(test_bad_arguments_are_reported),
 	    T(test_out_of_memory),
