@@ -243,6 +243,8 @@ begin_prepare(struct backup *b, struct lc_err *e)
 		/* The images of an import are those that were given. */
 		if (b->subject.offline && (b->target.hv.def_past || !import_is(b->target.def)))
 			rc = target_check_boot(b->o.settings, b->o.vm, e);
+		if (rc == 0 && b->subject.offline)
+			rc = target_check_images(&b->target, b->o.settings, b->o.store, e);
 		rc = rc != 0 ? rc : hv_open(b->o.loop, &b->target.hv, on_event, b, &b->hv, e);
 	}
 	return rc != 0 ? rc : hv_prepare(b->hv, on_hv, b, e);

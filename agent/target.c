@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "agent/hypervisor/launch.h"
+#include "agent/hypervisor/overlaid.h"
 #include "agent/target.h"
 #include "store/base/cli.h"
 #include "store/base/files.h"
@@ -186,6 +187,35 @@ target_check_boot(const struct settings *s, const char *vm, struct lc_err *e)
 	lc_buf_free(&text);
 	lc_free(path);
 	lc_free(dir);
+	return rc;
+}
+
+int
+target_check_images(const struct target *t, const struct settings *s, struct store *store,
+                    struct lc_err *e)
+{
+	const char *origin = s->origin == NULL ? "locum.conf" : s->origin, *vm = t->hv.vm;
+	struct target past = {.def = NULL};
+	size_t i;
+	int rc = 0;
+
+	/* What libvirt says is what the domain would be started with. */
+	if (t->hv.def_past || t->learned || t->def == NULL ||
+	    definition_of_point(store, vm, &past, NULL) != 0)
+		return 0;
+	for (i = 0; rc == 0 && i < t->def->ndisks; i++) {
+		const struct def_disk *d = &t->def->disks[i],
+				      *was = definition_disk(past.def, d->name);
+
+		if (was != NULL && was->path[0] != '\0' && overlaid_by(d->path, was->path))
+			rc = lc_fail(
+			    e, LC_ENOTSUP, 0,
+			    "%s: disk %s: %s names %s, and at its newest point it ran from "
+			    "%s, which stands on it: name that one, or remove it if it is "
+			    "merged or given up",
+			    vm, d->name, origin, d->path, was->path);
+	}
+	lc_free(past.def);
 	return rc;
 }
 

@@ -65,6 +65,13 @@ int target_offline(const struct settings *s, struct store *store, const char *vm
  * while it is off, no image on this host is what it was last.
  */
 int target_check_boot(const struct settings *s, const char *vm, struct lc_err *e);
+/**
+ * target_check_images(t, settings, store, e):
+ * LC_ENOTSUP where the newest point of a VM that is off knows better than the settings which image
+ * is its disk: it ran from one that stands on that.
+ */
+int target_check_images(const struct target *t, const struct settings *s, struct store *store,
+                        struct lc_err *e);
 void target_done(struct target *t);
 
 #endif

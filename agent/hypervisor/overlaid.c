@@ -62,13 +62,12 @@ backing_name(const char *path, char name[NAME_MAX_QCOW2 + 1])
 	return found;
 }
 
-/* The file that such a name means; a "json:" that names it by a plain path counts, too. */
+/* The path that such a name means; of a "json:" that names it by a plain one, too. */
 static bool
-backing_file(const char *image, const char *name, struct stat *out)
+backing_path(const char *image, const char *name, char path[PATH_MAX])
 {
 	static const char key[] = "\"filename\": \"", file[] = "file:";
 	const char *slash = strrchr(image, '/'), *at;
-	char path[PATH_MAX];
 	int n;
 
 	if (strncmp(name, "json:", 5) == 0) {
@@ -76,16 +75,24 @@ backing_file(const char *image, const char *name, struct stat *out)
 		if (at == NULL)
 			return false;
 		at += sizeof key - 1;
-		n = snprintf(path, sizeof path, "%.*s", (int)strcspn(at, "\""), at);
-		return n > 0 && (size_t)n < sizeof path && stat(path, out) == 0 && is_image(out);
+		n = snprintf(path, PATH_MAX, "%.*s", (int)strcspn(at, "\""), at);
+		return n > 0 && n < PATH_MAX;
 	}
 	if (strncmp(name, file, sizeof file - 1) == 0)
 		name += sizeof file - 1;
 	if (name[0] == '/' || slash == NULL)
-		n = snprintf(path, sizeof path, "%s", name);
+		n = snprintf(path, PATH_MAX, "%s", name);
 	else
-		n = snprintf(path, sizeof path, "%.*s/%s", (int)(slash - image), image, name);
-	return n > 0 && (size_t)n < sizeof path && stat(path, out) == 0 && is_image(out);
+		n = snprintf(path, PATH_MAX, "%.*s/%s", (int)(slash - image), image, name);
+	return n > 0 && n < PATH_MAX;
+}
+
+static bool
+backing_file(const char *image, const char *name, struct stat *out)
+{
+	char path[PATH_MAX];
+
+	return backing_path(image, name, path) && stat(path, out) == 0 && is_image(out);
 }
 
 static bool
@@ -183,4 +190,24 @@ overlaid_check(const char *path, const char *format, struct lc_err *e)
 		             name, advice);
 	lc_free(top);
 	return rc;
+}
+
+bool
+overlaid_by(const char *path, const char *top)
+{
+	char at[PATH_MAX], next[PATH_MAX], name[NAME_MAX_QCOW2 + 1];
+	struct stat base, st;
+	int i, n = snprintf(at, sizeof at, "%s", top);
+
+	if (n <= 0 || (size_t)n >= sizeof at || stat(path, &base) != 0 || stat(top, &st) != 0 ||
+	    (S_ISREG(base.st_mode) && later(&base.st_mtim, &st.st_mtim)))
+		return false;
+	for (i = 0; i < CHAIN_MAX; i++) {
+		if (stands_on(at, &base))
+			return true;
+		if (!backing_name(at, name) || !backing_path(at, name, next))
+			return false;
+		memcpy(at, next, sizeof at);
+	}
+	return false;
 }

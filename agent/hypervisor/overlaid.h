@@ -9,6 +9,8 @@
 #ifndef LOCUM_OVERLAID_H
 #define LOCUM_OVERLAID_H
 
+#include <stdbool.h>
+
 #include "store/base/errors.h"
 
 /**
@@ -17,5 +19,8 @@
  * that was written to after it was.  What can't be looked at is no objection.  Blocking.
  */
 int overlaid_check(const char *path, const char *format, struct lc_err *e);
+/** overlaid_by(path, top): whether the qcow2 image `top` stands on that one, or on one that does,
+ * and was the last of the two that was written to.  Blocking. */
+bool overlaid_by(const char *path, const char *top);
 
 #endif

@@ -120,4 +120,23 @@ END
 backup web01 compared
 rm "$t/img/snap.qcow2"
 same_as web01 vd0="$base" vd1="$t/img/data"
+
+# They are not believed where the newest point knows better.
+on "$base" "$t/img/data"
+snapshot disk0 snap3 "$t/img/snap3.qcow2"
+snapshot snap3 snap4 "$t/img/snap4.qcow2"
+put vd0 0x51 6M 64k
+backup web01 compared
+off
+refused 1 "web01: .*vd0.*locum.conf names $base.*ran from $t/img/snap4.qcow2, which stands on it" locum backup web01
+cat "$t/refused"
+sed -i "s|qcow2 $base|qcow2 $t/img/snap4.qcow2|" "$LOCUM_CONFIG"
+backup web01 compared
+same_as web01 vd0="$t/img/snap4.qcow2" vd1="$t/img/data"
+# Moved elsewhere, what it ran from is another image, and no objection.
+qemu-img convert -O qcow2 "$t/img/snap4.qcow2" "$t/img/merged.qcow2"
+sed -i "s|qcow2 $t/img/snap4.qcow2|qcow2 $t/img/merged.qcow2|" "$LOCUM_CONFIG"
+backup web01 compared
+same_as web01 vd0="$t/img/merged.qcow2" vd1="$t/img/data"
+echo "settings that are older than the newest point: refused"
 locum verify --all --quiet || fail "verify"
