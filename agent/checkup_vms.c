@@ -239,8 +239,26 @@ describe(const struct round *r, const struct hv_vm *vm, const char *monitor, str
 		                    p->label[0] == '\0' ? "" : ", confined as ", p->label);
 }
 
+/* A disk of which a copy as a whole is not allowed, or NULL. */
+static const char *
+not_copied(const struct settings_vm *sv, const struct hv_vm *vm)
+{
+	size_t i;
+
+	if (sv != NULL && sv->push_full)
+		return NULL;
+	for (i = 0; i < vm->ndisks; i++) {
+		if (vm->disks[i].capturable && vm->disks[i].copied &&
+		    !is_excluded(sv, vm->disks[i].name))
+			return vm->disks[i].name;
+	}
+	return NULL;
+}
+
+/* `disk` as not_copied() says. */
 static void
-judge_protection(struct round *r, const char *name, const struct point *newest, const char *what)
+judge_protection(struct round *r, const char *name, const struct point *newest, const char *what,
+                 const char *disk)
 {
 	struct checkup *c = r->c;
 	char age[48];
@@ -251,6 +269,15 @@ judge_protection(struct round *r, const char *name, const struct point *newest, 
 		x = findings_vm(c->findings, FINDING_BAD, name, "no",
 		                "could be protected, but the store can't be opened (%s)", what);
 		finding_advise(x, "see `store` above");
+		return;
+	}
+	if (newest == NULL && disk != NULL) {
+		x = findings_vm(c->findings, FINDING_WARN, name, "ready",
+		                "no restore point yet (%s); for the first one QEMU has to copy "
+		                "disk %s as a whole, which takes scratch of its size",
+		                what, disk);
+		finding_advise(x, "push_full = yes, in [vm %s] of %s; then: locum backup %s", name,
+		               origin(c), name);
 		return;
 	}
 	if (newest == NULL) {
@@ -269,6 +296,11 @@ judge_protection(struct round *r, const char *name, const struct point *newest, 
 		(void)findings_vm(c->findings, FINDING_GOOD, name, "protected",
 		                  "protected, newest restore point %s old (%s)", age, what);
 	}
+	if (disk != NULL)
+		(void)findings_vm(c->findings, FINDING_NOTE, name, "",
+		                  "disk %s has to be copied as a whole where QEMU is started anew; "
+		                  "push_full = yes allows it",
+		                  disk);
 }
 
 /* True: it shares what it must not. */
@@ -419,7 +451,8 @@ judge(struct round *r, const char *name, const struct settings_vm *sv, const str
 	if (judge_disks(r, name, sv, vm) > 0)
 		return;
 	describe(r, vm, monitor, &what);
-	judge_protection(r, name, newest, what.n == 0 ? "" : (const char *)what.p);
+	judge_protection(r, name, newest, what.n == 0 ? "" : (const char *)what.p,
+	                 not_copied(sv, vm));
 	lc_buf_free(&what);
 	judge_freeze(r, name, vm, monitor);
 }
@@ -449,8 +482,16 @@ look_at_off(struct round *r, const char *name, const struct settings_vm *sv,
 {
 	struct definition *def = definition_of(sv, newest);
 	struct hv_target t = target_of(r, name, NULL, def);
+	struct lc_err booted = LC_ERR_INIT;
 	struct probe p;
 
+	if (target_check_boot(r->c->settings, name, &booted) != 0) {
+		finding_advise(findings_vm(r->c->findings, FINDING_BAD, name, "no", "%s",
+		                           without_name(booted.msg, name)),
+		               "locum boot %s --resume", name);
+		lc_free(def);
+		return;
+	}
 	if (def == NULL) {
 		judge_failure(r, name, monitor, why);
 		return;

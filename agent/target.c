@@ -207,13 +207,14 @@ target_check_images(const struct target *t, const struct settings *s, struct sto
 		const struct def_disk *d = &t->def->disks[i],
 				      *was = definition_disk(past.def, d->name);
 
-		if (was != NULL && was->path[0] != '\0' && overlaid_by(d->path, was->path))
+		if (was != NULL && was->path[0] != '\0' && overlaid_by(d->path, was->path)) {
 			rc = lc_fail(
 			    e, LC_ENOTSUP, 0,
 			    "%s: disk %s: %s names %s, and at its newest point it ran from "
 			    "%s, which stands on it: name that one, or remove it if it is "
 			    "merged or given up",
 			    vm, d->name, origin, d->path, was->path);
+		}
 	}
 	lc_free(past.def);
 	return rc;

@@ -103,6 +103,7 @@ struct hv_disk {
 	uint64_t size; /* bytes, as the guest sees it */
 	enum hv_role role;
 	bool capturable;
+	bool copied; /* by the hypervisor for a snapshot; as a whole with push_full only */
 	/* why it can't be captured, or what is poorer (why changes are unknown) */
 	char reason[320];
 	/* image file on this host, "" where there is none (for the operator only) */

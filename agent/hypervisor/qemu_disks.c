@@ -409,6 +409,7 @@ choose_way(struct qemu *q)
 	size_t i, pushed = 0, filtered = 0;
 
 	for (i = 0; i < vm->ndisks; i++) {
+		vm->disks[i].copied = q->disks[i].push;
 		if (!vm->disks[i].capturable)
 			continue;
 		pushed += q->disks[i].push ? 1 : 0;

@@ -195,6 +195,27 @@ doctor stranger stranger
 grep -q '^ok protected ' "$t/said" || fail "of stranger: $(cat "$t/said")"
 guest_qmp "$t/vm" '{"execute":"query-named-block-nodes"}' | has '"name": *"locum\.d0c7' && fail "doctor left something in QEMU"
 guest_kill "$t/vm"
+
+# ---- on an IOThread: its first point is a copy that has to be allowed ----
+truncate -s 1M "$t/e.raw"
+printf '[vm threads]\nqmp = %s\n' "$t/vm/qmp" >>"$LOCUM_CONFIG"
+guest_start "$t/vm" -i -w '' -x -S -x -name -x threads "$t/e.raw"
+sick 0 warn threads 'no restore point yet.*QEMU has to copy disk vd0 as a whole' 'push_full = yes, in \[vm threads\] of .*; then: locum backup threads' threads
+echo "push_full = yes" >>"$LOCUM_CONFIG"
+sick 0 warn threads 'no restore point yet' 'locum backup threads' threads
+locum backup threads
+doctor threads threads
+grep -q '^ok protected ' "$t/said" || fail "of threads: $(cat "$t/said")"
+sed -i '/^push_full/d' "$LOCUM_CONFIG"
+doctor threads threads
+grep -q '^note .*disk vd0 .*QEMU is started anew' "$t/said" || fail "of threads: $(cat "$t/said")"
+guest_kill "$t/vm"
+
+# ---- off, after it was booted from a point: what it was last is nowhere to be read ----
+mkdir -p "$t/scratch/boot/sick01"
+echo 'sick01@00' >"$t/scratch/boot/sick01/point"
+sick 3 bad sick01 'it is off, and what it wrote since it was booted from sick01@00 lies over that point' 'locum boot sick01 --resume'
+rm -r "$t/scratch/boot"
 echo "$broken broken hosts and VMs"
 [ $broken -ge 20 ] || fail "the table has become short"
 
