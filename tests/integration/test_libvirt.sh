@@ -1,5 +1,5 @@
 #!/bin/bash
-# Domains of libvirt: test_libvirt.sh [session] [POINTS] [between|halfway|relay|deaths|restored|agent]...
+# Domains of libvirt: test_libvirt.sh [session] [POINTS] [between|halfway|commit|relay|deaths|restored|agent]...
 #
 # A domain with a raw and a qcow2 disk, of a libvirtd of the test's own whose QEMU runs as nobody.  It is found without a
 # section of its own and its points are of one instant (see test_law1.sh), whatever libvirt does with the domain between and
@@ -20,7 +20,7 @@ at_end() {
 
 points=${1:-3}
 parts=" ${*:2} "
-[ $# -gt 1 ] || parts=" between halfway relay deaths restored agent "
+[ $# -gt 1 ] || parts=" between halfway commit relay deaths restored agent "
 scenario_begin libvirt
 libvirt_begin
 sed -i "/^store/a libvirt = $uri" "$LOCUM_CONFIG"
@@ -146,6 +146,65 @@ halfway() {
 	libvirt_wait web01
 	sound "a destroy in the middle of a cycle"
 	echo "snapshot, save, destroy in the middle of a cycle: the guest goes on, the next point is right"
+}
+
+# ---- a block commit in the middle of a cycle ----
+snapshot() { # NAME
+	virsh_t snapshot-create-as web01 "$1" --disk-only --no-metadata --diskspec "vda,file=$t/img/$1a.qcow2" \
+		--diskspec "vdb,file=$t/img/$1b.qcow2" >/dev/null || fail "snapshot $1"
+}
+# How it ended is in $committed.
+try_commit() { # ARGUMENT...
+	committed=0
+	timeout 60 virsh -q -c "$uri" blockcommit web01 "$@" 2>"$t/commit" || committed=$?
+}
+commit_all() { # WHEN
+	local disk i
+	for disk in vda vdb; do
+		virsh_t blockcommit web01 "$disk" --active --pivot >/dev/null 2>"$t/err" || fail "block commit of $disk $1: $(cat "$t/err")"
+	done
+	sound "block commits $1"
+}
+commit() {
+	local place i
+	# QEMU commits nothing into or out of what has our filter above it.
+	for place in hv.take.cut backup.taken backup.read; do
+		snapshot "c$place"
+		backup web01 compared
+		backup web01 incremental
+		amid "$place" try_commit vda --active --pivot --wait
+		[ "$committed$rc" = 10 ] || fail "block commit at $place: $committed, and the backup $rc: $(cat "$t/commit" "$t/err")"
+		grep -q 'Need a root block node' "$t/commit" || fail "block commit at $place: $(cat "$t/commit")"
+		sound "a block commit at $place"
+		commit_all "after one at $place"
+	done
+	# Of what lies below the image that the guest writes to.
+	snapshot d1
+	snapshot d2
+	backup web01 compared
+	amid backup.taken try_commit vda --top "$t/img/d1a.qcow2" --wait
+	[ "$rc" = 0 ] || fail "block commit below: the backup: $(cat "$t/err")"
+	sound "a block commit below in the middle of a cycle"
+	commit_all "of all of it"
+	# Just before the snapshot: over by then, or under way.
+	snapshot e1
+	backup web01 compared
+	amid backup.begun try_commit vda --active --pivot --wait
+	[ "$committed$rc" = 00 ] || fail "block commit just before the snapshot: $committed, and the backup $rc: $(cat "$t/commit" "$t/err")"
+	sound "a block commit just before the snapshot"
+	snapshot e2
+	backup web01 compared
+	amid backup.begun try_commit vda --active
+	[ "$committed$rc" = 01 ] || fail "block commit under way: $committed, and the backup $rc: $(cat "$t/commit" "$t/err")"
+	grep -q 'a job or filter of another tool' "$t/err" || fail "block commit under way: $(cat "$t/err")"
+	for ((i = 0; i < 100; i++)); do
+		! virsh_t blockjob web01 vda --pivot >/dev/null 2>"$t/err" || break
+		sleep 0.1
+	done
+	[ "$i" -lt 100 ] || fail "pivot: $(cat "$t/err")"
+	sound "a block commit under way"
+	virsh_t blockcommit web01 vdb --active --pivot >/dev/null || fail "block commit of vdb"
+	echo "block commit in the middle of a cycle: the guest goes on, the next point is right"
 }
 
 # ---- whoever dies or hangs ----
@@ -300,7 +359,7 @@ agent() {
 locum doctor web01 >"$t/out" || fail "doctor: $(cat "$t/out")"
 grep -q 'web01' "$t/out" || fail "doctor: $(cat "$t/out")"
 grep -q 'libvirt .*tainted (custom-monitor)' "$t/out" || fail "doctor: $(cat "$t/out")"
-for part in between halfway relay deaths restored agent; do
+for part in between halfway commit relay deaths restored agent; do
 	case $parts in
 	*" $part "*) "$part" ;;
 	esac
