@@ -127,6 +127,7 @@ static const struct lc_err refusals[2] = {{.code = LC_OK},
                                           {.code = LC_ENOSPC, .msg = "no space left"}};
 static const int64_t known[2] = {90 * S, 80 * S}, unknown[2];
 static const struct lc_err no_refusals[2];
+static const uint64_t waiting[2] = {3, PROTECT_UNKNOWN};
 
 /* One VM that does well but is refused by one of the replicas, which is away; one of which nothing
  * is known yet. */
@@ -150,14 +151,16 @@ make(struct protect *x)
 	             .pause_ns = 2 * LC_NS_PER_MS,
 	             .err = &fine,
 	             .durable_ns = known,
-	             .refused = refusals},
+	             .refused = refusals,
+	             .waiting = waiting},
 	            {.name = "db\"1",
 	             .state = "beginning",
 	             .goal_ns = 60 * S,
 	             .lag_ns = -1,
 	             .err = &fine,
 	             .durable_ns = unknown,
-	             .refused = no_refusals}},
+	             .refused = no_refusals,
+	             .waiting = waiting}},
 	    .sites = {{.name = "dr",
 	               .up = true,
 	               .since_ns = 5 * S,
@@ -218,6 +221,8 @@ test_samples(void **state)
 	assert_line(text, "locum_vm_replicated_timestamp_seconds{vm=\"web01\",replica=\"far\"} 80");
 	assert_line(text, "locum_vm_refused{vm=\"web01\",replica=\"dr\"} 0");
 	assert_line(text, "locum_vm_refused{vm=\"web01\",replica=\"far\"} 1");
+	assert_line(text, "locum_vm_waiting_points{vm=\"web01\",replica=\"dr\"} 3");
+	assert_line(text, "locum_vm_waiting_points{vm=\"web01\",replica=\"far\"} NaN");
 	assert_line(text, "locum_replica_up{replica=\"dr\"} 1");
 	assert_line(text, "locum_replica_up{replica=\"far\"} 0");
 	assert_line(text, "locum_replica_has_all{replica=\"dr\"} 0");
