@@ -391,11 +391,23 @@ drop(struct image *im, hv_done_cb *done, void *arg)
 	return start(im, OP_DROP, TICK_MS, done, arg);
 }
 
-/* Of which there is nothing to know but where it lies.  All else is read by QEMU's own code. */
-static bool
-is_raw(const struct def_disk *d)
+/*
+ * Of a raw image there is nothing to know but where it lies.  All else is read by QEMU's own code:
+ * *fd_out is -1.  So is what lies on another machine, which may stop answering: a read would then
+ * wait for it, and one of libuv's few threads with it, while a server that does not answer is given
+ * up in time.
+ */
+static int
+open_raw(const struct def_disk *d, int *fd_out, struct lc_err *e)
 {
-	return strcmp(d->format, "raw") == 0;
+	int rc;
+
+	if (strcmp(d->format, "raw") != 0)
+		return 0;
+	rc = rawimage_open(d->path, fd_out, e);
+	if (rc == 0 && rawimage_is_remote(*fd_out))
+		fd_close(fd_out);
+	return rc;
 }
 
 static int
@@ -422,8 +434,9 @@ arm(struct image *im, hv_done_cb *done, void *arg, struct lc_err *e)
 		if (rc == 0)
 			rc = image_check_unused(d->path, e);
 		if (rc == 0)
-			rc = is_raw(disk_of(im, s)) ? rawimage_open(d->path, &s->raw, e)
-			                            : spawn(im, s, e);
+			rc = open_raw(disk_of(im, s), &s->raw, e);
+		if (rc == 0 && s->raw == -1)
+			rc = spawn(im, s, e);
 	}
 	if (rc != 0) {
 		kill_all(im); /* on_server_end reaps them */

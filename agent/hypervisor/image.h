@@ -2,9 +2,9 @@
  * image: the disks of a VM that is off, read from its image files.  The driver itself is opened by
  * driver_image_open() in driver.h.
  *
- * A raw image is read as it lies there (rawimage.h), each other one served by a qemu-nbd of its
- * own, read-only; both without locks: whoever starts the VM meanwhile is not kept from it, but
- * hv_still_valid() tells.
+ * A raw image is read as it lies there (rawimage.h), each other one, and one on a network file
+ * system, served by a qemu-nbd of its own, read-only; both without locks: whoever starts the VM
+ * meanwhile is not kept from it, but hv_still_valid() tells.
  */
 #ifndef LOCUM_IMAGE_H
 #define LOCUM_IMAGE_H

@@ -2,9 +2,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "store/base/files.h"
@@ -12,6 +14,10 @@
 #include "agent/hypervisor/rawimage.h"
 
 #define SECTOR 512u
+/* Of file systems that linux/magic.h does not name. */
+#define GFS2_MAGIC 0x01161970u
+#define GPFS_MAGIC 0x47504653u
+#define LUSTRE_MAGIC 0x0bd00bd3u
 
 int
 rawimage_open(const char *path, int *fd_out, struct lc_err *e)
@@ -31,6 +37,35 @@ rawimage_open(const char *path, int *fd_out, struct lc_err *e)
 		(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	*fd_out = fd;
 	return rc;
+}
+
+bool
+rawimage_remote(uint32_t type)
+{
+	static const uint32_t remote[] = {
+	    NFS_SUPER_MAGIC,   SMB_SUPER_MAGIC,  SMB2_SUPER_MAGIC, CIFS_SUPER_MAGIC,
+	    FUSE_SUPER_MAGIC,  CEPH_SUPER_MAGIC, AFS_SUPER_MAGIC,  CODA_SUPER_MAGIC,
+	    OCFS2_SUPER_MAGIC, V9FS_MAGIC,       GFS2_MAGIC,       GPFS_MAGIC,
+	    LUSTRE_MAGIC,
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof remote / sizeof *remote; i++) {
+		if (remote[i] == type)
+			return true;
+	}
+	return false;
+}
+
+bool
+rawimage_is_remote(int fd)
+{
+	struct statfs fs;
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && S_ISBLK(st.st_mode))
+		return false; /* the kernel gives up on it in its own time */
+	return fstatfs(fd, &fs) == -1 || rawimage_remote((uint32_t)fs.f_type);
 }
 
 int

@@ -18,6 +18,14 @@
 /** rawimage_open(path, fd_out, e): for reading.  LC_EINVAL for what is neither a file nor a block
  * device. */
 int rawimage_open(const char *path, int *fd_out, struct lc_err *e);
+/**
+ * rawimage_remote(type):
+ * Whether a file system of that type (statfs(2)) is served by another machine or another process,
+ * so that a read may wait for ever.  rawimage_is_remote(fd): whether the image lies on such a one,
+ * as far as can be told.
+ */
+bool rawimage_remote(uint32_t type);
+bool rawimage_is_remote(int fd);
 /** rawimage_size(fd, path, out, e): bytes that a guest sees: whole sectors of 512. */
 int rawimage_size(int fd, const char *path, uint64_t *out, struct lc_err *e);
 /**

@@ -162,6 +162,22 @@ test_what_cannot_be_read(void **state)
 	assert_int_equal(rawimage_open(fifo, &fd, NULL), LC_ENOENT);
 }
 
+static void
+test_what_may_hang(void **state)
+{
+	const struct test *t = *state;
+
+	assert_true(rawimage_remote(0x6969));      /* NFS */
+	assert_true(rawimage_remote(0xff534d42));  /* CIFS */
+	assert_true(rawimage_remote(0x65735546));  /* FUSE */
+	assert_false(rawimage_remote(0xef53));     /* ext4 */
+	assert_false(rawimage_remote(0x58465342)); /* XFS */
+	assert_false(rawimage_remote(0x9123683e)); /* btrfs */
+	assert_false(rawimage_remote(0x01021994)); /* tmpfs */
+	assert_false(rawimage_is_remote(t->fd));
+	assert_true(rawimage_is_remote(-1)); /* not known */
+}
+
 int
 main(void)
 {
@@ -171,6 +187,7 @@ main(void)
 	    T(test_a_size_that_is_no_sector),
 	    T(test_an_image_that_gets_shorter),
 	    T(test_what_cannot_be_read),
+	    T(test_what_may_hang),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
