@@ -13,6 +13,8 @@
 #include "store/base/files.h"
 #include "store/writer_internal.h"
 
+/* Of a disk are written at once: what is sent ahead (transfer.h) is behind by so many at most. */
+#define ROWS_AT_ONCE 512u
 #define ZEROS_AT_ONCE (UINT64_C(8) * PAGE_WINDOWS)
 
 static const uint8_t zero_id[CHUNK_ID_SIZE];
@@ -91,7 +93,7 @@ writer_add_row(struct writer *w, struct writer_disk_state *d, uint64_t window, u
 	set_row(NULL, d->d.id, window, id, &one);
 	set_add(&w->rows_sum, &one);
 	w->rows++;
-	if (d->map->n < MAP_ROWS_MAX / 2)
+	if (d->map->n < ROWS_AT_ONCE)
 		return 0;
 	rc = writer_write_rows(w, d, e);
 	w->failed = w->failed || rc != 0;
