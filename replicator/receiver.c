@@ -39,6 +39,7 @@ struct stream {
 	struct asked *asked;
 	uint32_t nasked;
 	STAILQ_HEAD(, proving) proving;
+	bool made;  /* its point is still being made: contents come, and nothing else */
 	bool ready; /* COMMIT came */
 	uint64_t rows;
 	struct set_sum sum;
@@ -210,6 +211,7 @@ on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
 	if (st == NULL)
 		return no_memory(e);
 	st->no = no;
+	st->made = p.entry.n == 0;
 	STAILQ_INIT(&st->proving);
 	memcpy(st->vm, p.vm, 16);
 	memcpy(st->point, p.id, 16);
@@ -429,6 +431,8 @@ on_rows(struct receiver *r, struct lc_span body, struct lc_err *e)
 	rc = rc != 0 ? rc : find_stream(r, m.stream, &st, e);
 	if (rc != 0 || st == NULL)
 		return rc;
+	if (st->made)
+		return lc_fail(e, LC_EPEER, 0, "ROWS of a point that is still being made");
 	rc = take_room(r, m.payload.n, &why);
 	rc = rc != 0 ? rc : incoming_rows(st->in, m.payload, &why);
 	return rc == 0 ? 0 : refuse_stream(r, st, &why, e);
@@ -444,6 +448,8 @@ on_commit(struct receiver *r, struct lc_span body, struct lc_err *e)
 	rc = rc != 0 ? rc : find_stream(r, m.stream, &st, e);
 	if (rc != 0 || st == NULL)
 		return rc;
+	if (st->made)
+		return lc_fail(e, LC_EPEER, 0, "COMMIT of a point that is still being made");
 	if (!STAILQ_EMPTY(&st->proving))
 		return lc_fail(e, LC_EPEER, 0, "COMMIT before PROOF");
 	st->ready = true;
@@ -452,7 +458,8 @@ on_commit(struct receiver *r, struct lc_span body, struct lc_err *e)
 	return ++r->nready < READY_MAX ? 0 : receiver_settle(r, e);
 }
 
-/* The source can't go on with a point; what of it is here stays for the next try. */
+/* The source can't go on with a point, or has sent ahead what there is of it; what of it is here
+ * stays for the next try. */
 static int
 on_given_up(struct receiver *r, struct lc_span body, struct lc_err *e)
 {

@@ -3,14 +3,14 @@
  *             ▲            │ all rows went
  *             │            ▼
  *             └──────── COMMITTING ◄── the next point follows until there is none: (idle)
+ *
+ *          (idle) ──► AHEAD: contents of a large point that is being made go, and no rows
+ *             ▲          │ it is made, or was given up; or this line is to be looked at
+ *             └──────────┘
  */
 #include <string.h>
-#include <sys/queue.h>
 
-#include "replicator/batch.h"
-#include "replicator/flight.h"
-#include "replicator/message.h"
-#include "replicator/sender.h"
+#include "replicator/sender_internal.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/segment.h"
@@ -19,47 +19,6 @@
 #define ACTIVE_MAX 16u /* lines under way */
 #define RESTARTS_MAX 3u
 #define HEADS_GOOD_NS (2 * LC_NS_PER_S) /* what it said so long ago may be over */
-
-enum line_state { LINE_IDLE = 0, LINE_SENDING, LINE_COMMITTING, LINE_FAILED };
-
-struct line {
-	TAILQ_ENTRY(line) entry;
-	uint8_t id[16], vm[16];
-	enum line_state state;
-	bool looked;        /* while idle: there was nothing to send */
-	bool gone;          /* it is not to be sent: not here, or of another VM */
-	struct lc_buf head; /* POINT entry of the newest point there */
-	struct outgoing *out;
-	uint32_t stream;
-	TAILQ_HEAD(, batch) batches;
-	unsigned nbatches;
-	bool rows_over;
-	bool anew;            /* only points that share nothing with their base can be sent */
-	struct commit commit; /* rows and sum so far */
-	unsigned restarts;
-	uint64_t owed_at; /* bytes of chunks that go before what it owes an answer for ... */
-	int64_t owed_ns;  /* ... since when it has those; 0: not yet */
-};
-
-TAILQ_HEAD(line_list, line);
-
-struct sender {
-	struct store *s;
-	struct sender_events ev;
-	struct flight flight;
-	bool started, heads_known;
-	struct heads heads;
-	int64_t heads_ns; /* since when */
-	bool look;        /* the store may have lines that are not in the list */
-	struct line_list lines;
-	struct lc_buf only; /* ids of VMs; empty: all */
-	uint32_t last_stream;
-	unsigned active;
-	uint64_t asked; /* batches, twice where there was a PROOF */
-	struct sender_stats stats;
-	struct map_record *rows;
-	uint8_t *buf; /* [RECORD_PAYLOAD_MAX] */
-};
 
 void
 sender_rate(struct sender *x, uint64_t bytes_ps)
@@ -92,12 +51,13 @@ sender_new(struct store *s, uint64_t byte_window, const struct sender_events *ev
 int
 sender_only(struct sender *x, const uint8_t vm[16], struct lc_err *e)
 {
+	x->look = x->heads_known;
 	return lc_buf_append(&x->only, vm, 16) == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
-static int
-emit(struct sender *x, uint16_t type, const struct lc_buf *body, struct lc_span tail,
-     struct lc_err *e)
+int
+sender_emit(struct sender *x, uint16_t type, const struct lc_buf *body, struct lc_span tail,
+            struct lc_err *e)
 {
 	struct lc_span spans[2] = {{body->p, body->n}, tail};
 
@@ -116,13 +76,13 @@ sender_start(struct sender *x, struct lc_err *e)
 	struct lc_buf empty = {0};
 
 	x->started = true;
-	return emit(x, MESSAGE_HEADS, &empty, (struct lc_span){0}, e);
+	return sender_emit(x, MESSAGE_HEADS, &empty, (struct lc_span){0}, e);
 }
 
 /* ---- lines ---- */
 
-static struct line *
-find_line(struct sender *x, const uint8_t id[16])
+struct line *
+sender_find_line(struct sender *x, const uint8_t id[16])
 {
 	struct line *l;
 
@@ -133,10 +93,10 @@ find_line(struct sender *x, const uint8_t id[16])
 	return NULL;
 }
 
-static struct line *
-add_line(struct sender *x, const uint8_t id[16])
+struct line *
+sender_add_line(struct sender *x, const uint8_t id[16])
 {
-	struct line *l = find_line(x, id);
+	struct line *l = sender_find_line(x, id);
 
 	if (l != NULL)
 		return l;
@@ -149,9 +109,8 @@ add_line(struct sender *x, const uint8_t id[16])
 	return l;
 }
 
-/* Whatever of a point is under way is over. */
-static void
-leave_point(struct sender *x, struct line *l, enum line_state state)
+void
+sender_leave(struct sender *x, struct line *l, enum line_state state)
 {
 	struct batch *b;
 
@@ -171,14 +130,14 @@ leave_point(struct sender *x, struct line *l, enum line_state state)
 static void
 fail_line(struct sender *x, struct line *l, const struct lc_err *why)
 {
-	leave_point(x, l, LINE_FAILED);
+	sender_leave(x, l, LINE_FAILED);
 	x->stats.failed++;
 	if (x->ev.failed != NULL)
 		x->ev.failed(x->ev.arg, l->vm, why);
 }
 
-static bool
-wanted(const struct sender *x, const uint8_t vm[16])
+bool
+sender_wanted(const struct sender *x, const uint8_t vm[16])
 {
 	size_t i;
 
@@ -195,9 +154,9 @@ see_line(void *arg, const struct transfer_line *t, struct lc_err *e)
 	struct sender *x = arg;
 	struct line *l;
 
-	if (t->head.n == 0 || !wanted(x, t->vm))
+	if (t->head.n == 0 || !sender_wanted(x, t->vm))
 		return 0;
-	l = add_line(x, t->line);
+	l = sender_add_line(x, t->line);
 	if (l == NULL)
 		return no_memory(e);
 	memcpy(l->vm, t->vm, 16);
@@ -220,7 +179,7 @@ wake_line(struct sender *x, struct line *l)
 void
 sender_wake(struct sender *x, const uint8_t *line)
 {
-	struct line *l = line == NULL ? NULL : find_line(x, line);
+	struct line *l = line == NULL ? NULL : sender_find_line(x, line);
 
 	if (l != NULL && !l->gone) {
 		wake_line(x, l);
@@ -307,7 +266,7 @@ begin_point(struct sender *x, struct line *l, struct lc_err *e)
 	x->active++;
 	if (message_put_begin(&body, l->stream, outgoing_point(l->out)) != 0)
 		rc = no_memory(e);
-	rc = rc != 0 ? rc : emit(x, MESSAGE_BEGIN, &body, (struct lc_span){0}, e);
+	rc = rc != 0 ? rc : sender_emit(x, MESSAGE_BEGIN, &body, (struct lc_span){0}, e);
 	lc_buf_free(&body);
 	return rc;
 }
@@ -345,7 +304,7 @@ offer(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
 
 		rc = message_put_offer(&body, &m) != 0
 		         ? no_memory(e)
-		         : emit(x, MESSAGE_OFFER, &body, (struct lc_span){0}, e);
+		         : sender_emit(x, MESSAGE_OFFER, &body, (struct lc_span){0}, e);
 	}
 	lc_buf_free(&body);
 	return rc;
@@ -365,7 +324,7 @@ send_chunk(struct sender *x, struct line *l, uint64_t no, bool base, struct lc_e
 		return 0;
 	rc = message_put_chunk_head(&body, l->stream, &c) != 0
 	         ? no_memory(e)
-	         : emit(x, MESSAGE_CHUNK, &body, c.payload, e);
+	         : sender_emit(x, MESSAGE_CHUNK, &body, c.payload, e);
 	lc_buf_free(&body);
 	flight_sent(&x->flight, c.payload.n);
 	x->stats.chunks++;
@@ -373,7 +332,8 @@ send_chunk(struct sender *x, struct line *l, uint64_t no, bool base, struct lc_e
 	return rc;
 }
 
-/* What was wanted of the oldest batch, as far as the window lets; then its rows. */
+/* What was wanted of the oldest batch, as far as the window lets; then its rows, if they are to
+ * go. */
 static int
 send_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad, struct lc_err *e)
 {
@@ -389,9 +349,13 @@ send_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad
 	}
 	if (rc != 0 || bad->code != LC_OK)
 		return rc;
-	rc = message_put_rows_head(&body, l->stream) != 0
-	         ? no_memory(e)
-	         : emit(x, MESSAGE_ROWS, &body, (struct lc_span){b->payload.p, b->payload.n}, e);
+	if (l->state == LINE_SENDING) {
+		struct lc_span rows = {b->payload.p, b->payload.n};
+
+		rc = message_put_rows_head(&body, l->stream) != 0
+		         ? no_memory(e)
+		         : sender_emit(x, MESSAGE_ROWS, &body, rows, e);
+	}
 	lc_buf_free(&body);
 	TAILQ_REMOVE(&l->batches, b, entry);
 	l->nbatches--;
@@ -405,7 +369,7 @@ send_commit(struct sender *x, struct line *l, struct lc_err *e)
 	struct lc_buf body = {0};
 	int rc = message_put_commit(&body, &l->commit) != 0
 	             ? no_memory(e)
-	             : emit(x, MESSAGE_COMMIT, &body, (struct lc_span){0}, e);
+	             : sender_emit(x, MESSAGE_COMMIT, &body, (struct lc_span){0}, e);
 
 	lc_buf_free(&body);
 	await(x, l);
@@ -424,7 +388,7 @@ begin_anew(struct sender *x, struct line *l, const struct lc_err *bad)
 	struct outgoing *next = NULL;
 	int rc;
 
-	leave_point(x, l, LINE_IDLE);
+	sender_leave(x, l, LINE_IDLE);
 	l->anew = true;
 	rc = outgoing_next_fresh(x->s, l->id, head, &next, &err);
 	outgoing_free(next);
@@ -449,7 +413,7 @@ give_up(struct sender *x, struct line *l, const struct lc_err *bad, struct lc_er
 	struct lc_buf body = {0};
 	int rc = message_put_refused(&body, l->stream, &told) != 0
 	             ? no_memory(e)
-	             : emit(x, MESSAGE_REFUSED, &body, (struct lc_span){0}, e);
+	             : sender_emit(x, MESSAGE_REFUSED, &body, (struct lc_span){0}, e);
 
 	lc_buf_free(&body);
 	if (bad->code == LC_ENOENT)
@@ -459,29 +423,40 @@ give_up(struct sender *x, struct line *l, const struct lc_err *bad, struct lc_er
 	return rc;
 }
 
+int
+sender_batches(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
+{
+	struct batch *b;
+	int rc = 0;
+
+	while (rc == 0 && bad->code == LC_OK) {
+		unsigned before;
+
+		while (rc == 0 && bad->code == LC_OK && !l->rows_over && l->nbatches < BATCHES_MAX)
+			rc = offer(x, l, bad, e);
+		before = l->nbatches;
+		b = TAILQ_FIRST(&l->batches);
+		if (rc == 0 && bad->code == LC_OK && b != NULL && b->answered)
+			rc = send_batch(x, l, b, bad, e);
+		if (l->nbatches == before)
+			break;
+	}
+	return rc;
+}
+
+/* ---- a line ---- */
+
 static int
 pump_line(struct sender *x, struct line *l, struct lc_err *e)
 {
 	struct lc_err bad = LC_ERR_INIT;
-	struct batch *b;
-	int rc = 0;
+	int rc = ahead_end_if_over(x, l, e);
 
-	if (l->state == LINE_IDLE && !l->looked && x->active < ACTIVE_MAX)
+	if (rc == 0 && l->state == LINE_IDLE && !l->looked && x->active < ACTIVE_MAX)
 		rc = begin_point(x, l, e);
-	if (l->state != LINE_SENDING)
+	if (rc != 0 || l->state != LINE_SENDING)
 		return rc;
-	while (rc == 0 && bad.code == LC_OK) {
-		unsigned before;
-
-		while (rc == 0 && bad.code == LC_OK && !l->rows_over && l->nbatches < BATCHES_MAX)
-			rc = offer(x, l, &bad, e);
-		before = l->nbatches;
-		b = TAILQ_FIRST(&l->batches);
-		if (rc == 0 && bad.code == LC_OK && b != NULL && b->answered)
-			rc = send_batch(x, l, b, &bad, e);
-		if (l->nbatches == before)
-			break;
-	}
+	rc = sender_batches(x, l, &bad, e);
 	if (rc == 0 && bad.code == LC_OK && l->rows_over && l->nbatches == 0)
 		rc = send_commit(x, l, e);
 	return rc != 0 || bad.code == LC_OK ? rc : give_up(x, l, &bad, e);
@@ -499,6 +474,7 @@ sender_pump(struct sender *x, struct lc_err *e)
 	if (x->look)
 		rc = transfer_lines(x->s, see_line, x, e);
 	x->look = false;
+	rc = rc != 0 ? rc : ahead_look(x, e);
 	TAILQ_CONCAT(&todo, &x->lines, entry);
 	while ((l = TAILQ_FIRST(&todo)) != NULL) {
 		TAILQ_REMOVE(&todo, l, entry);
@@ -506,6 +482,7 @@ sender_pump(struct sender *x, struct lc_err *e)
 		if (rc == 0)
 			rc = pump_line(x, l, e);
 	}
+	rc = rc != 0 ? rc : ahead_pump(x, e);
 	/* The next round begins with another one, so that none has the window to itself. */
 	l = TAILQ_FIRST(&x->lines);
 	if (l != NULL) {
@@ -532,7 +509,7 @@ on_head(struct sender *x, struct lc_span body, struct lc_err *e)
 	rc = heads_count(&x->heads, &m, e);
 	if (rc != 0)
 		return rc;
-	l = add_line(x, m.line);
+	l = sender_add_line(x, m.line);
 	if (l == NULL)
 		return no_memory(e);
 	x->stats.answers++;
@@ -552,8 +529,7 @@ find_stream(struct sender *x, uint32_t stream, struct line **out, struct lc_err 
 
 	*out = NULL;
 	TAILQ_FOREACH (l, &x->lines, entry) {
-		if ((l->state == LINE_SENDING || l->state == LINE_COMMITTING) &&
-		    l->stream == stream)
+		if (l->state != LINE_IDLE && l->state != LINE_FAILED && l->stream == stream)
 			*out = l;
 	}
 	return *out != NULL || (stream > 0 && stream <= x->last_stream)
@@ -604,7 +580,7 @@ on_prove(struct sender *x, struct lc_span body, struct lc_err *e)
 	p = (struct proof){m.stream, (uint32_t)(sums.n / TRANSFER_SUM_SIZE), sums.p};
 	if (rc == 0 && message_put_proof(&out, &p) != 0)
 		rc = no_memory(e);
-	rc = rc != 0 ? rc : emit(x, MESSAGE_PROOF, &out, (struct lc_span){0}, e);
+	rc = rc != 0 ? rc : sender_emit(x, MESSAGE_PROOF, &out, (struct lc_span){0}, e);
 	lc_buf_free(&sums);
 	lc_buf_free(&out);
 	return rc;
@@ -649,7 +625,7 @@ on_committed(struct sender *x, struct lc_span body, struct lc_err *e)
 	l->restarts = 0;
 	if (x->ev.committed != NULL)
 		x->ev.committed(x->ev.arg, p, m.wall_ns);
-	leave_point(x, l, LINE_IDLE);
+	sender_leave(x, l, LINE_IDLE);
 	return 0;
 }
 
@@ -667,9 +643,13 @@ on_refused(struct sender *x, struct lc_span body, struct lc_err *e)
 	if (rc != 0 || l == NULL)
 		return rc;
 	note_answer(x, l);
+	if (l->state == LINE_AHEAD) {
+		ahead_refused(x, l);
+		return 0;
+	}
 	/* A chunk that it had when it was asked was condemned meanwhile. */
 	if (m.code == LC_ENOENT && l->restarts++ < RESTARTS_MAX) {
-		leave_point(x, l, LINE_IDLE);
+		sender_leave(x, l, LINE_IDLE);
 		return 0;
 	}
 	/* What it said when the session began is not so any more: somebody dropped points there.
@@ -735,7 +715,8 @@ sender_idle(const struct sender *x)
 	if (!x->heads_known)
 		return false;
 	TAILQ_FOREACH (l, &x->lines, entry) {
-		if (l->state != LINE_FAILED && !(l->state == LINE_IDLE && l->looked))
+		if (l->state != LINE_FAILED &&
+		    !((l->state == LINE_IDLE || l->state == LINE_AHEAD) && l->looked))
 			return false;
 	}
 	return true;
@@ -758,7 +739,7 @@ sender_free(struct sender *x)
 		return;
 	while ((l = TAILQ_FIRST(&x->lines)) != NULL) {
 		TAILQ_REMOVE(&x->lines, l, entry);
-		leave_point(x, l, LINE_IDLE);
+		sender_leave(x, l, LINE_IDLE);
 		lc_buf_free(&l->head);
 		lc_free(l);
 	}

@@ -47,8 +47,9 @@ struct sender_events {
 int sender_new(struct store *s, uint64_t byte_window, const struct sender_events *events,
                struct sender **out, struct lc_err *e);
 /**
- * sender_only(x, vm):
- * Send this VM (its id), and others that are named so; without such a call, all of them.
+ * sender_only(x, vm, e):
+ * Send this VM (its id), and others that are named so, now or later; without such a call, all of
+ * them.
  */
 int sender_only(struct sender *x, const uint8_t vm[16], struct lc_err *e);
 /** sender_rate(x, bytes_ps): what goes out is limited to that, as far as is known; 0: it is not. */
@@ -57,7 +58,8 @@ void sender_rate(struct sender *x, uint64_t bytes_ps);
 int sender_start(struct sender *x, struct lc_err *e);
 /** sender_message(x, type, body, e): take a message.  A failure is final: end the session. */
 int sender_message(struct sender *x, uint16_t type, struct lc_span body, struct lc_err *e);
-/** sender_pump(x, e): send what can be sent now.  After sender_message() or sender_wake(). */
+/** sender_pump(x, e): send what can be sent now.  After sender_message() or sender_wake(), and now
+ * and then while a point is being made: what there is of a large one goes ahead of it. */
 int sender_pump(struct sender *x, struct lc_err *e);
 /**
  * sender_wake(x, line):

@@ -300,6 +300,10 @@ int catalog_map(struct catalog *c, const uint8_t point[16], const uint8_t disk[1
  */
 int catalog_rows(struct catalog *c, const uint8_t point[16], uint64_t *disk, uint64_t *window,
                  size_t n, struct map_record *out, struct lc_err *e);
+/** catalog_rows_made(c, point, disk, window, n, out, e): the same of a point in the making, as far
+ * as they are here; out->n = 0 also where there is no such point. */
+int catalog_rows_made(struct catalog *c, const uint8_t point[16], uint64_t *disk, uint64_t *window,
+                      size_t n, struct map_record *out, struct lc_err *e);
 
 /* ---- damage, figures ---- */
 

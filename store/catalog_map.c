@@ -110,15 +110,14 @@ catalog_map(struct catalog *c, const uint8_t point[16], const uint8_t disk[16],
 /* ---- the rows of a point itself ---- */
 
 static int
-rows_behind(struct catalog *c, const struct catalog_point *p, uint64_t *disk, uint64_t *window,
+rows_behind(struct catalog *c, sqlite3_stmt *st, uint64_t gen, uint64_t *disk, uint64_t *window,
             size_t n, struct map_record *out, struct lc_err *e)
 {
-	sqlite3_stmt *st = sql_stmt(c, p->recent ? ST_ROWS_RECENT : ST_ROWS_LONG, e);
 	int rc = 0;
 
 	if (st == NULL)
 		return LC_EIO;
-	sql_int(st, 1, p->gen);
+	sql_int(st, 1, gen);
 	sql_int(st, 2, *disk);
 	sql_int(st, 3, *window);
 	sql_int(st, 4, n);
@@ -134,6 +133,13 @@ rows_behind(struct catalog *c, const struct catalog_point *p, uint64_t *disk, ui
 		out->n++;
 	}
 	sql_done(st);
+	st = rc != 0 || out->n == 0 ? NULL : sql_stmt(c, ST_DISK_NAME, e);
+	if (st != NULL) {
+		sql_int(st, 1, *disk);
+		rc = sql_first(c, st, e);
+		col_copy(st, 0, out->disk, 16);
+		sql_done(st);
+	}
 	return rc;
 }
 
@@ -142,7 +148,6 @@ catalog_rows(struct catalog *c, const uint8_t point[16], uint64_t *disk, uint64_
              struct map_record *out, struct lc_err *e)
 {
 	struct catalog_point p;
-	sqlite3_stmt *st;
 	int rc;
 
 	out->n = 0;
@@ -152,16 +157,29 @@ catalog_rows(struct catalog *c, const uint8_t point[16], uint64_t *disk, uint64_
 	rc = catalog_point(c, point, copy_point, &p, e);
 	if (rc == LC_ENOENT)
 		(void)lc_fail(e, LC_ENOENT, 0, "the restore point was dropped");
-	rc = rc != 0 ? rc : rows_behind(c, &p, disk, window, n, out, e);
-	st = rc != 0 || out->n == 0 ? NULL : sql_stmt(c, ST_DISK_NAME, e);
-	if (st != NULL) {
-		sql_int(st, 1, *disk);
-		rc = sql_first(c, st, e);
-		col_copy(st, 0, out->disk, 16);
-		sql_done(st);
-	}
+	if (rc == 0)
+		rc = rows_behind(c, sql_stmt(c, p.recent ? ST_ROWS_RECENT : ST_ROWS_LONG, e), p.gen,
+		                 disk, window, n, out, e);
 	sql_unlock(c);
 	return rc;
+}
+
+int
+catalog_rows_made(struct catalog *c, const uint8_t point[16], uint64_t *disk, uint64_t *window,
+                  size_t n, struct map_record *out, struct lc_err *e)
+{
+	uint64_t gen;
+	int rc;
+
+	out->n = 0;
+	if (n > MAP_ROWS_MAX)
+		n = MAP_ROWS_MAX;
+	sql_lock(c);
+	rc = catalog_gen(c, point, false, &gen, e);
+	if (rc == 0)
+		rc = rows_behind(c, sql_stmt(c, ST_ROWS_RECENT, e), gen, disk, window, n, out, e);
+	sql_unlock(c);
+	return rc == LC_ENOENT ? 0 : rc;
 }
 
 /* ---- damage, figures ---- */

@@ -96,6 +96,8 @@ check_entry(const struct transfer_point *p, struct lc_err *e)
 
 	if (p->entry.n > TRANSFER_ENTRY_MAX || p->name.n > TRANSFER_NAME_MAX)
 		return lc_fail(e, LC_ECORRUPT, 0, "the restore point's entry is too long");
+	if (p->entry.n == 0) /* it is still being made */
+		return 0;
 	x = lc_alloc(sizeof *x);
 	if (x == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
@@ -519,10 +521,14 @@ incoming_abort(struct incoming *in)
 	struct store *s;
 	uint8_t id[16];
 
+	bool rows;
+
 	if (in == NULL)
 		return;
 	s = in->s;
 	memcpy(id, in->id, sizeof id);
+	rows = in->rows > 0;
 	incoming_free(in);
-	store_discard(s, id);
+	if (rows)
+		store_discard(s, id);
 }

@@ -10,10 +10,16 @@
 #include "store/commit.h"
 #include "store/store_internal.h"
 #include "store/transfer.h"
+#include "store/writer_internal.h"
 
 struct whole_disk {
 	uint8_t id[16];
 	uint64_t windows;
+};
+
+struct made_disk { /* of a point in the making */
+	uint64_t no;
+	uint64_t disk, window; /* rows up to there were given */
 };
 
 struct outgoing {
@@ -28,6 +34,9 @@ struct outgoing {
 	struct whole_disk disks[POINT_DISKS_MAX];
 	size_t ndisks;
 	uint64_t *chunks; /* [MAP_ROWS_MAX] */
+	bool made;        /* it is in the making */
+	struct made_disk made_disks[POINT_DISKS_MAX];
+	size_t nmade;
 };
 
 /* ---- lines ---- */
@@ -460,6 +469,101 @@ outgoing_newest(struct store *s, const uint8_t line[16], struct outgoing **out, 
 	return finish(&f, find_newest(&f, e), out, e);
 }
 
+/* ---- points in the making ---- */
+
+void
+transfer_making(struct store *s, struct transfer_making *list, size_t *n)
+{
+	const struct writer *w;
+
+	*n = 0;
+	(void)pthread_mutex_lock(&s->writers_lock);
+	for (w = s->writers; w != NULL && *n < TRANSFER_MAKING_MAX; w = w->next) {
+		if (!w->large)
+			continue;
+		memcpy(list[*n].line, w->line, 16);
+		memcpy(list[*n].vm, w->vm_id, 16);
+		memcpy(list[*n].point, w->id, 16);
+		++*n;
+	}
+	(void)pthread_mutex_unlock(&s->writers_lock);
+}
+
+int
+outgoing_made(struct store *s, const struct transfer_making *m, struct lc_span head,
+              struct outgoing **out, struct lc_err *e)
+{
+	struct outgoing *o = lc_alloc(sizeof *o);
+	struct point *base = lc_alloc(sizeof *base);
+	struct lc_span sealed;
+	int rc = 0;
+
+	if (o == NULL || base == NULL)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	else if (head.n > 0)
+		rc = point_decode(head, base, &sealed, e);
+	if (rc != 0) {
+		lc_free(o);
+		lc_free(base);
+		return rc;
+	}
+	o->s = s;
+	o->lease_fd = -1;
+	o->made = true;
+	memcpy(o->p.id, m->point, 16);
+	memcpy(o->p.vm, m->vm, 16);
+	memcpy(o->p.line, m->line, 16);
+	memcpy(o->p.base, base->id, 16);
+	lc_free(base);
+	*out = o;
+	return 0;
+}
+
+/* Where the rows of a disk that were given end: at first behind those of the disk before. */
+static struct made_disk *
+made_disk(struct outgoing *o, uint64_t no)
+{
+	size_t i;
+
+	for (i = 0; i < o->nmade; i++) {
+		if (o->made_disks[i].no == no)
+			return &o->made_disks[i];
+	}
+	if (o->nmade == POINT_DISKS_MAX)
+		return NULL;
+	o->made_disks[o->nmade] = (struct made_disk){
+	    .no = no, .disk = no - 1, .window = MAP_WINDOW_MAX};
+	return &o->made_disks[o->nmade++];
+}
+
+/* Disks are read side by side, so each has a place of its own. */
+static int
+made_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *e)
+{
+	struct catalog *c = o->s->catalog;
+	struct made_disk *d, next;
+	uint64_t disk = 0, window;
+	int rc;
+
+	for (;;) {
+		window = MAP_WINDOW_MAX; /* the next disk that has rows */
+		rc = catalog_rows_made(c, o->p.id, &disk, &window, 1, m, e);
+		d = rc != 0 || m->n == 0 ? NULL : made_disk(o, disk);
+		if (d == NULL)
+			break;
+		next = *d;
+		rc = catalog_rows_made(c, o->p.id, &next.disk, &next.window, max, m, e);
+		if (rc != 0)
+			break;
+		if (m->n > 0 && next.disk == disk) {
+			*d = next;
+			return 0;
+		}
+	}
+	m->n = 0;
+	return rc;
+}
+
 const struct transfer_point *
 outgoing_point(const struct outgoing *o)
 {
@@ -531,8 +635,9 @@ whole_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *
 int
 outgoing_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *e)
 {
-	int rc = o->whole ? whole_rows(o, m, max, e)
-	                  : catalog_rows(o->s->catalog, o->p.id, &o->disk, &o->window, max, m, e);
+	int rc = o->whole  ? whole_rows(o, m, max, e)
+	         : o->made ? made_rows(o, m, max, e)
+	                   : catalog_rows(o->s->catalog, o->p.id, &o->disk, &o->window, max, m, e);
 
 	memcpy(m->point, o->p.id, 16);
 	memcpy(m->line, o->p.line, 16);

@@ -140,6 +140,25 @@ int outgoing_restart(struct store *s, const uint8_t line[16], struct lc_err *e);
  */
 int outgoing_newest(struct store *s, const uint8_t line[16], struct outgoing **out,
                     struct lc_err *e);
+#define TRANSFER_MAKING_MAX 16u
+struct transfer_making { /* a point that is being made */
+	uint8_t line[16], vm[16], point[16];
+};
+/**
+ * transfer_making(s, list, n):
+ * Which points are being made and are large by now: so much of them is stored that it pays to send
+ * it ahead.  list[TRANSFER_MAKING_MAX].  Thread: any; does not block.
+ */
+void transfer_making(struct store *s, struct transfer_making *list, size_t *n);
+/**
+ * outgoing_made(s, m, head, out, e):
+ * A point that is being made, for a taker whose newest point of the line is head: without entry and
+ * name.  Its rows are those that are durable so far, of each disk in order, and no others: none
+ * (m->n = 0) may mean that there are more later.  What became of the point is for the caller to
+ * see, and rows that come out of order are left out: all of them are among those of the point.
+ */
+int outgoing_made(struct store *s, const struct transfer_making *m, struct lc_span head,
+                  struct outgoing **out, struct lc_err *e);
 const struct transfer_point *outgoing_point(const struct outgoing *o);
 /**
  * outgoing_rows(o, m, max, e):
@@ -187,7 +206,8 @@ struct incoming;
 
 /**
  * incoming_begin(s, writer, p, out, e):
- * Take a point that a writer sends.  p is copied.
+ * Take a point that a writer sends.  p is copied.  Without an entry: contents of one that is still
+ * being made; then no incoming_rows() and incoming_commit(), but incoming_abort().
  *
  * Returns  0; LC_EEXIST: it is here already; LC_ECONFLICT: its base is not the newest point of its
  *          line here; LC_ECORRUPT: it is malformed; LC_EVERSION; LC_EBUSY: one of its line is being

@@ -311,6 +311,7 @@ count(struct writer *w, enum put_result r, uint64_t stored)
 	case PUT_NEW:
 		w->stats.fresh++;
 		w->stats.stored += stored;
+		w->large = w->stats.stored >= w->s->flush_bytes;
 		break;
 	}
 	(void)pthread_mutex_unlock(&w->lock);

@@ -8,6 +8,7 @@
 #define LOCUM_WRITER_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -55,6 +56,7 @@ struct writer {
 	struct set_sum set, rows_sum;
 	uint64_t rows;
 	struct writer_stats stats;
+	atomic_bool large; /* so much was stored that it may be sent ahead; read without the lock */
 };
 
 /** writer_free(w): as it is, without a word to the store. */

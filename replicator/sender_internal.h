@@ -1,0 +1,89 @@
+/**
+ * sender_internal: what the files of the sender share.  Not for others.
+ *
+ * sender.c takes points in their order and sends them, sender_ahead.c what there is of those that
+ * are still being made.
+ */
+#ifndef LOCUM_SENDER_INTERNAL_H
+#define LOCUM_SENDER_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "replicator/batch.h"
+#include "replicator/flight.h"
+#include "replicator/message.h"
+#include "replicator/sender.h"
+
+enum line_state { LINE_IDLE = 0, LINE_SENDING, LINE_COMMITTING, LINE_AHEAD, LINE_FAILED };
+
+struct line {
+	TAILQ_ENTRY(line) entry;
+	uint8_t id[16], vm[16];
+	enum line_state state;
+	bool looked;        /* while idle or ahead: there was nothing to send */
+	bool gone;          /* it is not to be sent: not here, or of another VM */
+	struct lc_buf head; /* POINT entry of the newest point there */
+	struct outgoing *out;
+	uint32_t stream;
+	TAILQ_HEAD(, batch) batches;
+	unsigned nbatches;
+	bool rows_over;
+	bool anew;            /* only points that share nothing with their base can be sent */
+	struct commit commit; /* rows and sum so far */
+	unsigned restarts;
+	uint64_t owed_at; /* bytes of chunks that go before what it owes an answer for ... */
+	int64_t owed_ns;  /* ... since when it has those; 0: not yet */
+	uint8_t made[16];    /* the point that was sent ahead last ... */
+	bool made_was_ended; /* ... and it, or this store, did not want more of that */
+};
+
+TAILQ_HEAD(line_list, line);
+
+struct sender {
+	struct store *s;
+	struct sender_events ev;
+	struct flight flight;
+	bool started, heads_known;
+	struct heads heads;
+	int64_t heads_ns; /* since when */
+	bool look;        /* the store may have lines that are not in the list */
+	struct line_list lines;
+	struct lc_buf only; /* ids of VMs; empty: all */
+	uint32_t last_stream;
+	unsigned active;
+	uint64_t asked; /* batches, twice where there was a PROOF */
+	struct transfer_making making[TRANSFER_MAKING_MAX]; /* as of this pump */
+	size_t nmaking;
+	struct sender_stats stats;
+	struct map_record *rows;
+	uint8_t *buf; /* [RECORD_PAYLOAD_MAX] */
+};
+
+/* sender.c */
+/** sender_emit(x, type, body, tail, e): a message; it is encoded in body, and in tail as it is. */
+int sender_emit(struct sender *x, uint16_t type, const struct lc_buf *body, struct lc_span tail,
+                struct lc_err *e);
+/** sender_wanted(x, vm): whether that VM is to be sent. */
+bool sender_wanted(const struct sender *x, const uint8_t vm[16]);
+/** sender_find_line(x, id), sender_add_line(x, id): NULL: there is none; no memory. */
+struct line *sender_find_line(struct sender *x, const uint8_t id[16]);
+struct line *sender_add_line(struct sender *x, const uint8_t id[16]);
+/** sender_leave(x, l, state): whatever of a point is under way on a line is over. */
+void sender_leave(struct sender *x, struct line *l, enum line_state state);
+/** sender_batches(x, l, bad, e): offer rows ahead of the answers, and send what is wanted, as far
+ * as it goes.  *bad: a failure of this store, for this line alone. */
+int sender_batches(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e);
+
+/* sender_ahead.c */
+/** ahead_look(x, e): which points are being made now; before the rest, in each pump. */
+int ahead_look(struct sender *x, struct lc_err *e);
+/** ahead_end_if_over(x, l, e): leave AHEAD where there is nothing more of that to go. */
+int ahead_end_if_over(struct sender *x, struct line *l, struct lc_err *e);
+/** ahead_pump(x, e): send of them what there is room for.  After all points. */
+int ahead_pump(struct sender *x, struct lc_err *e);
+/** ahead_refused(x, l): no more of that, by the word of the other side. */
+void ahead_refused(struct sender *x, struct line *l);
+
+#endif
