@@ -11,15 +11,16 @@
 #include "agent/backup.h"
 #include "agent/capture.h"
 #include "agent/control.h"
+#include "agent/delivery.h"
 #include "agent/discover.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/import.h"
 #include "agent/result.h"
-#include "agent/sites.h"
 #include "agent/spool.h"
 #include "agent/submit.h"
 #include "agent/target.h"
 #include "agent/verbs.h"
+#include "replicator/identity.h"
 #include "replicator/throttle.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
@@ -46,11 +47,11 @@ struct command {
 	const char **to; /* [nto], borrowed: replicas */
 	size_t nto;
 	struct throttle *throttle;
-	struct sites *sites;
-	uint64_t sent_points;
+	struct delivery *delivery; /* NULL: there is none (any more) */
+	struct delivery_result delivered;
 	struct slot *slots; /* [nslots] */
 	size_t nslots;
-	bool json, quiet, talk, canceled, stopping;
+	bool json, quiet, talk, canceled, made;
 	bool import;           /* of image files, not of a VM that is known */
 	char *agent_path;      /* of the socket of an agent that has the store; NULL: we have it */
 	struct lc_err busy;    /* what opening the store said then */
@@ -172,6 +173,8 @@ on_done(void *arg, struct backup_result *r)
 	s->backup = NULL;
 	c->running--;
 	tell_result(c, r);
+	if (c->delivery != NULL && r->outcome != BACKUP_FAILED)
+		delivery_made(c->delivery, &r->point);
 	point_done(&r->point);
 	start_more(c);
 }
@@ -189,88 +192,50 @@ stop_handles(struct command *c)
 	c->pool = NULL;
 }
 
-/* ---- to the replicas, when all backups are made ---- */
+/* ---- to the replicas ---- */
 
 static void
-on_sites_stopped(void *arg)
+on_delivered(void *arg)
 {
 	struct command *c = arg;
 
-	c->sites = NULL;
+	c->delivery = NULL;
+	c->unsent += c->delivered.unsent;
 	stop_handles(c);
 }
 
 static void
-on_durable(void *arg, size_t site, const struct point *p)
+deliver(struct command *c)
 {
-	struct command *c = arg;
+	struct delivery_opts o = {.loop = &c->loop,
+	                          .settings = &c->settings,
+	                          .store = c->store,
+	                          .throttle = c->throttle,
+	                          .names = c->to,
+	                          .n = c->nto,
+	                          .vms = c->vms,
+	                          .nvms = c->nvms,
+	                          .over = on_delivered,
+	                          .arg = c};
+	struct lc_err e = LC_ERR_INIT;
 
-	(void)site;
-	(void)p;
-	c->sent_points++;
-}
-
-static void
-on_sites(void *arg)
-{
-	struct command *c = arg;
-	struct site_status st;
-	size_t i;
-
-	if (c->sites == NULL || c->stopping || (!sites_done(c->sites) && !c->canceled))
+	if (c->nto == 0 || delivery_start(&o, &c->delivered, &c->delivery, &e) == 0)
 		return;
-	c->stopping = true;
-	for (i = 0; i < sites_count(c->sites); i++) {
-		sites_status(c->sites, i, &st);
-		if (!st.idle || st.err.code != LC_OK)
-			c->unsent++;
-	}
-	sites_stop(c->sites, on_sites_stopped, c);
-}
-
-/* The points of the VMs that were named, those of earlier runs too. */
-static int
-send_points(struct command *c, struct lc_err *e)
-{
-	uint8_t(*ids)[16] = lc_alloc_array(c->nvms, sizeof *ids);
-	struct sites_opts o = {.loop = &c->loop,
-	                       .settings = &c->settings,
-	                       .store = c->store,
-	                       .throttle = c->throttle,
-	                       .names = c->to,
-	                       .n = c->nto,
-	                       .once = true,
-	                       .events = {.arg = c, .durable = on_durable, .changed = on_sites}};
-	size_t i, n = 0;
-	int rc = ids == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
-
-	for (i = 0; rc == 0 && ids != NULL && i < c->nvms; i++) {
-		struct point p = {.ndisks = 0};
-
-		if (store_find(c->store, c->vms[i], &p, NULL) == 0)
-			memcpy(ids[n++], p.vm_id, 16);
-		point_done(&p);
-	}
-	o.only = (const uint8_t(*)[16])ids;
-	o.nonly = n;
-	if (rc == 0 && n > 0)
-		rc = sites_start(&o, &c->sites, e);
-	lc_free(ids);
-	return rc;
+	(void)cli_error(&e); /* the points are made all the same */
+	c->unsent = (unsigned)c->nto;
 }
 
 /* All backups are made, or given up. */
 static void
 finish(struct command *c)
 {
-	struct lc_err e = LC_ERR_INIT;
-
-	if (c->nto > 0 && !c->canceled && send_points(c, &e) != 0) {
-		(void)cli_error(&e);
-		c->unsent = (unsigned)c->nto;
-	}
-	if (c->sites == NULL)
+	c->made = true;
+	if (c->delivery == NULL)
 		stop_handles(c);
+	else if (c->canceled)
+		delivery_cancel(c->delivery);
+	else
+		delivery_finish(c->delivery);
 }
 
 /* ---- by the agent, which has the store ---- */
@@ -462,7 +427,8 @@ on_signal(uv_signal_t *h, int signum)
 		if (c->slots[i].backup != NULL)
 			backup_cancel(c->slots[i].backup);
 	}
-	on_sites(c);
+	if (c->made && c->delivery != NULL)
+		delivery_cancel(c->delivery);
 }
 
 static void
@@ -658,13 +624,15 @@ run_loop(struct command *c)
 	c->redraw.data = c;
 	listen_to_signals(c);
 	(void)uv_timer_start(&c->redraw, on_redraw, REDRAW_MS, REDRAW_MS);
-	if (c->agent_path != NULL)
+	if (c->agent_path != NULL) {
 		ask_agent(c);
-	else
+	} else {
+		deliver(c);
 		start_more(c);
+	}
 	(void)uv_run(&c->loop, UV_RUN_DEFAULT);
-	if (c->talk && !c->json && c->nto > 0 && c->sent_points > 0)
-		printf("%" PRIu64 " points sent\n", c->sent_points);
+	if (c->talk && !c->json && c->nto > 0 && c->delivered.points > 0)
+		printf("%" PRIu64 " points sent\n", c->delivered.points);
 	if (trim(c, &e) != 0)
 		log_warn("the store stays as it is: %s", e.msg);
 	if (c->failed == 0 && c->unsent == 0)
@@ -740,8 +708,9 @@ const struct cli_verb verb_backup = {
 	"are read from its images, exported or copied here, and become a restore point that\n"
 	"boots here; the next export of it, in the same order of disks, is compared with it.\n"
 	"\n"
-	"With --to the points of these VMs that a replica lacks are sent when all are made.\n"
-	"Then contents that all replicas have are dropped here, as far as spool_max of the\n"
+	"With --to the points of these VMs that a replica lacks are sent, each when it is made,\n"
+	"and what there is of a large one before.  Then contents that all replicas have are "
+	"dropped here, as far as spool_max of the\n"
 	"configuration asks for that; where it is used up no points are made.\n"
 	"\n"
 	"While `locum agent` runs, which has the store, it does the work; all else is the same.\n"

@@ -451,6 +451,8 @@ on_timer(uv_timer_t *t)
 		begin_cycle(g);
 	while (!x->stopping && running(x) < jobs && others_begin(&x->others))
 		;
+	if (x->sites != NULL && running(x) > 0)
+		sites_look(x->sites);
 	for (i = 0; i < x->n; i++)
 		watch(&x->vms[i]);
 }

@@ -15,9 +15,9 @@ struct site {
 	size_t no;
 	struct peer peer;
 	struct uplink *uplink;
-	bool up, over; /* over: it will not connect again */
-	bool skewed;   /* its clock is another one than ours, and that was said */
-	bool older;    /* it has lost what it had acknowledged, and not got all of it again */
+	bool up;
+	bool skewed; /* its clock is another one than ours, and that was said */
+	bool older;  /* it has lost what it had acknowledged, and not got all of it again */
 	struct witness *witness;
 	int64_t saved_ns; /* when the witness was */
 	int64_t since_ns;
@@ -31,7 +31,7 @@ struct sites {
 	struct workers *workers;
 	struct site *sites; /* [n] */
 	size_t n, alive;
-	bool once;
+	bool brief;
 	void (*stopped)(void *arg);
 	void *arg;
 };
@@ -70,7 +70,7 @@ on_up(void *arg)
 {
 	struct site *x = arg;
 
-	if (!x->sites->once) /* of cron's business only what is wrong */
+	if (!x->sites->brief) /* of cron's business only what is wrong */
 		log_info("replica %s: connected", x->peer.name);
 	x->up = true;
 	x->since_ns = clock_wall_ns();
@@ -90,7 +90,6 @@ on_down(void *arg, const struct lc_err *why, bool again)
 	if (x->up || x->since_ns == 0)
 		x->since_ns = clock_wall_ns();
 	x->up = false;
-	x->over = !again;
 	x->err = *why;
 	tell(x->sites);
 }
@@ -288,7 +287,7 @@ sites_start(const struct sites_opts *o, struct sites **out, struct lc_err *e)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
 	s->ev = o->events;
-	s->once = o->once;
+	s->brief = o->brief;
 	rc = load_peers(o, s, e);
 	if (rc == 0 && s->n > 0)
 		rc = identity_load(path, false, &id, e);
@@ -340,16 +339,24 @@ sites_wake(struct sites *s, const uint8_t *line)
 		uplink_wake(s->sites[i].uplink, line);
 }
 
-bool
-sites_done(const struct sites *s)
+int
+sites_also(struct sites *s, const uint8_t vm[16], struct lc_err *e)
+{
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < s->n; i++)
+		rc = uplink_also(s->sites[i].uplink, vm, e);
+	return rc;
+}
+
+void
+sites_look(struct sites *s)
 {
 	size_t i;
 
-	for (i = 0; i < s->n; i++) {
-		if (!s->sites[i].over && !uplink_idle(s->sites[i].uplink))
-			return false;
-	}
-	return true;
+	for (i = 0; i < s->n; i++)
+		uplink_look(s->sites[i].uplink);
 }
 
 void

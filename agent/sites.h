@@ -29,7 +29,7 @@ struct sites_events {
 	void (*heads)(void *arg, size_t site, const struct witness_point *list, size_t n);
 	/** refused(arg, site, vm, why): a point could not be given to a replica.  May be NULL. */
 	void (*refused)(void *arg, size_t site, const uint8_t vm[16], const struct lc_err *why);
-	/** changed(arg): a connection came or went, or a replica has all there is (sites_done()).
+	/** changed(arg): a connection came or went, or a replica has all there is.
 	 * May be NULL. */
 	void (*changed)(void *arg);
 };
@@ -42,6 +42,7 @@ struct sites_opts {
 	const char *const *names;  /* of replicas; n = 0: every one that this host is paired with */
 	size_t n;
 	bool once;                 /* do not connect again */
+	bool brief;                /* say only what is wrong */
 	const uint8_t (*only)[16]; /* ids of VMs to send; nonly = 0: all */
 	size_t nonly;
 	struct sites_events events;
@@ -54,8 +55,11 @@ size_t sites_count(const struct sites *s);
 bool sites_current(const struct sites *s, const char *key_dir);
 /** sites_wake(s, line): there are new points of that line in the store; NULL: of any. */
 void sites_wake(struct sites *s, const uint8_t *line);
-/** sites_done(s): each replica has all there is, or can't be reached any more (once). */
-bool sites_done(const struct sites *s);
+/** sites_also(s, vm, e): that VM (its id), too, is one to send, where only some are. */
+int sites_also(struct sites *s, const uint8_t vm[16], struct lc_err *e);
+/** sites_look(s): points are being made: what there is of large ones goes ahead.  To be called now
+ * and then. */
+void sites_look(struct sites *s);
 
 struct site_status {
 	const char *name;

@@ -43,7 +43,6 @@ struct uplink {
 	struct identity identity;
 	char host[64];
 	uint8_t secret[32];
-	uint8_t (*only)[16];
 	enum uplink_state state;
 	uv_timer_t timer;
 	uv_getaddrinfo_t resolve;
@@ -62,12 +61,14 @@ struct uplink {
 	struct sender *sender;
 	struct lc_buf heads;  /* of struct witness_point; that came so far ... */
 	bool heads_short;     /* ... but for some, for want of memory */
+	size_t named;         /* bytes of `only` that the sender knows of */
 	pthread_mutex_t lock; /* what follows */
 	struct event_list events;
 	struct sender_stats stats;
 	int64_t ahead_ns; /* the replica's clock before ours */
 	struct room room; /* of this host there; max 0: not told */
 	bool welcome, told_up, idle, told_idle;
+	struct lc_buf only;  /* ids of VMs to send; empty: all */
 	bool wake;           /* not yet passed on: ... */
 	struct lc_buf lines; /* ... of these lines, 16 bytes each; none: of all */
 };
@@ -176,6 +177,26 @@ on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 	push_event(arg, ev);
 }
 
+/* Tell the sender of VMs that it does not know of yet. */
+static int
+name_vms(struct uplink *u, struct lc_err *e)
+{
+	struct lc_buf more = {0};
+	size_t i;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&u->lock);
+	if (u->only.n > u->named &&
+	    lc_buf_append(&more, u->only.p + u->named, u->only.n - u->named) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	(void)pthread_mutex_unlock(&u->lock);
+	for (i = 0; rc == 0 && i < more.n; i += 16)
+		rc = sender_only(u->sender, more.p + i, e);
+	u->named += more.n;
+	lc_buf_free(&more);
+	return rc;
+}
+
 static int
 begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
 {
@@ -185,7 +206,6 @@ begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
 	                               .committed = on_committed,
 	                               .failed = on_failed};
 	struct welcome w;
-	size_t i;
 	int rc = message_get_welcome(body, &w, e);
 
 	if (rc == 0 && w.version != MESSAGE_VERSION)
@@ -197,8 +217,8 @@ begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
 	if (rc == 0 && w.byte_window > BYTE_WINDOW_MAX)
 		w.byte_window = BYTE_WINDOW_MAX;
 	rc = rc != 0 ? rc : sender_new(u->o.store, w.byte_window, &events, &u->sender, e);
-	for (i = 0; rc == 0 && i < u->o.nonly; i++)
-		rc = sender_only(u->sender, u->only[i], e);
+	u->named = 0;
+	rc = rc != 0 ? rc : name_vms(u, e);
 	rc = rc != 0 ? rc : sender_start(u->sender, e);
 	(void)pthread_mutex_lock(&u->lock);
 	u->welcome = rc == 0;
@@ -261,7 +281,8 @@ on_settle(void *arg, struct lc_err *e)
 		sender_wake(u->sender, lines.p + i);
 	lc_buf_free(&lines);
 	sender_rate(u->sender, throttle_rate(u->o.throttle));
-	rc = sender_pump(u->sender, e);
+	rc = name_vms(u, e);
+	rc = rc != 0 ? rc : sender_pump(u->sender, e);
 	sender_stats(u->sender, &stats);
 	(void)pthread_mutex_lock(&u->lock);
 	u->stats = stats;
@@ -463,9 +484,9 @@ free_if_over(struct uplink *u)
 		u->stopped(u->arg);
 	(void)pthread_mutex_destroy(&u->lock);
 	lc_buf_free(&u->lines);
+	lc_buf_free(&u->only);
 	identity_forget(&u->identity);
 	explicit_bzero(u->secret, sizeof u->secret);
-	lc_free(u->only);
 	lc_free(u);
 }
 
@@ -604,9 +625,7 @@ uplink_start(const struct uplink_opts *o, struct uplink **out, struct lc_err *e)
 {
 	struct uplink *u = lc_alloc(sizeof *u);
 
-	if (u != NULL && o->nonly > 0)
-		u->only = lc_alloc_array(o->nonly, sizeof *u->only);
-	if (u == NULL || (o->nonly > 0 && u->only == NULL)) {
+	if (u == NULL || lc_buf_append(&u->only, o->only, o->nonly * sizeof *o->only) != 0) {
 		lc_free(u);
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
@@ -616,8 +635,6 @@ uplink_start(const struct uplink_opts *o, struct uplink **out, struct lc_err *e)
 	(void)snprintf(u->host, sizeof u->host, "%s", o->host);
 	if (o->secret != NULL)
 		memcpy(u->secret, o->secret, sizeof u->secret);
-	if (o->nonly > 0)
-		memcpy(u->only, o->only, o->nonly * sizeof *u->only);
 	STAILQ_INIT(&u->events);
 	(void)pthread_mutex_init(&u->lock, NULL);
 	u->retry_ms = first_pause(u);
@@ -648,6 +665,33 @@ uplink_wake(struct uplink *u, const uint8_t *line)
 	u->told_idle = false;
 	(void)pthread_mutex_unlock(&u->lock);
 	if (u->session != NULL)
+		session_poke(u->session);
+}
+
+int
+uplink_also(struct uplink *u, const uint8_t vm[16], struct lc_err *e)
+{
+	size_t i;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&u->lock);
+	for (i = 0; i < u->only.n && memcmp(u->only.p + i, vm, 16) != 0; i += 16)
+		;
+	if (i == u->only.n && i > 0 && lc_buf_append(&u->only, vm, 16) != 0)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	(void)pthread_mutex_unlock(&u->lock);
+	return rc;
+}
+
+void
+uplink_look(struct uplink *u)
+{
+	struct transfer_making list[TRANSFER_MAKING_MAX];
+	size_t n = 0;
+
+	if (u->session != NULL)
+		transfer_making(u->o.store, list, &n);
+	if (n > 0)
 		session_poke(u->session);
 }
 

@@ -63,6 +63,11 @@ struct uplink_opts {
 int uplink_start(const struct uplink_opts *o, struct uplink **out, struct lc_err *e);
 /** uplink_wake(u, line): there are new points of that line in the store; NULL: of any. */
 void uplink_wake(struct uplink *u, const uint8_t *line);
+/** uplink_also(u, vm, e): that VM (its id), too, is one to send. */
+int uplink_also(struct uplink *u, const uint8_t vm[16], struct lc_err *e);
+/** uplink_look(u): points are being made: what there is of large ones is sent ahead.  To be called
+ * now and then; costs next to nothing. */
+void uplink_look(struct uplink *u);
 /** uplink_idle(u): as the event; false while there is no connection. */
 bool uplink_idle(const struct uplink *u);
 struct uplink_stats {
