@@ -33,8 +33,8 @@ struct line {
 	bool anew;            /* only points that share nothing with their base can be sent */
 	struct commit commit; /* rows and sum so far */
 	unsigned restarts;
-	uint64_t owed_at; /* bytes of chunks that go before what it owes an answer for ... */
-	int64_t owed_ns;  /* ... since when it has those; 0: not yet */
+	uint64_t owed_at;    /* bytes of chunks that go before what it owes an answer for ... */
+	int64_t owed_ns;     /* ... since when it has those; 0: not yet */
 	uint8_t made[16];    /* the point that was sent ahead last ... */
 	bool made_was_ended; /* ... and it, or this store, did not want more of that */
 };

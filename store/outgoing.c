@@ -489,34 +489,43 @@ transfer_making(struct store *s, struct transfer_making *list, size_t *n)
 	(void)pthread_mutex_unlock(&s->writers_lock);
 }
 
+static int
+id_of_entry(struct lc_span entry, uint8_t id[16], struct lc_err *e)
+{
+	struct point *p = lc_alloc(sizeof *p);
+	struct lc_span sealed;
+	int rc;
+
+	if (p == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = point_decode(entry, p, &sealed, e);
+	if (rc == 0)
+		memcpy(id, p->id, 16);
+	lc_free(p);
+	return rc;
+}
+
 int
 outgoing_made(struct store *s, const struct transfer_making *m, struct lc_span head,
               struct outgoing **out, struct lc_err *e)
 {
 	struct outgoing *o = lc_alloc(sizeof *o);
-	struct point *base = lc_alloc(sizeof *base);
-	struct lc_span sealed;
-	int rc = 0;
+	int rc;
 
-	if (o == NULL || base == NULL)
-		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	else if (head.n > 0)
-		rc = point_decode(head, base, &sealed, e);
-	if (rc != 0) {
-		lc_free(o);
-		lc_free(base);
-		return rc;
-	}
+	if (o == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	o->s = s;
 	o->lease_fd = -1;
 	o->made = true;
 	memcpy(o->p.id, m->point, 16);
 	memcpy(o->p.vm, m->vm, 16);
 	memcpy(o->p.line, m->line, 16);
-	memcpy(o->p.base, base->id, 16);
-	lc_free(base);
-	*out = o;
-	return 0;
+	rc = head.n == 0 ? 0 : id_of_entry(head, o->p.base, e);
+	if (rc != 0)
+		outgoing_free(o);
+	else
+		*out = o;
+	return rc;
 }
 
 /* Where the rows of a disk that were given end: at first behind those of the disk before. */
