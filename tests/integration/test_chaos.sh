@@ -52,7 +52,7 @@ random() { # MIN MAX
 }
 hold() { sleep "$(awk -v ms="$(random "$1" "$2")" 'BEGIN { print ms / 1000 }')"; } # MIN_MS MAX_MS
 
-sent() { locum status --json | sed -nE 's/.*"sent_bytes": ([0-9]+).*/\1/p'; } # by this agent
+sent() { { locum status --json || true; } | sed -nE 's/.*"sent_bytes": ([0-9]+).*/\1/p'; } # by this agent
 durable() { grep -c ' is durable$' "$t/replica.log" || true; }
 more_durable() { # N: until so many more points are durable than now
 	local i want=$(($(durable) + $1))
