@@ -9,6 +9,7 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "store/base/failpoint.h"
 #include "store/base/files.h"
 
 #include "agent/hypervisor/rawimage.h"
@@ -127,11 +128,14 @@ rawimage_read(int fd, const char *path, void *p, size_t n, uint64_t off, uint64_
 {
 	uint8_t *b = p;
 	size_t done = 0;
+	int fail = failpoint("rawimage.read");
 
 	while (done < n) {
 		uint64_t at = off + done;
-		ssize_t got = pread(fd, b + done, n - done, (off_t)at);
+		ssize_t got = fail != 0 ? -1 : pread(fd, b + done, n - done, (off_t)at);
 
+		if (fail != 0)
+			errno = fail;
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
