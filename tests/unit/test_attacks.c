@@ -1,6 +1,6 @@
 /*
  * A host that was captured, and a stranger, against a replica at work: what they say is refused,
- * with a reason; nothing is harmed; another host goes on.
+ * with a reason, which is in the replica's log, too; nothing is harmed; another host goes on.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +12,7 @@
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
+#include "tests/lib/logged.h"
 #include "tests/lib/mole.h"
 #include "tests/lib/must.h"
 #include "tests/lib/twosites.h"
@@ -28,7 +29,8 @@ struct scene {
 	struct point first;     /* of the lost one, at the replica */
 	struct mole m;
 	unsigned points;
-	unsigned made; /* points that it was free to make */
+	unsigned made;   /* points that it was free to make */
+	const char *due; /* why a connection ended, which the log is to say */
 };
 
 static void
@@ -46,6 +48,15 @@ mole_is_welcome(void *arg)
 	return m->of_type[MESSAGE_WELCOME] > 0 || m->over;
 }
 
+/* A connection that ended is told of when the other side has hung up, too. */
+static void
+logged_what_is_due(struct scene *x)
+{
+	if (x->due != NULL)
+		logged_wait(&x->loop, x->due);
+	x->due = NULL;
+}
+
 /* The replica waits for that after a REFUSED. */
 static void
 hang_up(struct scene *x)
@@ -55,6 +66,7 @@ hang_up(struct scene *x)
 	mole_end(&x->m);
 	while (!x->m.closed)
 		run_for(&x->loop, 5);
+	logged_what_is_due(x);
 }
 
 /* With the captured host's key, until something comes of it.  The connection before may not be
@@ -117,6 +129,7 @@ make(struct scene *x)
 	hostsite_disconnect(&x->lost);
 	x->points = 0;
 	x->made = 0;
+	x->due = NULL;
 	memset(&x->m, 0, sizeof x->m);
 	begin(x);
 }
@@ -148,6 +161,7 @@ end(struct scene *x)
 	if (!x->m.closed)
 		mole_end(&x->m);
 	run_for(&x->loop, 20);
+	logged_what_is_due(x);
 	hostsite_disconnect(&x->good);
 	drsite_stop(&x->d);
 	was.codes[2] = 5;
@@ -210,6 +224,7 @@ ended_with(struct scene *x, const char *reason)
 	wait_for(x, mole_is_over, &x->m, "the end of the connection");
 	if (strstr(x->m.refused, reason) == NULL)
 		fail_msg("'%s' is not the reason: '%s'", reason, x->m.refused);
+	x->due = reason;
 }
 
 /* The next point of the captured host, taken from its own store. */
@@ -277,6 +292,7 @@ history_is_not_written_twice(void **state)
 	begin_stream(&x, 1, &p);
 	until(&x, MESSAGE_REFUSED, 1);
 	assert_int_equal(x.m.code, LC_EEXIST);
+	logged_wait(&x.loop, "refused a point: the restore point is here already");
 	p.id[3] ^= 1; /* another id over the same entry */
 	begin_stream(&x, 2, &p);
 	until(&x, MESSAGE_REFUSED, 2);
@@ -305,6 +321,7 @@ history_is_not_written_twice(void **state)
 	begin_stream(&x, 3, &p);
 	until(&x, MESSAGE_REFUSED, 3);
 	assert_int_equal(x.m.code, LC_ECONFLICT);
+	logged_wait(&x.loop, "refused a point: its base is not the newest");
 	memset(p.base, 7, sizeof p.base);
 	begin_stream(&x, 4, &p);
 	until(&x, MESSAGE_REFUSED, 4);
@@ -422,6 +439,7 @@ a_flood_of_points_is_bounded(void **state)
 	until(&x, MESSAGE_REFUSED, 16);
 	run_for(&x.loop, 30);
 	assert_int_equal(x.m.of_type[MESSAGE_REFUSED], 16); /* 64 at once */
+	logged_wait(&x.loop, "refused a point: more than 64 points at once");
 	assert_int_equal(x.m.code, LC_EBUSY);
 	assert_false(x.m.over);
 	for (i = 0; i < 80; i++)
@@ -500,6 +518,7 @@ whole_points_are_bounded_too(void **state)
 		memcpy(base, id, 16);
 	}
 	assert_int_equal(rc, LC_ENOSPC);
+	logged_wait(&x.loop, "refused a point: what this host may keep at the replica is used up");
 	assert_true(stream >= MANY_MAX / HEADER - 2);
 	assert_true(stream <= MANY_MAX / HEADER + 1);
 	/* Nor is there more room after a while, or in another session. */
@@ -590,6 +609,7 @@ lines_are_bounded(void **state)
 	assert_true(x.m.of_type[MESSAGE_REFUSED] > 0);
 	assert_int_equal(x.m.code, LC_EACCES);
 	assert_non_null(strstr(x.m.refused, "lines of VMs here"));
+	logged_wait(&x.loop, "lines of VMs here");
 	made = x.m.of_type[MESSAGE_COMMITTED];
 	assert_in_range(made, TRANSFER_LINES_MAX - 1, TRANSFER_LINES_MAX - 1 + FLOOD);
 	nothing_is_harmed(&x);
@@ -774,6 +794,6 @@ main(void)
 	};
 
 	cmocka_set_test_filter(getenv("LOCUM_TEST_ONLY"));
-	log_set_level(getenv("LOCUM_TEST_LOG") != NULL ? LOG_LV_DEBUG : LOG_LV_ERROR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	log_set_level(getenv("LOCUM_TEST_LOG") != NULL ? LOG_LV_DEBUG : LOG_LV_WARN);
+	return cmocka_run_group_tests(tests, logged_begin, logged_end);
 }
