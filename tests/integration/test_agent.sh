@@ -79,7 +79,7 @@ status_has '"state": "protected"'
 status_has '"failures": 0'
 locum drop "web01@$(point_ids web01 | sed -n 1p)" --quiet || fail "a drop by the agent"
 status_has '"points": ([4-9]|[0-9]{2,}), "failures": 0'
-{ locum status || true; } | has '^web01 *protected' || fail "status: $(locum status)"
+{ locum status || true; } | has -E '^web01 *protected' || fail "status: $(locum status)"
 metric 'locum_replica_up\{replica="dr"\} 1'
 metric 'locum_vm_lag_seconds\{vm="web01"\} [0-3](\.[0-9]+)?'
 metric 'locum_host_connected\{host="[^"]+",fingerprint="[0-9a-f-]+"\} 1' "$t/replica.log"
@@ -92,7 +92,7 @@ printf '[locum]\nbandwidth = 20 MiB/s\n' >>"$LOCUM_CONFIG"
 n=$(grep -c 'replica dr: connected' "$t/agent.log")
 kill -HUP $agent_pid
 status_has '"bandwidth_bytes": 20971520'
-{ locum status || true; } | has '^at most 20\.0 MiB/s go to replicas' || fail "status: $(locum status)"
+{ locum status || true; } | has -E '^at most 20\.0 MiB/s go to replicas' || fail "status: $(locum status)"
 grep -q 'at most 20\.0 MiB/s' "$t/agent.log" || fail "no word of the limit in the log"
 [ "$(grep -c 'replica dr: connected' "$t/agent.log")" = "$n" ] || fail "a new limit ended the connection"
 
@@ -105,7 +105,7 @@ m=$(made)
 for ((i = 0; i < 600 && $(made) < m + 3; i++)); do sleep 0.1; done
 status_has '"state": "late"'
 status_has '"waiting_points": ([3-9]|[0-9]{2,})'
-{ locum status || true; } | has '^web01 +late .* [0-9]+  20' || fail "status: $(locum status)"
+{ locum status || true; } | has -E '^web01 +late .* [0-9]+  20' || fail "status: $(locum status)"
 metric 'locum_replica_up\{replica="dr"\} 0'
 metric 'locum_vm_waiting_points\{vm="web01",replica="dr"\} ([3-9]|[0-9]{2,})'
 told 'replica-down\|replica-down\|\|dr'
