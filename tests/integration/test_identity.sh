@@ -111,6 +111,8 @@ for place in look remove rest; do
 	backup twice compared
 done
 # What a dead backup left goes too.
+# (Of a VM that stands still, without a record of changes: else there is nothing to do.)
+locum unprotect twice --quiet || fail "unprotect"
 LOCUM_FAILPOINT=backup.taken:1:stop "$bin/locum" backup twice >/dev/null 2>&1 &
 pid=$!
 stopped $pid
