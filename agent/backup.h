@@ -24,7 +24,8 @@ struct backup_opts {
 	const struct settings *settings;
 	const char *vm;
 	bool skip_same; /* a running VM that says what its newest point says gets no new one */
-	uint64_t *damage_seen; /* as writer_base_damaged() has it, of this VM; NULL: looked for anew */
+	/* As writer_base_damaged() has it, of this VM; NULL: looked for anew. */
+	uint64_t *damage_seen;
 };
 
 enum backup_outcome {
