@@ -53,6 +53,6 @@ for ((i = 0; i < 50; i++)); do # it is written each second
 	sleep 0.1
 done
 [ "$i" -lt 50 ] || fail "still told: $(locum status --json)"
-[ "$(grep -c "|$new\$" "$t/alerts")" = 2 ] || fail "told more than once: $(cat "$t/alerts")"
+[ "$(grep -cE "^vm-(un)?protected\|$new\$" "$t/alerts")" = 2 ] || fail "told more than once: $(cat "$t/alerts")"
 kill -9 $qemu
 wait $qemu 2>/dev/null || true
