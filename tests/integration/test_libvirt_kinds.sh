@@ -1,6 +1,7 @@
 #!/bin/bash
-# Domains of libvirt of the kinds that admins have: test_libvirt_kinds.sh [off|uefi]...
+# Domains of libvirt of the kinds that admins have: test_libvirt_kinds.sh [bus|off|uefi]...
 #
+# bus    an IOThread, virtio, SCSI and SATA disks and a CD-ROM in one that runs.
 # off    an IOThread, virtio, SCSI and SATA disks, a CD-ROM, a device of the host's, firmware variables, a TPM and a LUKS disk,
 #        in domains that do not run: what their points hold and say is not in them, and what is defined from them.
 # uefi   firmware variables from a template, a TPM, a LUKS disk and VNC in one that runs, and that is restored as another domain
@@ -13,7 +14,7 @@ set -euo pipefail
 at_end() { libvirt_end; }
 
 parts=" $* "
-[ $# -gt 0 ] || parts=" off uefi "
+[ $# -gt 0 ] || parts=" bus off uefi "
 scenario_begin libvirt_kinds
 code=/usr/share/OVMF/OVMF_CODE_4M.fd vars=/usr/share/OVMF/OVMF_VARS_4M.fd
 case $parts in
@@ -147,6 +148,35 @@ bus_xml() {
 	lv_edit="s#<vcpu>1</vcpu>#<vcpu>1</vcpu><iothreads>1</iothreads>#; s#discard='unmap'/>#discard='unmap' iothread='1'/>#"
 }
 
+# Its VNC socket lies where QEMU may make one: in a folder that is closed to it QEMU ends, and libvirt says no more than that
+# the monitor was closed.
+bus() {
+	bus_xml
+	disk_xml=("${disk_xml[@]/\/vnc/\/d-bus01\/vnc}")
+	image "$t/img/b1.raw" 16
+	image "$t/img/b2.raw" 16
+	libvirt_guest bus01 'seq.load=50 seq.disks=vda,vdb' "$t/img/b1.raw" "$t/img/b2.raw"
+	scenario_vm bus01 'push_full = no'
+	locum doctor bus01 >"$t/out" || fail "doctor: $(cat "$t/out")"
+	grep -q 'bus01 .*for the first one QEMU has to copy disk vda as a whole' "$t/out" || fail "doctor: $(cat "$t/out")"
+	refused 1 'bus01: disk vda: there is no point of it and QEMU has to copy all of it.*push_full = yes in \[vm bus01\]' locum backup bus01
+	sed -i 's/^push_full = no/push_full = yes/' "$LOCUM_CONFIG"
+	backup bus01 full
+	backup bus01 incremental
+	omits bus01 'removable drive'
+	rm -rf "$t/r"
+	locum restore bus01 --to "$t/r" --quiet || fail "restore"
+	"$GUEST_OUT/seqcheck" --strict "$t/r/bus01-vda.raw" "$t/r/bus01-vdb.raw" >"$t/seq" 2>&1 || fail "not of one instant: $(cat "$t/seq")"
+	cmp "$t/img/scsi.raw" "$t/r/bus01-sda.raw" || fail "sda"
+	cmp "$t/img/sata.raw" "$t/r/bus01-sdb.raw" || fail "sdb"
+	unharmed "$t/d-bus01"
+	virsh_t destroy bus01 >/dev/null
+	backup bus01 compared
+	virsh_t undefine bus01 >/dev/null
+	sed -i '/^\[vm/,$d' "$LOCUM_CONFIG"
+	disk_xml=() lv_edit=''
+}
+
 off() {
 	if [ -e "$code" ]; then
 		uefi_define
@@ -181,7 +211,7 @@ off() {
 	virsh_t undefine bus00 >/dev/null
 }
 
-for part in off uefi; do
+for part in bus off uefi; do
 	case $parts in
 	*" $part "*)
 		echo "$part"
