@@ -127,6 +127,10 @@ refused 1 "holds what a VM 'twice' wrote" locum boot web01 --test --name twice
 [ "$twice" = "$(sha256sum <"$t/scratch/boot/twice/vd0.qcow2")" ] || fail "a test took the writes of a VM"
 locum boot twice --resume --quiet || fail "boot --resume of another name"
 locum vm list | has '^twice .*running' || fail "--resume: another VM was started: $(locum vm list)"
+for ((i = 0; i < 300; i++)); do # it boots, and then it writes
+	[ "$twice" = "$(sha256sum <"$t/scratch/boot/twice/vd0.qcow2")" ] || break
+	sleep 0.1
+done
 locum vm stop twice --force >/dev/null
 nothing_runs twice "vm stop"
 [ "$twice" != "$(sha256sum <"$t/scratch/boot/twice/vd0.qcow2")" ] || fail "--resume wrote somewhere else"
