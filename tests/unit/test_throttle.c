@@ -73,13 +73,13 @@ two_share_it(void **state)
 	began = clock_mono_ns();
 	taker_begin(&a, t, 100 * KIB);
 	taker_begin(&b, t, 100 * KIB);
-	run_for(&loop, 1000);
+	run_for(&loop, 3000); /* what one is ahead by for a moment is little of that */
 	s = (double)(clock_mono_ns() - began) / 1e9;
 	(void)printf("%.0f and %.0f KiB in %.2f s\n", (double)a.got / 1024, (double)b.got / 1024,
 	             s);
 	assert_true(fabs((double)(a.got + b.got) - 2.0 * (double)MIB * s) <
 	            0.1 * 2.0 * (double)MIB * s);
-	assert_true(fabs((double)a.got - (double)b.got) < 0.25 * (double)a.got);
+	assert_true(fabs((double)a.got - (double)b.got) < 0.1 * (double)a.got);
 	throttle_leave(t, &a.place);
 	throttle_leave(t, &b.place);
 	bucket_end(&loop, t);
