@@ -109,20 +109,27 @@ catalog_writers(struct catalog *c, uint16_t *list, size_t max, size_t *n, struct
 	return rc;
 }
 
-int
-catalog_writer_lines(struct catalog *c, uint16_t writer, uint64_t *n, struct lc_err *e)
+/* LC_ENOENT: there is none. */
+static int
+number_of(struct catalog *c, enum statement which, uint16_t writer, uint64_t *out, struct lc_err *e)
 {
 	sqlite3_stmt *st;
-	int rc = sql_start(c, ST_WRITER_LINES, &st, e);
+	int rc = sql_start(c, which, &st, e);
 
 	if (rc == 0) {
 		sql_int(st, 1, writer);
 		rc = sql_first(c, st, e);
 		if (rc == 0)
-			*n = col_int(st, 0);
+			*out = col_int(st, 0);
 	}
 	sql_finish(c, st);
 	return rc;
+}
+
+int
+catalog_writer_lines(struct catalog *c, uint16_t writer, uint64_t *n, struct lc_err *e)
+{
+	return number_of(c, ST_WRITER_LINES, writer, n, e);
 }
 
 int
@@ -146,15 +153,5 @@ catalog_add_bytes(struct catalog *c, uint16_t writer, uint64_t bytes, struct lc_
 int
 catalog_writer_bytes(struct catalog *c, uint16_t writer, uint64_t *bytes, struct lc_err *e)
 {
-	sqlite3_stmt *st;
-	int rc = sql_start(c, ST_WRITER_BYTES, &st, e);
-
-	if (rc == 0) {
-		sql_int(st, 1, writer);
-		rc = sql_first(c, st, e);
-		if (rc == 0)
-			*bytes = col_int(st, 0);
-	}
-	sql_finish(c, st);
-	return rc;
+	return number_of(c, ST_WRITER_BYTES, writer, bytes, e);
 }
