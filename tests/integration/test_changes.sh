@@ -24,14 +24,6 @@ put() { # DEVICE PATTERN OFFSET LENGTH
 	[ "$(grep -c '^wrote' "$t/vm/qemu.log")" -gt "$n" ] || fail "write to $1: $(tail -n 2 "$t/vm/qemu.log")"
 }
 
-boot() { # OPTIONS... DISKS...
-	guest_start "$t/vm" -b scsi -w '' -x -S "$@"
-	for ((i = 0; i < 200; i++)); do
-		[ ! -S "$t/vm/qmp2" ] || break
-		sleep 0.05
-	done
-}
-
 # What our record is called on a node.
 bitmap() { # NODE
 	guest_qmp "$t/vm" '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' | sed 's/"iops_rd"/\n&/g' |
@@ -43,7 +35,7 @@ why() {
 }
 
 # A guest is not needed: nothing but the test writes.  A VM whose CPUs do not run is backed up like any other.
-boot "$a" "$b"
+qemu_stands "$a" "$b"
 backup web01 full
 put vd0 0x11 4M 100k
 put vd1 0x12 8M 100k
@@ -152,7 +144,7 @@ echo "record removed, stopped: compared, then incremental"
 # Shrunk while it was off, and QEMU is another one.
 guest_kill "$t/vm"
 truncate -s $((40 * 1048576 - 512)) "$a"
-boot "$a" "$b"
+qemu_stands "$a" "$b"
 backup web01 compared
 why 'QEMU was restarted'
 same_as web01 vd0="$a" vd1="$b"

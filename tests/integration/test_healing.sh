@@ -24,11 +24,7 @@ for vm in web01 db01; do
 done
 scenario_vm web01 "qmp = $t/vm/qmp"
 scenario_vm db01 "disk = vda raw $t/db01"
-guest_start "$t/vm" -b scsi -w '' -x -S "$t/web01"
-for ((i = 0; i < 200; i++)); do
-	[ ! -S "$t/vm/qmp2" ] || break
-	sleep 0.05
-done
+qemu_stands "$t/web01"
 sleep 2.1 # or the times of the image can't tell that it did not change
 for vm in web01 db01; do
 	backup "$vm" full

@@ -18,14 +18,8 @@ put() { # DEVICE PATTERN OFFSET LENGTH
 	[ "$(grep -c '^wrote' "$t/vm/qemu.log")" -gt "$n" ] || fail "write to $1: $(tail -n 2 "$t/vm/qemu.log")"
 }
 on() { # DISK...
-	local i
 	rm -rf "$t/vm"
-	guest_start "$t/vm" -b scsi -w '' -x -S "$@"
-	for ((i = 0; i < 200; i++)); do
-		[ ! -S "$t/vm/qmp2" ] || return 0
-		sleep 0.05
-	done
-	fail "QEMU does not start: $(cat "$t/vm/qemu.log")"
+	qemu_stands "$@"
 }
 off() {
 	local i

@@ -18,11 +18,7 @@ points() { point_ids web01 | wc -l; }
 
 truncate -s 4M "$t/a" "$t/b"
 scenario_vm web01 "qmp = $t/vm/qmp"
-guest_start "$t/vm" -b scsi -w '' -x -S "$t/a" "$t/b"
-for ((i = 0; i < 200; i++)); do
-	[ ! -S "$t/vm/qmp2" ] || break
-	sleep 0.05
-done
+qemu_stands "$t/a" "$t/b"
 backup web01 full
 put 0x11 1M 64k
 backup web01 incremental

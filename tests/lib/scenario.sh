@@ -214,6 +214,17 @@ refused() { # STATUS REGEX COMMAND...
 	grep -qE -- "$regex" "$t/refused" || fail "'$regex' is not in the message: $*: $(cat "$t/refused")"
 }
 
+# A QEMU in $t/vm, with these disks, whose guest stands still before its first instruction.
+qemu_stands() { # [OPTION]... DISK...
+	local i
+	guest_start "$t/vm" -b scsi -w '' -x -S "$@"
+	for ((i = 0; i < 200; i++)); do
+		[ ! -S "$t/vm/qmp2" ] || return 0
+		sleep 0.05
+	done
+	fail "QEMU does not start: $(cat "$t/vm/qemu.log")"
+}
+
 # The newest point has exactly these disks, and these bytes.  The guest must not write meanwhile.
 same_as() { # VM DISK=IMAGE...
 	local vm=$1 pair disk image format
