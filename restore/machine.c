@@ -70,6 +70,8 @@ add_disk(const struct def_disk *d, const struct machine_file *f, struct lc_buf *
 		rc |= lc_buf_printf(out, " address=%s", d->address);
 	if (d->boot != 0)
 		rc |= lc_buf_printf(out, " boot=%u", d->boot);
+	if (d->block != 0)
+		rc |= lc_buf_printf(out, " block=%u", d->block);
 	return rc | lc_buf_printf(out, "\n");
 }
 

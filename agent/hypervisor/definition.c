@@ -18,7 +18,15 @@
 #define MIB (UINT64_C(1) << 20)
 #define MEMORY_MAX (UINT64_C(16) << 40)
 
-enum kind { TEXT = 0, LOWER /* text in lower case */, NUMBER, BYTES, MEMORY, WORD /* an enum */ };
+enum kind {
+	TEXT = 0,
+	LOWER /* text in lower case */,
+	NUMBER,
+	POWER /* a number that is 0 or a power of two */,
+	BYTES,
+	MEMORY,
+	WORD /* an enum */
+};
 
 struct field {
 	const char *key;
@@ -26,7 +34,7 @@ struct field {
 	size_t off, size;
 	bool (*ok)(const char *s); /* TEXT, LOWER; "" is always fine unless `needed` */
 	bool needed;               /* "" is not fine */
-	uint64_t min, max;         /* NUMBER, MEMORY */
+	uint64_t min, max;         /* NUMBER, POWER, MEMORY */
 	const char *const *words;  /* WORD: one per value from 0, ended by NULL */
 	bool quiet;                /* WORD: the first of them is not written */
 	const char *hint;          /* what is expected */
@@ -75,6 +83,8 @@ static const struct field disk_fields[] = {
      .hint = "letters, digits and _.:+-, a letter or digit first"},
     {"address", LOWER, AT(def_disk, address), .ok = deftext_is_address, .hint = hint_address},
     {"boot", NUMBER, AT(def_disk, boot), .max = DEF_BOOT_MAX, .hint = "a number from 0 to 255"},
+    {"block", POWER, AT(def_disk, block), .min = DEF_BLOCK_MIN, .max = DEF_BLOCK_MAX,
+     .hint = "a power of two from 512 to 32768"},
     {.key = NULL},
 };
 
@@ -117,7 +127,7 @@ static const struct section sections[] = {
      offsetof(struct definition, nleft_out), sizeof(struct def_left_out), DEF_LEFT_OUT_MAX,
      sizeof(((struct def_left_out *)0)->what), "letters, digits, blanks and /_.:()+-"},
 };
-enum { NSECTIONS = sizeof sections / sizeof sections[0], MAX_FIELDS = 8 };
+enum { NSECTIONS = sizeof sections / sizeof sections[0], MAX_FIELDS = 16 };
 
 /* ---- one field ---- */
 
@@ -164,6 +174,10 @@ number_ok(const struct field *f, uint64_t v)
 {
 	if (f->kind == MEMORY && v % MIB != 0)
 		return false;
+	if (f->kind == POWER && v == 0)
+		return true;
+	if (f->kind == POWER && (v & (v - 1)) != 0)
+		return false;
 	return v >= f->min && v <= f->max;
 }
 
@@ -173,10 +187,11 @@ set_number(const struct field *f, void *at, const char *value)
 	uint32_t v32;
 	uint64_t v;
 
-	if (!(f->kind == NUMBER ? config_uint(value, &v) : config_size(value, &v)) ||
-	    !number_ok(f, v))
+	bool small = f->kind == NUMBER || f->kind == POWER;
+
+	if (!(small ? config_uint(value, &v) : config_size(value, &v)) || !number_ok(f, v))
 		return false;
-	if (f->kind == NUMBER) {
+	if (small) {
 		v32 = (uint32_t)v;
 		memcpy(at, &v32, sizeof v32);
 	} else {
@@ -212,6 +227,7 @@ set_field(const struct field *f, void *at, const char *value)
 	case LOWER:
 		return set_text(f, at, value);
 	case NUMBER:
+	case POWER:
 	case BYTES:
 	case MEMORY:
 		return set_number(f, at, value);
@@ -251,6 +267,7 @@ encode_field(const struct field *f, const void *at, struct lc_buf *out, bool *le
 			return 0;
 		return lc_buf_printf(out, "%s = %s\n", f->key, s);
 	case NUMBER:
+	case POWER:
 	case BYTES:
 		v = get_number(f, at);
 		*legal = number_ok(f, v);

@@ -20,6 +20,7 @@
  *     size = 1073741824
  *     address = 00:03.0
  *     boot = 1
+ *     block = 4096
  *     content = empty
  *     [nic net0]
  *     model = virtio
@@ -52,6 +53,8 @@
 #define DEF_LEFT_OUT_MAX 32
 #define DEF_CPUS_MAX 1024u
 #define DEF_BOOT_MAX 255
+#define DEF_BLOCK_MIN 512
+#define DEF_BLOCK_MAX 32768
 
 enum def_bus { DEF_BUS_VIRTIO = 0, DEF_BUS_SCSI, DEF_BUS_SATA, DEF_BUS_IDE };
 
@@ -68,6 +71,7 @@ struct def_disk {
 	char serial[64];
 	char address[16]; /* PCI "bb:dd.f" or "" */
 	uint32_t boot;    /* boot order, 0 = none */
+	uint32_t block;   /* logical block size that the guest sees, 0 = 512 */
 	enum def_content content;
 };
 

@@ -85,6 +85,24 @@ check_roles(const struct definition *d, struct lc_err *e)
 	return 0;
 }
 
+static int
+check_blocks(const struct definition *d, struct lc_err *e)
+{
+	size_t i;
+
+	for (i = 0; i < d->ndisks; i++) {
+		const struct def_disk *disk = &d->disks[i];
+
+		if (disk->block > DEF_BLOCK_MIN &&
+		    (disk->bus == DEF_BUS_SATA || disk->bus == DEF_BUS_IDE))
+			return lc_fail(e, LC_EINVAL, 0,
+			               "disk %s: block = %u: SATA and IDE disks have blocks of 512 "
+			               "bytes only",
+			               disk->name, disk->block);
+	}
+	return 0;
+}
+
 int
 definition_check(const struct definition *d, struct lc_err *e)
 {
@@ -98,6 +116,8 @@ definition_check(const struct definition *d, struct lc_err *e)
 	rc = check_roles(d, e);
 	if (rc == 0)
 		rc = check_boot_order(d, e);
+	if (rc == 0)
+		rc = check_blocks(d, e);
 	if (rc == 0)
 		rc = check_addresses(d, e);
 	return rc;

@@ -235,6 +235,7 @@ read_disk(struct domain_xml *x, const xmlNode *disk, struct lc_err *e)
 		          v));
 	set(d, "disk", name, "serial", value(child(disk, "serial"), NULL, v));
 	set(d, "disk", name, "boot", value(child(disk, "boot"), "order", v));
+	set(d, "disk", name, "block", value(child(disk, "blockio"), "logical_block_size", v));
 	if (why != NULL) {
 		(void)snprintf(what, sizeof what, "disk %.60s", name);
 		definition_leave_out(d, what, why);

@@ -188,6 +188,10 @@ put_disk(struct writer *w, const struct def_disk *disk, const char *target)
 	put_between(w, "<source file='", disk->path, "'/>\n");
 	put_between(w, "<target dev='", target, "' bus='");
 	put_between(w, "", bus_names[disk->bus], "'/>\n");
+	if (disk->block > DEF_BLOCK_MIN) {
+		put_number(w, "<blockio logical_block_size='", disk->block, "' ");
+		put_number(w, "physical_block_size='", disk->block, "'/>\n");
+	}
 	put_element(w, "serial", disk->serial);
 	if (disk->boot != 0)
 		put_number(w, "<boot order='", disk->boot, "'/>\n");

@@ -92,6 +92,30 @@ tell_scsi_controller(struct introspect *x, const char *name, const struct part *
 		introspect_leave_out(x, "SCSI controller", owner->type, "becomes virtio-scsi");
 }
 
+/* The bus that it gets, as a definition calls that. */
+static const char *
+tell_kind(struct introspect *x, const char *name, const char *type, bool large_blocks)
+{
+	const char *kind = "virtio",
+		   *instead = "its kind of device is not made again; it becomes virtio";
+	size_t k;
+
+	for (k = 0; k < sizeof disk_types / sizeof disk_types[0]; k++) {
+		if (introspect_starts(type, disk_types[k].type)) {
+			kind = disk_types[k].bus;
+			instead = disk_types[k].instead;
+			break;
+		}
+	}
+	if (large_blocks && strcmp(kind, "sata") == 0) {
+		kind = "virtio";
+		instead = "becomes virtio: SATA has no blocks of that size";
+	}
+	if (instead != NULL)
+		introspect_leave_out(x, "bus of disk", name, instead);
+	return kind;
+}
+
 static void
 tell_disk(struct introspect *x, size_t i)
 {
@@ -101,25 +125,15 @@ tell_disk(struct introspect *x, size_t i)
 	const char *serial = qmp_str(disk_value(x, i, DISK_SERIAL), "");
 	const struct part *owner = introspect_owner(x, bus);
 	bool q35 = strstr(x->def->machine, "q35") != NULL;
-	const char *kind = NULL;
-	char address[16], boot[INTROSPECT_VALUE_BYTES];
-	uint64_t bootindex;
-	size_t k;
+	const char *kind;
+	char address[16], number[INTROSPECT_VALUE_BYTES];
+	uint64_t bootindex, block = 0;
+	bool large;
 
 	if (!introspect_set(x, "disk", name, "", ""))
 		return;
-	for (k = 0; kind == NULL && k < sizeof disk_types / sizeof disk_types[0]; k++) {
-		if (!introspect_starts(type, disk_types[k].type))
-			continue;
-		kind = disk_types[k].bus;
-		if (disk_types[k].instead != NULL)
-			introspect_leave_out(x, "bus of disk", name, disk_types[k].instead);
-	}
-	if (kind == NULL) {
-		kind = "virtio";
-		introspect_leave_out(x, "bus of disk", name,
-		                     "its kind of device is not made again; it becomes virtio");
-	}
+	large = qmp_u64(disk_value(x, i, DISK_BLOCK), "", &block) && block > DEF_BLOCK_MIN;
+	kind = tell_kind(x, name, type, large);
 	if (strcmp(kind, "sata") == 0 &&
 	    (owner == NULL ? !q35 : strstr(owner->type, "ahci") == NULL))
 		kind = "ide";
@@ -127,11 +141,15 @@ tell_disk(struct introspect *x, size_t i)
 	if (xd->disk->role == HV_ROLE_NVRAM)
 		(void)introspect_set(x, "disk", name, "role", "nvram");
 	tell_disk_image(x, xd);
+	if (large) {
+		(void)snprintf(number, sizeof number, "%" PRIu64, block);
+		(void)introspect_set(x, "disk", name, "block", number);
+	}
 	if (serial != NULL && *serial != '\0')
 		(void)introspect_set(x, "disk", name, "serial", serial);
 	if (qmp_u64(disk_value(x, i, DISK_BOOT), "", &bootindex)) {
-		(void)snprintf(boot, sizeof boot, "%" PRIu64, bootindex + 1);
-		(void)introspect_set(x, "disk", name, "boot", boot);
+		(void)snprintf(number, sizeof number, "%" PRIu64, bootindex + 1);
+		(void)introspect_set(x, "disk", name, "boot", number);
 	}
 	if (strcmp(kind, "scsi") == 0)
 		tell_scsi_controller(x, name, owner);

@@ -32,6 +32,7 @@ enum disk_prop {
 	DISK_UNIT, /* IDE */
 	DISK_ID,   /* SCSI */
 	DISK_LUN,
+	DISK_BLOCK, /* logical block size */
 	DISK_N
 };
 

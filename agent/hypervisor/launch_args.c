@@ -371,6 +371,10 @@ put_drive(struct build *b, struct qemutext *j, size_t i, const char *top)
 		qemutext_put(j, "serial", d->serial);
 	if (d->boot > 0)
 		qemutext_put_number(j, "bootindex", d->boot - 1);
+	if (d->block > DEF_BLOCK_MIN) {
+		qemutext_put_number(j, "logical_block_size", d->block);
+		qemutext_put_number(j, "physical_block_size", d->block);
+	}
 }
 
 static int

@@ -322,11 +322,11 @@ set_device(struct definition *def, const char *section, const char *const *colum
 		return lc_fail(e, LC_ENOMEM, 0, "settings: out of memory");
 	n = split_words(text, words);
 	if (n < 0 || (size_t)n < ncolumns) {
-		rc = lc_fail(
-		    e, LC_EINVAL, 0,
-		    strcmp(section, "disk") == 0
-			? "disk: expected NAME FORMAT PATH [bus=BUS] [serial=TEXT] [boot=N]"
-			: "nic: expected NAME NETWORK [model=MODEL] [mac=MAC]");
+		rc = lc_fail(e, LC_EINVAL, 0,
+		             strcmp(section, "disk") == 0
+		                 ? "disk: expected NAME FORMAT PATH [bus=BUS] [serial=TEXT] "
+		                   "[boot=N] [block=N]"
+		                 : "nic: expected NAME NETWORK [model=MODEL] [mac=MAC]");
 		goto out;
 	}
 	for (i = 1; rc == 0 && i < ncolumns; i++) {

@@ -248,7 +248,7 @@ test_q35(void **state)
 	    "uuid = 6a1f0000-0000-4000-8000-00000000abcd\n"
 	    "[disk vda]\nformat = raw\npath = %s\nserial = s-1\nboot = 2\n"
 	    "[disk vdb]\nformat = qcow2\npath = %s\naddress = 03:00.0\nboot = 1\n"
-	    "[disk sda]\nbus = scsi\nformat = raw\npath = %s\n"
+	    "[disk sda]\nbus = scsi\nformat = raw\npath = %s\nblock = 4096\n"
 	    "[disk sata-with-a-rather-long-name]\nbus = sata\nformat = qcow2\npath = %s\n"
 	    "[nic net0]\nnetwork = user\nmac = 52:54:00:12:34:56\naddress = 05:00.0\n"
 	    "[nic net1]\nmodel = e1000\nnetwork = none\naddress = 00:08.0\n",
@@ -274,6 +274,7 @@ test_q35(void **state)
 		else
 			assert_string_equal(k->serial, d->disks[i].serial);
 		assert_int_equal(k->boot, d->disks[i].boot);
+		assert_int_equal(k->block, d->disks[i].block);
 		assert_int_equal(k->size, 8 << 20);
 	}
 	assert_string_equal(definition_disk(told, "vdb")->address, "03:00.0");

@@ -24,6 +24,7 @@ static const char full[] = "[machine]\n"
 			   "serial = abc-1\n"
 			   "address = 00:03.0\n"
 			   "boot = 1\n"
+			   "block = 4096\n"
 			   "[disk kernel]\n"
 			   "role = kernel\n"
 			   "bus = virtio\n"
@@ -198,6 +199,7 @@ test_hostile_values(void **state)
 		refuse("disk", "a", "serial", nowhere[i]);
 		refuse("disk", "a", "address", nowhere[i]);
 		refuse("disk", "a", "boot", nowhere[i]);
+		refuse("disk", "a", "block", nowhere[i]);
 		refuse("disk", "a", "content", nowhere[i]);
 		refuse("nic", nowhere[i], "model", "virtio");
 		refuse("nic", "a", "model", nowhere[i]);
@@ -229,6 +231,9 @@ test_hostile_values(void **state)
 	refuse("disk", "a", "path", "relative");
 	refuse("disk", "a", "path", "/end ");
 	refuse("disk", "a", "boot", "256");
+	refuse("disk", "a", "block", "256");
+	refuse("disk", "a", "block", "1000");
+	refuse("disk", "a", "block", "65536");
 	refuse("disk", "a", "size", "9223372036854775808");
 	refuse("disk", "a", "address", "00:20.0");
 	refuse("disk", "a", "address", "00:03.8");
@@ -265,6 +270,8 @@ test_limits_are_inclusive(void **state)
 	take("machine", "", "memory", "1 MiB");
 	take("machine", "", "append", "a,b=c \"d\" 'e' $f");
 	take("machine", "", "append", "a #b");
+	take("disk", "a", "block", "512");
+	take("disk", "a", "block", "32768");
 	take("disk", "a", "size", "9223372036854775807");
 	take("disk", "vd_a.1-x", "path", "/a, b;c\"'$`\\");
 	take("nic", "n", "network", "bridge:fifteen-letters");
@@ -428,6 +435,9 @@ test_check(void **state)
 	checks_as("[machine]\nappend = x\n[disk a]\n", LC_EINVAL, "append");
 	checks_as("[disk a]\nrole=kernel\n[disk b]\nrole=kernel\n", LC_EINVAL, "second kernel");
 	checks_as("[disk a]\nboot = 1\n[disk b]\nboot = 1\n", LC_EINVAL, "boot = 1 is taken");
+	checks_as("[disk a]\nbus = sata\nblock = 4096\n", LC_EINVAL, "blocks of 512 bytes only");
+	checks_as("[disk a]\nbus = ide\nblock = 512\n", 0, "");
+	checks_as("[disk a]\nbus = scsi\nblock = 4096\n", 0, "");
 	checks_as("[disk a]\naddress=00:03.0\n[nic b]\naddress=00:03.0\n", LC_EINVAL, "00:03.0");
 }
 

@@ -26,6 +26,7 @@ static const char live[] =
     "      <alias name='virtio-disk0'/></disk>\n"
     "    <disk type='block' device='disk'><driver name='qemu' type='raw'/>\n"
     "      <source dev='/dev/vg/data'/><target dev='sdb' bus='scsi'/>\n"
+    "      <blockio logical_block_size='4096' physical_block_size='4096'/>\n"
     "      <alias name='scsi0-0-0-1'/></disk>\n"
     "    <disk type='network' device='disk'><driver name='qemu' type='raw'/>\n"
     "      <source protocol='rbd' name='p/i'/><target dev='vdc' bus='virtio'/></disk>\n"
@@ -107,6 +108,7 @@ test_disks(void **state)
 	assert_non_null(k);
 	assert_string_equal(k->path, "/dev/vg/data");
 	assert_int_equal(k->bus, DEF_BUS_SCSI);
+	assert_int_equal(k->block, 4096);
 	/* Never read as something that they are not. */
 	k = definition_disk(x->def, "vdc");
 	assert_non_null(k);
@@ -207,6 +209,7 @@ test_written(void **state)
 		assert_non_null(k);
 		assert_string_equal(k->path, x->def->disks[i].path);
 		assert_int_equal(k->bus, x->def->disks[i].bus);
+		assert_int_equal(k->block, x->def->disks[i].block);
 	}
 	assert_int_equal(again->def->nnics, 3);
 	assert_string_equal(again->def->nics[0].network, "default");

@@ -118,7 +118,7 @@ test_disks(void **state)
 {
 	struct definition *d = decode(
 	    "[disk vda]\nformat=qcow2\npath=/i/a, \"b\\\nserial=s1\naddress=00:05.0\nboot=2\n"
-	    "[disk 0abc]\npath=/i/c\nbus=scsi\n[disk sdb]\npath=/i/d\nbus=scsi\n"
+	    "[disk 0abc]\npath=/i/c\nbus=scsi\n[disk sdb]\npath=/i/d\nbus=scsi\nblock=4096\n"
 	    "[disk sata]\npath=/i/e\nbus=sata\n[disk ide]\npath=/i/f\nbus=ide\n"
 	    "[disk a-name-that-is-much-longer-than-a-node-name-may-be]\npath=/i/g\n");
 	struct launch_opts o = {.vm = "v", .own_paths = true};
@@ -141,6 +141,9 @@ test_disks(void **state)
 	                    "\"bootindex\":1}");
 	assert_non_null(strstr(holding(&a, "\"scsi-id\":0"), "\"id\":\"locum-disk-0abc\""));
 	assert_non_null(strstr(holding(&a, "\"scsi-id\":1"), "\"id\":\"sdb\""));
+	assert_non_null(strstr(holding(&a, "\"scsi-id\":1"),
+	                       "\"logical_block_size\":4096,\"physical_block_size\":4096"));
+	assert_null(strstr(holding(&a, "\"scsi-id\":0"), "block_size"));
 	assert_non_null(strstr(holding(&a, "\"bus\":\"ide.0\""), "\"id\":\"sata\""));
 	assert_non_null(strstr(holding(&a, "\"bus\":\"ide.1\""), "\"id\":\"ide\""));
 	(void)holding(&a, "\"node-name\":\"locum-top-a-name-that-is-muc.05\"");

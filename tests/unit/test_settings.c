@@ -165,7 +165,7 @@ test_vm_keys(void **state)
 	    "[vm web01]\nmachine = pc\ncpus = 2\nmemory = 1 GiB\nkernel = /k/vmlinux\n"
 	    "initrd = /k/initrd\nappend = console=ttyS0 quiet\n"
 	    "disk = vda qcow2 \"/images/web 01.qcow2\" serial=abc boot=1\n"
-	    "disk = vdb raw /images/b.raw bus=scsi\n"
+	    "disk = vdb raw /images/b.raw bus=scsi block=4096\n"
 	    "nic = net0 user model=e1000 mac=52:54:00:12:34:56\n",
 	    &s);
 	assert_int_equal(s.nvms, 2);
@@ -197,6 +197,7 @@ test_vm_keys(void **state)
 	disk = definition_disk(vm->def, "vdb");
 	assert_non_null(disk);
 	assert_int_equal(disk->bus, DEF_BUS_SCSI);
+	assert_int_equal(disk->block, 4096);
 	disk = definition_disk(vm->def, "kernel");
 	assert_non_null(disk);
 	assert_int_equal(disk->role, HV_ROLE_KERNEL);
