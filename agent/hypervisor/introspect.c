@@ -114,8 +114,7 @@ take_parts(struct introspect *x, const struct json_t *list, const char *where, e
 		if (name == NULL || !introspect_starts(type, child))
 			continue;
 		type += sizeof child - 1;
-		if (parts == PARTS_OF_BOARD &&
-		    introspect_nic_model(type, strcspn(type, ">")) == NULL)
+		if (parts == PARTS_OF_BOARD && !introspect_is_nic(type, strcspn(type, ">")))
 			continue;
 		if (x->nparts == INTROSPECT_PARTS_MAX) {
 			x->too_many = true;

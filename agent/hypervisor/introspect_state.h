@@ -75,6 +75,9 @@ void introspect_tell_removable(struct introspect *x);
 /* introspect_part.c */
 /** introspect_nic_model(type, n): as a definition calls the type of n bytes, or NULL. */
 const char *introspect_nic_model(const char *type, size_t n);
+/** introspect_is_nic(type, n): whether it is a network card, of a model that a definition knows or
+ * not. */
+bool introspect_is_nic(const char *type, size_t n);
 /** introspect_address(x, id, bus, addr, out): "bb:dd.f" of a device as the guest sees it, or "". */
 void introspect_address(const struct introspect *x, const char *id, const char *bus,
                         const struct json_t *addr, char out[16]);

@@ -356,7 +356,8 @@ test_a_foreign_command_line(void **state)
 	    "if=none,id=x,file=d.qcow2,format=qcow2", "-device",
 	    "virtio-blk-pci,drive=x,serial=odd serial,addr=9",
 	    /* cards */
-	    "-nic", "user,model=rtl8139,mac=52:54:00:00:00:01", "-netdev", "user,id=hn", "-device",
+	    "-nic", "user,model=rtl8139,mac=52:54:00:00:00:01", "-nic",
+	    "user,model=ne2k_pci,mac=52:54:00:00:00:02", "-netdev", "user,id=hn", "-device",
 	    "vmxnet3,netdev=hn,id=vmx", "-device", "virtio-net-pci,id=lonely",
 	    /* and the rest */
 	    "-device", "virtio-balloon-pci,id=balloon0", "-device", "virtio-rng-pci", "-device",
@@ -389,6 +390,7 @@ test_a_foreign_command_line(void **state)
 		assert_string_equal(d->nics[i].network, lonely ? "none" : "user");
 	}
 	assert_true(left_out(d, "vmxnet3 vmx", "network card"));
+	assert_true(left_out(d, "ne2k_pci", "network card"));
 	assert_true(left_out(d, "virtio-balloon-pci balloon0", "balloon"));
 	assert_true(left_out(d, "virtio-rng-pci", "random"));
 	assert_true(left_out(d, "qemu-xhci usb", "USB"));
