@@ -34,6 +34,7 @@ struct field {
 	size_t off, size;
 	bool (*ok)(const char *s); /* TEXT, LOWER; "" is always fine unless `needed` */
 	bool needed;               /* "" is not fine */
+	bool trim;                 /* TEXT: blanks at its ends mean nothing */
 	uint64_t min, max;         /* NUMBER, POWER, MEMORY */
 	const char *const *words;  /* WORD: one per value from 0, ended by NULL */
 	bool quiet;                /* WORD: the first of them is not written */
@@ -49,7 +50,9 @@ static const char *const buses[] = {"virtio", "scsi", "sata", "ide", NULL};
 #define AT(type, member) \
 	.off = offsetof(struct type, member), .size = sizeof(((struct type *)0)->member)
 
-static const char hint_path[] = "an absolute path in UTF-8 without control characters or \" # \"";
+static const char hint_text[] = "one line of UTF-8 without a # or ; between blanks";
+static const char hint_path[] =
+    "an absolute path in UTF-8, in one line without a # or ; between blanks";
 static const char hint_address[] = "a PCI address such as 00:03.0";
 
 static const struct field machine_fields[] = {
@@ -65,8 +68,8 @@ static const struct field machine_fields[] = {
     {"clock", TEXT, AT(definition, clock), .ok = deftext_is_clock, .needed = true,
      .hint = "utc or localtime"},
     {"firmware", TEXT, AT(definition, firmware), .ok = deftext_is_path, .hint = hint_path},
-    {"append", TEXT, AT(definition, append), .ok = deftext_is_text,
-     .hint = "one line of UTF-8 without \" # \""},
+    {"append", TEXT, AT(definition, append), .ok = deftext_is_text, .trim = true,
+     .hint = hint_text},
     {.key = NULL},
 };
 
@@ -100,8 +103,7 @@ static const struct field nic_fields[] = {
 };
 
 static const struct field left_out_fields[] = {
-    {"why", TEXT, AT(def_left_out, why), .ok = deftext_is_text, .needed = true,
-     .hint = "one line of UTF-8 without \" # \""},
+    {"why", TEXT, AT(def_left_out, why), .ok = deftext_is_text, .needed = true, .hint = hint_text},
     {.key = NULL},
 };
 
@@ -159,10 +161,17 @@ static bool
 set_text(const struct field *f, void *at, const char *value)
 {
 	char copy[sizeof(((struct definition *)0)->append)];
+	size_t n;
 
-	if (strlen(value) >= f->size)
+	if (f->trim)
+		value += strspn(value, " ");
+	n = strlen(value);
+	while (f->trim && n > 0 && value[n - 1] == ' ')
+		n--;
+	if (n >= f->size)
 		return false;
-	put_text(copy, sizeof copy, value, f->kind == LOWER);
+	put_text(copy, n + 1, value, f->kind == LOWER);
+	memset(copy + n, 0, sizeof copy - n);
 	if (copy[0] == '\0' ? f->needed : !f->ok(copy))
 		return false;
 	memcpy(at, copy, f->size);

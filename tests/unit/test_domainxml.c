@@ -14,7 +14,8 @@ static const char live[] =
     "  <vcpu placement='static'>4</vcpu>\n"
     "  <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type>\n"
     "    <loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>\n"
-    "    <nvram template='/x'>/var/lib/libvirt/qemu/nvram/web01_VARS.fd</nvram></os>\n"
+    "    <nvram template='/x'>/var/lib/libvirt/qemu/nvram/web01_VARS.fd</nvram>\n"
+    "    <kernel>/k/vmlinuz</kernel><cmdline>  console=ttyS0 quiet </cmdline></os>\n"
     "  <cpu mode='custom'><model fallback='forbid'>EPYC-Rome</model><feature policy='require' "
     "name='x2apic'/></cpu>\n"
     "  <clock offset='localtime'/>\n"
@@ -82,6 +83,7 @@ test_machine(void **state)
 	assert_string_equal(d->cpu, "EPYC-Rome");
 	assert_string_equal(d->clock, "localtime");
 	assert_string_equal(d->firmware, "/usr/share/OVMF/OVMF_CODE_4M.fd");
+	assert_string_equal(d->append, "console=ttyS0 quiet");
 	assert_non_null(definition_role(d, HV_ROLE_NVRAM));
 	assert_non_null(why_left_out(d, "CPU features"));
 	assert_string_equal(why_left_out(d, "hostdev"),
