@@ -26,9 +26,9 @@
 enum { FIRST_PERIPHERAL = 0, FIRST_ANON, FIRST_BOARD, FIRST_CPUS, FIRST_N };
 
 static const char *const part_props[PART_N] = {"addr", "parent_bus", "mac", "netdev"};
-static const char *const disk_props[DISK_N] = {"type",    "addr",      "parent_bus",
-                                               "serial",  "bootindex", "unit",
-                                               "scsi-id", "lun",       "logical_block_size"};
+static const char *const disk_props[DISK_N] = {
+    "type",    "addr", "parent_bus",         "serial", "bootindex", "unit",
+    "scsi-id", "lun",  "logical_block_size", "wwn"};
 
 enum machine_prop { M_TYPE = 0, M_KERNEL, M_INITRD, M_APPEND, M_FIRMWARE, M_RTC, M_N };
 static const char *const machine_props[M_N] = {"type",   "kernel",   "initrd",

@@ -127,7 +127,7 @@ tell_disk(struct introspect *x, size_t i)
 	bool q35 = strstr(x->def->machine, "q35") != NULL;
 	const char *kind;
 	char address[16], number[INTROSPECT_VALUE_BYTES];
-	uint64_t bootindex, block = 0;
+	uint64_t bootindex, block = 0, wwn;
 	bool large;
 
 	if (!introspect_set(x, "disk", name, "", ""))
@@ -151,6 +151,8 @@ tell_disk(struct introspect *x, size_t i)
 		(void)snprintf(number, sizeof number, "%" PRIu64, bootindex + 1);
 		(void)introspect_set(x, "disk", name, "boot", number);
 	}
+	if (qmp_u64(disk_value(x, i, DISK_WWN), "", &wwn) && wwn != 0)
+		introspect_leave_out(x, "WWN of disk", name, "not made again");
 	if (strcmp(kind, "scsi") == 0)
 		tell_scsi_controller(x, name, owner);
 	if (strcmp(kind, "virtio") == 0 && xd->disk->role == HV_ROLE_DISK) {
@@ -216,6 +218,35 @@ sort_disks(struct introspect *x)
 	lc_free(all);
 }
 
+/* Places on SCSI are handed out anew, in this order: launch.c gives each disk a target of its own,
+ * libvirt all of them the first one. */
+static void
+tell_scsi_places(struct introspect *x)
+{
+	uint64_t next = 0;
+	size_t i, k;
+
+	for (k = 0; k < x->def->ndisks; k++) {
+		const struct def_disk *d = &x->def->disks[k];
+		char text[2 * INTROSPECT_VALUE_BYTES];
+		uint64_t id = 0, lun = 0;
+
+		for (i = 0; i < x->ndisks && strcmp(x->disks[i].disk->name, d->name) != 0; i++)
+			continue;
+		if (d->bus != DEF_BUS_SCSI || i == x->ndisks)
+			continue;
+		(void)qmp_u64(disk_value(x, i, DISK_ID), "", &id);
+		(void)qmp_u64(disk_value(x, i, DISK_LUN), "", &lun);
+		if ((id != next || lun != 0) && (id != 0 || lun != next)) {
+			(void)snprintf(text, sizeof text,
+			               "target %" PRIu64 ", unit %" PRIu64 ": gets another", id,
+			               lun);
+			introspect_leave_out(x, "SCSI place of disk", d->name, text);
+		}
+		next++;
+	}
+}
+
 void
 introspect_tell_disks(struct introspect *x)
 {
@@ -231,6 +262,7 @@ introspect_tell_disks(struct introspect *x)
 			introspect_leave_out(x, "disk", d->name, d->reason);
 	}
 	sort_disks(x);
+	tell_scsi_places(x);
 }
 
 void

@@ -37,11 +37,10 @@ introspect_is_nic(const char *type, size_t n)
 {
 	/* What else QEMU has for a PC. */
 	static const char *const others[] = {
-	    "e1000-82544gc", "e1000-82545em", "i82550",  "i82551",   "i82557a",
-	    "i82557b",       "i82557c",       "i82558a", "i82558b",  "i82559a",
-	    "i82559b",       "i82559c",       "i82562",  "i82559er", "i82801",
-	    "ne2k_isa",      "ne2k_pci",      "pcnet",   "tulip",    "usb-net",
-	    "vmxnet3"};
+	    "e1000-82544gc", "e1000-82545em", "i82550",  "i82551",   "i82557a",  "i82557b",
+	    "i82557c",       "i82558a",       "i82558b", "i82559a",  "i82559b",  "i82559c",
+	    "i82562",        "i82559er",      "i82801",  "ne2k_isa", "ne2k_pci", "pcnet",
+	    "tulip",         "usb-net",       "vmxnet3"};
 	size_t i;
 
 	for (i = 0; i < sizeof others / sizeof others[0]; i++) {

@@ -33,6 +33,7 @@ enum disk_prop {
 	DISK_ID,   /* SCSI */
 	DISK_LUN,
 	DISK_BLOCK, /* logical block size */
+	DISK_WWN,
 	DISK_N
 };
 

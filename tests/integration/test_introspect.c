@@ -24,7 +24,7 @@
 #include "tests/lib/unit.h"
 
 struct test {
-	char *dir, *raw, *qcow2, *c, *d;
+	char *dir, *raw, *qcow2, *c, *d, *e;
 	char *vm;   /* folder of a VM that launch.c starts */
 	pid_t qemu; /* a VM that we start */
 	char way[16];
@@ -60,6 +60,7 @@ setup(void **state)
 	t->qcow2 = make_image(t, "b.qcow2", "qcow2");
 	t->c = make_image(t, "c.raw", "raw");
 	t->d = make_image(t, "d.qcow2", "qcow2");
+	t->e = make_image(t, "e.raw", "raw");
 	return 0;
 }
 
@@ -77,6 +78,7 @@ teardown(void **state)
 	free(t->qcow2);
 	free(t->c);
 	free(t->d);
+	free(t->e);
 	free(t);
 	return 0;
 }
@@ -353,7 +355,9 @@ test_a_foreign_command_line(void **state)
 	    /* disks by the short way: no ids */
 	    "-drive", "if=virtio,file=c.raw,format=raw", "-drive",
 	    "if=ide,file=b.qcow2,format=qcow2", "-drive", "if=ide,media=cdrom", "-drive",
-	    "if=none,id=x,file=d.qcow2,format=qcow2", "-device",
+	    "if=none,id=x,file=d.qcow2,format=qcow2", "-drive",
+	    "if=none,id=y,file=e.raw,format=raw", "-device", "virtio-scsi-pci", "-device",
+	    "scsi-hd,drive=y,id=far,scsi-id=5,lun=3,wwn=0x5000c50015ea71ac", "-device",
 	    "virtio-blk-pci,drive=x,serial=odd serial,addr=9",
 	    /* cards */
 	    "-nic", "user,model=rtl8139,mac=52:54:00:00:00:01", "-nic",
@@ -374,7 +378,9 @@ test_a_foreign_command_line(void **state)
 	assert_string_equal(d->cpu, "qemu64");
 	assert_int_equal(d->cpus, 1);
 	assert_string_equal(d->uuid, "");
-	assert_int_equal(d->ndisks, 3);
+	assert_int_equal(d->ndisks, 4);
+	assert_true(left_out(d, "WWN of disk far", "not made again"));
+	assert_true(left_out(d, "SCSI place of disk far", "target 5, unit 3"));
 	assert_string_equal(definition_disk(d, "virtio0")->format, "raw");
 	assert_int_equal(definition_disk(d, "ide0-hd0")->bus, DEF_BUS_IDE);
 	assert_string_equal(definition_disk(d, "ide0-hd0")->serial, "QM00001");
@@ -403,6 +409,7 @@ test_a_foreign_command_line(void **state)
 	assert_int_equal(definition_set(d, "disk", "virtio0", "path", t->c, &e), 0);
 	assert_int_equal(definition_set(d, "disk", "ide0-hd0", "path", t->qcow2, &e), 0);
 	assert_int_equal(definition_set(d, "disk", "x", "path", t->d, &e), 0);
+	assert_int_equal(definition_set(d, "disk", "far", "path", t->e, &e), 0);
 	process_stop(t->qemu);
 	t->qemu = 0;
 	d->nleft_out = 0; /* it has now gone for good */
