@@ -431,5 +431,5 @@ void
 packer_stored(struct packer *p, uint64_t no)
 {
 	if (p->tagged && !chunk_is_delta(p->last->encoding))
-		pages_put(p->s->pages, &p->tags, no);
+		similar_learn(p->s, &p->tags, no);
 }

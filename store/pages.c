@@ -5,7 +5,7 @@
  * tell whether it is kept.  The table doubles as it fills, up to its limit.
  *
  * One in some thousand pages that are not there is found by chance, which is as good as a hint that
- * is old: at least a third of the kept pages of a window must be found before anything is read.
+ * is old: a chunk is read for nothing.
  *
  * Blocks are read when they are touched and written back when many have changed, in no order: after
  * a crash some are old and some new, and each entry is as good as any.
@@ -25,8 +25,8 @@
 #define SLOTS 32u
 #define ENTRY_SIZE ((size_t)8)
 #define BUCKET_SIZE (SLOTS * ENTRY_SIZE)
-#define BUCKETS_MIN (1u << BUCKET_BITS) /* 32 KiB, 14 MiB of contents */
-#define BUCKETS_MAX (1u << 24)          /* 4 GiB, 1.8 TiB; tags are too short for more */
+#define BUCKETS_MIN (1u << BUCKET_BITS) /* 32 KiB, 3686 pages */
+#define BUCKETS_MAX (1u << 24)          /* 4 GiB; tags are too short for more */
 /* Percent at which it grows or, where it can't, every second tag goes.  Up to there three entries
  * in a hundred find their bucket full, and take the place of others. */
 #define FULL_NUM 90u

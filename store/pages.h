@@ -1,6 +1,6 @@
 /**
- * pages: where each 4 KiB page of the whole chunks was seen, so that a window that shares pages
- * with any of them, at any shift, can be made upon it.
+ * pages: where 4 KiB pages of the whole chunks were seen, so that a window that shares pages with
+ * any of them, at any shift, can be made upon it.
  *
  * A table of fixed size limit in one file: a keyed tag of a page gives the number of the chunk that
  * had it last.  It is a hint and nothing else: whoever uses it reads that chunk, by its id.  A

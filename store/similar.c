@@ -8,7 +8,12 @@
 
 #define SURE_NUM 60u
 #define SURE_KEPT 4u     /* pages that were looked up */
-#define EVIDENCE_NUM 30u /* percent: of the pages that are looked up, in what is found */
+#define EVIDENCE_NUM 25u /* percent: of the pages that are looked up, in what is found */
+
+/* Of a chunk's pages, one in so many is put into the index; of a window all are looked up.  So a
+ * run of that many is met wherever it lies, for a quarter of the index.  Measured: docs/DESIGN.md.
+ */
+#define LEARN_STEP 4u
 
 struct candidate {
 	uint64_t chunk;
@@ -116,8 +121,8 @@ similar_find(struct store *s, const struct similar_opts *o, uint8_t *ids, bool *
 		}
 		best->pages = 0;
 	}
-	*sure = covered * 100 >= kept * SURE_NUM && kept >= SURE_KEPT;
-	if (found == 0 || covered * 100 < kept * EVIDENCE_NUM)
+	*sure = covered * LEARN_STEP * 100 >= kept * SURE_NUM && kept >= SURE_KEPT;
+	if (found == 0 || covered * LEARN_STEP * 100 < kept * EVIDENCE_NUM)
 		return 0;
 	return pages_level(s->pages) > 0 ? add_neighbours(s, o, first, ids, found) : found;
 }
@@ -151,4 +156,17 @@ similar_prove(struct store *s, const struct page_tags *t, const uint8_t *plain, 
 		kept++;
 	}
 	return kept;
+}
+
+void
+similar_learn(struct store *s, const struct page_tags *t, uint64_t chunk)
+{
+	struct page_tags some = {{0}};
+	size_t i, n = 0;
+
+	for (i = 0; i < WINDOW_PAGES; i++) {
+		if (t->v[i] != 0 && n++ % LEARN_STEP == 0)
+			some.v[i] = t->v[i];
+	}
+	pages_put(s->pages, &some, chunk);
 }

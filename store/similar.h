@@ -30,5 +30,8 @@ size_t similar_find(struct store *s, const struct similar_opts *o, uint8_t *ids,
  * contents.  Returns how many. */
 size_t similar_prove(struct store *s, const struct page_tags *t, const uint8_t *plain, uint8_t *ids,
                      size_t n);
+/** similar_learn(s, t, chunk): what a chunk that was stored whole has, for windows to come. Thread:
+ * any. */
+void similar_learn(struct store *s, const struct page_tags *t, uint64_t chunk);
 
 #endif

@@ -9,6 +9,7 @@
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/pages.h"
+#include "store/similar.h"
 #include "store/store_internal.h"
 #include "tests/lib/must.h"
 #include "tests/lib/unit.h"
@@ -102,6 +103,33 @@ deltas(struct pair *a)
 	for (i = 0; i + 1 < WINDOWS; i++)
 		found += chunk_is_delta(record_of(a, &a->q, i, bases, &n).encoding);
 	return found;
+}
+
+/* One page in four is learnt, so that a run of four is met, wherever it lay and lies. */
+static void
+a_run_of_four_pages_is_met(void **state)
+{
+	uint64_t chunks[WINDOW_PAGES];
+	struct page_tags had = {{0}}, looked;
+	unsigned from, to, i, found;
+	struct pair a;
+
+	(void)state;
+	begin(&a);
+	for (i = 1; i < WINDOW_PAGES; i++) /* the first one is zeros */
+		had.v[i] = UINT64_C(1) << 36 | (UINT64_C(0x9e3779b9) * i);
+	similar_learn(a.v.s, &had, 7);
+	for (from = 1; from + 4 <= WINDOW_PAGES; from++) {
+		for (to = 0; to + 4 <= WINDOW_PAGES; to++) {
+			looked = (struct page_tags){{0}};
+			memcpy(looked.v + to, had.v + from, 4 * sizeof had.v[0]);
+			(void)pages_find(a.v.s->pages, &looked, chunks);
+			for (i = found = 0; i < WINDOW_PAGES; i++)
+				found += chunks[i] == 7;
+			assert_int_equal(found, 1);
+		}
+	}
+	end(&a);
 }
 
 static void
@@ -369,6 +397,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_run_of_four_pages_is_met),
 	    cmocka_unit_test(a_sibling_costs_what_differs),
 	    cmocka_unit_test(a_part_of_the_predecessor_and_one_of_another),
 	    cmocka_unit_test(what_shares_little_is_whole),
