@@ -149,20 +149,6 @@ read_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, bool check,
 }
 
 static int
-get_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, bool check, uint8_t *window,
-         struct lc_err *e)
-{
-	int rc;
-
-	if (bases_get(r->s->bases, id, check, window))
-		return 0;
-	rc = read_base(r, owner, id, check, window, e);
-	if (rc == 0)
-		bases_put(r->s->bases, id, check, window);
-	return rc;
-}
-
-static int
 make_room(struct chunk_reader *r, struct lc_err *e)
 {
 	if (r->deltas == NULL)
@@ -170,16 +156,36 @@ make_room(struct chunk_reader *r, struct lc_err *e)
 	return r->deltas != NULL ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
+/* check: compared with their ids, all that were read at once; one that differs is read again, to
+ * say what it is. */
 static int
 get_bases(struct chunk_reader *r, uint64_t owner, const uint8_t *ids, size_t n, bool check,
           struct lc_err *e)
 {
-	size_t i;
+	uint8_t got[CHUNK_BASES_MAX][CHUNK_ID_SIZE], *windows = r->deltas->bases;
+	const uint8_t *at[CHUNK_BASES_MAX];
+	size_t i, nread = 0, which[CHUNK_BASES_MAX];
 	int rc = 0;
 
-	for (i = 0; rc == 0 && i < n && i < CHUNK_BASES_MAX; i++)
-		rc = get_base(r, owner, ids + i * CHUNK_ID_SIZE, check,
-		              r->deltas->bases + i * WINDOW_SIZE, e);
+	for (i = 0; rc == 0 && i < n && i < CHUNK_BASES_MAX; i++) {
+		const uint8_t *id = ids + i * CHUNK_ID_SIZE;
+
+		if (bases_get(r->s->bases, id, check, windows + i * WINDOW_SIZE))
+			continue;
+		rc = read_base(r, owner, id, false, windows + i * WINDOW_SIZE, e);
+		at[nread] = windows + i * WINDOW_SIZE;
+		which[nread++] = i;
+	}
+	if (rc == 0 && check)
+		seal_ids(r->s->keyring, at, nread, got);
+	for (i = 0; rc == 0 && i < nread; i++) {
+		const uint8_t *id = ids + which[i] * CHUNK_ID_SIZE;
+
+		if (check && memcmp(got[i], id, CHUNK_ID_SIZE) != 0)
+			rc = read_base(r, owner, id, true, windows + which[i] * WINDOW_SIZE, e);
+		if (rc == 0)
+			bases_put(r->s->bases, id, check, at[i]);
+	}
 	return rc;
 }
 
