@@ -51,7 +51,7 @@ struct settings {     /* all pointers owned; free with settings_done() */
 	char *run_dir;
 	char *scratch_dir;
 	uint64_t scratch_max; /* bytes, 0 = what is free */
-	uint64_t workers;     /* threads, 0 = one per core */
+	uint64_t workers;     /* threads, 0 = cores + 1 */
 	uint64_t jobs;        /* VMs at once */
 	int64_t level;        /* zstd */
 	uint64_t cache;       /* bytes of decoded windows */

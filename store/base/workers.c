@@ -99,7 +99,7 @@ workers_new(unsigned n, struct workers **out, struct lc_err *e)
 
 	*out = NULL;
 	if (n == 0)
-		n = workers_cores();
+		n = workers_cores() + 1; /* while one waits for the disk */
 	if (n > MAX_WORKERS)
 		n = MAX_WORKERS;
 	p = lc_alloc(sizeof *p + n * sizeof p->worker[0]);

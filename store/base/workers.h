@@ -18,8 +18,8 @@ struct work {
 	struct work *next; /* private to the pool */
 };
 
-/** workers_new(n, out, e): n threads, 0 for one per core (at most 64).  Signals are blocked in
- * them. */
+/** workers_new(n, out, e): n threads, 0 for one more than there are cores (at most 64).
+ * Signals are blocked in them. */
 int workers_new(unsigned n, struct workers **out, struct lc_err *e);
 /** workers_cores(): that this process may use. */
 unsigned workers_cores(void);
