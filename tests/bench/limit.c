@@ -2,10 +2,10 @@
  * The limit that a backup can come to on this machine: its primitives and nothing else, on all
  * cores.  Whoever is as fast as this has no work left to save but in the primitives.
  *
- *   limit backup DISK DIR    read windows, skip holes and zeros, BLAKE2b, zstd, XChaCha20-Poly1305,
- *                            append to files of 64 MiB, make them durable
- *   limit verify DIR         read, open, decompress, hash and compare
- *   limit restore DIR FILE   that, and write what is not zero
+ *   limit backup DISK DIR [LEVEL]   read windows, skip holes and zeros, BLAKE2b, zstd (locum's
+ * level), XChaCha20-Poly1305, append to files of 64 MiB, make them durable limit verify DIR read,
+ * open, decompress, hash and compare limit restore DIR FILE          that, and write what is not
+ * zero
  *
  * There is no catalog, no look whether a window is known, no checksum, no way back after a crash:
  * an array says where each window lies.
@@ -25,6 +25,7 @@
 #include "store/base/bytes.h"
 #include "store/base/workers.h"
 #include "store/idhash.h"
+#include "store/seal.h"
 
 enum {
 	WINDOW = 65536,
@@ -34,7 +35,6 @@ enum {
 	WRITE_BACK = 2 << 20,
 	FILES = 16384,
 	THREADS_MAX = 64,
-	LEVEL = 1, /* that of locum */
 	NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES,
 	TAG = crypto_aead_xchacha20poly1305_ietf_ABYTES,
 	SEALED_MAX = NONCE + WINDOW + TAG,
@@ -54,6 +54,7 @@ static const uint8_t key[32] = {1}, id_key[32] = {2};
 static struct head head;
 static struct place *places;
 static const char *dir;
+static int level = SEAL_LEVEL;
 static int disk = -1, out = -1, files[FILES];
 static atomic_uint_fast64_t next_piece;
 static uint64_t pieces;
@@ -289,7 +290,7 @@ run_all(void)
 		check(t != NULL && (t->c = ZSTD_createCCtx()) != NULL &&
 		          (t->d = ZSTD_createDCtx()) != NULL,
 		      "memory");
-		(void)ZSTD_CCtx_setParameter(t->c, ZSTD_c_compressionLevel, LEVEL);
+		(void)ZSTD_CCtx_setParameter(t->c, ZSTD_c_compressionLevel, level);
 		(void)ZSTD_CCtx_setParameter(t->c, ZSTD_c_contentSizeFlag, 0);
 		threads[i] = t;
 		check(pthread_create(&t->id, NULL, run, t) == 0, "thread");
@@ -359,8 +360,9 @@ int
 main(int argc, char **argv)
 {
 	check(sodium_init() >= 0, "libsodium");
-	if (argc == 4 && strcmp(argv[1], "backup") == 0) {
+	if ((argc == 4 || argc == 5) && strcmp(argv[1], "backup") == 0) {
 		dir = argv[3];
+		level = argc == 5 ? atoi(argv[4]) : level;
 		back_up(argv[2]);
 	} else if (argc == 3 && strcmp(argv[1], "verify") == 0) {
 		dir = argv[2];
@@ -369,7 +371,8 @@ main(int argc, char **argv)
 		dir = argv[2];
 		bring_back(argv[3]);
 	} else {
-		(void)fprintf(stderr, "limit: backup DISK DIR, verify DIR or restore DIR FILE\n");
+		(void)fprintf(stderr,
+		              "limit: backup DISK DIR [LEVEL], verify DIR or restore DIR FILE\n");
 		return 2;
 	}
 	return 0;

@@ -13,6 +13,7 @@ locum*:verify) locum verify "$vm" --quiet ;;
 
 limit:init) mkdir "$repo" ;;
 limit:backup) limit backup "$disk" "$repo" ;;
+limit-1:backup) limit backup "$disk" "$repo" 1 ;;
 limit:restore) limit restore "$repo" "$out/disk.raw" ;;
 limit:verify) limit verify "$repo" ;;
 
