@@ -37,12 +37,13 @@ struct guarded { /* one VM */
 	char not_frozen[POINT_FREEZE_MAX]; /* why, as told last */
 	TAILQ_HEAD(, protect_ask) asks;
 	bool for_asks; /* this cycle would not have begun without them */
+	bool first;    /* this cycle makes its first point, which takes long */
 };
 
 struct protect {
 	struct protect_opts o;
-	struct guarded *vms; /* [n] */
-	unsigned n, running;
+	struct guarded *vms;         /* [n] */
+	unsigned n, running, firsts; /* cycles; those that are no first ones, and those */
 	struct others others;
 	struct sites *sites;
 	size_t nsites;
@@ -219,7 +220,7 @@ on_backup(void *arg, struct backup_result *r)
 	bool ok = r->outcome != BACKUP_FAILED;
 
 	g->backup = NULL;
-	x->running--;
+	*(g->first ? &x->firsts : &x->running) -= 1;
 	if (ok) {
 		if (g->err.code != LC_OK)
 			log_info("%s: protected again", g->name);
@@ -259,12 +260,23 @@ begin_cycle(struct guarded *g)
 	TAILQ_FOREACH (ask, &g->asks, entry)
 		ask->begun = true;
 	schedule_begin(&g->schedule, now);
-	g->p->running++;
+	g->first = !g->known;
+	*(g->first ? &g->p->firsts : &g->p->running) += 1;
 	if (backup_start(&o, on_backup, g, &g->backup, &failed.err) != 0)
 		on_backup(g, &failed);
 }
 
-/* The one that is due for longest; NULL: none is. */
+/* First points count by themselves: a VM with a small goal is not to wait for what reads whole
+ * disks of others. */
+static bool
+has_room(const struct protect *x, bool first)
+{
+	uint64_t jobs = x->o.settings->jobs == 0 ? 1 : x->o.settings->jobs;
+
+	return (first ? (uint64_t)x->firsts + x->others.running : x->running) < jobs;
+}
+
+/* The one that is due for longest, and may begin; NULL: none is. */
 static struct guarded *
 most_due(struct protect *x, int64_t now)
 {
@@ -274,9 +286,11 @@ most_due(struct protect *x, int64_t now)
 	for (i = 0; i < x->n; i++) {
 		struct guarded *g = &x->vms[i];
 
-		if (g->backup == NULL && !TAILQ_EMPTY(&g->asks))
+		if (g->backup != NULL || !has_room(x, !g->known))
+			continue;
+		if (!TAILQ_EMPTY(&g->asks))
 			return g;
-		if (g->backup == NULL && g->schedule.due_ns <= now &&
+		if (g->schedule.due_ns <= now &&
 		    (best == NULL || g->schedule.due_ns < best->schedule.due_ns))
 			best = g;
 	}
@@ -431,7 +445,7 @@ watch(struct guarded *g)
 static uint64_t
 running(const struct protect *x)
 {
-	return (uint64_t)x->running + x->others.running;
+	return (uint64_t)x->running + x->firsts + x->others.running;
 }
 
 static void
@@ -439,17 +453,15 @@ on_timer(uv_timer_t *t)
 {
 	struct protect *x = t->data;
 	struct guarded *g;
-	uint64_t jobs = x->o.settings->jobs == 0 ? 1 : x->o.settings->jobs;
 	unsigned i;
 
 	if (!x->stopping && spent(x))
 		turn_asks_away(x, LC_ENOSPC,
 		               "the store has used up its spool_max, and no replica has "
 		               "taken what is in it");
-	while (!x->stopping && !spent(x) && running(x) < jobs &&
-	       (g = most_due(x, clock_mono_ns())) != NULL)
+	while (!x->stopping && !spent(x) && (g = most_due(x, clock_mono_ns())) != NULL)
 		begin_cycle(g);
-	while (!x->stopping && running(x) < jobs && others_begin(&x->others))
+	while (!x->stopping && has_room(x, true) && others_begin(&x->others))
 		;
 	if (x->sites != NULL && running(x) > 0)
 		sites_look(x->sites);
@@ -512,8 +524,10 @@ make_vms(struct protect *x, struct lc_err *e)
 			return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 		for (k = 0; k < x->nsites; k++)
 			g->waiting[k] = PROTECT_UNKNOWN;
-		schedule_init(&g->schedule, goal_of(s, &s->vms[i]), clock_mono_ns(), x->n, want);
 		look_back(g);
+		/* What has no point yet gets one at once. */
+		schedule_init(&g->schedule, goal_of(s, &s->vms[i]), clock_mono_ns(),
+		              g->known ? x->n : 0, want);
 		update_safe(g);
 		x->n++;
 	}
