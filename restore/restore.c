@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/hypervisor/definition.h"
+#include "agent/hypervisor/imageformat.h"
 #include "replicator/remote.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
@@ -152,7 +153,19 @@ make_dir(struct restore *r, struct lc_err *e)
 	return rc;
 }
 
-/* --to is a folder if it is one, ends in '/', or is to hold several files. */
+/* A folder if it is one, ends in '/', or is to hold a whole machine; the only disk of one may be
+ * given the name of an image, and one disk that was asked for any name. */
+static bool
+is_to_dir(const struct restore *r, const char *to, size_t count)
+{
+	struct stat st;
+
+	if (stat(to, &st) == 0)
+		return S_ISDIR(st.st_mode) || count > 1;
+	return to[strlen(to) - 1] == '/' || count > 1 || cli_has(r->args, "libvirt") ||
+	       (cli_get_many(r->args, "disk", 0) == NULL && imageformat_named(to) == NULL);
+}
+
 static int
 choose_files(struct restore *r, struct lc_err *e)
 {
@@ -168,7 +181,7 @@ choose_files(struct restore *r, struct lc_err *e)
 		count += wanted(r, r->point.disks[i].name);
 	if (count == 0)
 		return lc_fail(e, LC_ENOENT, 0, "%s: the point has no disks", r->point.vm);
-	r->to_dir = is_dir || to[n - 1] == '/' || count > 1;
+	r->to_dir = is_to_dir(r, to, count);
 	if (r->to_dir) {
 		while (n > 1 && to[n - 1] == '/')
 			n--;
@@ -405,7 +418,7 @@ run(const struct cli_args *a)
 }
 
 static const struct cli_option options[] = {
-    {.name = "to", .arg = "PATH", .help = "folder for the images, or the file for a single disk"},
+    {.name = "to", .arg = "PATH", .help = "folder for the images, or a file: see below"},
     {.name = "format", .arg = "FORMAT", .help = "raw (default, sparse), qcow2, vhdx, vmdk or vpc"},
     {.name = "disk", .arg = "NAME", .help = "this disk only", .many = true},
     {.name = "libvirt", .help = "define the VM as a domain of this host's libvirt"},
@@ -424,6 +437,9 @@ const struct cli_verb verb_restore = {
 	"image, each window checked against its id.  The files get their names when all of\n"
 	"them are whole and on disk: an interrupted restore leaves none.  Beside a whole VM\n"
 	"lies VM.conf, with which `locum vm start` runs it.\n"
+	"\n"
+	"PATH is a folder, which is made.  It is a file for one --disk, and where the VM has but\n"
+	"one and PATH ends as images do (.raw, .img, .qcow2, .vhdx, .vmdk, .vhd).\n"
 	"\n"
 	"vhdx, vmdk and vpc (.vhd), for Hyper-V, VMware and Virtual PC or Server, are made by\n"
 	"qemu-img, and need the room twice while they are made.\n"

@@ -192,9 +192,8 @@ look(const char *path, struct looked **out, struct lc_err *e)
 	return rc;
 }
 
-/* What the name says; NULL: nothing that is known. */
-static const char *
-named(const char *path)
+const char *
+imageformat_named(const char *path)
 {
 	const char *base = strrchr(path, '/'), *dot = strrchr(base == NULL ? path : base, '.');
 	size_t i;
@@ -209,7 +208,7 @@ named(const char *path)
 int
 imageformat_probe(const char *path, const char **out, struct lc_err *e)
 {
-	const char *says = named(path), *seen;
+	const char *says = imageformat_named(path), *seen;
 	struct looked *x;
 	int rc = look(path, &x, e);
 

@@ -30,6 +30,8 @@ bool imageformat_known(const char *format);
 bool imageformat_own(const char *format);
 /** imageformat_seen(b): what the bytes look like; "raw" where like none. */
 const char *imageformat_seen(const struct imageformat_bytes *b);
+/** imageformat_named(path): the format that the ending of its name stands for, or NULL. */
+const char *imageformat_named(const char *path);
 /** imageformat_danger(format, b): why it is not to be opened as that, or NULL. */
 const char *imageformat_danger(const char *format, const struct imageformat_bytes *b);
 

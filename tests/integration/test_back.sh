@@ -69,11 +69,11 @@ for way in kept lost; do
 	grew=$(($(bytes_at_dr) - was))
 	[ $grew -lt $((4 << 20)) ] || fail "$way: $grew bytes were sent for what differs"
 	[ "$(at_replica points web01 --json | grep -c '"id"')" = $((n + 1)) ] || fail "$way: not the same VM: $(at_replica points)"
-	at_replica restore web01 --to "$t/r" --quiet || fail "$way: restore there"
-	cmp "$t/r" "$t/images/web01-vd0.raw" || fail "$way: the newest point there is another one"
-	rm "$t/r"
+	at_replica restore web01 --to "$t/r.raw" --quiet || fail "$way: restore there"
+	cmp "$t/r.raw" "$t/images/web01-vd0.raw" || fail "$way: the newest point there is another one"
+	rm "$t/r.raw"
 done
 old=$(at_replica points web01 --json | grep -o '"id": *"[0-9a-f]*"' | sed -n 2p | grep -o '[0-9a-f]\{32\}')
-at_replica restore "web01@$old" --to "$t/r" --quiet || fail "restore of a point from before"
-cmp "$t/r" "$t/old.raw" || fail "a point from before is another one"
+at_replica restore "web01@$old" --to "$t/r.raw" --quiet || fail "restore of a point from before"
+cmp "$t/r.raw" "$t/old.raw" || fail "a point from before is another one"
 echo "there and back, twice; $grew bytes were sent for 1 MiB that differs"

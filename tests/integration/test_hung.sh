@@ -77,8 +77,8 @@ locum backup web01 --to dr || fail "it does not go on after that"
 # ---- the replica hangs in the middle of a restore ----
 
 cmp_restored() {
-	cmp "$t/img" "$t/restored" || fail "what was restored differs from the disk"
-	rm "$t/restored"
+	cmp "$t/img" "$t/restored.raw" || fail "what was restored differs from the disk"
+	rm "$t/restored.raw"
 }
 
 has_written() { # BYTES: the reader; without a process, as it is fast
@@ -90,10 +90,10 @@ has_written() { # BYTES: the reader; without a process, as it is fast
 }
 
 locum store stats | has 'they are at replica dr' || fail "the store is not thin: $(locum store stats)"
-locum restore web01 --to "$t/restored" --quiet || fail "restore by way of the replica"
+locum restore web01 --to "$t/restored.raw" --quiet || fail "restore by way of the replica"
 cmp_restored
 for ((i = 0; i < 20; i++)); do
-	"$bin/locum" restore web01 --to "$t/restored" --quiet >"$t/out" 2>&1 &
+	"$bin/locum" restore web01 --to "$t/restored.raw" --quiet >"$t/out" 2>&1 &
 	reader=$!
 	until has_written $((2 << 20)) || ! kill -0 $reader 2>/dev/null; do :; done
 	kill -STOP $replica_pid
@@ -103,7 +103,7 @@ for ((i = 0; i < 20; i++)); do
 	reader=''
 	[ $rc = 0 ] || break
 	kill -CONT $replica_pid # it had all that it needed
-	rm "$t/restored"
+	rm "$t/restored.raw"
 done
 ms=$(($(now_ms) - began))
 [ "$rc" = 1 ] || fail "a restore while the replica hangs: exit status $rc, $(cat "$t/out")"
@@ -116,14 +116,14 @@ late() { # WHAT: it is told soon enough
 	echo "$1, with a replica that hangs: told after $ms ms"
 	[ "$ms" -le 15000 ] || fail "$1 waited $ms ms for a replica that hangs"
 }
-rm -f "$t/restored"
+rm -f "$t/restored.raw"
 began=$(now_ms)
 refused 1 'web01: not all of this point is here, .*replica dr.*no answer within.*boot it at the replica' locum boot web01 --test
 late "a boot"
 began=$(now_ms)
-refused 1 'replica dr.*no answer within' locum restore web01 --to "$t/restored"
+refused 1 'replica dr.*no answer within' locum restore web01 --to "$t/restored.raw"
 late "a restore"
 kill -CONT $replica_pid
-rm -f "$t/restored"
-locum restore web01 --to "$t/restored" --quiet || fail "restore when the replica goes on"
+rm -f "$t/restored.raw"
+locum restore web01 --to "$t/restored.raw" --quiet || fail "restore when the replica goes on"
 cmp_restored

@@ -96,8 +96,8 @@ status_until 20 protected "$n"
 kill -TERM $agent_pid
 wait $agent_pid || fail "the agent ended with $?"
 agent_pid=''
-locum restore vm1 --to "$t/r" --quiet
-cmp "$t/q1/disk.raw" "$t/r" || fail "the newest point is another state"
+locum restore vm1 --to "$t/r.raw" --quiet
+cmp "$t/q1/disk.raw" "$t/r.raw" || fail "the newest point is another state"
 if grep -q -e warning -e ERROR "$t/agent.log"; then
 	grep -v 'nothing of it is safe yet' "$t/agent.log" | grep -e warning -e ERROR && fail "the agent warned"
 fi

@@ -75,10 +75,10 @@ for format in vmdk vpc vhdx; do
 	foreign $format "$t/img/foreign.$format"
 	backup $format compared
 	[ "$(figure changed_bytes)" = 65536 ] || fail "$format: 64 KiB were written, but: $(cat "$t/out")"
-	rm -rf "$t/r"
-	locum restore $format --to "$t/r" --quiet
-	qemu-img compare -q -f raw -F $format "$t/r" "$t/img/foreign.$format" || fail "$format: another content"
-	rm "$t/r"
+	rm -rf "$t/r.raw"
+	locum restore $format --to "$t/r.raw" --quiet
+	qemu-img compare -q -f raw -F $format "$t/r.raw" "$t/img/foreign.$format" || fail "$format: another content"
+	rm "$t/r.raw"
 done
 foreign vdi "$t/img/foreign.vdi"
 refused 1 "vdi: disk virtio0 .*nothing says where its image is" locum backup vdi

@@ -42,9 +42,9 @@ meanwhile() { # COMMAND...
 		told "disk vda: $disk was opened or changed while it was read"
 		locum backup web01
 	fi
-	rm -f "$t/back"
-	locum restore web01 --quiet --to "$t/back"
-	cmp "$t/back" "$disk"
+	rm -f "$t/back.raw"
+	locum restore web01 --quiet --to "$t/back.raw"
+	cmp "$t/back.raw" "$disk"
 }
 meanwhile truncate -s 256K "$disk"
 meanwhile truncate -s 16M "$disk"

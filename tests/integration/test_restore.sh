@@ -57,6 +57,17 @@ cmp "$t/q/web01-kernel" "$t/img/vmlinux" || fail "the kernel is no plain file"
 locum restore web01@latest --disk vda --to "$t/one.img" --quiet
 cmp "$t/one.img" "$t/img/a.raw" || fail "one disk differs"
 
+# ---- a VM of one disk: a folder all the same, or the file that an image would be called ----
+scenario_vm web03 "disk = vda raw $t/img/a.raw boot=1"
+locum backup web03 >/dev/null || fail "backup of web03"
+locum restore web03 --to "$t/new" >"$t/said"
+cmp "$t/new/web03-vda.raw" "$t/img/a.raw" || fail "a VM of one disk differs"
+grep -q "locum vm start web03 --config $t/new/web03.conf" "$t/said" || fail "no word on how to start it: $(cat "$t/said")"
+[ -e "$t/new/web03.conf" ] || fail "no web03.conf"
+locum restore web03 --to "$t/web03.IMG" --quiet
+cmp "$t/web03.IMG" "$t/img/a.raw" || fail "the one disk, as a file, differs"
+refused 1 'already; --force replaces it' locum restore web03 --to "$t/web03.IMG"
+
 # ---- its section: with where the host keeps things, and never over one that is there ----
 for line in "store = $t/store" "run_dir = $t/run" "scratch_dir = $t/scratch" "key_dir = $t/keys"; do
 	grep -qxF "$line" "$out/web01.conf" || fail "no '$line' in web01.conf: $(cat "$out/web01.conf")"
