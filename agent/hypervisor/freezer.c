@@ -277,6 +277,10 @@ last_report(struct freezer *f, const struct thawer_report *r)
 		fail(f, LC_EPEER, "see whether the VM still runs",
 		     "the guest agent's channel was closed", NULL);
 		break;
+	case THAWER_HELD:
+		fail(f, LC_EBUSY, "wait until it is thawed (virsh domfsthaw, fsfreeze -u)",
+		     "somebody else has frozen it", NULL);
+		break;
 	case THAWER_REFUSED:
 		refused(f, r);
 		break;

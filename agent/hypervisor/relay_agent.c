@@ -32,6 +32,7 @@
 #define ALARM_S 660 /* longer than a guest that does not thaw is asked to */
 #define THAW_S 5
 #define FREEZE "guest-fsfreeze-freeze"
+#define STATUS "{\"execute\":\"guest-fsfreeze-status\"}"
 #define THAW "{\"execute\":\"guest-fsfreeze-thaw\"}"
 
 struct relay_agent {
@@ -103,9 +104,12 @@ ask(struct relay_agent *r, const char *text, int seconds, json_t *id)
 	if (answer != NULL)
 		v = json_loads(answer, 0, NULL);
 	free(answer);
-	if (v == NULL && r->conn != NULL && r->v.virConnectIsAlive(r->conn) != 1)
-		r->lost = true;
-	return v != NULL ? v : failure(r, id);
+	if (v == NULL) {
+		v = failure(r, id); /* any further call makes libvirt forget the reason */
+		if (r->conn != NULL && r->v.virConnectIsAlive(r->conn) != 1)
+			r->lost = true;
+	}
+	return v;
 }
 
 static void
@@ -131,6 +135,8 @@ take_line(struct relay_agent *r, const char *p, size_t n)
 	} else if (name != NULL && strcmp(name, FREEZE) == 0) {
 		r->frozen = true;
 		say(ask(r, "{\"execute\":\"" FREEZE "\"}", r->limit_s, NULL));
+	} else if (name != NULL && strcmp(name, "guest-fsfreeze-status") == 0) {
+		say(ask(r, STATUS, r->answer_s, NULL));
 	} else if (name != NULL) {
 		v = ask(r, THAW, THAW_S, NULL);
 		r->frozen = r->frozen && json_object_get(v, "return") == NULL;

@@ -1,8 +1,10 @@
 /*
- *     claim ─► connect ─► sync ─► mark ─► freeze ─► (answer) ─► (order) ─► thaw ─► unmark
- *       │         │         │                │           │          │       │ ▲
- *       └─────────┴─────────┴──► report, end └───────────┴──────────┴───────┘ └─ no good answer
- *                                             we die, or the time is up
+ *     claim ─► connect ─► sync, status ─► mark ─► freeze ─► (answer) ─► (order) ─► thaw ─► unmark
+ *       │         │            │                   │           │          │       │ ▲
+ *       └─────────┴────────────┴──► report, end    └───────────┴──────────┴───────┘ └─ no good
+ * answer we die, or the time is up
+ *
+ * One that somebody else has frozen is left alone: a thaw of ours would be the end of their freeze.
  *
  * Made by fork and without exec, so system calls and nothing else: what other threads of this
  * process were doing at that moment does not matter.
@@ -40,6 +42,7 @@
 #define SENTINEL '\xff'
 #define FREEZE "{\"execute\":\"guest-fsfreeze-freeze\"}\n"
 #define THAW "{\"execute\":\"guest-fsfreeze-thaw\"}\n"
+#define STATUS "{\"execute\":\"guest-fsfreeze-status\"}\n"
 #define WRITE_MS 1000
 #define BREATH_MS 1
 #define CLAIMS 20 /* one that is being killed has its lock for a moment yet */
@@ -379,6 +382,20 @@ thaw(struct thawer *t, bool late)
 	_exit(0);
 }
 
+/* An agent that can't say may freeze all the same. */
+static enum happened
+ask_status(struct thawer *t, int64_t end_ns, bool *held)
+{
+	enum happened h;
+
+	say(t, STATUS);
+	do
+		h = await(t, end_ns);
+	while (h == HAPPENED_ORDER);
+	*held = h == HAPPENED_LINE && memmem(t->line, t->len, "\"frozen\"", 8) != NULL;
+	return h;
+}
+
 static _Noreturn void
 freeze(struct thawer *t)
 {
@@ -427,6 +444,8 @@ thawer_main(const struct thawer_job *job)
 {
 	struct thawer t = {.job = job, .channel = -1, .mark = -1, .orphan = job->only_thaw};
 	enum happened h;
+	int64_t end_ns;
+	bool held = false;
 	int sys;
 
 	be_alone(job->talk);
@@ -448,8 +467,13 @@ thawer_main(const struct thawer_job *job)
 		t.froze_ns = now_ns(); /* how long ago it was nobody knows */
 		thaw(&t, false);
 	}
+	end_ns = now_ns() + job->answer_ms * LC_NS_PER_MS;
 	say(&t, t.sync);
-	h = await_sync(&t, now_ns() + job->answer_ms * LC_NS_PER_MS);
+	h = await_sync(&t, end_ns);
+	if (h == HAPPENED_LINE && !t.old_mark)
+		h = ask_status(&t, end_ns, &held);
+	if (held)
+		end_as_it_was(&t, THAWER_HELD, 0);
 	if (h == HAPPENED_LINE)
 		freeze(&t);
 	if (h == HAPPENED_REFUSED || h == HAPPENED_GONE || h == HAPPENED_UNREACHABLE)

@@ -26,6 +26,7 @@ enum thawer_word {
 	THAWER_BUSY,            /* another thawer is at this VM */
 	THAWER_UNMARKED,        /* sys says why the mark can't be made; nothing was frozen */
 	THAWER_SILENT,          /* no answer to the sync; nothing was frozen */
+	THAWER_HELD,            /* somebody else has frozen it; it was left so */
 	THAWER_REFUSED,         /* line: libvirt can't ask the agent; nothing was frozen */
 	THAWER_CLOSED,          /* QEMU ended */
 	THAWER_ANSWER,          /* line: what it answered to the freeze.  An order is awaited */

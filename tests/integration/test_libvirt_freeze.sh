@@ -1,6 +1,6 @@
 #!/bin/bash
 # Frozen points of a domain of libvirt, which holds the guest agent's channel: test_libvirt_freeze.sh [PART]..., of
-# killed, hangs, both, daemon, hung, nobody; by default all.
+# killed, hangs, others, both, daemon, hung, nobody; by default all.
 #
 # A real guest with Debian's own qemu-guest-agent.  What test_freeze.sh says of any VM goes for domains, too: while locum
 # stands still with the guest frozen no file in it is written; once it is killed, with whoever helps it or with libvirtd, or
@@ -19,7 +19,7 @@ at_end() {
 }
 
 parts=" $* "
-[ $# -gt 0 ] || parts=" killed hangs both daemon hung nobody "
+[ $# -gt 0 ] || parts=" killed hangs others both daemon hung nobody "
 scenario_begin libvirt_freeze
 guest_require_agent
 libvirt_begin
@@ -112,6 +112,19 @@ hangs() {
 	backup web01 incremental
 }
 
+# Who has frozen it, for a snapshot of a storage system say, counts on that until he thaws it.
+others() {
+	settings ''
+	virsh_t domfsfreeze web01 >/dev/null || fail "domfsfreeze"
+	backup web01 incremental
+	grep -q '"frozen": false, "freeze": "somebody else has frozen it"' "$t/out" || fail "$(cat "$t/out" "$t/err")"
+	still "frozen by somebody else, after a backup"
+	virsh_t domfsthaw web01 >/dev/null || fail "domfsthaw"
+	goes_on "thawed" "$(now_ms)" 2000
+	backup web01 incremental
+	frozen
+}
+
 both() {
 	local since
 	settings require
@@ -180,7 +193,7 @@ nobody() {
 	virsh_t destroy web02 >/dev/null
 }
 
-for part in killed hangs both daemon nobody hung; do
+for part in killed hangs others both daemon nobody hung; do
 	case $parts in
 	*" $part "*)
 		echo "$part"

@@ -22,7 +22,7 @@ const char *const fake_agent_names[FAKE_AGENT_MANNERS] = {
     [FAKE_AGENT_NONSENSE] = "nonsense",   [FAKE_AGENT_NOTHING] = "nothing",
     [FAKE_AGENT_SLOW] = "slow",           [FAKE_AGENT_NEVER_THAWS] = "never-thaws",
     [FAKE_AGENT_REFUSES] = "refuses",     [FAKE_AGENT_LOSES] = "loses",
-    [FAKE_AGENT_DIES] = "dies",
+    [FAKE_AGENT_HELD] = "held",           [FAKE_AGENT_DIES] = "dies",
 };
 
 struct fake_agent {
@@ -104,6 +104,18 @@ on_freeze(struct fake_agent *a, enum fake_agent_manner manner)
 }
 
 static void
+on_status(struct fake_agent *a, enum fake_agent_manner manner)
+{
+	bool frozen = manner == FAKE_AGENT_HELD || fake_agent_saw(a).frozen;
+
+	if (manner == FAKE_AGENT_NO_FREEZE)
+		say(a, "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"The command "
+		       "guest-fsfreeze-status has not been found\"}}\n");
+	else
+		say(a, frozen ? "{\"return\": \"frozen\"}\n" : "{\"return\": \"thawed\"}\n");
+}
+
+static void
 on_thaw(struct fake_agent *a, enum fake_agent_manner manner)
 {
 	if (manner == FAKE_AGENT_NEVER_THAWS)
@@ -160,6 +172,8 @@ on_line(struct fake_agent *a)
 		on_freeze(a, manner);
 	} else if (thaw) {
 		on_thaw(a, manner);
+	} else if (strstr(a->line, "guest-fsfreeze-status") != NULL) {
+		on_status(a, manner);
 	}
 }
 

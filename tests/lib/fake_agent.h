@@ -21,6 +21,7 @@ enum fake_agent_manner {
 	FAKE_AGENT_NEVER_THAWS, /* freezes, and has died then */
 	FAKE_AGENT_REFUSES,     /* the first two thaws fail */
 	FAKE_AGENT_LOSES,       /* one of the two filesystems was thawed by somebody else */
+	FAKE_AGENT_HELD,        /* somebody else has frozen it */
 	FAKE_AGENT_DIES,        /* the VM ends in the middle of the freeze */
 	FAKE_AGENT_MANNERS,
 };

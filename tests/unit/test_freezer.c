@@ -183,6 +183,7 @@ test_agents_that_do_not_freeze(void **state)
 	    {FAKE_AGENT_NONSENSE, LC_EPEER, true, true, 0, "no answer"},
 	    {FAKE_AGENT_NOTHING, LC_ENOTSUP, true, true, 0, "no filesystem"},
 	    {FAKE_AGENT_SLOW, LC_ETIMEDOUT, true, true, 600, "not frozen within freeze_timeout"},
+	    {FAKE_AGENT_HELD, LC_EBUSY, false, false, 0, "somebody else has frozen it"},
 	    {FAKE_AGENT_DIES, LC_EPEER, true, false, 0, "channel was closed"},
 	};
 	struct fixture *f = *state;
@@ -191,7 +192,7 @@ test_agents_that_do_not_freeze(void **state)
 	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct fake_agent_saw saw;
 
-		f->o.answer_ms = cases[i].asked ? ANSWER_MS : SHORT_MS;
+		f->o.answer_ms = cases[i].ms == SHORT_MS ? SHORT_MS : ANSWER_MS;
 		f->o.limit_ms = cases[i].manner == FAKE_AGENT_SLOW ? SHORT_MS : LIMIT_MS;
 		play(f, cases[i].manner);
 		freeze(f);
