@@ -160,10 +160,19 @@ add_files(struct subject *s, const struct hv_vm *vm, const struct definition *de
 		}
 		(void)snprintf(x->file, sizeof x->file, "%s", d->path);
 		(void)snprintf(x->name, sizeof x->name, "%s", d->name);
-		(void)image_stamp(d->path, x->stamp, sizeof x->stamp, NULL);
+		(void)image_stamp(d->path, d->format, x->stamp, sizeof x->stamp, NULL);
 		s->ndisks++;
 	}
 	return 0;
+}
+
+/* Of its image, where it is known: of another one it is not told what it stands on. */
+static const char *
+format_of(const struct definition *def, const char *disk)
+{
+	const struct def_disk *d = def == NULL ? NULL : definition_disk(def, disk);
+
+	return d == NULL ? "raw" : d->format;
 }
 
 int
@@ -172,6 +181,7 @@ subject_list(struct subject *s, const struct hv_snapshot *snapshot, struct hv *h
 {
 	size_t i;
 
+	def = best(hv_vm(hv), def);
 	if (s->disks == NULL)
 		s->disks = lc_alloc_array(HV_DISKS_MAX, sizeof *s->disks);
 	if (s->disks == NULL)
@@ -184,10 +194,11 @@ subject_list(struct subject *s, const struct hv_snapshot *snapshot, struct hv *h
 		*x = (struct subject_disk){
 		    .source = &snapshot->sources[i], .size = hd->size, .role = (uint8_t)hd->role};
 		(void)snprintf(x->name, sizeof x->name, "%s", hd->name);
-		if (s->offline && image_stamp(hd->path, x->stamp, sizeof x->stamp, NULL) != 0)
+		if (s->offline && image_stamp(hd->path, format_of(def, hd->name), x->stamp,
+		                              sizeof x->stamp, NULL) != 0)
 			x->stamp[0] = '\0';
 	}
-	return add_files(s, hv_vm(hv), best(hv_vm(hv), def), e);
+	return add_files(s, hv_vm(hv), def, e);
 }
 
 /* ---- compared with an earlier point ---- */
@@ -220,11 +231,11 @@ subject_same_file(const struct point *base, const struct subject_disk *d)
 }
 
 static bool
-looks_same(const struct point_disk *b, const char *path)
+looks_same(const struct point_disk *b, const char *path, const char *format)
 {
 	char stamp[POINT_STAMP_MAX];
 
-	return b != NULL && image_stamp(path, stamp, sizeof stamp, NULL) == 0 &&
+	return b != NULL && image_stamp(path, format, stamp, sizeof stamp, NULL) == 0 &&
 	       strcmp(b->stamp, stamp) == 0;
 }
 
@@ -235,13 +246,14 @@ same_text(const char *text, const struct lc_buf *b)
 }
 
 static bool
-same_disk(const struct subject *s, const struct point *base, const struct hv_disk *d)
+same_disk(const struct subject *s, const struct point *base, const struct hv_disk *d,
+          const char *format)
 {
 	const struct point_disk *b = find(base, d->name, (uint8_t)d->role);
 
 	if (!d->capturable || b == NULL)
 		return false;
-	return s->offline ? looks_same(b, d->path) : b->size == d->size;
+	return s->offline ? looks_same(b, d->path, format) : b->size == d->size;
 }
 
 bool
@@ -258,7 +270,7 @@ subject_is(const struct subject *s, const struct point *base, struct hv *hv,
 	for (i = 0; i < vm->ndisks; i++) {
 		if (excluded(s, vm->disks[i].name))
 			continue;
-		if (!same_disk(s, base, &vm->disks[i]))
+		if (!same_disk(s, base, &vm->disks[i], format_of(def, vm->disks[i].name)))
 			return false;
 		n++;
 	}
@@ -267,7 +279,7 @@ subject_is(const struct subject *s, const struct point *base, struct hv *hv,
 
 		if (!is_file(d))
 			continue;
-		if (!looks_same(find(base, d->name, (uint8_t)d->role), d->path))
+		if (!looks_same(find(base, d->name, (uint8_t)d->role), d->path, d->format))
 			return false;
 		n++;
 	}

@@ -484,7 +484,8 @@ cut(struct image *im, struct lc_err *e)
 			continue;
 		rc = image_check_unused(path, e);
 		if (rc == 0)
-			rc = image_look(path, &im->servers[i].cut, e);
+			rc = image_look(path, disk_of(im, &im->servers[i])->format,
+			                &im->servers[i].cut, e);
 		if (rc == 0 && im->servers[i].raw != -1)
 			rc = check_raw(im, i, e);
 	}
@@ -559,7 +560,7 @@ image_still_valid(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *
 			continue;
 		if (!is_served(&im->servers[i]))
 			return lc_fail(e, LC_ECONFLICT, 0, "disk %s: qemu-nbd ended", disk->name);
-		if (image_look(disk->path, &now, e) != 0) {
+		if (image_look(disk->path, disk_of(im, &im->servers[i])->format, &now, e) != 0) {
 			lc_wrap(e, "disk %s", disk->name);
 			return LC_ECONFLICT;
 		}

@@ -20,24 +20,26 @@
 struct image_look {
 	struct stat st;
 	uint64_t sectors; /* of 512 bytes, written to this block device since it is there; else 0 */
+	uint64_t below;   /* how all files look that it stands on; 0: it stands on none */
 };
 
-/** image_look(path, out, e): what waits to be written to a block device is, first. */
-int image_look(const char *path, struct image_look *out, struct lc_err *e);
+/** image_look(path, format, out, e): what waits to be written to a block device is, first. */
+int image_look(const char *path, const char *format, struct image_look *out, struct lc_err *e);
 /** image_looks_same(a, b): the same file or device, not written to in between. */
 bool image_looks_same(const struct image_look *a, const struct image_look *b);
 /** image_rested_ns(st): how long ago it was written to; for ever where its clock is ahead of ours.
  */
 int64_t image_rested_ns(const struct stat *st);
 /**
- * image_stamp(path, out, n, e):
- * What tells whether an image file was written to: device, inode, size, mtime and ctime as text of
- * at most 107 bytes.
+ * image_stamp(path, format, out, n, e):
+ * What tells whether an image file was written to: device, inode, size, mtime and ctime as text;
+ * of a qcow2 that stands on others, those of the others, too.  At most 124 bytes.
  *
- * Returns  0; LC_ENOTSUP for what is no regular file; LC_EBUSY for one that changed so lately that
- *          a further change might not show in its times.
+ * Returns  0; LC_ENOTSUP for what is no regular file, or stands on something that is none or can't
+ *          be told; LC_EBUSY for one that changed so lately that a further change might not show in
+ *          its times; another code where one can't be looked at.
  */
-int image_stamp(const char *path, char *out, size_t n, struct lc_err *e);
+int image_stamp(const char *path, const char *format, char *out, size_t n, struct lc_err *e);
 /**
  * image_check_unused(path, e):
  * LC_EBUSY where a QEMU, qemu-img or the like has the image open for writing, or keeps others from

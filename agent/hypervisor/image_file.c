@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,10 @@
 
 #include "agent/hypervisor/image.h"
 #include "agent/hypervisor/imageformat.h"
+#include "agent/hypervisor/overlaid.h"
 #include "agent/hypervisor/rawimage.h"
 
+#define CHAIN_MAX 64 /* images on top of each other */
 #define STAMP_SETTLE_NS (2 * LC_NS_PER_S)
 
 /*
@@ -62,26 +65,6 @@ count_sectors(const char *path, dev_t device, uint64_t *out, struct lc_err *e)
 	return rc;
 }
 
-int
-image_look(const char *path, struct image_look *out, struct lc_err *e)
-{
-	*out = (struct image_look){0};
-	if (stat(path, &out->st) == -1)
-		return lc_fail_errno(e, "%s", path);
-	return S_ISBLK(out->st.st_mode) ? count_sectors(path, out->st.st_rdev, &out->sectors, e)
-	                                : 0;
-}
-
-bool
-image_looks_same(const struct image_look *a, const struct image_look *b)
-{
-	const struct stat *s = &a->st, *t = &b->st;
-
-	return s->st_dev == t->st_dev && s->st_ino == t->st_ino && s->st_size == t->st_size &&
-	       s->st_mtim.tv_sec == t->st_mtim.tv_sec && s->st_mtim.tv_nsec == t->st_mtim.tv_nsec &&
-	       s->st_rdev == t->st_rdev && a->sectors == b->sectors;
-}
-
 /* How long ago it was written to; for ever where its clock is ahead of ours. */
 int64_t
 image_rested_ns(const struct stat *st)
@@ -96,11 +79,82 @@ image_rested_ns(const struct stat *st)
 	return ns < 0 ? INT64_MAX : ns;
 }
 
+static void
+mix(uint64_t *hash, uint64_t v)
+{
+	unsigned i;
+
+	for (i = 0; i < 8; i++) /* FNV-1a */
+		*hash = (*hash ^ (v >> (8 * i) & 0xff)) * UINT64_C(1099511628211);
+}
+
+/* All that a qcow2 image stands on: *hash is 0 where on nothing, else of their places, sizes and
+ * times; *rested_ns becomes less where one was written to later. */
+static int
+look_below(const char *path, const char *format, uint64_t *hash, int64_t *rested_ns,
+           struct lc_err *e)
+{
+	char at[PATH_MAX], below[PATH_MAX];
+	enum overlaid on = OVERLAID_NOTHING;
+	struct stat st;
+	int i, n = snprintf(at, sizeof at, "%s", path);
+
+	*hash = 0;
+	if (strcmp(format, "qcow2") != 0 || n < 0 || (size_t)n >= sizeof at)
+		return 0;
+	for (i = 0; i < CHAIN_MAX && (on = overlaid_next(at, below)) == OVERLAID_IMAGE; i++) {
+		if (stat(below, &st) == -1)
+			return lc_fail_errno(e, "%s", below);
+		if (!S_ISREG(st.st_mode))
+			return lc_fail(e, LC_ENOTSUP, 0,
+			               "%s: no regular file, nothing tells when it changed", below);
+		mix(hash, (uint64_t)st.st_dev);
+		mix(hash, (uint64_t)st.st_ino);
+		mix(hash, (uint64_t)st.st_size);
+		mix(hash, (uint64_t)st.st_mtim.tv_sec);
+		mix(hash, (uint64_t)st.st_mtim.tv_nsec);
+		mix(hash, (uint64_t)st.st_ctim.tv_sec);
+		mix(hash, (uint64_t)st.st_ctim.tv_nsec);
+		if (image_rested_ns(&st) < *rested_ns)
+			*rested_ns = image_rested_ns(&st);
+		memcpy(at, below, sizeof at);
+	}
+	return on == OVERLAID_NOTHING
+	           ? 0
+	           : lc_fail(e, LC_ENOTSUP, 0, "%s: what it stands on can't be told", path);
+}
+
 int
-image_stamp(const char *path, char *out, size_t n, struct lc_err *e)
+image_look(const char *path, const char *format, struct image_look *out, struct lc_err *e)
+{
+	int64_t rested_ns = INT64_MAX;
+
+	*out = (struct image_look){0};
+	if (stat(path, &out->st) == -1)
+		return lc_fail_errno(e, "%s", path);
+	if (look_below(path, format, &out->below, &rested_ns, NULL) != 0)
+		out->below = 0; /* no more is known of it at any other time */
+	return S_ISBLK(out->st.st_mode) ? count_sectors(path, out->st.st_rdev, &out->sectors, e)
+	                                : 0;
+}
+
+bool
+image_looks_same(const struct image_look *a, const struct image_look *b)
+{
+	const struct stat *s = &a->st, *t = &b->st;
+
+	return s->st_dev == t->st_dev && s->st_ino == t->st_ino && s->st_size == t->st_size &&
+	       s->st_mtim.tv_sec == t->st_mtim.tv_sec && s->st_mtim.tv_nsec == t->st_mtim.tv_nsec &&
+	       s->st_rdev == t->st_rdev && a->sectors == b->sectors && a->below == b->below;
+}
+
+int
+image_stamp(const char *path, const char *format, char *out, size_t n, struct lc_err *e)
 {
 	struct stat st;
-	int len;
+	uint64_t below;
+	int64_t rested_ns;
+	int len, rc;
 
 	*out = '\0';
 	if (stat(path, &st) == -1)
@@ -108,13 +162,19 @@ image_stamp(const char *path, char *out, size_t n, struct lc_err *e)
 	if (!S_ISREG(st.st_mode))
 		return lc_fail(e, LC_ENOTSUP, 0,
 		               "%s: no regular file, nothing tells when it changed", path);
-	if (image_rested_ns(&st) < STAMP_SETTLE_NS)
+	rested_ns = image_rested_ns(&st);
+	rc = look_below(path, format, &below, &rested_ns, e);
+	if (rc != 0)
+		return rc;
+	if (rested_ns < STAMP_SETTLE_NS)
 		return lc_fail(e, LC_EBUSY, 0, "%s: changed just now", path);
 	len = snprintf(out, n,
 	               "%" PRIx64 ":%" PRIx64 " %" PRIx64 " %" PRIx64 ".%09ld %" PRIx64 ".%09ld",
 	               (uint64_t)st.st_dev, (uint64_t)st.st_ino, (uint64_t)st.st_size,
 	               (uint64_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (uint64_t)st.st_ctim.tv_sec,
 	               st.st_ctim.tv_nsec);
+	if (below != 0 && len >= 0 && (size_t)len < n)
+		len += snprintf(out + len, n - (size_t)len, " %" PRIx64, below);
 	if (len < 0 || (size_t)len >= n) {
 		*out = '\0';
 		return lc_fail(e, LC_EINVAL, 0, "%s: no room for its stamp", path);

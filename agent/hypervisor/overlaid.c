@@ -16,6 +16,7 @@
 
 #define NAME_MAX_QCOW2 1023u /* of a backing image, in the header */
 #define CHAIN_MAX 32         /* snapshots on top of each other that are followed */
+#define DATA_FILE 4u         /* incompatible feature of version 3 */
 
 static bool
 is_image(const struct stat *st)
@@ -85,6 +86,27 @@ backing_path(const char *image, const char *name, char path[PATH_MAX])
 	else
 		n = snprintf(path, PATH_MAX, "%.*s/%s", (int)(slash - image), image, name);
 	return n > 0 && n < PATH_MAX;
+}
+
+enum overlaid
+overlaid_next(const char *path, char *below)
+{
+	char name[NAME_MAX_QCOW2 + 1];
+	uint8_t h[80];
+	int fd = open_image(path);
+	bool known = fd >= 0 && pread(fd, h, sizeof h, 0) == (ssize_t)sizeof h;
+
+	fd_close(&fd);
+	if (!known)
+		return OVERLAID_UNKNOWN;
+	if (memcmp(h, "QFI\xfb", 4) != 0)
+		return OVERLAID_NOTHING;
+	if (be32(h + 4) >= 3 && (be32(h + 76) & DATA_FILE) != 0)
+		return OVERLAID_UNKNOWN;
+	if (be32(h + 8) == 0 && be32(h + 12) == 0)
+		return OVERLAID_NOTHING;
+	return backing_name(path, name) && backing_path(path, name, below) ? OVERLAID_IMAGE
+	                                                                   : OVERLAID_UNKNOWN;
 }
 
 static bool

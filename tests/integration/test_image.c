@@ -639,24 +639,65 @@ static void
 test_stamps(void **state)
 {
 	struct test *t = *state;
-	char a[108], b[108];
+	char a[128], b[128];
 	struct lc_err e = LC_ERR_INIT;
 
-	assert_int_equal(image_stamp(t->raw, a, sizeof a, NULL), LC_EBUSY); /* too young */
+	assert_int_equal(image_stamp(t->raw, "raw", a, sizeof a, NULL), LC_EBUSY); /* too young */
 	assert_string_equal(a, "");
 	RUN("touch", "-d", "2026-01-01T00:00:00", t->raw);
-	assert_int_equal(image_stamp(t->raw, a, sizeof a, &e), 0);
-	assert_int_equal(image_stamp(t->raw, b, sizeof b, &e), 0);
+	assert_int_equal(image_stamp(t->raw, "raw", a, sizeof a, &e), 0);
+	assert_int_equal(image_stamp(t->raw, "raw", b, sizeof b, &e), 0);
 	assert_string_equal(a, b);
 	nap_ms(20);
 	RUN("qemu-io", "-f", "raw", "-c", "write -q -P 3 0 4k", t->raw);
 	RUN("touch", "-d", "2026-01-01T00:00:00", t->raw); /* ctime cannot be set back */
-	assert_int_equal(image_stamp(t->raw, b, sizeof b, &e), 0);
+	assert_int_equal(image_stamp(t->raw, "raw", b, sizeof b, &e), 0);
 	assert_string_not_equal(a, b);
-	assert_int_equal(image_stamp("/dev/null", b, sizeof b, NULL), LC_ENOTSUP);
-	assert_int_equal(image_stamp("/nonexistent", b, sizeof b, NULL), LC_ENOENT);
-	assert_int_equal(image_stamp(t->raw, b, 10, NULL), LC_EINVAL);
+	assert_int_equal(image_stamp("/dev/null", "raw", b, sizeof b, NULL), LC_ENOTSUP);
+	assert_int_equal(image_stamp("/nonexistent", "raw", b, sizeof b, NULL), LC_ENOENT);
+	assert_int_equal(image_stamp(t->raw, "raw", b, 10, NULL), LC_EINVAL);
 	assert_string_equal(b, "");
+}
+
+/* What an image stands on is written to, and the image is not. */
+static void
+test_stamps_of_chains(void **state)
+{
+	struct test *t = *state;
+	char *base = process_path(t->dir, "base.qcow2"), *mid = process_path(t->dir, "mid.qcow2"),
+	     *top = process_path(t->dir, "top.qcow2"), *data = process_path(t->dir, "data.qcow2");
+	char a[128], b[128];
+	struct lc_err e = LC_ERR_INIT;
+
+	RUN("qemu-img", "create", "-q", "-f", "qcow2", base, "1M");
+	RUN("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", mid);
+	RUN("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", mid, top);
+	RUN("touch", "-d", "2026-01-01T00:00:00", mid, top);
+	assert_int_equal(image_stamp(top, "qcow2", a, sizeof a, NULL),
+	                 LC_EBUSY); /* too young below */
+	RUN("touch", "-d", "2026-01-01T00:00:00", base);
+	assert_int_equal(image_stamp(top, "qcow2", a, sizeof a, &e), 0);
+	assert_int_equal(image_stamp(top, "qcow2", b, sizeof b, &e), 0);
+	assert_string_equal(a, b);
+	nap_ms(20);
+	RUN("qemu-io", "-f", "qcow2", "-c", "write -q -P 3 0 4k", base);
+	RUN("touch", "-d", "2026-01-01T00:00:00", base);
+	assert_int_equal(image_stamp(top, "qcow2", b, sizeof b, &e), 0);
+	assert_string_not_equal(a, b);
+	/* A raw disk's first bytes are its guest's. */
+	assert_int_equal(image_stamp(top, "raw", a, sizeof a, &e), 0);
+	assert_string_not_equal(a, b);
+	/* What can't be followed has no stamp, so it is compared each time. */
+	assert_int_equal(unlink(base), 0);
+	assert_int_not_equal(image_stamp(top, "qcow2", b, sizeof b, NULL), 0);
+	assert_string_equal(b, "");
+	RUN("qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=external.raw", data, "1M");
+	RUN("touch", "-d", "2026-01-01T00:00:00", data);
+	assert_int_equal(image_stamp(data, "qcow2", b, sizeof b, NULL), LC_ENOTSUP);
+	free(base);
+	free(mid);
+	free(top);
+	free(data);
 }
 
 int
@@ -682,6 +723,7 @@ main(void)
 	    T(test_servers_die_with_us),
 	    T(test_close_without_release),
 	    T(test_stamps),
+	    T(test_stamps_of_chains),
 	};
 
 	if (!process_have("qemu-nbd") || !process_have("qemu-system-x86_64")) {
