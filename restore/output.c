@@ -9,6 +9,7 @@
 #include "store/base/failpoint.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
+#include "agent/hypervisor/image.h"
 #include "restore/output.h"
 
 struct output {
@@ -33,7 +34,8 @@ check_target(const char *path, bool force, struct lc_err *e)
 		return lc_fail(e, LC_EINVAL, 0, "%s: is there and is no regular file", path);
 	if (!force)
 		return lc_fail(e, LC_EEXIST, 0, "%s: is there already; --force replaces it", path);
-	return 0;
+	/* It would run on with a file that has no name any more, and lose it at its end. */
+	return image_check_unopened(path, e);
 }
 
 static char *
@@ -171,6 +173,8 @@ take_name(struct output *o, struct lc_err *e)
 	char *part;
 	int rc;
 
+	if (o->force && (rc = check_target(o->path, true, e)) != 0)
+		return rc;
 	if (o->part == NULL && !o->force)
 		return link_in(o, o->path, e);
 	if (o->part == NULL) { /* a link can't replace, a rename can */

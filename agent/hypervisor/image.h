@@ -47,6 +47,11 @@ int image_stamp(const char *path, const char *format, char *out, size_t n, struc
  */
 int image_check_unused(const char *path, struct lc_err *e);
 /**
+ * image_check_unopened(path, e):
+ * LC_EBUSY where one of them has it open at all: a VM runs from it, or from one that stands on it.
+ */
+int image_check_unopened(const char *path, struct lc_err *e);
+/**
  * image_size(path, format, size_out, e):
  * Bytes that a guest sees of an image (imageformat.h).  Files and block devices.
  */

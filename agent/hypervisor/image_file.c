@@ -32,6 +32,8 @@
 #define QEMU_LOCK_WRITE 101
 #define QEMU_LOCK_RESIZE 103
 #define QEMU_LOCK_NO_READERS 200
+#define QEMU_LOCKS 100 /* where all of them are */
+#define QEMU_LOCKS_N 200
 
 /*
  * The times of a block device are those of one of its nodes, and whoever writes may have another,
@@ -182,6 +184,14 @@ image_stamp(const char *path, const char *format, char *out, size_t n, struct lc
 	return 0;
 }
 
+static bool
+is_locked(int fd, off_t from, off_t n)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = from, .l_len = n};
+
+	return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
 int
 image_check_unused(const char *path, struct lc_err *e)
 {
@@ -192,15 +202,29 @@ image_check_unused(const char *path, struct lc_err *e)
 	if (fd == -1)
 		return lc_fail_errno(e, "%s", path);
 	for (i = 0; rc == 0 && i < sizeof bytes / sizeof *bytes; i++) {
-		struct flock lock = {
-		    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = bytes[i], .l_len = 1};
-
-		if (fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
+		if (is_locked(fd, bytes[i], 1))
 			rc = lc_fail(e, LC_EBUSY, 0, "%s: the image is in use by another process",
 			             path);
 	}
 	(void)close(fd);
 	return rc;
+}
+
+int
+image_check_unopened(const char *path, struct lc_err *e)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	bool used;
+
+	if (fd == -1)
+		return lc_fail_errno(e, "%s", path);
+	used = is_locked(fd, QEMU_LOCKS, QEMU_LOCKS_N);
+	(void)close(fd);
+	return !used ? 0
+	             : lc_fail(e, LC_EBUSY, 0,
+	                       "%s: in use: a VM runs from it, or from an image that stands on it; "
+	                       "stop that one, or restore to another place",
+	                       path);
 }
 
 static int

@@ -5,6 +5,9 @@
 set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+at_end() {
+	[ ! -e "$t/nbd.pid" ] || kill "$(cat "$t/nbd.pid")" 2>/dev/null
+}
 scenario_begin restore
 
 # Odd sizes, holes, text, noise; a kernel of any length.
@@ -67,6 +70,22 @@ grep -q "locum vm start web03 --config $t/new/web03.conf" "$t/said" || fail "no 
 locum restore web03 --to "$t/web03.IMG" --quiet
 cmp "$t/web03.IMG" "$t/img/a.raw" || fail "the one disk, as a file, differs"
 refused 1 'already; --force replaces it' locum restore web03 --to "$t/web03.IMG"
+
+# An image that a VM runs from, or that one stands on, is not taken away from under it.
+for mode in '' --read-only; do
+	rm -f "$t/nbd.pid"
+	# shellcheck disable=SC2086
+	qemu-nbd --fork --pid-file="$t/nbd.pid" --persistent --socket="$t/nbd.sock" -f raw $mode "$t/new/web03-vda.raw"
+	printf mine | dd of="$t/new/web03-vda.raw" bs=1 seek=5000 conv=notrunc status=none
+	refused 1 'web03-vda.raw: in use: a VM runs from it' locum restore web03 --to "$t/new" --force
+	pid=$(cat "$t/nbd.pid")
+	kill "$pid"
+	while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+	rm -f "$t/nbd.pid"
+	[ "$(dd if="$t/new/web03-vda.raw" bs=1 skip=5000 count=4 status=none)" = mine ] || fail "an image in use was replaced"
+done
+locum restore web03 --to "$t/new" --force --quiet
+cmp "$t/new/web03-vda.raw" "$t/img/a.raw" || fail "restored over an old image it differs"
 
 # ---- its section: with where the host keeps things, and never over one that is there ----
 for line in "store = $t/store" "run_dir = $t/run" "scratch_dir = $t/scratch" "key_dir = $t/keys"; do
