@@ -605,12 +605,17 @@ why_nowhere(const struct definition *def, const char *disk)
 	char what[sizeof def->left_out[0].what];
 	size_t i;
 
-	(void)snprintf(what, sizeof what, "disk %s", disk);
+	(void)snprintf(what, sizeof what, "encryption of disk %s", disk);
 	for (i = 0; i < def->nleft_out; i++) {
-		if (strcmp(def->left_out[i].what, what) == 0)
+		const char *of = def->left_out[i].what;
+
+		if (strcmp(of, what + strlen("encryption of ")) == 0)
 			return def->left_out[i].why;
+		if (strcmp(of, what) == 0)
+			return "it is encrypted, and read only while the VM runs: start that";
 	}
-	return "nothing says where its image is";
+	return "nothing says where its image is: start the VM, or name it with disk = in its "
+	       "section";
 }
 
 static void

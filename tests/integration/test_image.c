@@ -261,9 +261,16 @@ test_excluded_and_missing_images(void **state)
 
 	assert_int_equal(definition_set(t->def, "disk", "gone", "path", "/nonexistent/x", NULL), 0);
 	assert_int_equal(definition_set(t->def, "disk", "k", "role", "kernel", NULL), 0);
+	assert_int_equal(definition_set(t->def, "disk", "nowhere", "format", "raw", NULL), 0);
+	assert_int_equal(definition_set(t->def, "disk", "locked", "format", "qcow2", NULL), 0);
+	definition_leave_out(t->def, "encryption of disk locked", "the guest sees it");
 	open_hv(t);
 	assert_int_equal(prepare(t), 0);
-	assert_int_equal(hv_vm(t->hv)->ndisks, 3); /* a kernel is no disk */
+	assert_int_equal(hv_vm(t->hv)->ndisks, 5); /* a kernel is no disk */
+	assert_non_null(strstr(hv_vm(t->hv)->disks[3].reason, "start the VM, or name it"));
+	assert_non_null(strstr(hv_vm(t->hv)->disks[4].reason, "it is encrypted"));
+	assert_int_equal(hv_exclude(t->hv, "nowhere", NULL), 0);
+	assert_int_equal(hv_exclude(t->hv, "locked", NULL), 0);
 	assert_false(hv_vm(t->hv)->disks[2].capturable);
 	assert_non_null(strstr(hv_vm(t->hv)->disks[2].reason, "/nonexistent/x"));
 	assert_int_equal(take(t), LC_ENOTSUP);

@@ -81,7 +81,7 @@ for format in vmdk vpc vhdx; do
 	rm "$t/r.raw"
 done
 foreign vdi "$t/img/foreign.vdi"
-refused 1 "vdi: disk virtio0 .*nothing says where its image is" locum backup vdi
+refused 1 "vdi: disk virtio0 .*nothing says where its image is: start the VM" locum backup vdi
 echo "vmdk, vpc, vhdx: read as what they are when the VM is off; vdi: refused"
 
 # Its terminal goes away: the snapshot is given back, as at Ctrl-C; under nohup it goes on.
