@@ -21,7 +21,8 @@ struct capture_pool;
 
 /**
  * capture_pool_new(loop, threads, bytes, out, e):
- * Workers and buffers for all disks that are captured in this loop.  threads 0: as many as workers_new() takes.
+ * Workers and buffers for all disks that are captured in this loop.  threads 0: as
+ * workers_new() has it.
  */
 int capture_pool_new(struct uv_loop_s *loop, unsigned threads, uint64_t bytes,
                      struct capture_pool **out, struct lc_err *e);
