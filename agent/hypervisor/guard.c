@@ -138,7 +138,7 @@ scratch_answers(const struct post *p)
 		return true;
 	if (pipe(ends) != 0)
 		return false;
-	pid = fork();
+	pid = _Fork(); /* fork() would touch what forget_memory() gave back */
 	if (pid == 0) {
 		(void)close(p->monitor);
 		(void)close(ends[0]);
