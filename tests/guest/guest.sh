@@ -187,6 +187,11 @@ _guest_hand_over() { # PATH...
 	done
 }
 
+# For images that a guest gets otherwise than as disks of guest_start.
+guest_may() { # PATH...
+	[ -z "${LOCUM_TEST_CONFINED:-}" ] || _guest_hand_over "$@"
+}
+
 # One disk as QEMU arguments, appended to the array args of guest_start.
 _guest_add_disk() { # INDEX PATH STYLE BUS IOTHREAD
 	local i=$1 path=$2 style=$3 bus=$4 iothread=$5 format=raw device drive=disk$1

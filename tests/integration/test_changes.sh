@@ -7,6 +7,7 @@ set -euo pipefail
 scenario_begin changes
 
 mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img" --size 48 --fs-size 0)
+guest_may "$t/img" # its snapshots go there
 scenario_vm web01 "qmp = $t/vm/qmp"
 a=${disks[0]} b=${disks[1]}
 
@@ -65,6 +66,7 @@ echo "grown: compared, then incremental"
 
 # A disk more.
 truncate -s 16M "$t/img/new.raw"
+guest_may "$t/img/new.raw"
 qmp blockdev-add "\"driver\":\"raw\",\"node-name\":\"new\",\"file\":{\"driver\":\"file\",\"filename\":\"$t/img/new.raw\"}"
 qmp device_add '"driver":"scsi-hd","id":"vd2","drive":"new","bus":"scsi0.0"'
 put vd2 0x31 1M 1M
@@ -85,6 +87,7 @@ put vd1 0x41 6M 64k
 backup web01 incremental
 same_as web01 vd0="$a" vd1="$b"
 truncate -s 20M "$t/img/other.raw"
+guest_may "$t/img/other.raw"
 qmp blockdev-add "\"driver\":\"raw\",\"node-name\":\"other\",\"file\":{\"driver\":\"file\",\"filename\":\"$t/img/other.raw\"}"
 qmp device_add '"driver":"scsi-hd","id":"vd2","drive":"other","bus":"scsi0.0"'
 put vd2 0x42 3M 64k

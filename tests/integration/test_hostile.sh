@@ -72,7 +72,11 @@ for ((i = 0; i < 100; i++)); do
 done
 grep -q ready "$t/opened" || fail "the watcher does not start"
 qemu-img convert -O raw "$t/img/d0.raw" "$t/probed" 2>/dev/null || true
-grep -q "opened $t/secret" "$t/opened" || fail "the watcher does not see that a file is opened"
+for ((i = 0; i < 100; i++)); do
+	! grep -q "opened $t/secret" "$t/opened" || break
+	sleep 0.05
+done
+[ "$i" -lt 100 ] || fail "the watcher does not see that a file is opened"
 rm -f "$t/probed"
 : >"$t/opened"
 
@@ -155,6 +159,7 @@ fi
 odd="$t/img/a b\"c;\$(touch $t/ran)\`touch $t/ran\`%s%n[vm x]#.raw"
 mkdir -p "$(dirname "$odd")"
 truncate -s 1M "$odd"
+guest_may "$odd"
 scenario_vm web03 "qmp = $t/vm3/qmp"
 serial="x\";y\$(touch $t/ran)[vm z]=#\\"
 guest_start "$t/vm3" -b scsi -w '' -x -S \
@@ -181,6 +186,7 @@ echo "odd names: ok"
 esc=$'\e]0;title\a\e[2J\xc2\x9b31m'
 bad="$t/img/$esc"$'\n'"[vm evil].raw"
 truncate -s 1M "$bad"
+guest_may "$bad"
 guest_start "$t/vm5" -b scsi -w '' -x -S -x -name -x "guest=stranger$esc"$'\n'"do: touch $t/ran" \
 	-x -blockdev -x "$(python3 -c 'import json,os,sys; print(json.dumps({"driver":"raw","node-name":"odd","file":{"driver":"file","filename":os.fsdecode(os.fsencode(sys.argv[1]))}}))' "$bad")" \
 	-x -device -x "$(python3 -c 'import json,sys; print(json.dumps({"driver":"scsi-hd","drive":"odd","bus":"scsi0.0","serial":sys.argv[1][:20]}))' "$esc")" "$t/img/d1.raw"

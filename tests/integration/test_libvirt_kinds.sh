@@ -56,7 +56,7 @@ restored() { # VM NAME
 	locum backup "$2" --quiet || fail "backup of $2"
 }
 
-uefi_define() {
+uefi_define() { # NAME
 	local secret=6a1f0000-0000-4000-8000-00000000000a i
 	image "$t/img/a.raw" 2
 	image "$t/img/plain.raw" 3
@@ -71,13 +71,13 @@ uefi_define() {
 	done
 	[ "$i" -lt 20 ] || fail "$(cat "$t/err")"
 	chmod 666 "$t/img/luks.qcow2"
-	mkdir -m 777 "$t/d-uefi01"
-	cat >"$t/uefi01.xml" <<-END
+	mkdir -m 777 "$t/d-$1"
+	cat >"$t/$1.xml" <<-END
 		<domain type='qemu'>
-		  <name>uefi01</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>
+		  <name>$1</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>
 		  <os><type arch='x86_64' machine='q35'>hvm</type>
 		    <loader readonly='yes' type='pflash'>$code</loader>
-		    <nvram template='$vars'>$t/d-uefi01/vars.fd</nvram></os>
+		    <nvram template='$vars'>$t/d-$1/vars.fd</nvram></os>
 		  <features><acpi/></features><cpu mode='maximum'/>
 		  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 		    <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$t/img/a.raw'/>
@@ -85,24 +85,24 @@ uefi_define() {
 		    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='$t/img/luks.qcow2'>
 		      <encryption format='luks'><secret type='passphrase' uuid='$secret'/></encryption></source>
 		      <target dev='vdb' bus='virtio'/></disk>
-		    <serial type='file'><source path='$t/d-uefi01/serial'/></serial>
+		    <serial type='file'><source path='$t/d-$1/serial'/></serial>
 		    <tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>
-		    <graphics type='vnc' socket='$t/d-uefi01/vnc'/>
+		    <graphics type='vnc' socket='$t/d-$1/vnc'/>
 		    <video><model type='vga'/></video>
 		  </devices>
 		</domain>
 	END
-	virsh_t define "$t/uefi01.xml" >/dev/null || fail "define: $(tail -n 3 "$t/lv/libvirtd.log")"
+	virsh_t define "$t/$1.xml" >/dev/null || fail "define: $(tail -n 3 "$t/lv/libvirtd.log")"
 }
 
-same_firmware() { # NAME
+same_firmware() { # NAME FROM
 	grep -q "<loader readonly='yes' type='pflash'>$code" "$t/$1.xml" || fail "no firmware: $(cat "$t/$1.xml")"
-	cmp "$t/d-uefi01/vars.fd" "$(sed -n 's/.*<nvram.*>\(.*\)<.nvram>/\1/p' "$t/$1.xml")" || fail "its variables are others"
+	cmp "$t/d-$2/vars.fd" "$(sed -n 's/.*<nvram.*>\(.*\)<.nvram>/\1/p' "$t/$1.xml")" || fail "its variables are others"
 }
 
 uefi() {
 	local i
-	uefi_define
+	uefi_define uefi01
 	virsh_t start uefi01 >/dev/null || fail "start: $(tail -n 3 "$t/lv/libvirtd.log")"
 	# Until the firmware has found nothing to boot, and written its variables.
 	for ((i = 0; i < 600; i++)); do
@@ -119,7 +119,7 @@ uefi() {
 	omits uefi01 'tpm.*its state is not captured'
 	omits uefi01 'encryption of disk vdb: the point holds what the guest sees'
 	restored uefi01 uefi02
-	same_firmware uefi02
+	same_firmware uefi02 uefi01
 	virsh_t destroy uefi01 >/dev/null
 	refused 1 'disk vdb cannot be captured: libvirt keeps the key' locum backup uefi01
 	scenario_vm uefi01 'exclude = vdb'
@@ -179,16 +179,16 @@ bus() {
 
 off() {
 	if [ -e "$code" ]; then
-		uefi_define
-		cp "$vars" "$t/d-uefi01/vars.fd"
-		refused 1 'disk vdb cannot be captured: libvirt keeps the key of its encryption' locum backup uefi01
-		scenario_vm uefi01 'exclude = vdb'
-		backup uefi01 full
-		omits uefi01 'tpm: its state is not captured'
-		defined uefi01 uefi03
-		same_firmware uefi03
-		cmp "$t/img/a.raw" "$(sed -n "s/.*<source file='\(.*vda.raw\)'.*/\1/p" "$t/uefi03.xml")" || fail "vda"
-		virsh_t undefine uefi01 --nvram >/dev/null || fail "undefine"
+		uefi_define off01
+		cp "$vars" "$t/d-off01/vars.fd"
+		refused 1 'disk vdb cannot be captured: libvirt keeps the key of its encryption' locum backup off01
+		scenario_vm off01 'exclude = vdb'
+		backup off01 full
+		omits off01 'tpm: its state is not captured'
+		defined off01 off03
+		same_firmware off03 off01
+		cmp "$t/img/a.raw" "$(sed -n "s/.*<source file='\(.*vda.raw\)'.*/\1/p" "$t/off03.xml")" || fail "vda"
+		virsh_t undefine off01 --nvram >/dev/null || fail "undefine"
 		sed -i '/^\[vm/,$d' "$LOCUM_CONFIG"
 	else
 		left_out "ovmf is not installed"

@@ -33,6 +33,7 @@ qemu-img create -q -f qcow2 "$d/tiny.qcow2" 64k
 qemu-img create -q -f qcow2 "$d/uneven.qcow2" $((3 * 65536 + 1536))
 qemu-img create -q -f qcow2 "$e/tiny.qcow2" 64k
 qemu-io -f raw -c 'write -q -P 0x77 0 1M' "$d/ro.raw"
+guest_may "$d/ro.raw" "$d/made-up.raw"
 scenario_vm web01 "qmp = $t/vm/qmp"
 scenario_vm web02 "qmp = $t/vm2/qmp"
 odd=(-x -device -x scsi-cd,id=cd,bus=scsi0.0
