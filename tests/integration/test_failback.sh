@@ -39,9 +39,12 @@ newest() { # IMAGE...: the number that they show; they are of one instant
 bytes_at_dr() { du -sb "$t"/dr/stores/*/segments | cut -f 1; }
 
 # ---- home, as ever ----
+mkdir "$t/img"
+head -c 32M /dev/urandom >"$t/img/fill.raw" # nobody writes there, so it does not go again
 mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img" --size 96 --fs-size 0)
 scenario_vm web01 "memory = 128 MiB" "kernel = $GUEST_OUT/vmlinux" "initrd = $GUEST_OUT/initrd.img" \
-	"append = $GUEST_APPEND seq.load=300 seq.disks=vda,vdb" "disk = vd0 raw ${disks[0]}" "disk = vd1 qcow2 ${disks[1]}"
+	"append = $GUEST_APPEND seq.load=300 seq.disks=vda,vdb" "disk = vd0 raw ${disks[0]}" "disk = vd1 qcow2 ${disks[1]}" \
+	"disk = fill raw $t/img/fill.raw"
 locum vm start web01 --quiet || fail "vm start"
 serial=$t/run/web01/serial.log
 runs "$serial" 20 "at home"

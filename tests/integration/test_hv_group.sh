@@ -48,7 +48,8 @@ same two
 
 # Killed, or hung, while both stand still.
 for fault in hv.take.cut:1:kill hv.take.cut:2:kill hv.take.thaw-cpus:1:kill hv.take.thaw-cpus:2:kill \
-	hv.take.freeze-cpus:2:kill hv.take.freeze-cpus:1:eio hv.take.cut:2:eio; do
+	hv.take.freeze-cpus:2:kill hv.take.freeze-cpus:1:eio hv.take.cut:2:eio \
+	hv.take.group-status:1:kill hv.take.group-status:2:kill hv.take.group-status:2:eio; do
 	rm -f "$BASE/hits"
 	LOCUM_FAILPOINT=$fault LOCUM_FAILPOINT_LOG=$BASE/hits group prepare take=bad,two read="$OUT" release end=commit &&
 		fail "$fault: not noticed"
