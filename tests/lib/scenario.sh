@@ -41,6 +41,8 @@ _scenario_end() {
 		kill -9 "$vm" 2>/dev/null
 	done
 	for vm in "$t"/vm*; do
+		[ ! -e "$vm/pid" ] || [ "$status" = 0 ] || guest_alive "$vm" ||
+			echo "$vm had ended: $(tail -n 5 "$vm/qemu.log")"
 		[ ! -e "$vm/pid" ] || guest_kill "$vm"
 	done
 	for vm in "$t"/run/*/; do
