@@ -37,7 +37,9 @@ add_machine(const struct definition *d, struct lc_buf *out)
 	int rc = add_key(out, "machine", d->machine);
 
 	rc |= add_key(out, "cpu", d->cpu);
-	rc |= lc_buf_printf(out, "cpus = %u\nmemory = %llu%s\n", d->cpus,
+	rc |= lc_buf_printf(out, "cpus = %u\n", d->cpus);
+	rc |= add_key(out, "topology", d->topology);
+	rc |= lc_buf_printf(out, "memory = %llu%s\n",
 	                    (unsigned long long)(whole ? d->memory >> 20 : d->memory),
 	                    whole ? " MiB" : "");
 	rc |= add_key(out, "uuid", d->uuid);

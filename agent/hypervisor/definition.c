@@ -62,6 +62,8 @@ static const struct field machine_fields[] = {
      .hint = "a CPU model such as max"},
     {"cpus", NUMBER, AT(definition, cpus), .min = 1, .max = DEF_CPUS_MAX,
      .hint = "a number from 1 to 1024"},
+    {"topology", TEXT, AT(definition, topology), .ok = deftext_is_topology,
+     .hint = "SOCKETS:CORES:THREADS"},
     {"memory", MEMORY, AT(definition, memory), .min = MIB, .max = MEMORY_MAX,
      .hint = "a size in whole MiB, up to 16 TiB, such as 512 MiB"},
     {"uuid", LOWER, AT(definition, uuid), .ok = deftext_is_uuid, .hint = "a UUID"},

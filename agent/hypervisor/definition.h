@@ -8,6 +8,7 @@
  *     type = pc-q35-7.2
  *     cpu = max
  *     cpus = 2
+ *     topology = 1:2:1
  *     memory = 256 MiB
  *     uuid = 6a1f...
  *     clock = utc
@@ -92,6 +93,7 @@ struct definition {
 	char machine[64]; /* resolved, "pc-q35-7.2" */
 	char cpu[64];
 	uint32_t cpus;
+	char topology[16];  /* "SOCKETS:CORES:THREADS", "" as QEMU makes it of their number */
 	uint64_t memory;    /* bytes, whole MiB */
 	char uuid[37];      /* lower case, "" none */
 	char clock[16];     /* "utc" or "localtime" */

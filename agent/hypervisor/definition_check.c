@@ -1,9 +1,11 @@
 /*
  * Whether a definition can be launched: fields that are fine by themselves and fit together.
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "agent/hypervisor/definition.h"
+#include "agent/hypervisor/deftext.h"
 
 static bool
 is_known_machine(const char *s)
@@ -86,6 +88,18 @@ check_roles(const struct definition *d, struct lc_err *e)
 }
 
 static int
+check_topology(const struct definition *d, struct lc_err *e)
+{
+	unsigned n[3];
+
+	if (d->topology[0] == '\0' || !deftext_topology(d->topology, n) ||
+	    (uint64_t)n[0] * n[1] * n[2] == d->cpus)
+		return 0;
+	return lc_fail(e, LC_EINVAL, 0, "topology = %s is of %" PRIu64 " CPUs, and there are %u",
+	               d->topology, (uint64_t)n[0] * n[1] * n[2], d->cpus);
+}
+
+static int
 check_blocks(const struct definition *d, struct lc_err *e)
 {
 	size_t i;
@@ -118,6 +132,8 @@ definition_check(const struct definition *d, struct lc_err *e)
 		rc = check_boot_order(d, e);
 	if (rc == 0)
 		rc = check_blocks(d, e);
+	if (rc == 0)
+		rc = check_topology(d, e);
 	if (rc == 0)
 		rc = check_addresses(d, e);
 	return rc;

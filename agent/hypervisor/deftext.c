@@ -4,6 +4,7 @@
 #include "agent/hypervisor/imageformat.h"
 
 #define HEXES "0123456789abcdef"
+#define TOPOLOGY_MAX 1024u
 
 bool
 deftext_is_one_of(char c, const char *set)
@@ -36,6 +37,30 @@ deftext_is_cpu(const char *s)
 {
 	return made_of(s, DEFTEXT_LOWERS DEFTEXT_UPPERS DEFTEXT_DIGITS,
 	               DEFTEXT_LOWERS DEFTEXT_UPPERS DEFTEXT_DIGITS "_.-");
+}
+
+bool
+deftext_topology(const char *s, unsigned out[3])
+{
+	size_t i;
+
+	for (i = 0; i < 3; i++) {
+		for (out[i] = 0; deftext_is_one_of(*s, DEFTEXT_DIGITS) && out[i] <= TOPOLOGY_MAX;
+		     s++)
+			out[i] = 10 * out[i] + (unsigned)(*s - '0');
+		if (out[i] == 0 || out[i] > TOPOLOGY_MAX || *s != (i < 2 ? ':' : '\0'))
+			return false;
+		s++;
+	}
+	return true;
+}
+
+bool
+deftext_is_topology(const char *s)
+{
+	unsigned n[3];
+
+	return deftext_topology(s, n);
 }
 
 bool

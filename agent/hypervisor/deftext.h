@@ -20,6 +20,10 @@ bool deftext_is_one_of(char c, const char *set);
 bool deftext_is_name(const char *s);
 bool deftext_is_machine(const char *s);
 bool deftext_is_cpu(const char *s);
+/** deftext_is_topology(s): "SOCKETS:CORES:THREADS", each from 1 to 1024. */
+bool deftext_is_topology(const char *s);
+/** deftext_topology(s, out): its three numbers; false: it is none. */
+bool deftext_topology(const char *s, unsigned out[3]);
 bool deftext_is_serial(const char *s);
 /** deftext_is_uuid(s), deftext_is_mac(s), deftext_is_address(s): in lower case; an address is that
  * of PCI. */

@@ -117,6 +117,28 @@ read_memory(struct definition *d, const xmlNode *root)
 	set(d, "machine", "", "memory", text);
 }
 
+/* Where it says nothing libvirt makes a socket of each. */
+static void
+read_topology(struct definition *d, const xmlNode *topology)
+{
+	char v[TEXT_MAX], text[64];
+	uint64_t sockets = d->cpus, cores = 1, threads = 1, dies = 1;
+
+	if (topology != NULL) {
+		sockets = number(value(topology, "sockets", v));
+		cores = number(value(topology, "cores", v));
+		threads = number(value(topology, "threads", v));
+		dies = value(topology, "dies", v)[0] == '\0' ? 1 : number(v);
+	}
+	if (d->cpus == 1)
+		return;
+	(void)snprintf(text, sizeof text, "%" PRIu64 ":%" PRIu64 ":%" PRIu64, sockets, cores,
+	               threads);
+	if (dies != 1 || sockets * cores * threads != d->cpus ||
+	    definition_set(d, "machine", "", "topology", text, NULL) != 0)
+		definition_leave_out(d, "CPU topology", "it is another one: with dies, or uneven");
+}
+
 static void
 read_cpu(struct definition *d, const xmlNode *root)
 {
@@ -133,6 +155,7 @@ read_cpu(struct definition *d, const xmlNode *root)
 	else if (text[0] != '\0')
 		model = text;
 	set(d, "machine", "", "cpu", model);
+	read_topology(d, child(cpu, "topology"));
 	if (strcmp(v, "host-model") == 0)
 		definition_leave_out(d, "CPU model", "that of the host, as libvirt sees it");
 	if (child(cpu, "feature") != NULL)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/hypervisor/deftext.h"
 #include "agent/hypervisor/domainxml.h"
 
 #define TARGET_MAX 16
@@ -114,15 +115,23 @@ put_os(struct writer *w, const struct definition *d)
 static void
 put_cpu(struct writer *w, const struct definition *d, bool kvm)
 {
+	unsigned n[3];
+
 	if (strcmp(d->cpu, "host") == 0 && kvm)
-		put(w, "<cpu mode='host-passthrough'/>\n");
+		put(w, "<cpu mode='host-passthrough'>\n");
 	else if (strcmp(d->cpu, "host") == 0 || strcmp(d->cpu, "max") == 0)
-		put(w, "<cpu mode='maximum'/>\n");
+		put(w, "<cpu mode='maximum'>\n");
 	else
 		put_between(w,
 		            "<cpu mode='custom' match='exact' check='none'><model "
 		            "fallback='allow'>",
-		            d->cpu, "</model></cpu>\n");
+		            d->cpu, "</model>\n");
+	if (deftext_topology(d->topology, n)) {
+		put_number(w, "<topology sockets='", n[0], "'");
+		put_number(w, " cores='", n[1], "'");
+		put_number(w, " threads='", n[2], "'/>\n");
+	}
+	put(w, "</cpu>\n");
 }
 
 /* ---- devices ---- */

@@ -30,9 +30,9 @@ static const char *const disk_props[DISK_N] = {
     "type",    "addr", "parent_bus",         "serial", "bootindex", "unit",
     "scsi-id", "lun",  "logical_block_size", "wwn"};
 
-enum machine_prop { M_TYPE = 0, M_KERNEL, M_INITRD, M_APPEND, M_FIRMWARE, M_RTC, M_N };
-static const char *const machine_props[M_N] = {"type",   "kernel",   "initrd",
-                                               "append", "firmware", "rtc-time"};
+enum machine_prop { M_TYPE = 0, M_KERNEL, M_INITRD, M_APPEND, M_FIRMWARE, M_RTC, M_SMP, M_N };
+static const char *const machine_props[M_N] = {"type",     "kernel",   "initrd", "append",
+                                               "firmware", "rtc-time", "smp"};
 
 bool
 introspect_starts(const char *s, const char *prefix)
@@ -254,6 +254,29 @@ tell_board(struct introspect *x)
 		(void)introspect_set(x, "machine", "", "uuid", uuid);
 }
 
+/* What QEMU makes of a number of CPUs depends on its version, and libvirt makes something else of
+ * it. */
+static void
+tell_topology(struct introspect *x)
+{
+	const struct json_t *smp = qmp_reply(x->b, x->at_machine + M_SMP);
+	uint64_t sockets, cores, threads;
+	char text[2 * INTROSPECT_VALUE_BYTES];
+
+	if (!qmp_u64(smp, "sockets", &sockets) || !qmp_u64(smp, "cores", &cores) ||
+	    !qmp_u64(smp, "threads", &threads)) /* before QEMU 6.1 */
+		return;
+	if (sockets == 1 && cores == 1 && threads == 1)
+		return;
+	(void)snprintf(text, sizeof text, "%" PRIu64 ":%" PRIu64 ":%" PRIu64, sockets, cores,
+	               threads);
+	if (sockets * cores * threads == x->cpus)
+		(void)introspect_set(x, "machine", "", "topology", text);
+	else
+		introspect_leave_out(x, "CPU topology", "",
+		                     "with places for more CPUs, or with dies: not made again");
+}
+
 /* The guest's clock against ours: local time where it shows that and local time differs from UTC by
  * now. */
 static void
@@ -351,6 +374,7 @@ introspect_told(struct introspect *x, const struct qmp_batch *b, struct definiti
 	x->def = def;
 	introspect_addresses(x);
 	tell_board(x);
+	tell_topology(x);
 	tell_clock(x);
 	tell_firmware(x);
 	introspect_tell_disks(x);

@@ -16,6 +16,7 @@
 
 #include "store/base/memory.h"
 
+#include "agent/hypervisor/deftext.h"
 #include "agent/hypervisor/driver.h"
 #include "agent/hypervisor/imageformat.h"
 #include "agent/hypervisor/launch_args.h"
@@ -669,6 +670,7 @@ add_board(struct build *b, const char *accel)
 	const struct definition *d = b->def;
 	bool host = strcmp(d->cpu, "host") == 0 && strcmp(accel, "kvm") != 0;
 	char flash[96];
+	unsigned n[3];
 	int rc;
 
 	arg(b, "-nodefaults", NULL);
@@ -682,7 +684,10 @@ add_board(struct build *b, const char *accel)
 		return rc;
 	argf(b, "-machine", "%s,accel=%s%s", d->machine, accel, flash);
 	arg(b, "-cpu", host ? "max" : d->cpu);
-	argf(b, "-smp", "%u", d->cpus);
+	if (deftext_topology(d->topology, n))
+		argf(b, "-smp", "%u,sockets=%u,cores=%u,threads=%u", d->cpus, n[0], n[1], n[2]);
+	else
+		argf(b, "-smp", "%u", d->cpus);
 	argf(b, "-m", "%" PRIu64 "M", d->memory >> 20);
 	if (d->uuid[0] != '\0')
 		arg(b, "-uuid", d->uuid);

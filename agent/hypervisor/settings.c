@@ -247,12 +247,12 @@ set_host(struct settings *s, size_t i, const char *value, struct lc_err *e)
 /* ---- sections [vm NAME] ---- */
 
 static const struct settings_key vm_keys[] = {
-    {"qmp", ""},          {"domain", ""},        {"exclude", ""},    {"rpo", ""},
-    {"snapshot", "auto"}, {"push_full", "no"},   {"machine", "q35"}, {"cpu", "max"},
-    {"cpus", "1"},        {"memory", "512 MiB"}, {"uuid", ""},       {"clock", "utc"},
-    {"append", ""},       {"firmware", ""},      {"nvram", ""},      {"kernel", ""},
-    {"initrd", ""},       {"disk", ""},          {"nic", ""},        {"guest_agent", ""},
-    {"freeze", ""},
+    {"qmp", ""},          {"domain", ""},      {"exclude", ""},       {"rpo", ""},
+    {"snapshot", "auto"}, {"push_full", "no"}, {"machine", "q35"},    {"cpu", "max"},
+    {"cpus", "1"},        {"topology", ""},    {"memory", "512 MiB"}, {"uuid", ""},
+    {"clock", "utc"},     {"append", ""},      {"firmware", ""},      {"nvram", ""},
+    {"kernel", ""},       {"initrd", ""},      {"disk", ""},          {"nic", ""},
+    {"guest_agent", ""},  {"freeze", ""},
 };
 #define NVM (sizeof vm_keys / sizeof vm_keys[0])
 
@@ -266,6 +266,7 @@ enum vm_key {
 	VM_MACHINE,
 	VM_CPU,
 	VM_CPUS,
+	VM_TOPOLOGY,
 	VM_MEMORY,
 	VM_UUID,
 	VM_CLOCK,
@@ -466,6 +467,7 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 		return definition_set(vm->def, "machine", "", "type", value, e);
 	case VM_CPU:
 	case VM_CPUS:
+	case VM_TOPOLOGY:
 	case VM_MEMORY:
 	case VM_UUID:
 	case VM_CLOCK:

@@ -245,7 +245,7 @@ test_q35(void **state)
 {
 	struct test *t = *state;
 	struct definition *d = define(
-	    "[machine]\ntype = pc-q35-7.1\ncpu = Nehalem\ncpus = 2\n"
+	    "[machine]\ntype = pc-q35-7.1\ncpu = Nehalem\ncpus = 4\ntopology = 2:1:2\n"
 	    "memory = 96 MiB\nclock = utc\n"
 	    "uuid = 6a1f0000-0000-4000-8000-00000000abcd\n"
 	    "[disk vda]\nformat = raw\npath = %s\nserial = s-1\nboot = 2\n"
@@ -261,7 +261,8 @@ test_q35(void **state)
 
 	assert_string_equal(told->machine, "pc-q35-7.1");
 	assert_string_equal(told->cpu, "Nehalem");
-	assert_int_equal(told->cpus, 2);
+	assert_int_equal(told->cpus, 4);
+	assert_string_equal(told->topology, "2:1:2");
 	assert_int_equal(told->memory, 96 << 20);
 	assert_string_equal(told->uuid, d->uuid);
 	assert_int_equal(told->ndisks, 4);
@@ -395,6 +396,7 @@ test_a_foreign_command_line(void **state)
 		assert_string_equal(d->nics[i].model, lonely ? "virtio" : "rtl8139");
 		assert_string_equal(d->nics[i].network, lonely ? "none" : "user");
 	}
+	assert_true(left_out(d, "CPU topology", "more CPUs"));
 	assert_true(left_out(d, "vmxnet3 vmx", "network card"));
 	assert_true(left_out(d, "ne2k_pci", "network card"));
 	assert_true(left_out(d, "virtio-balloon-pci balloon0", "balloon"));

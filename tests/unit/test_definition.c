@@ -10,6 +10,7 @@ static const char full[] = "[machine]\n"
 			   "type = pc-q35-7.2\n"
 			   "cpu = EPYC-v3\n"
 			   "cpus = 2\n"
+			   "topology = 1:2:1\n"
 			   "memory = 256 MiB\n"
 			   "uuid = 6a1f0000-0000-4000-8000-00000000abcd\n"
 			   "clock = localtime\n"
@@ -186,6 +187,7 @@ test_hostile_values(void **state)
 		refuse("machine", "", "type", nowhere[i]);
 		refuse("machine", "", "cpu", nowhere[i]);
 		refuse("machine", "", "cpus", nowhere[i]);
+		refuse("machine", "", "topology", nowhere[i]);
 		refuse("machine", "", "memory", nowhere[i]);
 		refuse("machine", "", "uuid", nowhere[i]);
 		refuse("machine", "", "clock", nowhere[i]);
@@ -218,6 +220,11 @@ test_hostile_values(void **state)
 	refuse("machine", "", "cpus", "0");
 	refuse("machine", "", "cpus", "1025");
 	refuse("machine", "", "cpus", "4294967297");
+	refuse("machine", "", "topology", "2:2");
+	refuse("machine", "", "topology", "2:0:1");
+	refuse("machine", "", "topology", "2:2:1,x");
+	refuse("machine", "", "topology", "1025:1:1");
+	refuse("machine", "", "topology", "+1:1:1");
 	refuse("machine", "", "memory", "0");
 	refuse("machine", "", "memory", "1 MiB 1");
 	refuse("machine", "", "memory", "1048577");
@@ -266,6 +273,7 @@ test_limits_are_inclusive(void **state)
 	text[64] = '\0';
 	refuse("disk", text, "boot", "255");
 	take("machine", "", "cpus", "1024");
+	take("machine", "", "topology", "1024:1024:1024");
 	take("machine", "", "memory", "16 TiB");
 	take("machine", "", "memory", "1 MiB");
 	take("machine", "", "append", "a,b=c \"d\" 'e' $f");
@@ -435,6 +443,9 @@ test_check(void **state)
 	checks_as("[machine]\nappend = x\n[disk a]\n", LC_EINVAL, "append");
 	checks_as("[disk a]\nrole=kernel\n[disk b]\nrole=kernel\n", LC_EINVAL, "second kernel");
 	checks_as("[disk a]\nboot = 1\n[disk b]\nboot = 1\n", LC_EINVAL, "boot = 1 is taken");
+	checks_as("[machine]\ncpus = 3\ntopology = 2:2:1\n[disk a]\n", LC_EINVAL,
+	          "topology = 2:2:1 is of 4 CPUs, and there are 3");
+	checks_as("[machine]\ncpus = 8\ntopology = 2:2:2\n[disk a]\n", LC_OK, "");
 	checks_as("[disk a]\nbus = sata\nblock = 4096\n", LC_EINVAL, "blocks of 512 bytes only");
 	checks_as("[disk a]\nbus = ide\nblock = 512\n", 0, "");
 	checks_as("[disk a]\nbus = scsi\nblock = 4096\n", 0, "");

@@ -17,7 +17,7 @@ static const char live[] =
     "    <nvram template='/x'>/var/lib/libvirt/qemu/nvram/web01_VARS.fd</nvram>\n"
     "    <kernel>/k/vmlinuz</kernel><cmdline>  console=ttyS0 quiet </cmdline></os>\n"
     "  <cpu mode='custom'><model fallback='forbid'>EPYC-Rome</model><feature policy='require' "
-    "name='x2apic'/></cpu>\n"
+    "name='x2apic'/><topology sockets='1' dies='1' cores='2' threads='2'/></cpu>\n"
     "  <clock offset='localtime'/>\n"
     "  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>\n"
     "    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\n"
@@ -80,6 +80,7 @@ test_machine(void **state)
 	assert_string_equal(d->uuid, "a69e0e58-296b-4fa5-93c4-a7945ef62935");
 	assert_int_equal(d->memory, UINT64_C(2049) << 20); /* whole MiB, none less */
 	assert_int_equal(d->cpus, 4);
+	assert_string_equal(d->topology, "1:2:2");
 	assert_string_equal(d->cpu, "EPYC-Rome");
 	assert_string_equal(d->clock, "localtime");
 	assert_string_equal(d->firmware, "/usr/share/OVMF/OVMF_CODE_4M.fd");
@@ -203,6 +204,7 @@ test_written(void **state)
 	again = read_text((char *)text.p);
 	assert_string_equal(again->def->uuid, x->def->uuid);
 	assert_string_equal(again->def->cpu, x->def->cpu);
+	assert_string_equal(again->def->topology, x->def->topology);
 	assert_string_equal(again->def->firmware, x->def->firmware);
 	assert_int_equal(again->def->ndisks, x->def->ndisks);
 	for (i = 0; i < x->def->ndisks; i++) {
@@ -246,6 +248,36 @@ test_targets(void **state)
 	lc_free(d);
 }
 
+/* Where nothing is said libvirt makes sockets, and dies can't be had again. */
+static void
+test_topology(void **state)
+{
+	static const struct {
+		const char *text, *topology;
+		bool told;
+	} rows[] = {
+	    {"<vcpu>1</vcpu>", "", false},
+	    {"<vcpu>4</vcpu>", "4:1:1", false},
+	    {"<vcpu>4</vcpu><cpu><topology sockets='2' cores='2' threads='1'/></cpu>", "2:2:1",
+	     false},
+	    {"<vcpu>4</vcpu><cpu><topology sockets='1' dies='2' cores='2' threads='1'/></cpu>", "",
+	     true},
+	    {"<vcpu>4</vcpu><cpu><topology sockets='x' cores='2' threads='1'/></cpu>", "", true}};
+	char text[512];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct domain_xml *x;
+
+		(void)snprintf(text, sizeof text, "<domain type='kvm'>%s</domain>", rows[i].text);
+		x = read_text(text);
+		assert_string_equal(x->def->topology, rows[i].topology);
+		assert_int_equal(why_left_out(x->def, "CPU topology") != NULL, rows[i].told);
+		domain_xml_free(x);
+	}
+}
+
 /* What libvirt says of the guest agent. */
 static void
 test_agent(void **state)
@@ -281,7 +313,7 @@ main(void)
 	    cmocka_unit_test(test_machine), cmocka_unit_test(test_disks),
 	    cmocka_unit_test(test_nics),    cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_written), cmocka_unit_test(test_targets),
-	    cmocka_unit_test(test_agent),
+	    cmocka_unit_test(test_agent),   cmocka_unit_test(test_topology),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

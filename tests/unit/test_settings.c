@@ -162,7 +162,8 @@ test_vm_keys(void **state)
 	assert_ok(
 	    "[vm a]\nqmp = /run/a.qmp\ndomain = Web 01\nrpo = 15m\nexclude = vdb\nexclude = vdc\n"
 	    "snapshot = backup\npush_full = yes\n"
-	    "[vm web01]\nmachine = pc\ncpus = 2\nmemory = 1 GiB\nkernel = /k/vmlinux\n"
+	    "[vm web01]\nmachine = pc\ncpus = 2\ntopology = 1:1:2\nmemory = 1 GiB\nkernel = "
+	    "/k/vmlinux\n"
 	    "initrd = /k/initrd\nappend = console=ttyS0 quiet\n"
 	    "disk = vda qcow2 \"/images/web 01.qcow2\" serial=abc boot=1\n"
 	    "disk = vdb raw /images/b.raw bus=scsi block=4096\n"
@@ -185,6 +186,7 @@ test_vm_keys(void **state)
 	assert_non_null(vm->def);
 	assert_string_equal(vm->def->machine, "pc");
 	assert_int_equal(vm->def->cpus, 2);
+	assert_string_equal(vm->def->topology, "1:1:2");
 	assert_int_equal(vm->def->memory, 1 << 30);
 	assert_string_equal(vm->def->append, "console=ttyS0 quiet");
 	assert_int_equal(vm->def->ndisks, 4);
@@ -404,7 +406,7 @@ test_conf_lists_every_key(void **state)
 		check_section((char *)text.p, sections[i], &total);
 		lc_buf_free(&text);
 	}
-	assert_int_equal(total, 49);
+	assert_int_equal(total, 50);
 }
 
 static void
