@@ -224,11 +224,7 @@ describe(const struct round *r, const struct hv_vm *vm, const char *monitor, str
 	char size[32];
 	size_t i;
 
-	(void)lc_buf_printf(out, "%s, disk%s",
-	                    strcmp(vm->way, "offline") == 0 ? "off"
-	                    : vm->running                   ? "running"
-	                                                    : "paused",
-	                    vm->ndisks == 1 ? "" : "s");
+	(void)lc_buf_printf(out, "%s, disk%s", vm->state, vm->ndisks == 1 ? "" : "s");
 	for (i = 0; i < vm->ndisks; i++)
 		(void)lc_buf_printf(out, "%s %s %s", i == 0 ? "" : ",", vm->disks[i].name,
 		                    size_format(size, sizeof size, vm->disks[i].size));
@@ -439,6 +435,31 @@ judge_freeze(struct round *r, const char *name, const struct hv_vm *vm, const ch
 	lc_free(socket);
 }
 
+/* Its guest stands still, and nobody meant it to. */
+static void
+judge_state(struct round *r, const char *name, const struct hv_vm *vm)
+{
+	struct finding *x;
+
+	if (strcmp(vm->state, "io-error") == 0) {
+		x = findings_vm(
+		    r->c->findings, FINDING_WARN, name, "",
+		    "QEMU has stopped it, as one of its images can't be written: is there no "
+		    "room, or does that disk fail?");
+		finding_advise(x,
+		               "make room there, then let it go on: virsh resume %s, or cont on "
+		               "its monitor",
+		               name);
+	} else if (strcmp(vm->state, "crashed") == 0) {
+		x = findings_vm(r->c->findings, FINDING_WARN, name, "",
+		                "its guest has crashed, and stands still");
+		finding_advise(x,
+		               "see its console, then reset it: virsh reset %s, or system_reset on "
+		               "its monitor",
+		               name);
+	}
+}
+
 static void
 judge(struct round *r, const char *name, const struct settings_vm *sv, const struct hv_vm *vm,
       const char *monitor, const struct point *newest)
@@ -454,6 +475,7 @@ judge(struct round *r, const char *name, const struct settings_vm *sv, const str
 	judge_protection(r, name, newest, what.n == 0 ? "" : (const char *)what.p,
 	                 not_copied(sv, vm));
 	lc_buf_free(&what);
+	judge_state(r, name, vm);
 	judge_freeze(r, name, vm, monitor);
 }
 

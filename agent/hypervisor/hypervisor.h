@@ -121,7 +121,8 @@ enum hv_agent {
 struct hv_vm {
 	struct hv_disk disks[HV_DISKS_MAX];
 	size_t ndisks;
-	bool running; /* guest CPUs run (else paused or off) */
+	bool running;   /* guest CPUs run (else paused or off) */
+	char state[24]; /* the word for it, vmstate.h */
 	/* of the process that runs it: what it names is read with no more rights; 0: any */
 	uint32_t uid, gid;
 	/* of each role whose file is what we handed it, whatever it says, and is read as ourselves:

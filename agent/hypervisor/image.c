@@ -33,6 +33,7 @@
 #include "agent/hypervisor/definition.h"
 #include "agent/hypervisor/driver.h"
 #include "agent/hypervisor/image.h"
+#include "agent/hypervisor/vmstate.h"
 #include "agent/hypervisor/imageformat.h"
 #include "agent/hypervisor/overlaid.h"
 #include "agent/hypervisor/rawimage.h"
@@ -656,6 +657,7 @@ image_prepare(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e)
 	*vm->def = *im->t.def;
 	vm->ndisks = 0;
 	vm->running = false;
+	(void)snprintf(vm->state, sizeof vm->state, "%s", VMSTATE_OFF);
 	(void)snprintf(vm->way, sizeof vm->way, "offline");
 	for (i = 0; i < vm->def->ndisks; i++) {
 		enum hv_role role = vm->def->disks[i].role;

@@ -13,6 +13,7 @@
 #include "agent/hypervisor/domainxml.h"
 #include "agent/hypervisor/handed.h"
 #include "agent/hypervisor/qemu.h"
+#include "agent/hypervisor/vmstate.h"
 
 enum prop {
 	PROP_TYPE = 0,
@@ -405,7 +406,7 @@ static void
 choose_way(struct qemu *q)
 {
 	struct hv_vm *vm = &q->base.vm;
-	const char *way = "reopen";
+	const char *way = "reopen", *status;
 	size_t i, pushed = 0, filtered = 0;
 
 	for (i = 0; i < vm->ndisks; i++) {
@@ -421,6 +422,9 @@ choose_way(struct qemu *q)
 		way = filtered > 0 ? "pause" : "push";
 	(void)snprintf(vm->way, sizeof vm->way, "%s", way);
 	vm->running = qmp_true(qemu_look_status(q), "running");
+	status = qmp_str(qemu_look_status(q), "status");
+	(void)snprintf(vm->state, sizeof vm->state, "%s",
+	               vmstate_word(status == NULL ? "paused" : status));
 }
 
 static int

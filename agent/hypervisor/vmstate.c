@@ -17,8 +17,8 @@ static const struct {
     {"finish-migrate", "migrated"}, {"guest-panicked", "crashed"},
 };
 
-static const char *
-word_of(const char *status)
+const char *
+vmstate_word(const char *status)
 {
 	size_t i;
 
@@ -42,7 +42,7 @@ query(struct talk *t, char state[VMSTATE_BYTES], struct lc_err *e)
 	rc = talk_run(t, b, e);
 	status = rc == 0 ? qmp_str(qmp_reply(b, 0), "status") : NULL;
 	if (status != NULL)
-		(void)snprintf(state, VMSTATE_BYTES, "%s", word_of(status));
+		(void)snprintf(state, VMSTATE_BYTES, "%s", vmstate_word(status));
 	else if (rc == 0)
 		rc = lc_fail(e, LC_EPEER, 0, "the monitor does not tell the VM's state");
 	qmp_batch_free(b);

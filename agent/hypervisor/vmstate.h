@@ -18,6 +18,8 @@
  * the way.  Blocking, a second at most.
  */
 void vmstate_ask(const char *socket, char state[VMSTATE_BYTES], struct lc_err *why);
+/** vmstate_word(status): for what QEMU calls its state. */
+const char *vmstate_word(const char *status);
 /** vmstate_launched(dir, state, why): of the VM that launch.c started in that folder. */
 void vmstate_launched(const char *dir, char state[VMSTATE_BYTES], struct lc_err *why);
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # What `locum doctor` says of a good host and of broken ones: each line is true, and where what it advises can be done, doing
-# it helps.  No guest runs here but one that stands still.
+# it helps.  Of the guests here one runs, until its disk is full.
 set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
@@ -209,6 +209,20 @@ grep -q '^ok protected ' "$t/said" || fail "of threads: $(cat "$t/said")"
 sed -i '/^push_full/d' "$LOCUM_CONFIG"
 doctor threads threads
 grep -q '^note .*disk vd0 .*QEMU is started anew' "$t/said" || fail "of threads: $(cat "$t/said")"
+guest_kill "$t/vm"
+
+# ---- stopped by QEMU, as the host has no room for what it writes ----
+truncate -s 32M "$t/f.raw"
+printf '[vm full]\nqmp = %s\n' "$t/vm/qmp" >>"$LOCUM_CONFIG"
+guest_start "$t/vm" -w '' -x -name -x full -x -blockdev \
+	-x "driver=blkdebug,node-name=no-room,inject-error.0.event=write_aio,inject-error.0.errno=28,image.driver=file,image.filename=$t/f.raw" \
+	-x -blockdev -x driver=raw,node-name=bad,file=no-room -x -device -x virtio-blk-pci,id=bad,drive=bad,werror=stop "$t/e.raw"
+for ((i = 0; i < 300; i++)); do
+	! guest_qmp "$t/vm" '{"execute":"query-status"}' 2>/dev/null | has '"status": "io-error"' || break
+	sleep 0.1
+done
+sick 0 warn full "no restore point yet .io-error, disks" 'locum backup full' full
+sick 0 warn full "QEMU has stopped it, as one of its images can't be written" 'make room there' full
 guest_kill "$t/vm"
 
 # ---- off, after it was booted from a point: what it was last is nowhere to be read ----
