@@ -43,7 +43,7 @@ on_captured(void *arg, uint64_t covered, const struct lc_err *err)
 	b->reading--;
 	if (err->code != LC_OK && b->err.code == LC_OK) {
 		b->may_pass = err->code == LC_ECONFLICT;
-		if (b->may_pass && !b->subject.offline) {
+		if (b->may_pass && !b->subject.offline && !b->untracked) {
 			lc_err_clear(&e);
 			(void)lc_fail(&e, LC_ECONFLICT, 0,
 			              "%s (is the scratch folder %s full, slow or failing?)",
@@ -61,7 +61,8 @@ start_capture(struct backup *b, size_t i, struct lc_err *e)
 	const struct subject_disk *d = &b->subject.disks[i];
 	const struct point_disk *base = subject_base(writer_base(b->writer), d);
 	char name[HV_NAME_MAX + POINT_NAME_MAX + 2];
-	bool known = d->source->changes == HV_CHANGES_SUPERSET && base != NULL && !b->damaged;
+	bool known = d->source->changes == HV_CHANGES_SUPERSET && base != NULL && !b->damaged &&
+	             !b->untracked;
 	struct capture_opts o = {.loop = b->o.loop,
 	                         .pool = b->o.pool,
 	                         .writer = b->writer,
@@ -73,6 +74,7 @@ start_capture(struct backup *b, size_t i, struct lc_err *e)
 	                         .export_name = d->source->export_name,
 	                         .dirty_context = known ? d->source->dirty_context : "",
 	                         .trusted = base == NULL ? 0 : base->covered,
+	                         .untracked = &b->untracked,
 	                         .force = {UINT64_MAX, UINT64_MAX}};
 
 	(void)snprintf(name, sizeof name, "%s/%s", b->o.vm, d->name);
@@ -84,7 +86,9 @@ start_capture(struct backup *b, size_t i, struct lc_err *e)
 		(void)snprintf(b->result.why_scanned, sizeof b->result.why_scanned, "%s: %s",
 		               d->name,
 		               b->damaged ? "contents of its newest point are damaged in the store"
-		                          : d->source->why_unknown);
+		               : b->untracked ? "the record of changes lacks some: a disk was made "
+		                                "smaller and larger again"
+		                              : d->source->why_unknown);
 	return capture_start(&o, on_captured, &b->readings[i], &b->readings[i].capture, e);
 }
 

@@ -54,6 +54,7 @@ struct backup {
 	struct subject subject;
 	struct reading readings[HV_DISKS_MAX]; /* [subject.ndisks] */
 	unsigned reading;                      /* captures that run */
+	bool untracked;                        /* a record of changes was found to lack some */
 	bool damaged;                          /* the base, in the store: nothing counts as known */
 	bool partial;                          /* this pass ended early */
 	uint64_t covered_before; /* sum of the seed's windows, to see that passes get on */

@@ -30,6 +30,7 @@
 #define RUNS_MAX 4096u                    /* runs queued before no more status is asked for */
 #define ZEROS_WINDOWS 65536u              /* windows per job that only looks for old content */
 #define ZEROS_JOBS 8u                     /* such jobs in flight per disk */
+#define TAIL_MAX 16u /* ranges at the end of a disk that are looked at for lost content */
 
 struct job {
 	struct work work;
@@ -37,6 +38,7 @@ struct job {
 	struct capture_pool *pool;
 	struct capture *c;
 	uint8_t *buf; /* NULL: windows known to be zero */
+	bool tail;    /* ... of which nothing is marked */
 	uint64_t first;
 	uint64_t n;
 	int rc;
@@ -93,7 +95,11 @@ struct capture {
 	uint64_t decided;   /* window: every window before it is in a run or needs nothing */
 	uint64_t hole_from; /* byte where the hole that ends at `asked` begins; UINT64_MAX: no hole
 	                       there */
-	struct run *runs;   /* ring of RUNS_MAX */
+	struct run tail[TAIL_MAX]; /* zeros that are not marked, behind all else that is not */
+	size_t ntail;
+	bool looked_at_tail;
+	bool *untracked;
+	struct run *runs; /* ring of RUNS_MAX */
 	size_t run_head, nruns;
 	unsigned in_flight, zero_jobs;
 	uint64_t looked; /* windows handled, for progress */
@@ -108,13 +114,39 @@ static int open_leg(struct capture *c, struct lc_err *e);
 
 /* ---- the pool ---- */
 
+/*
+ * A disk that was made smaller and then as large as before has lost what was behind the smaller
+ * end, and QEMU's record of changes knows nothing of that.  Then all that is not marked there is
+ * zero, up to the end of the disk; so where the base has something in those zeros, no record is to
+ * be trusted.
+ */
+static int
+look_at_tail(struct capture *c, struct lc_err *e)
+{
+	bool found = false;
+	size_t i;
+	int rc = 0;
+
+	for (i = c->ntail; rc == 0 && !found && i-- > 0;)
+		rc = writer_has_content(c->writer, c->disk, c->tail[i].first, c->tail[i].n, &found,
+		                        e);
+	if (rc == 0 && found)
+		rc = lc_fail(e, LC_ECONFLICT, 0,
+		             "%s: it has zeros where it had content, and no record of that: was it "
+		             "made smaller and larger again?",
+		             c->name);
+	return rc;
+}
+
 static void
 run_job(struct work *work, unsigned worker)
 {
 	struct job *j = (struct job *)(void *)work;
 	struct capture *c = j->c;
 
-	if (j->buf == NULL)
+	if (j->tail)
+		j->rc = look_at_tail(c, &j->err);
+	else if (j->buf == NULL)
 		j->rc = writer_zeros(c->writer, c->disk, j->first, j->n, &j->err);
 	else
 		j->rc = writer_put_run(c->writer, worker, c->disk, j->first, j->n, j->buf, &j->err);
@@ -143,6 +175,8 @@ job_over(struct job *j)
 	if (j->buf == NULL)
 		c->zero_jobs--;
 	c->looked += j->n;
+	if (j->tail && j->rc == LC_ECONFLICT && c->untracked != NULL)
+		*c->untracked = true;
 	if (j->rc != 0 && c->err.code == LC_OK)
 		c->err = j->err;
 	release_job(j);
@@ -307,6 +341,24 @@ window_after(uint64_t byte)
 	return point_windows(byte);
 }
 
+/* Of what is not marked. */
+static void
+follow_tail(struct capture *c, const struct source_extent *x)
+{
+	uint64_t first = window_after(x->off), end = x->off + x->len;
+
+	end = end >= c->size ? c->windows : end / WINDOW_SIZE;
+	if (!x->zero || c->from_file) { /* a file has holes where nothing changed */
+		c->ntail = 0;
+	} else if (c->ntail > 0 && c->tail[c->ntail - 1].first + c->tail[c->ntail - 1].n >= first) {
+		c->tail[c->ntail - 1].n = end - c->tail[c->ntail - 1].first;
+	} else if (end > first) {
+		if (c->ntail == TAIL_MAX)
+			memmove(c->tail, c->tail + 1, --c->ntail * sizeof *c->tail);
+		c->tail[c->ntail++] = (struct run){.first = first, .n = end - first, .zeros = true};
+	}
+}
+
 /*
  * One extent.  A window that any data extent touches is read.  One that lies in holes altogether is
  * zero, also where it lies across two of them; so a hole is followed from where it begins.
@@ -331,6 +383,7 @@ take_extent(struct capture *c, const struct source_extent *x, bool marked)
 	}
 	whole = last ? window_after(end) : end / WINDOW_SIZE;
 	if (marked && !x->data) { /* not changed */
+		follow_tail(c, x);
 		c->hole_from = UINT64_MAX;
 		skip_to(c, whole < c->decided ? c->decided : whole);
 		return;
@@ -402,6 +455,7 @@ start_job(struct capture *c, struct job *j, uint64_t first, uint64_t n)
 {
 	j->work.run = run_job;
 	j->c = c;
+	j->tail = false;
 	j->first = first;
 	j->n = n;
 	j->rc = 0;
@@ -464,6 +518,27 @@ start_zeros(struct capture *c, struct run *r)
 	return true;
 }
 
+/* The last thing; true: it is under way. */
+static bool
+start_tail(struct capture *c)
+{
+	struct job *j;
+
+	if (c->ntail == 0 || !writer_known(c->writer, c->disk))
+		return false;
+	j = lc_alloc(sizeof *j);
+	if (j == NULL) {
+		(void)lc_fail(&c->err, LC_ENOMEM, 0, "%s: out of memory", c->name);
+		return false;
+	}
+	j->pool = c->pool;
+	start_job(c, j, 0, 0);
+	j->tail = true;
+	c->zero_jobs++;
+	workers_submit(c->pool->workers, &j->work);
+	return true;
+}
+
 static bool
 ask(struct capture *c)
 {
@@ -522,6 +597,12 @@ pump(struct capture *c)
 	}
 	at_end = c->asked >= (leg->to * WINDOW_SIZE < c->size ? leg->to * WINDOW_SIZE : c->size) &&
 	         c->nruns == 0;
+	if (at_end && c->in_flight == 0 && !c->asking && !c->looked_at_tail &&
+	    c->err.code == LC_OK && !c->stopped) {
+		c->looked_at_tail = true;
+		if (start_tail(c))
+			return;
+	}
 	if (c->in_flight == 0 && !c->asking && (c->err.code != LC_OK || c->stopped || at_end)) {
 		c->state = CAPTURE_CLOSE;
 		source_close(c->source, on_closed, c);
@@ -557,6 +638,8 @@ open_leg(struct capture *c, struct lc_err *e)
 	c->decided = leg->from;
 	c->asked = leg->from * WINDOW_SIZE;
 	c->hole_from = UINT64_MAX;
+	c->ntail = 0;
+	c->looked_at_tail = false;
 	return source_open(c->loop, &so, on_open, c, &c->source, e);
 }
 
@@ -580,6 +663,7 @@ capture_start(const struct capture_opts *o, capture_done_cb *done, void *arg, st
 	c->windows = point_windows(o->size);
 	c->force[0] = o->force[0];
 	c->force[1] = o->force[1];
+	c->untracked = o->untracked;
 	c->done = done;
 	c->arg = arg;
 	(void)snprintf(c->name, sizeof c->name, "%s", o->name);

@@ -46,12 +46,13 @@ struct capture_opts {
 	    *dirty_context; /* ... and what marks changed ranges; "": read all that is allocated */
 	uint64_t trusted;   /* windows below this one: only changed ones are read; from it on: all
 	                       allocated */
+	bool *untracked;    /* set where zeros are there that no record of changes tells of */
 	uint64_t force[2];  /* windows to read whatever is marked; UINT64_MAX: none */
 };
 
 /**
- * capture_done(arg, covered, err): err LC_ECONFLICT: the snapshot can't be read; covered = windows,
- * from the first on, that are in the restore point now.
+ * capture_done(arg, covered, err): err LC_ECONFLICT: the snapshot can't be read, or *untracked was
+ * set; covered = windows, from the first on, that are in the restore point now.
  */
 typedef void capture_done_cb(void *arg, uint64_t covered, const struct lc_err *err);
 

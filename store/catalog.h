@@ -285,6 +285,13 @@ int catalog_discard(struct catalog *c, const uint8_t point[16], struct lc_err *e
  */
 int catalog_age(struct catalog *c, const uint8_t line[16], unsigned keep, struct lc_err *e);
 /**
+ * catalog_next_row(c, point, disk, from, window, e):
+ * The first window from `from` on of which the map of that point has a row, be it of zeros;
+ * UINT64_MAX: there is none.  LC_ENOENT: the point is gone.
+ */
+int catalog_next_row(struct catalog *c, const uint8_t point[16], const uint8_t disk[16],
+                     uint64_t from, uint64_t *window, struct lc_err *e);
+/**
  * catalog_map(c, point, disk, first, n, chunks, e):
  * Chunk numbers of n windows from `first` at that point, in one read transaction.  LC_ENOENT: the
  * point is gone.

@@ -333,6 +333,14 @@ int writer_put(struct writer *w, unsigned worker, size_t disk, uint64_t window, 
  * than one after the other. */
 int writer_put_run(struct writer *w, unsigned worker, size_t disk, uint64_t first, size_t n,
                    const uint8_t *data, struct lc_err *e);
+/**
+ * writer_has_content(w, disk, first, n, found, e):
+ * Whether the base has anything but zeros in a range.  Takes time by what was ever written there,
+ * not by its size: it gives up, with false, behind more than a million windows of which there are
+ * rows, all of zeros.  Thread: any.
+ */
+int writer_has_content(struct writer *w, size_t disk, uint64_t first, uint64_t n, bool *found,
+                       struct lc_err *e);
 /** writer_zeros(w, disk, first, n, e): a range known to be zero (a hole). Thread: any. */
 int writer_zeros(struct writer *w, size_t disk, uint64_t first, uint64_t n, struct lc_err *e);
 

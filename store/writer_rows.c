@@ -15,6 +15,7 @@
 
 /* Of a disk are written at once: what is sent ahead (transfer.h) is behind by so many at most. */
 #define ROWS_AT_ONCE 512u
+#define LOOK_PAGES 256u /* of windows that have rows, when content is looked for */
 #define ZEROS_AT_ONCE (UINT64_C(8) * PAGE_WINDOWS)
 
 static const uint8_t zero_id[CHUNK_ID_SIZE];
@@ -360,5 +361,38 @@ writer_zeros(struct writer *w, size_t disk, uint64_t first, uint64_t n, struct l
 	w->failed = w->failed || rc != 0;
 	w->stats.zero += n;
 	(void)pthread_mutex_unlock(&w->lock);
+	return rc;
+}
+
+int
+writer_has_content(struct writer *w, size_t disk, uint64_t first, uint64_t n, bool *found,
+                   struct lc_err *e)
+{
+	struct writer_disk_state *d = &w->disks[disk];
+	uint64_t end = n > UINT64_MAX - first ? UINT64_MAX : first + n, upto, old;
+	unsigned pages;
+	int rc = 0;
+
+	assert(disk < w->ndisks);
+	*found = false;
+	if (!d->known)
+		return 0;
+	if (end > d->base_windows)
+		end = d->base_windows;
+	for (pages = 0; first < end && pages < LOOK_PAGES; pages++) {
+		rc = catalog_next_row(w->s->catalog, w->base->id, w->base->disks[d->base_disk].id,
+		                      first, &first, e);
+		if (rc != 0 || first >= end)
+			break;
+		upto = end - first < PAGE_WINDOWS ? end : first + PAGE_WINDOWS;
+		(void)pthread_mutex_lock(&w->lock);
+		for (; rc == 0 && !*found && first < upto; first++) {
+			rc = writer_old_chunk(w, d, first, &old, e);
+			*found = rc == 0 && old != 0;
+		}
+		(void)pthread_mutex_unlock(&w->lock);
+		if (rc != 0 || *found)
+			break;
+	}
 	return rc;
 }

@@ -59,6 +59,21 @@ backup web01 incremental
 same_as web01 vd0="$t/a.qcow2"
 done_with "guest reset: incremental"
 
+# Made smaller, and as large as before again: what was in between reads as zeros, and QEMU records nothing of that.
+put vd0 0x15 12M 64k
+put vd0 0x15 15M 64k
+backup web01 incremental
+for size in 8388608 16777216; do
+	qmp block_resize "\"device\":\"\",\"node-name\":\"disk0\",\"size\":$size"
+done
+put vd0 0x16 15M 64k
+backup web01 compared
+same_as web01 vd0="$t/a.qcow2"
+put vd0 0x17 13M 64k
+backup web01 incremental
+same_as web01 vd0="$t/a.qcow2"
+done_with "made smaller and larger again: compared, then incremental"
+
 # A snapshot in the image; going back to it, which QEMU refuses while there is a record of changes.
 hmp 'savevm one' | has '"return": ""' || fail "savevm: $(hmp 'savevm one')"
 put vd0 0x13 3M 64k
