@@ -325,8 +325,7 @@ set_device(struct definition *def, const char *section, const char *const *colum
 	if (n < 0 || (size_t)n < ncolumns) {
 		rc = lc_fail(e, LC_EINVAL, 0,
 		             strcmp(section, "disk") == 0
-		                 ? "disk: expected NAME FORMAT PATH [bus=BUS] [serial=TEXT] "
-		                   "[boot=N] [block=N]"
+		                 ? "disk: expected NAME FORMAT PATH [KEY=VALUE]..."
 		                 : "nic: expected NAME NETWORK [model=MODEL] [mac=MAC]");
 		goto out;
 	}
