@@ -44,50 +44,61 @@ struct affected {
 };
 
 static bool
-new_point(struct affected *a, const uint8_t id[16])
+is_noted(const struct affected *a, const uint8_t id[16])
 {
 	size_t i;
 
 	for (i = 0; i < a->ids.n; i += 16) {
 		if (memcmp(a->ids.p + i, id, 16) == 0)
-			return false;
+			return true;
 	}
-	return lc_buf_append(&a->ids, id, 16) == 0;
+	return false;
 }
 
-/* disk: NULL for the whole point. */
+/* i: the disk; p->ndisks for the whole point. */
+static void
+name_user(struct affected *a, const struct point *p, size_t i)
+{
+	char hex[33], name[sizeof a->first] = "";
+
+	if (p->source_ns > a->newest_ns)
+		a->newest_ns = p->source_ns;
+	(void)snprintf(name, sizeof name, "%s", p->opened ? p->vm : lc_hex(hex, p->vm_id, 4));
+	if (i < p->ndisks)
+		(void)snprintf(name + strlen(name), sizeof name - strlen(name), "/%s",
+		               p->opened ? p->disks[i].name : "?");
+	if (a->first[0] == '\0')
+		memcpy(a->first, name, sizeof a->first);
+	else
+		a->others = a->others || strcmp(a->first, name) != 0;
+}
+
+/* disk: NULL for the whole point.  The map goes on knowing of disks that a VM has no more. */
 static int
 on_user(void *arg, const uint8_t *disk, const struct catalog_point *cp, struct lc_err *e)
 {
 	struct affected *a = arg;
-	char hex[33], name[sizeof a->first] = "";
 	struct point *p;
-	size_t i;
+	size_t i = 0;
+	bool has = true;
 
-	(void)e;
-	if ((cp->flags & POINT_SEED) != 0 || !new_point(a, cp->id))
+	if ((cp->flags & POINT_SEED) != 0 || is_noted(a, cp->id))
 		return 0;
 	p = lc_alloc(sizeof *p);
 	if (p == NULL)
-		return LC_ENOMEM;
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	if (store_point_of(a->s, cp, p, NULL) == 0) {
-		if (p->source_ns > a->newest_ns)
-			a->newest_ns = p->source_ns;
-		(void)snprintf(name, sizeof name, "%s",
-		               p->opened ? p->vm : lc_hex(hex, p->vm_id, 4));
-		for (i = 0; disk != NULL && i < p->ndisks; i++) {
-			if (memcmp(p->disks[i].id, disk, 16) == 0 && strchr(name, '/') == NULL)
-				(void)snprintf(name + strlen(name), sizeof name - strlen(name),
-				               "/%s", p->opened ? p->disks[i].name : "?");
-		}
-		if (a->first[0] == '\0')
-			memcpy(a->first, name, sizeof a->first);
-		else
-			a->others = a->others || strcmp(a->first, name) != 0;
+		while (i < p->ndisks && (disk == NULL || memcmp(p->disks[i].id, disk, 16) != 0))
+			i++;
+		has = disk == NULL || i < p->ndisks;
+		if (has)
+			name_user(a, p, i);
 		point_done(p);
 	}
 	lc_free(p);
-	return 0;
+	return !has || lc_buf_append(&a->ids, cp->id, 16) == 0
+	           ? 0
+	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
 static int

@@ -10,6 +10,7 @@
 
 #include "store/base/files.h"
 #include "store/base/log.h"
+#include "store/transfer.h"
 #include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/three.h"
@@ -436,6 +437,32 @@ wants_all(struct pair *x, bool all)
 	writer_abort(w);
 }
 
+/* A point that was made from all of the disks has them anew: it shares none with those before. */
+static void
+a_point_with_other_disks_is_not_named(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct vault_piece p;
+	struct point q;
+	struct pair x;
+	struct told t;
+
+	(void)state;
+	make_pair(&x);
+	p = piece(&x, RECORD_CHUNK, 1); /* window 1 of web01's second and third point */
+	vault_open(&x.v);
+	must(outgoing_restart(x.v.s, x.web.p[0].line, &e), &e);
+	q = backup(&x.v, "web01", &x.web.d[0]);
+	assert_true((q.flags & POINT_FRESH) != 0);
+	vault_close(&x.v);
+	vault_flip(x.v.dir, &p, 100, 2);
+	vault_open(&x.v);
+	t = scrub(&x.v);
+	assert_non_null(strstr(t.first.affects, "web01/vda in 2 restore points"));
+	point_done(&q);
+	free_pair(&x);
+}
+
 static void
 a_lost_chunk_is_named_and_heals(void **state)
 {
@@ -595,6 +622,7 @@ main(void)
 	    cmocka_unit_test(a_fork_from_nowhere_is_refused),
 	    cmocka_unit_test(damage_reaches_the_lines_that_left_after_it),
 	    cmocka_unit_test(a_lost_drop_raises_nothing_that_matters),
+	    cmocka_unit_test(a_point_with_other_disks_is_not_named),
 	    cmocka_unit_test(a_lost_chunk_is_named_and_heals),
 	    cmocka_unit_test(a_missing_segment_is_damage),
 	    cmocka_unit_test(no_segment_at_all_is_no_empty_store),
