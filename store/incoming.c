@@ -393,6 +393,24 @@ incoming_chunk(struct incoming *in, const struct transfer_chunk *c, struct lc_er
 	return rc != LC_ENOENT ? rc : store_append_chunk(in->s, &r, c->payload.p, &no, e);
 }
 
+/* What takes the place of something damaged does so when the catalog has it. */
+static int
+find_chunk(struct incoming *in, struct map_row *row, struct lc_err *e)
+{
+	struct store *s = in->s;
+	int rc = fold_find(s->fold, in->writer, row->id, &row->chunk, e);
+
+	if (rc == LC_ENOENT && s->fold->missing) {
+		rc = store_flush(s, e);
+		rc = rc != 0 ? rc : fold_find(s->fold, in->writer, row->id, &row->chunk, e);
+	}
+	if (rc == LC_ENOENT)
+		(void)lc_fail(e, LC_ENOENT, 0, "map: a chunk that it names is not here");
+	if (s->fold->missing) /* which number it has is for the catalog to say */
+		row->chunk = 0;
+	return rc;
+}
+
 int
 incoming_rows(struct incoming *in, struct lc_span payload, struct lc_err *e)
 {
@@ -408,11 +426,7 @@ incoming_rows(struct incoming *in, struct lc_span payload, struct lc_err *e)
 	for (i = 0; rc == 0 && i < m->n; i++) {
 		if (maprec_zero(&m->rows[i]))
 			continue;
-		rc = fold_find(in->s->fold, in->writer, m->rows[i].id, &m->rows[i].chunk, e);
-		if (rc == LC_ENOENT)
-			(void)lc_fail(e, LC_ENOENT, 0, "map: a chunk that it names is not here");
-		if (in->s->fold->missing) /* which number it has is for the catalog to say */
-			m->rows[i].chunk = 0;
+		rc = find_chunk(in, &m->rows[i], e);
 	}
 	if (rc != 0)
 		return rc;

@@ -183,6 +183,47 @@ next_up(struct halves *x, uint16_t type)
 /* ---- deltas ---- */
 
 static void
+note_damage(void *arg, const struct damage *d)
+{
+	*(struct damage *)arg = *d;
+}
+
+/* What a scrub there found comes again with the next point that names it, and heals the others. */
+static void
+a_point_brings_what_is_damaged_there(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 2);
+	struct lc_err e = LC_ERR_INIT;
+	struct vault_piece chunk;
+	struct damage found;
+	struct point p, q;
+	uint64_t seed = 1;
+	struct halves x;
+
+	(void)state;
+	halves_make(&x);
+	d.codes[0] = 5;
+	d.codes[1] = 10;
+	p = halves_backup(&x, "web01", &d);
+	halves_run(&x, &seed);
+	halves_hang_up(&x);
+	store_close(x.to);
+	assert_true(vault_piece_of(x.dir, RECORD_CHUNK, 0, &chunk));
+	vault_flip(x.dir, &chunk, 200, 1);
+	halves_open_replica(&x);
+	assert_int_equal(store_scrub(x.to, note_damage, &found, NULL, NULL, NULL), LC_ECORRUPT);
+	must(store_condemn(x.to, &found, 1, NULL, &e), &e);
+	q = halves_backup(&x, "db", &d);
+	halves_connect(&x);
+	halves_run(&x, &seed);
+	assert_int_equal(x.refused, 0);
+	halves_arrived(&x, &q, &d);
+	halves_arrived(&x, &p, &d);
+	vault_disk_free(&d);
+	halves_free(&x);
+}
+
+static void
 a_delta_goes_as_a_delta(void **state)
 {
 	struct vault_disk d = vault_disk("vda", 8);
@@ -624,6 +665,7 @@ main(void)
 	    cmocka_unit_test(cuts_cost_no_more_than_the_byte_window),
 	    cmocka_unit_test(one_vm_alone_when_told_so),
 	    cmocka_unit_test(damage_at_the_source_holds_up_one_vm),
+	    cmocka_unit_test(a_point_brings_what_is_damaged_there),
 	    cmocka_unit_test(a_delta_goes_as_a_delta),
 	    cmocka_unit_test(bases_go_with_what_needs_them),
 	    cmocka_unit_test(bases_of_another_vm_go_too),
