@@ -59,6 +59,10 @@ message_name(uint16_t type)
 		return "PROVE";
 	case MESSAGE_PROOF:
 		return "PROOF";
+	case MESSAGE_INSPECT:
+		return "INSPECT";
+	case MESSAGE_DAMAGED:
+		return "DAMAGED";
 	case MESSAGE_MORE:
 		return "MORE";
 	case MESSAGE_KEYS:
@@ -106,7 +110,7 @@ message_put_welcome(struct lc_buf *out, const struct welcome *m)
 {
 	int rc = lc_wr16(out, m->version);
 
-	rc = rc != 0 ? rc : lc_wr16(out, 0);
+	rc = rc != 0 ? rc : lc_wr16(out, m->inspects ? 1 : 0);
 	rc = rc != 0 ? rc : lc_wr32(out, m->byte_window);
 	rc = rc != 0 ? rc : lc_buf_append(out, m->store, sizeof m->store);
 	return rc != 0 ? rc : lc_wr64(out, (uint64_t)m->wall_ns);
@@ -289,7 +293,7 @@ message_get_welcome(struct lc_span body, struct welcome *m, struct lc_err *e)
 	struct lc_rd r = lc_rd_over(body.p, body.n);
 
 	m->version = lc_rd16(&r);
-	(void)lc_rd16(&r);
+	m->inspects = (lc_rd16(&r) & 1u) != 0;
 	m->byte_window = lc_rd32(&r);
 	lc_rd_copy(&r, m->store, sizeof m->store);
 	m->wall_ns = (int64_t)lc_rd64(&r);
@@ -457,6 +461,63 @@ refused_error(const struct refused *m, struct lc_err *e)
 	enum lc_code code = m->code >= LC_ENOTSUP && m->code < 0 ? (enum lc_code)m->code : LC_EPEER;
 
 	return lc_fail(e, code, 0, "the replica refused it: %s", m->text);
+}
+
+/* ---- what is damaged ---- */
+
+int
+message_put_inspect(struct lc_buf *out, const uint8_t above[CHUNK_ID_SIZE])
+{
+	return lc_buf_append(out, above, CHUNK_ID_SIZE);
+}
+
+int
+message_put_damaged(struct lc_buf *out, const struct damaged *m)
+{
+	int rc = lc_wr64(out, m->contents);
+
+	rc = rc != 0 ? rc : lc_wr32(out, m->n);
+	rc = rc != 0 ? rc : lc_wr32(out, m->nlines);
+	rc = rc != 0 ? rc : lc_buf_append(out, m->ids, (size_t)m->n * CHUNK_ID_SIZE);
+	return rc != 0 ? rc : lc_buf_append(out, m->lines, (size_t)m->nlines * 16);
+}
+
+int
+message_get_inspect(struct lc_span body, const uint8_t **above, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	*above = lc_rd_bytes(&r, CHUNK_ID_SIZE);
+	return verdict(&r, true, MESSAGE_INSPECT, e);
+}
+
+static bool
+ascending(const struct damaged *m)
+{
+	uint32_t i;
+
+	for (i = 1; i < m->n; i++) {
+		const uint8_t *id = m->ids + (size_t)i * CHUNK_ID_SIZE;
+
+		if (memcmp(id - CHUNK_ID_SIZE, id, CHUNK_ID_SIZE) >= 0)
+			return false;
+	}
+	return true;
+}
+
+int
+message_get_damaged(struct lc_span body, struct damaged *m, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	m->contents = lc_rd64(&r);
+	m->n = lc_rd32(&r);
+	m->nlines = lc_rd32(&r);
+	if (m->n > DAMAGED_IDS_MAX || m->n > m->contents || m->nlines > DAMAGED_LINES_MAX)
+		r.bad = true;
+	m->ids = r.bad ? NULL : lc_rd_bytes(&r, (size_t)m->n * CHUNK_ID_SIZE);
+	m->lines = r.bad ? NULL : lc_rd_bytes(&r, (size_t)m->nlines * 16);
+	return verdict(&r, m->ids == NULL || ascending(m), MESSAGE_DAMAGED, e);
 }
 
 /* ---- sessions that read ---- */

@@ -17,6 +17,8 @@
 #define MESSAGE_VERSION 1u
 #define OFFER_IDS_MAX 4096u
 #define READ_IDS_MAX 64u
+#define DAMAGED_IDS_MAX 4096u   /* contents of one DAMAGED ... */
+#define DAMAGED_LINES_MAX 4096u /* ... and lines */
 #define TOKEN_SECRET_SIZE 32u
 #define MESSAGE_TEXT_MAX 480u
 #define MESSAGE_KEYS_MAX (256u << 10)
@@ -46,6 +48,8 @@ enum message_type { /* numbers are never used again; 0 is the channel's CLOSE */
 	            MESSAGE_ROOM = 28,  /* replica: how much of its quota is used */
 	            MESSAGE_PROVE = 29, /* replica: which of them to show that you have */
 	            MESSAGE_PROOF = 38, /* source: that */
+	            MESSAGE_INSPECT = 39, /* source: what of mine is damaged there? */
+	            MESSAGE_DAMAGED = 40, /* replica: that, and how much there is */
 	            /* a session that reads */
 	            MESSAGE_READ = 30,   /* source: give me these chunks */
 	            MESSAGE_BODY = 31,   /* replica: one of them */
@@ -77,6 +81,7 @@ struct welcome {
 	uint8_t store[16];
 	int64_t wall_ns;      /* the replica's clock */
 	uint32_t byte_window; /* bytes of chunks that may be on the way */
+	bool inspects;        /* it answers INSPECT, and takes streams that mend */
 };
 struct refused {
 	uint32_t stream;
@@ -141,6 +146,14 @@ struct recall {
 	uint8_t line[16];
 };
 
+struct damaged {
+	uint64_t contents;  /* of this host, in all */
+	uint32_t n, nlines; /* told of here */
+	const uint8_t *ids; /* n of CHUNK_ID_SIZE bytes, ascending */
+	const uint8_t
+	    *lines; /* nlines of 16 bytes: their next points have to stand by themselves */
+};
+
 /* Encoders append to an empty *out; 0 or LC_ENOMEM. */
 int message_put_hello(struct lc_buf *out, const struct hello *m);
 int message_put_welcome(struct lc_buf *out, const struct welcome *m);
@@ -169,6 +182,12 @@ int message_put_have(struct lc_buf *out, const struct have *m);
 int message_put_recall(struct lc_buf *out, const struct recall *m);
 int message_put_more(struct lc_buf *out, uint32_t stream);
 
+int message_put_inspect(struct lc_buf *out, const uint8_t above[CHUNK_ID_SIZE]);
+int message_put_damaged(struct lc_buf *out, const struct damaged *m);
+
+/** message_get_inspect(body, above, e): borrowed, CHUNK_ID_SIZE bytes. */
+int message_get_inspect(struct lc_span body, const uint8_t **above, struct lc_err *e);
+int message_get_damaged(struct lc_span body, struct damaged *m, struct lc_err *e);
 int message_get_ids(struct lc_span body, uint16_t type, struct ids *m, struct lc_err *e);
 int message_get_body(struct lc_span body, struct transfer_chunk *m, struct lc_err *e);
 int message_get_none(struct lc_span body, struct none *m, struct lc_err *e);

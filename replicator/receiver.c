@@ -40,6 +40,7 @@ struct stream {
 	uint32_t nasked;
 	STAILQ_HEAD(, proving) proving;
 	bool made;  /* its point is still being made: contents come, and nothing else */
+	bool mends; /* likewise, of no point: contents that are damaged here */
 	bool ready; /* COMMIT came */
 	uint64_t rows;
 	struct set_sum sum;
@@ -193,6 +194,7 @@ on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
 	struct transfer_point p;
 	struct stream *st;
 	uint32_t no;
+	bool mends;
 	int rc = message_get_begin(body, &no, &p, e);
 
 	if (rc != 0)
@@ -201,9 +203,10 @@ on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
 		return lc_fail(e, LC_EPEER, 0, "stream %u begun after stream %u", no,
 		               r->last_stream);
 	r->last_stream = no;
+	mends = p.entry.n == 0 && lc_is_zero(p.id, 16) && lc_is_zero(p.line, 16);
 	if (r->nstreams >= STREAMS_MAX)
 		(void)lc_fail(&why, LC_EBUSY, 0, "more than %u points at once", STREAMS_MAX);
-	else
+	else if (!mends)
 		(void)take_room(r, p.entry.n + POINT_COST, &why);
 	if (why.code != LC_OK)
 		return refuse(r, no, p.vm, &why, e);
@@ -212,16 +215,31 @@ on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
 		return no_memory(e);
 	st->no = no;
 	st->made = p.entry.n == 0;
+	st->mends = mends;
 	STAILQ_INIT(&st->proving);
 	memcpy(st->vm, p.vm, 16);
 	memcpy(st->point, p.id, 16);
-	if (incoming_begin(r->s, r->ev.writer, &p, &st->in, &why) != 0) {
+	rc = mends ? incoming_mend(r->s, r->ev.writer, &st->in, &why)
+	           : incoming_begin(r->s, r->ev.writer, &p, &st->in, &why);
+	if (rc != 0) {
 		lc_free(st);
 		return refuse(r, no, p.vm, &why, e);
 	}
 	TAILQ_INSERT_TAIL(&r->streams, st, entry);
 	r->nstreams++;
 	return 0;
+}
+
+/* 0: there is no need for it; LC_ENOENT. */
+static int
+find_id(const struct stream *st, const uint8_t *id, bool base, struct lc_err *why)
+{
+	int rc;
+
+	if (!st->mends)
+		return base ? incoming_base(st->in, id, why) : incoming_has(st->in, id, why);
+	rc = incoming_damaged(st->in, id, why);
+	return rc == 0 ? LC_ENOENT : rc == LC_ENOENT ? 0 : rc;
 }
 
 /* Whether to ask for an id: it is not here (a base: not whole), and not on its way on this
@@ -237,7 +255,7 @@ look_at_id(struct receiver *r, struct stream *st, const uint8_t *id, bool base, 
 	HASH_FIND(hh, st->asked, id, CHUNK_ID_SIZE, a);
 	if (a != NULL)
 		return 0;
-	rc = base ? incoming_base(st->in, id, why) : incoming_has(st->in, id, why);
+	rc = find_id(st, id, base, why);
 	if (rc != LC_ENOENT)
 		return rc;
 	a = lc_alloc(sizeof *a);
@@ -332,7 +350,8 @@ on_offer(struct receiver *r, struct lc_span body, struct lc_err *e)
 		rc = look_at_id(r, st, m.ids + (size_t)i * CHUNK_ID_SIZE, i < m.bases, &want, &why);
 		set_bit(bits, i, want);
 	}
-	rc = rc != 0 ? rc : look_for_shared(r, st, &m, bits, &p, &why);
+	if (rc == 0 && !st->mends) /* what is mended has to be this host's own */
+		rc = look_for_shared(r, st, &m, bits, &p, &why);
 	if (rc != 0)
 		return refuse_stream(r, st, &why, e);
 	return say_want(r, p != NULL ? MESSAGE_PROVE : MESSAGE_WANT, m.stream, m.n,
@@ -414,8 +433,12 @@ on_chunk(struct receiver *r, struct lc_span body, struct lc_err *e)
 		HASH_FIND(hh, st->asked, id, CHUNK_ID_SIZE, a);
 	if (a == NULL)
 		return lc_fail(e, LC_EPEER, 0, "a chunk that was not asked for");
+	if (st->mends && chunk_is_delta(m.chunk.encoding))
+		return lc_fail(e, LC_EPEER, 0, "a delta, where a whole chunk was to come");
 	forget_asked(r, st, a);
-	rc = take_room(r, m.chunk.payload.n, &why);
+	/* What is mended takes no more room than what it mends had, of a host that can't help it.
+	 */
+	rc = st->mends ? 0 : take_room(r, m.chunk.payload.n, &why);
 	rc = rc != 0 ? rc : incoming_chunk(st->in, &m.chunk, &why);
 	return rc == 0 ? 0 : refuse_stream(r, st, &why, e);
 }
@@ -473,6 +496,30 @@ on_given_up(struct receiver *r, struct lc_span body, struct lc_err *e)
 	return rc;
 }
 
+static int
+on_inspect(struct receiver *r, struct lc_span body, struct lc_err *e)
+{
+	struct transfer_damage d = {.contents = 0};
+	struct lc_buf out = {0};
+	const uint8_t *above = NULL;
+	int rc = message_get_inspect(body, &above, e);
+
+	rc = rc != 0 ? rc : transfer_damage(r->s, r->ev.writer, above, DAMAGED_IDS_MAX, &d, e);
+	if (rc == 0) {
+		struct damaged m = {.contents = d.contents,
+		                    .n = (uint32_t)(d.ids.n / CHUNK_ID_SIZE),
+		                    .nlines = (uint32_t)(d.lines.n / 16),
+		                    .ids = d.ids.p,
+		                    .lines = d.lines.p};
+
+		if (r->ev.damaged != NULL && lc_is_zero(above, CHUNK_ID_SIZE))
+			r->ev.damaged(r->ev.arg, d.contents, m.nlines);
+		rc = emit(r, MESSAGE_DAMAGED, &out, message_put_damaged(&out, &m), e);
+	}
+	transfer_damage_free(&d);
+	return rc;
+}
+
 int
 receiver_message(struct receiver *r, uint16_t type, struct lc_span body, struct lc_err *e)
 {
@@ -491,6 +538,8 @@ receiver_message(struct receiver *r, uint16_t type, struct lc_span body, struct 
 		return on_rows(r, body, e);
 	case MESSAGE_COMMIT:
 		return on_commit(r, body, e);
+	case MESSAGE_INSPECT:
+		return on_inspect(r, body, e);
 	case MESSAGE_REFUSED:
 		return on_given_up(r, body, e);
 	default:

@@ -29,8 +29,11 @@ struct receiver_events {
 	            struct lc_err *e);
 	/** committed(arg, vm, point): a point is durable here.  May be NULL. */
 	void (*committed)(void *arg, const uint8_t vm[16], const uint8_t point[16]);
-	/** refused(arg, vm, why): one was not taken.  May be NULL. */
+	/** refused(arg, vm, why): one was not taken (zeros: contents that mend).  May be NULL. */
 	void (*refused)(void *arg, const uint8_t vm[16], const struct lc_err *why);
+	/** damaged(arg, contents, lines): what of this writer is damaged here; it was told so.  May
+	 * be NULL. */
+	void (*damaged)(void *arg, uint64_t contents, size_t lines);
 };
 
 /** receiver_new(s, events, out, e): the store is borrowed, and writable. */

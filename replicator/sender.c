@@ -483,6 +483,7 @@ sender_pump(struct sender *x, struct lc_err *e)
 			rc = pump_line(x, l, e);
 	}
 	rc = rc != 0 ? rc : ahead_pump(x, e);
+	rc = rc != 0 ? rc : mend_pump(x, e);
 	/* The next round begins with another one, so that none has the window to itself. */
 	l = TAILQ_FIRST(&x->lines);
 	if (l != NULL) {
@@ -594,6 +595,8 @@ on_want(struct sender *x, struct lc_span body, struct lc_err *e)
 	struct want m;
 	int rc = message_get_want(body, &m, e);
 
+	if (rc == 0 && mend_is(x, m.stream))
+		return mend_want(x, &m, e);
 	rc = rc != 0 ? rc : find_batch(x, &m, &l, &b, e);
 	if (rc != 0 || b == NULL)
 		return rc;
@@ -639,6 +642,10 @@ on_refused(struct sender *x, struct lc_span body, struct lc_err *e)
 
 	if (rc == 0 && m.stream == SESSION_STREAM)
 		return refused_error(&m, e);
+	if (rc == 0 && mend_is(x, m.stream)) {
+		mend_refused(x, &m);
+		return 0;
+	}
 	rc = rc != 0 ? rc : find_stream(x, m.stream, &l, e);
 	if (rc != 0 || l == NULL)
 		return rc;
@@ -701,6 +708,8 @@ sender_message(struct sender *x, uint16_t type, struct lc_span body, struct lc_e
 		return on_refused(x, body, e);
 	case MESSAGE_TAKEN:
 		return on_taken(x, body, e);
+	case MESSAGE_DAMAGED:
+		return mend_damaged(x, body, e);
 	default:
 		return lc_fail(e, LC_EPEER, 0, "%s, which a source does not get",
 		               message_name(type));
@@ -708,7 +717,7 @@ sender_message(struct sender *x, uint16_t type, struct lc_span body, struct lc_e
 }
 
 bool
-sender_idle(const struct sender *x)
+sender_sent_all(const struct sender *x)
 {
 	const struct line *l;
 
@@ -722,12 +731,19 @@ sender_idle(const struct sender *x)
 	return true;
 }
 
+bool
+sender_idle(const struct sender *x)
+{
+	return sender_sent_all(x) && (!x->mend.o.first || x->mend.looked);
+}
+
 void
 sender_stats(const struct sender *x, struct sender_stats *out)
 {
 	*out = x->stats;
 	out->unacknowledged = flight_bytes(&x->flight);
 	out->ready = x->heads_known;
+	out->look_ns = x->mend.state == MEND_RESTING ? x->mend.o.care->due_ns : 0;
 }
 
 void
@@ -743,6 +759,7 @@ sender_free(struct sender *x)
 		lc_buf_free(&l->head);
 		lc_free(l);
 	}
+	mend_done(x);
 	lc_buf_free(&x->only);
 	lc_free(x->rows);
 	lc_free(x->buf);

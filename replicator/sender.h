@@ -26,6 +26,24 @@
 
 struct sender;
 
+struct sender_damage {         /* what of this store's is damaged at the other side */
+	uint64_t contents;     /* as it said last */
+	uint64_t sent, unable; /* of them, in this look: sent again; not to be had here */
+	size_t lines;   /* of which the maps are: their next points are made from all disks */
+	bool over;      /* the look is */
+	char text[960]; /* what does not mend by itself, and what to do; "": nothing */
+};
+
+/* What was done about that, over several sessions; begins as zeros. */
+struct sender_care {
+	int64_t due_ns, pause_ns; /* monotonic: when to look again; what is waited then */
+	int64_t day_ns;           /* since when these were sent: */
+	uint64_t bytes, bytes_max;
+	struct lc_buf lines; /* [16], that were restarted */
+};
+/** sender_care_done(c): at the end. */
+void sender_care_done(struct sender_care *c);
+
 struct sender_events {
 	void *arg;
 	/** emit(arg, type, spans, n, e): a message whose body is the spans one after the other;
@@ -41,6 +59,9 @@ struct sender_events {
 	/** failed(arg, vm, why): no more points of this VM for now (until sender_wake).  May be
 	 * NULL. */
 	void (*failed)(void *arg, const uint8_t vm[16], const struct lc_err *why);
+	/** damaged(arg, d): how it is: when a look has found something, and at its end.  May be
+	 * NULL. */
+	void (*damaged)(void *arg, const struct sender_damage *d);
 };
 
 /** sender_new(s, byte_window, events, out, e): nothing is sent yet.  The store is borrowed. */
@@ -54,6 +75,19 @@ int sender_new(struct store *s, uint64_t byte_window, const struct sender_events
 int sender_only(struct sender *x, const uint8_t vm[16], struct lc_err *e);
 /** sender_rate(x, bytes_ps): what goes out is limited to that, as far as is known; 0: it is not. */
 void sender_rate(struct sender *x, uint64_t bytes_ps);
+struct sender_mending {
+	struct sender_care *care; /* borrowed */
+	bool first;               /* not idle before it has looked once, after all points */
+	int64_t every_ms;         /* between looks; 0: the usual */
+};
+/**
+ * sender_mend(x, o):
+ * The other side can be asked what is damaged there (INSPECT): it is, now and then, and gets it
+ * again, in so far as it is here.  What it claims is not believed without bounds: in a day no more
+ * goes for that than the log here holds and 1 GiB, a line is restarted once, and where it does not
+ * get better it is asked less and less often.
+ */
+void sender_mend(struct sender *x, const struct sender_mending *o);
 /** sender_start(x, e): ask what the other side has. */
 int sender_start(struct sender *x, struct lc_err *e);
 /** sender_message(x, type, body, e): take a message.  A failure is final: end the session. */
@@ -78,6 +112,7 @@ struct sender_stats {
 	/* Monotonic: since when it has had all that came before a question, and has answered none
 	 * of that point's; of the point that waits longest.  0: it owes nothing. */
 	int64_t owed_ns;
+	int64_t look_ns; /* monotonic: to be pumped then, to look for damage; 0: it never is */
 };
 void sender_stats(const struct sender *x, struct sender_stats *out);
 void sender_free(struct sender *x);

@@ -2,7 +2,7 @@
  * sender_internal: what the files of the sender share.  Not for others.
  *
  * sender.c takes points in their order and sends them, sender_ahead.c what there is of those that
- * are still being made.
+ * are still being made, sender_mend.c what was found damaged at the other side.
  */
 #ifndef LOCUM_SENDER_INTERNAL_H
 #define LOCUM_SENDER_INTERNAL_H
@@ -41,6 +41,22 @@ struct line {
 
 TAILQ_HEAD(line_list, line);
 
+enum mend_state { MEND_NEVER = 0, MEND_RESTING, MEND_ASKED, MEND_OFFERED, MEND_SENDING };
+
+struct mend {
+	enum mend_state state;
+	struct sender_mending o;
+	bool looked;                 /* once, to the end */
+	bool again;                  /* all was sent that is here: is it whole now? */
+	bool more;                   /* there may be ids above the last one */
+	uint8_t last[CHUNK_ID_SIZE]; /* that was dealt with */
+	unsigned examined;           /* of what can't be had, who needs it */
+	uint32_t stream;
+	struct outgoing *out;
+	struct batch *batch;
+	struct sender_damage now;
+};
+
 struct sender {
 	struct store *s;
 	struct sender_events ev;
@@ -56,6 +72,7 @@ struct sender {
 	uint64_t asked; /* batches, twice where there was a PROOF */
 	struct transfer_making making[TRANSFER_MAKING_MAX]; /* as of this pump */
 	size_t nmaking;
+	struct mend mend;
 	struct sender_stats stats;
 	struct map_record *rows;
 	uint8_t *buf; /* [RECORD_PAYLOAD_MAX] */
@@ -67,6 +84,8 @@ int sender_emit(struct sender *x, uint16_t type, const struct lc_buf *body, stru
                 struct lc_err *e);
 /** sender_wanted(x, vm): whether that VM is to be sent. */
 bool sender_wanted(const struct sender *x, const uint8_t vm[16]);
+/** sender_sent_all(x): all points that are here are there, or have failed. */
+bool sender_sent_all(const struct sender *x);
 /** sender_find_line(x, id), sender_add_line(x, id): NULL: there is none; no memory. */
 struct line *sender_find_line(struct sender *x, const uint8_t id[16]);
 struct line *sender_add_line(struct sender *x, const uint8_t id[16]);
@@ -85,5 +104,15 @@ int ahead_end_if_over(struct sender *x, struct line *l, struct lc_err *e);
 int ahead_pump(struct sender *x, struct lc_err *e);
 /** ahead_refused(x, l): no more of that, by the word of the other side. */
 void ahead_refused(struct sender *x, struct line *l);
+
+/* sender_mend.c */
+/** mend_pump(x, e): ask, or send what there is room for.  After all points. */
+int mend_pump(struct sender *x, struct lc_err *e);
+/** mend_is(x, stream): it is that one's.  mend_want(x, m, e), mend_refused(x, m): its messages. */
+bool mend_is(const struct sender *x, uint32_t stream);
+int mend_want(struct sender *x, const struct want *m, struct lc_err *e);
+void mend_refused(struct sender *x, const struct refused *m);
+int mend_damaged(struct sender *x, struct lc_span body, struct lc_err *e);
+void mend_done(struct sender *x);
 
 #endif

@@ -4,6 +4,7 @@
  */
 #include <assert.h>
 #include <dirent.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -67,10 +68,35 @@ on_refused(void *arg, const uint8_t vm[16], const struct lc_err *why)
 	h->refused++;
 	h->err = *why;
 	(void)pthread_mutex_unlock(&g->server->lock);
-	log_warn("%s: VM %.8s: refused a point: %s", g->who.name, lc_hex(hex, vm, 16), why->msg);
+	if (lc_is_zero(vm, 16))
+		log_warn("%s: refused what was to mend its store: %s", g->who.name, why->msg);
+	else
+		log_warn("%s: VM %.8s: refused a point: %s", g->who.name, lc_hex(hex, vm, 16),
+		         why->msg);
 	/* After these the store takes nothing more until it is opened again. */
 	if (why->code == LC_EIO || (why->code == LC_ENOSPC && !receiver_full(g->receiver)))
 		g->broken = *why;
+}
+
+/* What it was told of its damage. */
+static void
+on_damaged(void *arg, uint64_t contents, size_t lines)
+{
+	struct guest *g = arg;
+	struct host *h = g->host;
+	uint64_t before;
+
+	(void)pthread_mutex_lock(&g->server->lock);
+	before = h->damaged + h->damaged_lines;
+	h->damaged = contents;
+	h->damaged_lines = lines;
+	(void)pthread_mutex_unlock(&g->server->lock);
+	if (contents + lines > 0 && before == 0)
+		log_warn("%s: %" PRIu64 " contents and the maps of %zu lines of it are damaged "
+		         "here; it was told, to send what it has of that",
+		         g->who.name, contents, lines);
+	else if (contents + lines == 0 && before > 0)
+		log_info("%s: what was damaged of it here is whole again", g->who.name);
 }
 
 /* Names are for people and files: what is neither letter nor digit becomes a '-'. */
@@ -410,9 +436,12 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	                                 .writer = g->who.writer,
 	                                 .emit = emit,
 	                                 .committed = on_committed,
-	                                 .refused = on_refused};
-	struct welcome w = {
-	    .version = MESSAGE_VERSION, .byte_window = byte_window(g), .wall_ns = clock_wall_ns()};
+	                                 .refused = on_refused,
+	                                 .damaged = on_damaged};
+	struct welcome w = {.version = MESSAGE_VERSION,
+	                    .inspects = true,
+	                    .byte_window = byte_window(g),
+	                    .wall_ns = clock_wall_ns()};
 	int64_t ahead = m->wall_ns - w.wall_ns;
 	struct lc_buf body = {0};
 	char text[32];

@@ -46,6 +46,8 @@ struct host { /* what became of a paired host since this process began */
 	struct meter rate;        /* of all that it sends */
 	uint64_t points, refused; /* points */
 	uint64_t kept, room;      /* bytes of its store; and that it may have, 0: any number */
+	uint64_t damaged;         /* contents of it that are damaged here ... */
+	size_t damaged_lines;     /* ... and lines of which the maps are */
 	struct lc_err err;        /* what was refused last, or why the connection ended */
 	struct lc_buf vms;        /* of struct host_vm, by their ids */
 };

@@ -26,7 +26,7 @@ enum uplink_state { UPLINK_WAITING = 0, UPLINK_RESOLVING, UPLINK_CONNECTED, UPLI
 
 struct event { /* what the sender told on a worker, for the loop */
 	STAILQ_ENTRY(event) entry;
-	enum { EVENT_COMMITTED, EVENT_FAILED, EVENT_HEADS } type;
+	enum { EVENT_COMMITTED, EVENT_FAILED, EVENT_HEADS, EVENT_DAMAGED } type;
 	struct witness_point at; /* committed: what it is; count 0: not known */
 	struct lc_buf heads;     /* of struct witness_point */
 	struct transfer_point point;
@@ -34,6 +34,7 @@ struct event { /* what the sender told on a worker, for the loop */
 	int64_t wall_ns;
 	uint8_t vm[16];
 	struct lc_err why;
+	struct sender_damage damage;
 };
 STAILQ_HEAD(event_list, event);
 
@@ -59,6 +60,7 @@ struct uplink {
 
 	/* The worker's while a session works; the loop looks under the lock. */
 	struct sender *sender;
+	struct sender_care care;
 	struct lc_buf heads;  /* of struct witness_point; that came so far ... */
 	bool heads_short;     /* ... but for some, for want of memory */
 	size_t named;         /* bytes of `only` that the sender knows of */
@@ -177,6 +179,18 @@ on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 	push_event(arg, ev);
 }
 
+static void
+on_damaged(void *arg, const struct sender_damage *d)
+{
+	struct event *ev = lc_alloc(sizeof *ev);
+
+	if (ev == NULL)
+		return; /* the next look tells again */
+	ev->type = EVENT_DAMAGED;
+	ev->damage = *d;
+	push_event(arg, ev);
+}
+
 /* Tell the sender of VMs that it does not know of yet. */
 static int
 name_vms(struct uplink *u, struct lc_err *e)
@@ -204,7 +218,10 @@ begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
 	                               .emit = emit,
 	                               .head = on_head,
 	                               .committed = on_committed,
-	                               .failed = on_failed};
+	                               .failed = on_failed,
+	                               .damaged = on_damaged};
+	const struct sender_mending mending = {
+	    .care = &u->care, .first = u->o.mend_first, .every_ms = u->o.mend_every_ms};
 	struct welcome w;
 	int rc = message_get_welcome(body, &w, e);
 
@@ -218,6 +235,8 @@ begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
 		w.byte_window = BYTE_WINDOW_MAX;
 	rc = rc != 0 ? rc : sender_new(u->o.store, w.byte_window, &events, &u->sender, e);
 	u->named = 0;
+	if (rc == 0 && w.inspects)
+		sender_mend(u->sender, &mending);
 	rc = rc != 0 ? rc : name_vms(u, e);
 	rc = rc != 0 ? rc : sender_start(u->sender, e);
 	(void)pthread_mutex_lock(&u->lock);
@@ -431,6 +450,10 @@ tell_event(const struct uplink_events *to, const struct event *ev)
 			to->has(to->arg, (const struct witness_point *)(const void *)ev->heads.p,
 			        ev->heads.n / sizeof(struct witness_point), true);
 		break;
+	case EVENT_DAMAGED:
+		if (to->damaged != NULL)
+			to->damaged(to->arg, &ev->damage);
+		break;
 	}
 }
 
@@ -485,6 +508,7 @@ free_if_over(struct uplink *u)
 	(void)pthread_mutex_destroy(&u->lock);
 	lc_buf_free(&u->lines);
 	lc_buf_free(&u->only);
+	sender_care_done(&u->care);
 	identity_forget(&u->identity);
 	explicit_bzero(u->secret, sizeof u->secret);
 	lc_free(u);
@@ -688,10 +712,15 @@ uplink_look(struct uplink *u)
 {
 	struct transfer_making list[TRANSFER_MAKING_MAX];
 	size_t n = 0;
+	int64_t look_ns;
 
-	if (u->session != NULL)
-		transfer_making(u->o.store, list, &n);
-	if (n > 0)
+	if (u->session == NULL)
+		return;
+	transfer_making(u->o.store, list, &n);
+	(void)pthread_mutex_lock(&u->lock);
+	look_ns = u->stats.look_ns;
+	(void)pthread_mutex_unlock(&u->lock);
+	if (n > 0 || (look_ns != 0 && clock_mono_ns() >= look_ns))
 		session_poke(u->session);
 }
 

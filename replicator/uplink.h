@@ -37,6 +37,8 @@ struct uplink_events {
 	void (*committed)(void *arg, const struct transfer_point *p, int64_t wall_ns);
 	/** failed(arg, vm, why): as sender_events.  May be NULL. */
 	void (*failed)(void *arg, const uint8_t vm[16], const struct lc_err *why);
+	/** damaged(arg, d): as sender_events.  May be NULL. */
+	void (*damaged)(void *arg, const struct sender_damage *d);
 	/** idle(arg): all that is here is there, or failed.  May be NULL. */
 	void (*idle)(void *arg);
 };
@@ -50,9 +52,11 @@ struct uplink_opts {
 	const char *host;          /* what this host calls itself */
 	const uint8_t *secret;     /* of a token: pair; else NULL */
 	bool once;                 /* do not connect again */
+	bool mend_first;           /* not idle before it has looked for damage there once */
 	unsigned retry_ms;         /* first pause before it connects again; 0: the usual */
 	const uint8_t (*only)[16]; /* ids of VMs to send; with nonly 0: all */
 	size_t nonly;
+	int64_t mend_every_ms; /* how often it is asked what is damaged there; 0: the usual */
 	struct session_limits limits;
 	struct throttle *throttle; /* of what goes out; NULL: none.  Borrowed until stopped(). */
 	struct uplink_events events;
@@ -65,8 +69,8 @@ int uplink_start(const struct uplink_opts *o, struct uplink **out, struct lc_err
 void uplink_wake(struct uplink *u, const uint8_t *line);
 /** uplink_also(u, vm, e): that VM (its id), too, is one to send. */
 int uplink_also(struct uplink *u, const uint8_t vm[16], struct lc_err *e);
-/** uplink_look(u): points are being made: what there is of large ones is sent ahead.  To be called
- * now and then; costs next to nothing. */
+/** uplink_look(u): points are being made: what there is of large ones is sent ahead; and it may be
+ * time to look for damage there.  To be called now and then; costs next to nothing. */
 void uplink_look(struct uplink *u);
 /** uplink_idle(u): as the event; false while there is no connection. */
 bool uplink_idle(const struct uplink *u);

@@ -149,6 +149,17 @@ int catalog_add_bytes(struct catalog *c, uint16_t writer, uint64_t bytes, struct
 /** catalog_writer_bytes(c, writer, bytes, e): what that came to; 0: of all others. */
 int catalog_writer_bytes(struct catalog *c, uint16_t writer, uint64_t *bytes, struct lc_err *e);
 
+/** catalog_writer_missing(c, writer, n, e): how many ids of a writer have no good bytes;
+ * catalog_missing_above(c, writer, above, max, ids, e): append these, 32 bytes each, ascending from
+ * above that one. */
+int catalog_writer_missing(struct catalog *c, uint16_t writer, uint64_t *n, struct lc_err *e);
+int catalog_missing_above(struct catalog *c, uint16_t writer, const uint8_t above[32], size_t max,
+                          struct lc_buf *ids, struct lc_err *e);
+/** catalog_writer_restarts(c, writer, max, lines, e): append its VMs' lines that must restart and
+ * have points, 16 bytes each. */
+int catalog_writer_restarts(struct catalog *c, uint16_t writer, size_t max, struct lc_buf *lines,
+                            struct lc_err *e);
+
 /* ---- thin segments ---- */
 
 /** catalog_put_thin(c, segment, e): what that one dropped is taken up.  catalog_has_thin(): whether

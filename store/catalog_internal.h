@@ -30,6 +30,9 @@
 	X(MISSING_GET, "SELECT no FROM missing WHERE id=?1 AND writer=?2 LIMIT 1")                 \
 	X(MISSING_ANY, "SELECT 1 FROM missing LIMIT 1")                                            \
 	X(MISSING_NUMBERS, "SELECT no FROM missing ORDER BY no")                                   \
+	X(MISSING_OF, "SELECT count(DISTINCT id) FROM missing WHERE writer=?1")                    \
+	X(MISSING_ABOVE, "SELECT DISTINCT id FROM missing WHERE writer=?1 AND id>?2 "              \
+	                 "ORDER BY id LIMIT ?3")                                                   \
 	X(MISSING_NEXT, "SELECT max(no) FROM missing")                                             \
 	X(MISSING_PUT, "INSERT INTO missing(id,no,writer) VALUES(?1,?2,?3)")                       \
 	X(MISSING_DEL, "DELETE FROM missing WHERE id=?1 AND writer=?3 AND "                        \
@@ -88,6 +91,10 @@
 	X(LONG_DISK_DEL, "DELETE FROM map_long WHERE gen=?1 AND disk=?2")                          \
 	X(LINE_RESTART, "UPDATE line SET restart=?2 WHERE id=?1")                                  \
 	X(LINE_RESTARTS, "SELECT restart FROM line WHERE id=?1")                                   \
+	X(LINES_RESTART, "SELECT line.id FROM line JOIN vm ON vm.no=line.vm "                      \
+	                 "WHERE line.restart<>0 AND vm.writer=?1 AND "                             \
+	                 "EXISTS(SELECT 1 FROM point WHERE point.line=line.no) "                   \
+	                 "ORDER BY line.no LIMIT ?2")                                              \
 	X(RESTARTED_PUT, "INSERT OR IGNORE INTO restarted(seg,off) VALUES(?1,?2)")                 \
 	X(RESTARTED_GET, "SELECT 1 FROM restarted WHERE seg=?1 AND off=?2")                        \
 	X(LINE_EACH, "SELECT id FROM line ORDER BY no")                                            \

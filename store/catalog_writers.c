@@ -155,3 +155,57 @@ catalog_writer_bytes(struct catalog *c, uint16_t writer, uint64_t *bytes, struct
 {
 	return number_of(c, ST_WRITER_BYTES, writer, bytes, e);
 }
+
+int
+catalog_writer_missing(struct catalog *c, uint16_t writer, uint64_t *n, struct lc_err *e)
+{
+	return number_of(c, ST_MISSING_OF, writer, n, e);
+}
+
+/* What is bound is bound; each row is n bytes. */
+static int
+take_ids(struct catalog *c, sqlite3_stmt *st, size_t n, struct lc_buf *out, struct lc_err *e)
+{
+	uint8_t id[32];
+	int rc = 0;
+
+	while (sql_next(c, st, &rc, e)) {
+		col_copy(st, 0, id, n);
+		if (lc_buf_append(out, id, n) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "catalog %s: out of memory", c->path);
+	}
+	return rc;
+}
+
+int
+catalog_missing_above(struct catalog *c, uint16_t writer, const uint8_t above[32], size_t max,
+                      struct lc_buf *ids, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_MISSING_ABOVE, &st, e);
+
+	if (rc == 0) {
+		sql_int(st, 1, writer);
+		sql_blob(st, 2, above, 32);
+		sql_int(st, 3, max);
+		rc = take_ids(c, st, 32, ids, e);
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+int
+catalog_writer_restarts(struct catalog *c, uint16_t writer, size_t max, struct lc_buf *lines,
+                        struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_LINES_RESTART, &st, e);
+
+	if (rc == 0) {
+		sql_int(st, 1, writer);
+		sql_int(st, 2, max);
+		rc = take_ids(c, st, 16, lines, e);
+	}
+	sql_finish(c, st);
+	return rc;
+}

@@ -228,6 +228,28 @@ incoming_begin(struct store *s, uint16_t writer, const struct transfer_point *p,
 	return 0;
 }
 
+int
+incoming_mend(struct store *s, uint16_t writer, struct incoming **out, struct lc_err *e)
+{
+	struct incoming *in = lc_alloc(sizeof *in);
+
+	assert(s->writable);
+	if (in == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	in->s = s;
+	in->writer = writer;
+	*out = in;
+	return 0;
+}
+
+int
+incoming_damaged(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e)
+{
+	uint64_t no;
+
+	return catalog_missing(in->s->catalog, in->writer, id, false, &no, e);
+}
+
 /* ---- content ---- */
 
 int

@@ -683,6 +683,7 @@ make_whole(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk 
 	rc = rc != 0
 	         ? rc
 	         : seal_chunk(s, window, id, buf, &out->payload.n, &out->encoding, &out->key, e);
+	out->payload.p = buf;
 	sealer_free(s);
 	chunk_reader_free(r);
 	lc_free(window);
@@ -715,6 +716,46 @@ outgoing_id(struct outgoing *o, uint64_t no, uint8_t id[CHUNK_ID_SIZE], struct l
 	if (rc == 0)
 		memcpy(id, r.id, CHUNK_ID_SIZE);
 	return rc;
+}
+
+int
+outgoing_contents(struct store *s, struct outgoing **out, struct lc_err *e)
+{
+	struct outgoing *o;
+
+	if (s->index == NULL)
+		return lc_fail(e, LC_ENOTSUP, 0, "store %s: only its owner can look up ids",
+		               s->dir);
+	o = lc_alloc(sizeof *o);
+	if (o == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	o->s = s;
+	o->lease_fd = -1;
+	*out = o;
+	return 0;
+}
+
+int
+outgoing_find(struct outgoing *o, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no, struct lc_err *e)
+{
+	int rc = fold_find(o->s->fold, 0, id, no, e);
+
+	if (rc == LC_ENOENT && catalog_missing(o->s->catalog, 0, id, false, no, NULL) == 0)
+		return lc_fail(e, LC_ECORRUPT, 0, "it is damaged here, too");
+	return rc;
+}
+
+int
+outgoing_mend(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
+              struct lc_err *e)
+{
+	struct record r;
+	int rc = catalog_chunk(o->s->catalog, no, &r, e);
+
+	if (rc != 0)
+		return rc;
+	return record_is_stub(&r) ? make_whole(o, no, buf, out, e)
+	                          : outgoing_base(o, no, buf, out, e);
 }
 
 /* What is elsewhere is not fetched for this. */

@@ -123,11 +123,52 @@ describe(struct affected *a, struct damage *d, const char *why)
 	lc_buf_free(&a->ids);
 }
 
+struct users {
+	struct affected a;
+	int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e);
+	void *arg;
+};
+
+static int
+on_each_user(void *arg, const uint8_t *disk, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct users *u = arg;
+	int rc = on_user(&u->a, disk, cp, e);
+
+	return rc != 0 || !is_noted(&u->a, cp->id) ? rc : u->on(u->arg, cp, e);
+}
+
+int
+store_users(struct store *s, uint64_t no,
+            int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e), void *arg,
+            char *text, size_t n, struct lc_err *e)
+{
+	struct users u = {.a = {.s = s}, .on = on, .arg = arg};
+	struct damage d = {0};
+	int rc = catalog_users(s->catalog, no, on_each_user, &u, e);
+
+	describe(&u.a, &d, "");
+	(void)snprintf(text, n, "%s", d.affects);
+	return rc;
+}
+
 static int
 on_chunk(void *arg, uint64_t no, struct lc_err *e)
 {
 	(void)e;
 	return lc_buf_append(arg, &no, sizeof no);
+}
+
+/* Where the catalog was made again it never knew a bad record; then only that nothing at all is
+ * missing tells. */
+static bool
+is_mended(struct store *s, uint64_t seq)
+{
+	struct record r;
+	bool any = true;
+
+	return catalog_chunk(s->catalog, seq, &r, NULL) == 0 ||
+	       (catalog_any_missing(s->catalog, &any, NULL) == 0 && !any);
 }
 
 static void
@@ -145,8 +186,12 @@ chunks_affect(struct scrub *x, struct damage *d)
 		memcpy(&no, chunks.p + i * sizeof no, sizeof no);
 		rc = catalog_users(x->s->catalog, no, on_user, &a, NULL);
 	}
+	d->mended = rc == 0 && chunks.n == 0 && d->type == RECORD_CHUNK && is_mended(x->s, d->seq);
 	lc_buf_free(&chunks);
 	describe(&a, d, "");
+	if (d->mended)
+		(void)snprintf(d->affects, sizeof d->affects,
+		               "no restore point: its content was stored again since");
 	if (rc != 0)
 		(void)snprintf(d->affects, sizeof d->affects, "not known: the catalog fails");
 }
@@ -281,7 +326,7 @@ kind_of(const struct record *r, uint64_t off)
 static void
 tell(struct scrub *x, const struct damage *d)
 {
-	x->bad++;
+	x->bad += !d->mended;
 	if (x->on_damage != NULL)
 		x->on_damage(x->arg, d);
 }

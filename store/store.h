@@ -388,9 +388,10 @@ struct damage {
 	uint64_t offset, length;
 	char what[48];     /* "chunk", "map", "commit", "unknown" */
 	char affects[256]; /* "web01/vda in 3 points, newest 2026-..." */
+	bool mended;       /* a chunk whose content was stored again since: nothing needs it */
 };
 /** store_scrub(s, on_damage, arg, records, bytes, e): check every record, without any key. Returns
- * LC_ECORRUPT if anything was bad. */
+ * LC_ECORRUPT if anything was bad that is not mended. */
 int store_scrub(struct store *s, void (*on_damage)(void *arg, const struct damage *d), void *arg,
                 uint64_t *records, uint64_t *bytes, struct lc_err *e);
 /**

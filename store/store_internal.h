@@ -195,6 +195,11 @@ int store_point_of(struct store *s, const struct catalog_point *cp, struct point
                    struct lc_err *e);
 /** store_vm_name(s, vm, dst): name of a VM, or its id in hex without the key. */
 void store_vm_name(struct store *s, const struct catalog_vm *vm, char dst[POINT_NAME_MAX]);
+/** store_users(s, no, on, arg, text, n, e): who needs a chunk: on() for each point (disk by disk),
+ * and text for people, as store_scrub() says it.  Slow: the whole map. */
+int store_users(struct store *s, uint64_t no,
+                int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e), void *arg,
+                char *text, size_t n, struct lc_err *e);
 /** lease_take(s, point, path, fd, e): hold a lease; *fd = -1 where the store can't be written:
  * then it is read without.  LC_ENOENT: it is being dropped.  lease_give(path, fd) ends it. */
 int lease_take(struct store *s, const uint8_t point[16], char **path, int *fd, struct lc_err *e);

@@ -189,6 +189,52 @@ int outgoing_sums(struct outgoing *o, const uint64_t *chunks, uint32_t n, const 
                   uint8_t *buf, struct lc_buf *out, struct lc_err *e);
 void outgoing_free(struct outgoing *o);
 
+/* ---- mending: what was found damaged at the taker, once more ---- */
+
+struct transfer_damage {   /* of one writer */
+	uint64_t contents; /* that are damaged or gone */
+	struct lc_buf ids; /* of these, [CHUNK_ID_SIZE] each, ascending */
+	/* [16] each, of its VMs: of their log maps or commits are damaged, so that their next point
+	 * has to stand by itself (FORMAT.md, RESTART). */
+	struct lc_buf lines;
+};
+/**
+ * transfer_damage(s, writer, above, max, out, e):
+ * What is known to be damaged here of what a writer sent: at most max ids, above that one; lines,
+ * likewise, only where `above` is zeros.  What was appended is durable and counts.  Fills an empty
+ * *out, for transfer_damage_free() in every case.  For an owner.
+ */
+int transfer_damage(struct store *s, uint16_t writer, const uint8_t above[CHUNK_ID_SIZE],
+                    size_t max, struct transfer_damage *out, struct lc_err *e);
+void transfer_damage_free(struct transfer_damage *d);
+/** outgoing_contents(s, out, e): of no point; outgoing_find() and outgoing_mend() are for it.
+ * LC_ENOTSUP: this is not the store's owner. */
+int outgoing_contents(struct store *s, struct outgoing **out, struct lc_err *e);
+/** outgoing_find(o, id, no, e): the chunk that stands for an id here.  LC_ENOENT; LC_ECORRUPT: it
+ * is damaged here, too. */
+int outgoing_find(struct outgoing *o, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no,
+                  struct lc_err *e);
+/**
+ * outgoing_mend(o, no, buf, out, e):
+ * As outgoing_base(); but what is elsewhere is opened, and believed by its id alone: so that a
+ * replica gets nothing that another one made up.
+ */
+int outgoing_mend(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
+                  struct lc_err *e);
+#define TRANSFER_NEEDS_MAX 256u
+/**
+ * transfer_needs(s, no, restart, text, e):
+ * Who needs that chunk: VM, disk and how many points, for people.  restart: it is nowhere any more;
+ * lines whose newest point names it are restarted (outgoing_restart()).  Slow: the whole map.
+ */
+int transfer_needs(struct store *s, uint64_t no, bool restart, char text[TRANSFER_NEEDS_MAX],
+                   struct lc_err *e);
+/** transfer_goes_on(s, line, e): 0: the next points of its VM go there; LC_ENOENT: not here, or
+ * the VM has gone on on another one.  transfer_restarts(s, line, is, e): whether the line's next
+ * point stands by itself. */
+int transfer_goes_on(struct store *s, const uint8_t line[16], struct lc_err *e);
+int transfer_restarts(struct store *s, const uint8_t line[16], bool *is, struct lc_err *e);
+
 /* ---- giving back (thin.h) ---- */
 
 /** transfer_has(s, writer, id, e): 0: that content of a writer is here and durable; LC_ENOENT; or a
@@ -216,6 +262,14 @@ struct incoming;
  */
 int incoming_begin(struct store *s, uint16_t writer, const struct transfer_point *p,
                    struct incoming **out, struct lc_err *e);
+/**
+ * incoming_mend(s, writer, out, e):
+ * Take contents of a writer that are damaged here, and no others: for incoming_damaged(),
+ * incoming_chunk() and incoming_abort().
+ */
+int incoming_mend(struct store *s, uint16_t writer, struct incoming **out, struct lc_err *e);
+/** incoming_damaged(in, id, e): 0: it is; LC_ENOENT. */
+int incoming_damaged(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);
 /** incoming_has(in, id): 0: the chunk is here, and the writer's; LC_ENOENT: send it; or a failure.
  */
 int incoming_has(struct incoming *in, const uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);

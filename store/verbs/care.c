@@ -132,7 +132,7 @@ const struct cli_verb verb_store_rebuild = {
 
 struct scrubbing {
 	bool json;
-	uint64_t n;
+	uint64_t n, mended;
 	struct lc_buf list; /* struct damage[] */
 };
 
@@ -142,7 +142,11 @@ on_damage(void *arg, const struct damage *d)
 	struct scrubbing *x = arg;
 
 	x->n++;
-	(void)lc_buf_append(&x->list, d, sizeof *d); /* what does not fit is found next time */
+	x->mended += d->mended;
+	if (!d->mended) /* what does not fit is found next time */
+		(void)lc_buf_append(&x->list, d, sizeof *d);
+	if (!x->json && d->mended)
+		return; /* it needs nobody's eye */
 	if (!x->json) {
 		(void)printf("damaged: %s, offset %" PRIu64 ", %" PRIu64 " bytes (%s): %s\n",
 		             d->file, d->offset, d->length, d->what, d->affects);
@@ -155,7 +159,7 @@ on_damage(void *arg, const struct damage *d)
 	cli_json_string(stdout, d->what);
 	(void)printf(", \"affects\": ");
 	cli_json_string(stdout, d->affects);
-	(void)putchar('}');
+	(void)printf(", \"mended\": %s}", d->mended ? "true" : "false");
 }
 
 /* What is damaged is stored again by the next backup that meets it; else every new point with the
@@ -177,8 +181,9 @@ condemn(const struct cli_args *a, struct opening *o, const struct scrubbing *x)
 		log_warn("the damage could not be noted, so new backups will not mend it: %s",
 		         e.msg);
 	else if (n > 0 && !x->json && !cli_has(a, "quiet"))
-		(void)printf("%" PRIu64 " damaged chunks: the next backups store their "
-		             "content again where it is there still\n",
+		(void)printf("%" PRIu64 " damaged chunks: at a replica their hosts send the "
+		             "content again, elsewhere the next backups store it again, where "
+		             "it is there still\n",
 		             n);
 }
 
@@ -208,6 +213,10 @@ run_scrub(const struct cli_args *a)
 	if (rc == 0 && !x.json && !cli_has(a, "quiet"))
 		(void)printf("%s: %" PRIu64 " records, %s, all sound\n", o.settings.store, records,
 		             size_format(size, sizeof size, bytes));
+	if (x.mended > 0 && !x.json && !cli_has(a, "quiet"))
+		(void)printf("%" PRIu64 " places were damaged, and what was there was stored again "
+		             "elsewhere\n",
+		             x.mended);
 	opening_done(&o);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
 }
@@ -219,8 +228,10 @@ const struct cli_verb verb_scrub = {
     .details =
 	"Reads the whole store and checks the checksum of everything in it.  What is damaged is\n"
 	"named with the file, the offset, and the VMs, disks and restore points that need it.\n"
-	"Needs no key; with one, the names of VMs and disks are shown.  Exit status 1 where\n"
-	"anything is damaged.  To prove that a restore point can be decrypted and restored, use\n"
+	"What was stored again elsewhere since, so that nothing needs it, is counted and is no\n"
+	"failure.  Needs no key; with one, the names of VMs and disks are shown.  Exit status 1\n"
+	"where anything is damaged.  To prove that a restore point can be decrypted and restored, "
+	"use\n"
 	"locum verify.\n"
 	"\n"
 	"Example:\n"

@@ -102,6 +102,8 @@ decode(uint16_t type, struct lc_span body)
 	struct proof proof;
 	uint32_t stream;
 	struct room room;
+	struct damaged damaged;
+	const uint8_t *above;
 	uint64_t n;
 
 	if (type == MESSAGE_HELLO && message_get_hello(body, &hello, &e) == 0) {
@@ -134,6 +136,11 @@ decode(uint16_t type, struct lc_span body)
 		same_again(body, &b, message_put_committed(&b, &done));
 	} else if (type == MESSAGE_ROOM && message_get_room(body, &room, &e) == 0) {
 		same_again(body, &b, message_put_room(&b, &room));
+	} else if (type == MESSAGE_INSPECT && message_get_inspect(body, &above, &e) == 0) {
+		same_again(body, &b, message_put_inspect(&b, above));
+	} else if (type == MESSAGE_DAMAGED && message_get_damaged(body, &damaged, &e) == 0) {
+		fuzz_check(damaged.n <= damaged.contents);
+		same_again(body, &b, message_put_damaged(&b, &damaged));
 	} else if (type == MESSAGE_TAKEN && message_get_number(body, type, &n, &e) == 0) {
 		same_again(body, &b, message_put_number(&b, n));
 	}
@@ -212,6 +219,8 @@ static void
 to_sender(struct lc_span all)
 {
 	struct sender_events ev = {.emit = emit};
+	struct sender_care care = {.due_ns = 0};
+	const struct sender_mending mending = {.care = &care};
 	struct lc_err e = LC_ERR_INIT;
 	struct sender_stats st;
 	struct sender *x;
@@ -220,10 +229,13 @@ to_sender(struct lc_span all)
 	int rc;
 
 	fuzz_check(sender_new(store, 1u << 16, &ev, &x, &e) == 0);
+	sender_mend(x, &mending);
 	fuzz_check(sender_start(x, &e) == 0);
 	while (next_message(&all, &type, &body)) {
 		if (type == 255)
 			sender_wake(x, body.n >= 16 ? body.p : NULL);
+		if (type == 254) /* a minute has gone by */
+			care.due_ns = 0;
 		rc = type >= 254 ? sender_pump(x, &e) : sender_message(x, type, body, &e);
 		fuzz_check(rc == e.code);
 		if (rc != 0)
@@ -233,6 +245,7 @@ to_sender(struct lc_span all)
 		fuzz_check(emitted < EMITTED_MAX);
 	}
 	sender_free(x);
+	sender_care_done(&care);
 }
 
 static void

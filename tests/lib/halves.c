@@ -73,6 +73,15 @@ on_refused(void *arg, const uint8_t vm[16], const struct lc_err *why)
 }
 
 static void
+on_damaged(void *arg, const struct sender_damage *d)
+{
+	struct halves *x = arg;
+
+	x->damage = *d;
+	x->told++;
+}
+
+static void
 drain(struct queue *q)
 {
 	struct packet *p;
@@ -87,8 +96,11 @@ drain(struct queue *q)
 void
 halves_connect(struct halves *x)
 {
-	struct sender_events se = {
-	    .arg = x, .emit = emit_up, .committed = on_committed, .failed = on_failed};
+	struct sender_events se = {.arg = x,
+	                           .emit = emit_up,
+	                           .committed = on_committed,
+	                           .failed = on_failed,
+	                           .damaged = on_damaged};
 	struct receiver_events re = {.arg = x, .emit = emit_down, .refused = on_refused};
 	struct lc_err e = LC_ERR_INIT;
 

@@ -35,8 +35,10 @@ struct halves {
 	struct queue up, down; /* to the replica, to the source */
 	uint64_t chunk_bytes;  /* carried, over all sessions */
 	unsigned committed, failed, refused;
-	struct lc_err why; /* the last failure or refusal */
-	int64_t budget;    /* messages until the wire is cut; < 0: never */
+	struct lc_err why;           /* the last failure or refusal */
+	int64_t budget;              /* messages until the wire is cut; < 0: never */
+	struct sender_damage damage; /* as the source told it last ... */
+	unsigned told;               /* ... and how often */
 };
 
 /** halves_make(x): two empty stores of one domain, connected. */

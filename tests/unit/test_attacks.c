@@ -263,7 +263,8 @@ a_source_can_only_add(void **state)
 		static const uint8_t body[64];
 
 		if (type == MESSAGE_PING || type == MESSAGE_PONG || type == MESSAGE_HEADS ||
-		    type == MESSAGE_PROOF || /* of what was never asked for: below */
+		    type == MESSAGE_PROOF ||   /* of what was never asked for: below */
+		    type == MESSAGE_INSPECT || /* what of its own is damaged: it is told */
 		    (type >= MESSAGE_BEGIN && type <= MESSAGE_COMMIT && type != MESSAGE_WANT))
 			continue;
 		mole_say(&x.m, type, (struct lc_span){body, sizeof body});
