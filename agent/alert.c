@@ -70,6 +70,7 @@ alert_event(enum alert_condition condition, enum alarm_level level)
 	    [ALERT_QUOTA] = {"quota-ok", "quota-near", "quota-full"},
 	    [ALERT_REFUSED] = {"point-taken", "point-refused", "point-refused"},
 	    [ALERT_UNPROTECTED] = {"vm-protected", "vm-unprotected", "vm-unprotected"},
+	    [ALERT_DAMAGED] = {"replica-mended", "replica-damaged", "replica-damaged"},
 	    [ALERT_OLDER] = {"replica-whole", "replica-older", "replica-older"},
 	};
 

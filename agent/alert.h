@@ -30,9 +30,10 @@ enum alert_condition {
 	ALERT_SPOOL,
 	ALERT_OLDER,
 	ALERT_QUOTA,
+	ALERT_DAMAGED,
 	ALERT_UNPROTECTED
 };
-#define ALERT_CONDITIONS 8u
+#define ALERT_CONDITIONS 9u
 
 struct alert_opts {
 	struct uv_loop_s *loop;

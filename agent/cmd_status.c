@@ -197,6 +197,11 @@ print_site(const json_t *x)
 		    "    on %s it lacked points that it had acknowledged (an older copy of its "
 		    "folder?)\n",
 		    text_of(x, "lost_points"));
+	if (json_is_string(json_object_get(x, "damage"))) {
+		(void)printf("    %s\n", text_of(x, "damage"));
+		next_step("it is asked again now and then; there: locum scrub names the points, "
+		          "and is its disk failing?");
+	}
 	print_quota(x);
 }
 
@@ -243,6 +248,7 @@ print_host(const json_t *h, bool *locked)
 {
 	json_int_t max = json_integer_value(json_object_get(h, "quota_bytes"));
 	json_int_t stored = json_integer_value(json_object_get(h, "stored_bytes"));
+	json_int_t damaged = json_integer_value(json_object_get(h, "damaged"));
 	char got[32], kept[32], age[32];
 	struct cli_word w;
 	const json_t *x;
@@ -262,6 +268,12 @@ print_host(const json_t *h, bool *locked)
 		next_step(
 		    "there: locum status, systemctl status locum-agent (a host that sends by cron "
 		    "is away in between)");
+	if (damaged > 0) {
+		(void)printf("    %lld contents or maps of it are damaged here\n",
+		             (long long)damaged);
+		next_step("it sends them again by itself, where it has them (locum status, there); "
+		          "here: locum scrub names the points, and is the disk failing?");
+	}
 	if (max > 0)
 		(void)printf("    %s is all that it may have here\n",
 		             size_format(kept, sizeof kept, (uint64_t)max));
@@ -323,12 +335,14 @@ verdict(const json_t *doc)
 	json_array_foreach(json_object_get(doc, "replicas"), i, x)
 	{
 		if (!json_is_true(json_object_get(x, "up")) ||
+		    json_is_string(json_object_get(x, "damage")) ||
 		    json_is_string(json_object_get(x, "error")))
 			return CLI_PARTLY;
 	}
 	json_array_foreach(json_object_get(doc, "hosts"), i, x)
 	{
 		if (!json_is_true(json_object_get(x, "connected")) ||
+		    json_integer_value(json_object_get(x, "damaged")) > 0 ||
 		    json_is_string(json_object_get(x, "error")))
 			return CLI_PARTLY;
 	}

@@ -57,6 +57,7 @@ connect_sites(struct delivery *d, bool once, struct lc_err *e)
 	                       .n = d->o.n,
 	                       .once = once,
 	                       .brief = true,
+	                       .mend_first = true,
 	                       .events = {.arg = d, .durable = on_durable, .changed = on_sites}};
 	size_t i, n = 1;
 	int rc;

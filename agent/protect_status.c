@@ -104,6 +104,11 @@ print_site(const struct site_status *st, FILE *f)
 		(void)fprintf(f, "null");
 	else
 		(void)fprintf(f, "\"%s\"", clock_format_utc(since, sizeof since, st->lost_ns));
+	(void)fprintf(f, ", \"damaged\": %" PRIu64 ", \"damage\": ", st->damaged);
+	if (st->damage == NULL)
+		(void)fprintf(f, "null");
+	else
+		cli_json_string(f, st->damage);
 	(void)fprintf(f, ", \"error\": ");
 	if (st->err.code == LC_OK)
 		(void)fprintf(f, "null");

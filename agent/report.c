@@ -135,6 +135,12 @@ lost(const struct site_status *s)
 }
 
 static double
+damaged(const struct site_status *s)
+{
+	return (double)s->damaged;
+}
+
+static double
 quota(const struct site_status *s)
 {
 	return (double)s->room_max;
@@ -156,6 +162,8 @@ static const struct {
     {"locum_replica_has_all", "gauge", "Whether it has every point that is here.", has_all},
     {"locum_replica_sent_points_total", "counter", "Points that it has acknowledged.", points_sent},
     {"locum_replica_sent_bytes_total", "counter", "Bytes sent.", bytes_sent},
+    {"locum_replica_damaged", "gauge",
+     "Contents of this host that are damaged there, and maps of VMs.", damaged},
     {"locum_replica_quota_bytes", "gauge",
      "What this host's store may take there; 0: any number, or not known.", quota},
     {"locum_replica_quota_used_bytes", "gauge", "What it takes, where there is a quota.",
@@ -370,6 +378,26 @@ see_older(struct alert *a, const struct site_status *s, int64_t now)
 	alert_see(a, &x, now);
 }
 
+/* Likewise. */
+static void
+see_damaged(struct alert *a, const struct site_status *s, int64_t now)
+{
+	bool now_or_just = s->damaged > 0 ||
+	                   (s->damaged_ns != 0 && clock_wall_ns() - s->damaged_ns < OLDER_NS);
+	struct alert_sight x = {.replica = s->name,
+	                        .condition = ALERT_DAMAGED,
+	                        .level = now_or_just ? ALARM_BAD : ALARM_OK};
+	char text[1400];
+
+	(void)snprintf(text, sizeof text, "replica %s: %s", s->name,
+	               s->damage != NULL ? s->damage
+	               : now_or_just     ? "contents of this host were damaged there; they were "
+	                                   "sent again: is its disk failing?"
+	                                 : "what was damaged there is whole again");
+	x.text = text;
+	alert_see(a, &x, now);
+}
+
 /* Between the two marks it stays as it is. */
 static enum alarm_level
 quota_level(const struct site_status *s)
@@ -466,5 +494,6 @@ report_alerts(const struct protect *p, struct alert *a)
 		see_link(a, &s, o->settings->replica_patience_ms * LC_NS_PER_MS, now);
 		see_quota(a, &s, now);
 		see_older(a, &s, now);
+		see_damaged(a, &s, now);
 	}
 }

@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,6 +25,9 @@ struct site {
 	struct lc_err err;
 	uint64_t points;
 	struct meter sent;
+	struct sender_damage damage; /* there, of what this host sent */
+	char damage_text[1200];
+	int64_t damaged_ns;
 };
 
 struct sites {
@@ -177,6 +181,58 @@ on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 	tell(x->sites);
 }
 
+static uint64_t
+damaged(const struct sender_damage *d)
+{
+	return d->contents + d->lines;
+}
+
+static void
+describe_damage(struct site *x)
+{
+	const struct sender_damage *d = &x->damage;
+	char *to = x->damage_text;
+	size_t size = sizeof x->damage_text, n;
+
+	(void)snprintf(to, size, "%s", "damaged there, of what this host sent:");
+	n = strlen(to);
+	if (d->contents > 0)
+		(void)snprintf(to + n, size - n, " %" PRIu64 " content%s, %s", d->contents,
+		               d->contents == 1 ? "" : "s",
+		               d->over ? "to be sent again" : "being sent again");
+	n = strlen(to);
+	if (d->lines > 0)
+		(void)snprintf(to + n, size - n,
+		               "%s maps of %zu VM%s: their next restore points are made from all "
+		               "of their disks",
+		               d->contents > 0 ? ";" : "", d->lines, d->lines == 1 ? "" : "s");
+	n = strlen(to);
+	if (d->text[0] != '\0')
+		(void)snprintf(to + n, size - n, "; %s", d->text);
+}
+
+static void
+on_damaged(void *arg, const struct sender_damage *d)
+{
+	struct site *x = arg;
+	bool news = damaged(d) > 0 &&
+	            (damaged(&x->damage) == 0 || strcmp(d->text, x->damage.text) != 0);
+	uint64_t before = damaged(&x->damage);
+
+	x->damage = *d;
+	describe_damage(x);
+	if (damaged(d) > 0)
+		x->damaged_ns = clock_wall_ns();
+	if (news)
+		log_warn("replica %s: %s", x->peer.name, x->damage_text);
+	else if (damaged(d) == 0 && before > 0)
+		log_info("replica %s: what was damaged there is whole again (%" PRIu64
+		         " contents were sent)",
+		         x->peer.name, d->sent);
+	if (damaged(d) > 0 || before > 0)
+		tell(x->sites);
+}
+
 static void
 on_idle(void *arg)
 {
@@ -255,6 +311,7 @@ start_all(const struct sites_opts *o, struct sites *s, const struct identity *id
 		                         .identity = id,
 		                         .host = host,
 		                         .once = o->once,
+		                         .mend_first = o->mend_first,
 		                         .throttle = o->throttle,
 		                         .only = o->only,
 		                         .nonly = o->nonly,
@@ -264,6 +321,7 @@ start_all(const struct sites_opts *o, struct sites *s, const struct identity *id
 		                                    .has = on_has,
 		                                    .committed = on_committed,
 		                                    .failed = on_failed,
+		                                    .damaged = on_damaged,
 		                                    .idle = on_idle}};
 
 		rc = uplink_start(&uo, &x->uplink, e);
@@ -378,6 +436,9 @@ sites_status(const struct sites *s, size_t i, struct site_status *out)
 	                            .ahead_ns = st.ahead_ns,
 	                            .lost_ns = witness_lost_ns(x->witness),
 	                            .older = x->older,
+	                            .damaged = damaged(&x->damage),
+	                            .damage = damaged(&x->damage) > 0 ? x->damage_text : NULL,
+	                            .damaged_ns = x->damaged_ns,
 	                            .room_used = st.room_used,
 	                            .room_max = st.room_max,
 	                            .idle = uplink_idle(x->uplink)};

@@ -42,6 +42,7 @@ struct sites_opts {
 	const char *const *names;  /* of replicas; n = 0: every one that this host is paired with */
 	size_t n;
 	bool once;                 /* do not connect again */
+	bool mend_first;           /* not idle before it has looked for damage there once */
 	bool brief;                /* say only what is wrong */
 	const uint8_t (*only)[16]; /* ids of VMs to send; nonly = 0: all */
 	size_t nonly;
@@ -73,8 +74,11 @@ struct site_status {
 	bool idle;         /* it has all there is */
 	uint64_t room_used, room_max; /* bytes of this host's quota there; max 0: not known */
 	int64_t ahead_ns;             /* its clock before ours; 0: it has not said */
-	int64_t lost_ns; /* wall clock: it had lost points that it had acknowledged; 0: never */
-	bool older;      /* that is so, and not all was sent again yet */
+	int64_t lost_ns;    /* wall clock: it had lost points that it had acknowledged; 0: never */
+	bool older;         /* that is so, and not all was sent again yet */
+	uint64_t damaged;   /* contents of this host that are damaged there, and maps */
+	const char *damage; /* what is done about it, and what to do; NULL: nothing is damaged */
+	int64_t damaged_ns; /* wall clock: something was, last; 0: never */
 };
 void sites_status(const struct sites *s, size_t i, struct site_status *out);
 /** sites_stop(s, stopped, arg): hang up; stopped() (may be NULL) comes when all is gone. */

@@ -51,6 +51,7 @@ struct server_host { /* one that was here since it began */
 	int64_t since_ns;                   /* wall clock: connected, or not, since then */
 	uint64_t received, points, refused; /* bytes; points */
 	uint64_t kept, room; /* bytes of its store; and that it may have, 0: any number */
+	uint64_t damaged;    /* contents of it that are damaged here, and maps */
 	size_t vms;
 	int64_t last_ns; /* wall clock: its newest point, of any VM; 0: it has none */
 };

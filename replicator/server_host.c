@@ -95,6 +95,7 @@ server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host
 		                        .refused = h->refused,
 		                        .kept = h->kept,
 		                        .room = h->room,
+		                        .damaged = h->damaged + h->damaged_lines,
 		                        .vms = h->vms.n / sizeof *vms};
 		size_t i;
 
@@ -128,8 +129,10 @@ print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
 	(void)fprintf(f,
 	              ", \"received_bytes\": %" PRIu64 ", \"rate_bytes\": %" PRIu64
 	              ", \"points\": %" PRIu64 ", \"refused\": %" PRIu64
-	              ", \"stored_bytes\": %" PRIu64 ", \"quota_bytes\": %" PRIu64 ", \"error\": ",
-	              received, meter_rate(&h->rate, now), h->points, h->refused, h->kept, h->room);
+	              ", \"stored_bytes\": %" PRIu64 ", \"quota_bytes\": %" PRIu64
+	              ", \"damaged\": %" PRIu64 ", \"error\": ",
+	              received, meter_rate(&h->rate, now), h->points, h->refused, h->kept, h->room,
+	              h->damaged + h->damaged_lines);
 	if (h->err.code == LC_OK)
 		(void)fprintf(f, "null");
 	else

@@ -48,6 +48,12 @@ room(const struct server_host *h)
 }
 
 static double
+damaged(const struct server_host *h)
+{
+	return (double)h->damaged;
+}
+
+static double
 vms(const struct server_host *h)
 {
 	return (double)h->vms;
@@ -70,6 +76,8 @@ static const struct family {
     {"locum_host_received_bytes_total", "counter", "Bytes that came from it.", received},
     {"locum_host_stored_bytes", "gauge", "Bytes of its store.", kept},
     {"locum_host_quota_bytes", "gauge", "Bytes that its store may have; 0: any number.", room},
+    {"locum_host_damaged", "gauge", "Contents of it that are damaged here, and maps of VMs.",
+     damaged},
     {"locum_host_vms", "gauge", "VMs that it has points of.", vms},
     {"locum_host_last_point_timestamp_seconds", "gauge",
      "Its newest point, of any VM; 0: there is none.", newest},

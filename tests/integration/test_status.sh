@@ -16,9 +16,9 @@ agent() { # VMS REPLICAS [MORE]
 vm() { # NAME STATE [ERROR]
 	printf '{"vm": "%s", "state": "%s", "goal_s": 5, "lag_s": 9, "worst_lag_s": 9, "time": "%s", "error": %s}' "$1" "$2" "$now" "${3:-null}"
 }
-site() { # UP QUOTA USED [ERROR]
-	printf '{"name": "dr", "address": "dr:7227", "up": %s, "has_all": true, "sent_bytes": 1, "quota_bytes": %s, "quota_used_bytes": %s, "clock_ahead_s": 0, "lost_points": null, "error": %s}' \
-		"$1" "$2" "$3" "${4:-null}"
+site() { # UP QUOTA USED [ERROR [DAMAGE]]
+	printf '{"name": "dr", "address": "dr:7227", "up": %s, "has_all": true, "sent_bytes": 1, "quota_bytes": %s, "quota_used_bytes": %s, "clock_ahead_s": 0, "lost_points": null, "error": %s, "damage": %s}' \
+		"$1" "$2" "$3" "${4:-null}" "${5:-null}"
 }
 says() { # STATUS PATTERN...
 	local want=$1 rc=0 pattern
@@ -46,6 +46,8 @@ says 0 '899 B used of the 1000 B'
 ! grep -q 'nearly full' "$t/out" || fail "89%% is not near: $(cat "$t/out")"
 agent "$(vm web01 protected)" "$(site true 1000 905)"
 says 0 '-> nearly full: there, locum drop .*locum replica limit HOST --max SIZE'
+agent "$(vm web01 protected)" "$(site true 0 0 null '"2 contents are damaged there"')"
+says 3 '^    2 contents are damaged there$' '-> it is asked again now and then; there: locum scrub names the points'
 agent "$(vm web01 waiting)" "$(site false 0 0)" ', "spool": {"bytes": 10, "max_bytes": 10, "spent": true, "dropped_bytes": 0, "error": null}'
 says 3 '-> see the spool, below' 'SPENT' '-> changes collect in the VMs meanwhile'
 agent "$(vm web01 protected)" '' ', "unprotected": ["web02", "db"]'

@@ -174,6 +174,8 @@ test_events(void **state)
 	assert_string_equal(alert_event(ALERT_CYCLE, ALARM_BAD), "vm-failing");
 	assert_string_equal(alert_event(ALERT_CYCLE, ALARM_OK), "vm-ok");
 	assert_string_equal(alert_event(ALERT_LINK, ALARM_OK), "replica-up");
+	assert_string_equal(alert_event(ALERT_DAMAGED, ALARM_BAD), "replica-damaged");
+	assert_string_equal(alert_event(ALERT_DAMAGED, ALARM_OK), "replica-mended");
 	assert_string_equal(alert_event(ALERT_REFUSED, ALARM_OK), "point-taken");
 }
 

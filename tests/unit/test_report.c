@@ -32,7 +32,7 @@ struct alert {
 		char vm[32], replica[32], text[1024];
 		enum alert_condition condition;
 		enum alarm_level level;
-	} sights[20];
+	} sights[24];
 };
 
 const char *const protect_states[PROTECT_STATES] = {"protected", "beginning", "late", "failing",
@@ -112,6 +112,7 @@ server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host
 	                            .refused = 2,
 	                            .kept = 4096,
 	                            .room = 8192,
+	                            .damaged = 6,
 	                            .vms = 3,
 	                            .last_ns = 90 * S},
 	                           {.name = "kvm1", .key = keys[1]}};
@@ -168,7 +169,8 @@ make(struct protect *x)
 	               .sent = 1000,
 	               .ahead_ns = 7200 * S,
 	               .room_used = 95,
-	               .room_max = 100},
+	               .room_max = 100,
+	               .damaged = 7},
 	              {.name = "far", .since_ns = 6 * S, .err = broken}},
 	};
 }
@@ -230,6 +232,7 @@ test_samples(void **state)
 	assert_line(text, "locum_replica_sent_points_total{replica=\"dr\"} 6");
 	assert_line(text, "locum_replica_sent_bytes_total{replica=\"dr\"} 1000");
 	assert_line(text, "locum_replica_quota_bytes{replica=\"dr\"} 100");
+	assert_line(text, "locum_replica_damaged{replica=\"dr\"} 7");
 	assert_line(text, "locum_replica_quota_used_bytes{replica=\"dr\"} 95");
 	assert_line(text, "locum_replica_quota_bytes{replica=\"far\"} 0");
 	assert_line(text, "locum_replica_clock_ahead_seconds{replica=\"dr\"} 7200");
@@ -303,6 +306,7 @@ test_hosts(void **state)
 	assert_line(text, "locum_host_received_bytes_total" KVM1 "1234567");
 	assert_line(text, "locum_host_stored_bytes" KVM1 "4096");
 	assert_line(text, "locum_host_quota_bytes" KVM1 "8192");
+	assert_line(text, "locum_host_damaged" KVM1 "6");
 	assert_line(text, "locum_host_vms" KVM1 "3");
 	assert_line(text, "locum_host_last_point_timestamp_seconds" KVM1 "90");
 	assert_line(text, "locum_host_connected{host=\"kvm1\",fingerprint="
@@ -335,8 +339,9 @@ test_sights(void **state)
 
 	(void)state;
 	make(&x);
+	x.sites[0].damaged = 0;
 	report_alerts(&x, &a);
-	assert_int_equal(a.seen, 2 * 2 + 2 * 2 + 2 * 2 + 1);
+	assert_int_equal(a.seen, 2 * 2 + 2 * 2 + 2 * 3 + 1);
 	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_NEAR,
 	            "replica dr: 95 B used of the 100 B that this host may have");
 	assert_seen(&a, "web01", "", ALERT_RPO, ALARM_OK, NULL);
@@ -399,6 +404,26 @@ test_sights(void **state)
 	report_alerts(&x, &a);
 	assert_seen(&a, "", "dr", ALERT_OLDER, ALARM_OK, NULL);
 	assert_seen(&a, "", "far", ALERT_OLDER, ALARM_OK, "replica far: it has all points again");
+	assert_seen(&a, "", "far", ALERT_DAMAGED, ALARM_OK, NULL);
+
+	a.seen = 0;
+	x.sites[0].damaged = 3;
+	x.sites[0].damage = "3 contents";
+	x.sites[1].damaged_ns = clock_wall_ns() - 5 * S; /* and they were sent again already */
+	report_alerts(&x, &a);
+	assert_seen(&a, "", "dr", ALERT_DAMAGED, ALARM_BAD, "replica dr: 3 contents");
+	assert_seen(
+	    &a, "", "far", ALERT_DAMAGED, ALARM_BAD,
+	    "replica far: contents of this host were damaged there; they were sent again: is "
+	    "its disk failing?");
+	a.seen = 0;
+	x.sites[0].damaged = 0;
+	x.sites[0].damage = NULL;
+	x.sites[1].damaged_ns -= 60 * S;
+	report_alerts(&x, &a);
+	assert_seen(&a, "", "dr", ALERT_DAMAGED, ALARM_OK, NULL);
+	assert_seen(&a, "", "far", ALERT_DAMAGED, ALARM_OK,
+	            "replica far: what was damaged there is whole again");
 }
 
 int
