@@ -6,6 +6,7 @@
 #include "store/segment.h"
 
 #define MORE_ROWS 4096u
+#define CONDEMNED_MAX 64u /* in one session, as each is slow; a scrub finds all of them */
 
 struct lender {
 	struct store *s;
@@ -13,6 +14,7 @@ struct lender {
 	lender_emit *emit;
 	void *arg;
 	uint8_t *buf; /* [RECORD_PAYLOAD_MAX] */
+	unsigned condemned;
 	/* The point that is being recalled. */
 	struct outgoing *point;
 	struct commit end;
@@ -119,6 +121,8 @@ give(struct lender *x, const uint8_t *id, struct lc_err *e)
 
 	if (rc == 0)
 		return emit(x, MESSAGE_BODY, &body, message_put_body_head(&body, &c), c.payload, e);
+	if ((rc == LC_ECORRUPT || rc == LC_EIO) && x->condemned++ < CONDEMNED_MAX)
+		(void)transfer_condemn(x->s, x->writer, id, NULL); /* so it is sent again */
 	memcpy(none.id, id, sizeof none.id);
 	none.code = rc;
 	return emit(x, MESSAGE_NONE, &body, message_put_none(&body, &none), (struct lc_span){0}, e);

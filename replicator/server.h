@@ -20,6 +20,7 @@
 struct uv_loop_s;
 struct workers;
 struct server;
+struct store;
 struct stores;
 
 struct server_opts {
@@ -43,6 +44,10 @@ struct stores *server_stores(struct server *s);
 unsigned server_guests(const struct server *s);
 /** server_status(s, f): hosts that were here since it began, and how they do, as JSON. */
 void server_status(struct server *s, FILE *f);
+
+/** server_look(s, dir, store): what is damaged in the store in that folder, for the status of its
+ * hosts.  Thread: any. */
+void server_look(struct server *s, const char *dir, struct store *store);
 
 struct server_host { /* one that was here since it began */
 	const char *name;

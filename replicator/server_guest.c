@@ -4,7 +4,6 @@
  */
 #include <assert.h>
 #include <dirent.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -78,25 +77,12 @@ on_refused(void *arg, const uint8_t vm[16], const struct lc_err *why)
 		g->broken = *why;
 }
 
-/* What it was told of its damage. */
 static void
 on_damaged(void *arg, uint64_t contents, size_t lines)
 {
 	struct guest *g = arg;
-	struct host *h = g->host;
-	uint64_t before;
 
-	(void)pthread_mutex_lock(&g->server->lock);
-	before = h->damaged + h->damaged_lines;
-	h->damaged = contents;
-	h->damaged_lines = lines;
-	(void)pthread_mutex_unlock(&g->server->lock);
-	if (contents + lines > 0 && before == 0)
-		log_warn("%s: %" PRIu64 " contents and the maps of %zu lines of it are damaged "
-		         "here; it was told, to send what it has of that",
-		         g->who.name, contents, lines);
-	else if (contents + lines == 0 && before > 0)
-		log_info("%s: what was damaged of it here is whole again", g->who.name);
+	host_damaged(g->server, g->host, contents, lines);
 }
 
 /* Names are for people and files: what is neither letter nor digit becomes a '-'. */
@@ -415,6 +401,7 @@ enter(struct guest *g, struct lc_err *e)
 	if (h == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	look_at_room(g);
+	server_look(s, g->who.store, g->store);
 	return transfer_lines(g->store, note_line, g, e);
 }
 

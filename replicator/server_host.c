@@ -6,10 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "replicator/message.h"
 #include "replicator/server_internal.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
+#include "store/base/log.h"
 #include "store/transfer.h"
 
 /* Of a host, in the status: as many as it may have lines, and those that were begun at once. */
@@ -57,6 +59,63 @@ host_vm_find(struct host *h, const uint8_t id[16])
 	list[low] = fresh;
 	memcpy(list[low].id, id, 16);
 	return &list[low];
+}
+
+/* ---- damage ---- */
+
+void
+host_damaged(struct server *s, struct host *h, uint64_t contents, size_t lines)
+{
+	char name[sizeof h->name];
+	uint64_t before;
+
+	(void)pthread_mutex_lock(&s->lock);
+	before = h->damaged + h->damaged_lines;
+	h->damaged = contents;
+	h->damaged_lines = lines;
+	(void)snprintf(name, sizeof name, "%s", h->name);
+	(void)pthread_mutex_unlock(&s->lock);
+	if (contents + lines > 0 && before == 0)
+		log_warn("%s: %" PRIu64 " contents and the maps of %zu lines of it are damaged "
+		         "here: it asks for that, and sends what it has",
+		         name, contents, lines);
+	else if (contents + lines == 0 && before > 0)
+		log_info("%s: what was damaged of it here is whole again", name);
+}
+
+static void
+look_at_host(struct server *s, const struct writer_entry *w, struct store *store)
+{
+	static const uint8_t first[CHUNK_ID_SIZE];
+	struct transfer_damage d = {.contents = 0};
+	struct host *h;
+
+	(void)pthread_mutex_lock(&s->lock);
+	h = host_find(s, w->key);
+	if (h != NULL)
+		(void)snprintf(h->name, sizeof h->name, "%s", w->name);
+	(void)pthread_mutex_unlock(&s->lock);
+	if (h != NULL && transfer_damage(store, w->writer, first, DAMAGED_LINES_MAX, &d, NULL) == 0)
+		host_damaged(s, h, d.contents, d.lines.n / 16);
+	transfer_damage_free(&d);
+}
+
+void
+server_look(struct server *s, const char *dir, struct store *store)
+{
+	struct writer_entry *list = NULL;
+	const char *base = strrchr(dir, '/');
+	size_t i, n = 0;
+
+	if (writers_list(s->dir, &list, &n, NULL) != 0)
+		return;
+	for (i = 0; base != NULL && i < n; i++) {
+		const char *of = strrchr(list[i].store, '/');
+
+		if (!list[i].revoked && of != NULL && strcmp(of, base) == 0)
+			look_at_host(s, &list[i], store);
+	}
+	lc_free(list);
 }
 
 /* ---- status ---- */

@@ -115,6 +115,9 @@ struct host *host_find(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE]);
 /** host_vm_find(h, id): one is made; NULL: there are too many, or no memory.  Under the lock. */
 struct host_vm *host_vm_find(struct host *h, const uint8_t id[16]);
 
+/** host_damaged(s, h, contents, lines): so much of it is damaged here.  Not under the lock. */
+void host_damaged(struct server *s, struct host *h, uint64_t contents, size_t lines);
+
 /* The calls of a session_role that come on a worker, and their last words. */
 int guest_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e);
 int guest_settle(void *arg, struct lc_err *e);

@@ -15,7 +15,10 @@ struct steward {
 	struct stores *stores;
 	char *dir, *path;
 	struct desk *desk;
-	struct shared *in_hand; /* the desk's thread: what it works on */
+	struct shared *in_hand; /* the desk's thread: what it works on ... */
+	char *in_hand_name;     /* ... and where that is */
+	void (*look)(void *arg, const char *dir, struct store *s);
+	void *look_arg;
 	void (*closed)(void *arg);
 	void *arg;
 };
@@ -51,10 +54,13 @@ take(void *arg, const char *dir, struct store **out, struct lc_err *e)
 	if (name == NULL)
 		return lc_fail(e, LC_ENOENT, 0, "%s is no store of the replica in %s", dir, w->dir);
 	rc = stores_take(w->stores, name, NULL, WAIT_MS, &w->in_hand, e);
-	lc_free(name);
-	if (rc == 0)
-		*out = shared_store(w->in_hand);
-	return rc;
+	if (rc != 0) {
+		lc_free(name);
+		return rc;
+	}
+	w->in_hand_name = name;
+	*out = shared_store(w->in_hand);
+	return 0;
 }
 
 static void
@@ -62,7 +68,10 @@ give(void *arg, struct store *s)
 {
 	struct steward *w = arg;
 
-	(void)s;
+	if (w->look != NULL)
+		w->look(w->look_arg, w->in_hand_name, s);
+	lc_free(w->in_hand_name);
+	w->in_hand_name = NULL;
 	stores_give(w->stores, w->in_hand, NULL);
 	w->in_hand = NULL;
 }
@@ -135,6 +144,14 @@ steward_open(struct uv_loop_s *loop, const char *dir, struct stores *stores, str
 	stores_desk(stores, w->path);
 	*out = w;
 	return 0;
+}
+
+void
+steward_watch(struct steward *w, void (*look)(void *arg, const char *dir, struct store *s),
+              void *arg)
+{
+	w->look = look;
+	w->look_arg = arg;
 }
 
 void

@@ -45,6 +45,24 @@ transfer_read(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZE],
 }
 
 int
+transfer_condemn(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZE],
+                 struct lc_err *e)
+{
+	struct damage d = {.type = RECORD_CHUNK, .length = 1};
+	struct record r;
+	uint64_t no;
+	int rc = find_durable(s, writer, id, &no, e);
+
+	rc = rc != 0 ? rc : catalog_chunk(s->catalog, no, &r, e);
+	if (rc != 0)
+		return rc;
+	d.segment = r.segment;
+	d.offset = r.off;
+	d.seq = no;
+	return store_condemn(s, &d, 1, NULL, e);
+}
+
+int
 transfer_line_writer(struct store *s, const uint8_t line[16], uint16_t *writer, struct lc_err *e)
 {
 	uint8_t vm[16];

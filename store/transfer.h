@@ -246,6 +246,14 @@ int transfer_has(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZ
 int transfer_read(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZE], uint8_t *buf,
                   struct transfer_chunk *out, struct lc_err *e);
 
+/**
+ * transfer_condemn(s, writer, id, e):
+ * What was read and is bad counts as damaged from now on, if it still is: as store_condemn().
+ * Slow: all chunks.
+ */
+int transfer_condemn(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZE],
+                     struct lc_err *e);
+
 /* ---- taking ---- */
 
 struct incoming;

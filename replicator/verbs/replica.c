@@ -154,6 +154,12 @@ on_steward_closed(void *arg)
 	server_stop(r->server, on_stopped, r);
 }
 
+static void
+on_look(void *arg, const char *dir, struct store *s)
+{
+	server_look(arg, dir, s);
+}
+
 /* Points are taken also where this fails. */
 static void
 take_orders(struct running *r, const char *dir)
@@ -162,6 +168,8 @@ take_orders(struct running *r, const char *dir)
 
 	if (steward_open(&r->loop, dir, server_stores(r->server), &r->steward, &e) != 0)
 		log_error("replica: other commands can't ask for anything: %s", e.msg);
+	else
+		steward_watch(r->steward, on_look, r->server);
 }
 
 static void

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "replicator/lender.h"
 #include "replicator/message.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
@@ -293,6 +294,55 @@ cuts_do_not_keep_it_from_healing(void **state)
 	halves_connect(&s.x);
 	assert_true(is_whole(&s));
 	all_arrived(&s);
+	end(&s);
+}
+
+static int
+note_answer(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_err *e)
+{
+	struct lc_buf *b = arg;
+
+	(void)e;
+	assert_int_equal(n, 1);
+	b->n = 0;
+	assert_int_equal(lc_buf_append(b, &type, sizeof type), 0);
+	return lc_buf_append(b, spans[0].p, spans[0].n);
+}
+
+/* Its host reads something back, and it is bad: that is as good as a scrub. */
+static void
+what_a_read_finds_bad_comes_back(void **state)
+{
+	static const int nth[] = {7};
+	struct lc_buf answer = {0}, ask = {0};
+	struct lc_err e = LC_ERR_INIT;
+	const uint16_t type = MESSAGE_NONE;
+	struct vault_piece bad;
+	struct lender *lender;
+	struct ids m = {.n = 1};
+	struct none none;
+	struct scene s;
+
+	(void)state;
+	make(&s);
+	assert_true(vault_piece_of(s.x.dir, RECORD_CHUNK, nth[0], &bad));
+	spoil_replica(&s, RECORD_CHUNK, nth, 1, false);
+	assert_true(is_whole(&s)); /* as far as anybody knows */
+	must(lender_new(s.x.to, 0, note_answer, &answer, &lender, &e), &e);
+	m.ids = bad.r.id;
+	must(message_put_ids(&ask, &m), &e);
+	must(lender_message(lender, MESSAGE_READ, (struct lc_span){ask.p, ask.n}, &e), &e);
+	assert_memory_equal(answer.p, &type, sizeof type);
+	must(message_get_none((struct lc_span){answer.p + 2, answer.n - 2}, &none, &e), &e);
+	assert_int_equal(none.code, LC_ECORRUPT);
+	assert_false(is_whole(&s));
+	lender_free(lender);
+	mend(&s);
+	assert_int_equal(s.x.damage.sent, 1);
+	assert_true(is_whole(&s));
+	all_arrived(&s);
+	lc_buf_free(&answer);
+	lc_buf_free(&ask);
 	end(&s);
 }
 
@@ -863,6 +913,7 @@ main(void)
 	    cmocka_unit_test(they_come_back_to_a_catalog_that_was_made_again),
 	    cmocka_unit_test(it_is_noticed_while_connected),
 	    cmocka_unit_test(cuts_do_not_keep_it_from_healing),
+	    cmocka_unit_test(what_a_read_finds_bad_comes_back),
 	    cmocka_unit_test(what_is_damaged_here_too_is_named),
 	    cmocka_unit_test(what_was_dropped_comes_from_another_replica),
 	    cmocka_unit_test(what_nobody_has_comes_from_the_disks),
