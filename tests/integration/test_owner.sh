@@ -69,7 +69,7 @@ for dir in free store; do
 	grep -q '^damaged: segments/' "$t/$dir.out" || fail "scrub of $dir: $(cat "$t/$dir.out" "$t/$dir.err")"
 	! grep -q 'could not be noted' "$t/$dir.err" || fail "$dir: $(cat "$t/$dir.err")"
 done
-[ "$(grep -c 'new backups store their' "$t/free.out")" = "$(grep -c 'new backups store their' "$t/store.out")" ] ||
+[ "$(grep -c 'damaged chunks: ' "$t/free.out")" = "$(grep -c 'damaged chunks: ' "$t/store.out")" ] ||
 	fail "the damage is noted in one way only: $(cat "$t/free.out" "$t/store.out")"
 
 # What needs the store for itself gets it, and the agent goes on.
