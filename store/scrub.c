@@ -657,8 +657,8 @@ restart_lines(struct condemning *c, const struct damage *d, struct lc_err *e)
 		}
 		return catalog_each_line(c->s->catalog, restart_line, c, e);
 	case 0: /* anything may have been in it */
-		if (d->offset == 0 || c->explained >= d->length)
-			return 0;
+		if (d->length > 0 && (d->offset == 0 || c->explained >= d->length))
+			return 0; /* a file that is missing has no length */
 		return catalog_each_line(c->s->catalog, restart_line, c, e);
 	default:
 		return 0;

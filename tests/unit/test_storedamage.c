@@ -526,6 +526,7 @@ a_missing_segment_is_damage(void **state)
 	struct store *s;
 	struct vault v;
 	struct told t;
+	bool restarts;
 	size_t i, k;
 
 	(void)state;
@@ -545,6 +546,9 @@ a_missing_segment_is_damage(void **state)
 	assert_string_equal(t.first.file, "segments/0000000000000004.seg");
 	assert_string_equal(t.first.what, "missing file");
 	assert_non_null(strstr(t.first.affects, "restore point"));
+	must(store_condemn(v.s, &t.first, 1, NULL, &e), &e);
+	must(transfer_restarts(v.s, p[0].line, &restarts, &e), &e);
+	assert_true(restarts); /* maps may have been in it */
 	rebuild(&v);
 	t = scrub(&v);
 	assert_true(t.n >= 2);
