@@ -12,12 +12,14 @@ int
 transfer_damage(struct store *s, uint16_t writer, const uint8_t above[CHUNK_ID_SIZE], size_t max,
                 struct transfer_damage *out, struct lc_err *e)
 {
+	bool first = lc_is_zero(above, CHUNK_ID_SIZE);
 	int rc = store_flush(s, e);
 
-	rc = rc != 0 ? rc : catalog_writer_missing(s->catalog, writer, &out->contents, e);
-	if (rc == 0 && out->contents > 0)
-		rc = catalog_missing_above(s->catalog, writer, above, max, &out->ids, e);
-	if (rc == 0 && lc_is_zero(above, CHUNK_ID_SIZE))
+	rc = rc != 0 ? rc : catalog_missing_above(s->catalog, writer, above, max, &out->ids, e);
+	out->contents = out->ids.n / CHUNK_ID_SIZE;
+	if (rc == 0 && first && out->contents == max) /* there may be many: counted but once */
+		rc = catalog_writer_missing(s->catalog, writer, &out->contents, e);
+	if (rc == 0 && first)
 		rc = catalog_writer_restarts(s->catalog, writer, max, &out->lines, e);
 	return rc;
 }

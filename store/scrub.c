@@ -226,6 +226,11 @@ point_since(void *arg, const struct catalog_point *cp, struct lc_err *e)
 
 	if (cp->order < o->from || cp->order >= o->end)
 		return 0;
+	/* One that stands by itself needs nothing of before; but what is damaged may be its own. */
+	if ((cp->flags & POINT_FRESH) != 0 && o->a->ids.n > 0) {
+		o->end = cp->order;
+		return 0;
+	}
 	return on_user(o->a, NULL, cp, e);
 }
 
@@ -236,7 +241,7 @@ fork_since(void *arg, const uint8_t line[16], uint64_t order, struct lc_err *e)
 	struct since *o = arg, on_it = {.a = o->a, .from = order + 1, .end = UINT64_MAX};
 	int rc;
 
-	if (order < o->from)
+	if (order < o->from || order >= o->end)
 		return 0;
 	rc = catalog_each_point(o->a->s->catalog, line, point_since, &on_it, e);
 	/* Its own forks come later: so this ends, also where a log says that lines began in a
@@ -244,7 +249,8 @@ fork_since(void *arg, const uint8_t line[16], uint64_t order, struct lc_err *e)
 	return rc != 0 ? rc : catalog_each_fork(o->a->s->catalog, line, fork_since, &on_it, e);
 }
 
-/* Without the catalog, every point of the line from that one on would lack it. */
+/* Without the catalog, every point of the line from that one on would lack it, up to one that
+ * stands by itself. */
 static void
 map_affects(struct scrub *x, struct damage *d)
 {

@@ -192,7 +192,7 @@ void outgoing_free(struct outgoing *o);
 /* ---- mending: what was found damaged at the taker, once more ---- */
 
 struct transfer_damage {   /* of one writer */
-	uint64_t contents; /* that are damaged or gone */
+	uint64_t contents; /* that are damaged or gone: all, or those that are told of here */
 	struct lc_buf ids; /* of these, [CHUNK_ID_SIZE] each, ascending */
 	/* [16] each, of its VMs: of their log maps or commits are damaged, so that their next point
 	 * has to stand by itself (FORMAT.md, RESTART). */
@@ -200,9 +200,10 @@ struct transfer_damage {   /* of one writer */
 };
 /**
  * transfer_damage(s, writer, above, max, out, e):
- * What is known to be damaged here of what a writer sent: at most max ids, above that one; lines,
- * likewise, only where `above` is zeros.  What was appended is durable and counts.  Fills an empty
- * *out, for transfer_damage_free() in every case.  For an owner.
+ * What is known to be damaged here of what a writer sent: at most max ids, above that one; all of
+ * them are counted, and lines told, likewise, only where `above` is zeros.  What was appended is
+ * durable and counts.  Fills an empty *out, for transfer_damage_free() in every case.  For an
+ * owner.
  */
 int transfer_damage(struct store *s, uint16_t writer, const uint8_t above[CHUNK_ID_SIZE],
                     size_t max, struct transfer_damage *out, struct lc_err *e);

@@ -80,11 +80,14 @@ all_arrived(struct scene *s)
 
 /* ---- damage ---- */
 
+static char last_affects[256]; /* as it was said last */
+
 static void
 note(void *arg, const struct damage *d)
 {
 	if (d->mended)
 		return;
+	memcpy(last_affects, d->affects, sizeof last_affects);
 	assert_int_equal(lc_buf_append(arg, d, sizeof *d), 0);
 }
 
@@ -171,7 +174,7 @@ contents_come_back(struct scene *s, bool rebuild)
 	/* Whole ones, the base of deltas among them, and a delta. */
 	static const int nth[] = {0, 3, 17, 41};
 	static const uint8_t none[CHUNK_ID_SIZE];
-	struct transfer_damage others = {.contents = 0};
+	struct transfer_damage others = {.contents = 0}, first = others, second = others;
 	struct lc_err e = LC_ERR_INIT;
 	struct store_opts o = {.recovery_code = s->x.v.code, .dir = s->x.dir};
 	struct store *reader;
@@ -181,6 +184,12 @@ contents_come_back(struct scene *s, bool rebuild)
 	assert_false(is_whole(s));
 	must(transfer_damage(s->x.to, 1, none, 10, &others, &e), &e);
 	assert_int_equal(others.contents, 0); /* of another host's nothing is told */
+	must(transfer_damage(s->x.to, 0, none, 1, &first, &e), &e);
+	assert_true(first.contents >= 4 && first.ids.n == CHUNK_ID_SIZE);
+	must(transfer_damage(s->x.to, 0, first.ids.p, 1, &second, &e), &e);
+	assert_true(memcmp(second.ids.p, first.ids.p, CHUNK_ID_SIZE) > 0);
+	transfer_damage_free(&first);
+	transfer_damage_free(&second);
 	must(store_open(&o, &reader, &e), &e);
 	assert_int_equal(vault_compare(reader, s->p[0].id, &s->d[0], 1, &e), LC_ECORRUPT);
 	store_close(reader);
@@ -523,7 +532,9 @@ a_damaged_map_is_told_and_replaced(void **state)
 	mend(&s);
 	assert_int_equal(s.x.damage.lines, 0);
 	assert_true(is_whole(&s));
-	/* And it is not done again. */
+	/* And it is not done again; scrub names the point of before alone. */
+	assert_int_equal(scrub(s.x.to), 1);
+	assert_non_null(strstr(last_affects, "in 1 restore point"));
 	mend(&s);
 	point_done(&q);
 	q = halves_backup(&s.x, "web01", &d);
