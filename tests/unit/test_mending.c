@@ -916,6 +916,32 @@ only_what_is_damaged_is_taken(void **state)
 	end(&s);
 }
 
+/* One of before says zeros there, and one to come may say more. */
+static void
+only_who_says_so_is_asked(void **state)
+{
+	struct welcome m = {.version = MESSAGE_VERSION, .byte_window = 1};
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf b = {0};
+	struct scene s;
+
+	(void)state;
+	must(message_put_welcome(&b, &m), &e);
+	assert_int_equal(lc_get16(b.p + 2), 0);
+	lc_put16(b.p + 2, 0xfffe);
+	must(message_get_welcome((struct lc_span){b.p, b.n}, &m, &e), &e);
+	assert_false(m.inspects);
+	lc_put16(b.p + 2, 0xffff);
+	must(message_get_welcome((struct lc_span){b.p, b.n}, &m, &e), &e);
+	assert_true(m.inspects);
+	lc_buf_free(&b);
+	make(&s); /* whose sender was not told that it may */
+	assert_true(sender_idle(s.x.tx));
+	assert_true(TAILQ_EMPTY(&s.x.up));
+	assert_int_equal(s.x.told, 0);
+	end(&s);
+}
+
 int
 main(void)
 {
@@ -935,6 +961,7 @@ main(void)
 	    cmocka_unit_test(a_replica_has_disks_read_as_a_whole_once_a_day),
 	    cmocka_unit_test(what_is_damaged_comes_in_pages),
 	    cmocka_unit_test(only_what_is_damaged_is_taken),
+	    cmocka_unit_test(only_who_says_so_is_asked),
 	};
 
 	log_set_level(LOG_LV_ERROR);
