@@ -215,8 +215,8 @@ build_tools() {
 	say "compiling"
 	cd "$here"
 	# shellcheck disable=SC2086
-	gcc $flags -static -pthread -o "$tmp/seqw" seqw.c command.c churn.c disk.c hist.c say.c \
-		seqfmt.c sha256.c
+	gcc $flags -static -pthread -o "$tmp/seqw" seqw.c command.c churn.c disk.c hist.c ring.c \
+		say.c seqfmt.c sha256.c
 	# shellcheck disable=SC2086
 	gcc $flags -o "$tmp/seqcheck" seqcheck.c seqfmt.c
 	# shellcheck disable=SC2086
