@@ -92,36 +92,73 @@ count(struct store *s, bool points)
 	return points ? st.points : st.chunks;
 }
 
+/* web01 has a full disk, and a point of it is being made. */
+struct scene {
+	struct halves x;
+	struct vault_disk d;
+	struct writer *w;
+};
+
+static void
+scene_begin(struct scene *s)
+{
+	make(&s->x);
+	s->d = full_disk("vda", 1);
+	s->w = begin(&s->x, "web01", &s->d, 1);
+}
+
+/* These are read, and what may go goes. */
+static void
+scene_put(struct scene *s, uint64_t first, uint64_t end)
+{
+	put(s->w, 0, &s->d, first, end);
+	settle(&s->x);
+}
+
+/* The point is made, and is the next one that is there. */
+static void
+scene_commit(struct scene *s)
+{
+	unsigned before = s->x.committed;
+	struct point p;
+
+	commit(&s->x, s->w, &p);
+	settle(&s->x);
+	assert_int_equal(s->x.committed, before + 1);
+	halves_arrived(&s->x, &p, &s->d);
+}
+
+static void
+scene_free(struct scene *s)
+{
+	vault_disk_free(&s->d);
+	halves_free(&s->x);
+}
+
 static void
 contents_are_there_before_the_point_is(void **state)
 {
-	struct vault_disk d = full_disk("vda", 1);
-	struct writer *w;
-	struct halves x;
+	struct scene s;
 	struct point p;
 
 	(void)state;
-	make(&x);
-	w = begin(&x, "web01", &d, 1);
-	put(w, 0, &d, 0, WINDOWS / 2);
-	settle(&x);
-	assert_true(x.chunk_bytes > WINDOWS / 2 * WINDOW_SIZE - BEHIND);
-	assert_true(sender_idle(x.tx)); /* no point waits */
-	assert_int_equal(count(x.to, true), 0);
-	put(w, 0, &d, WINDOWS / 2, WINDOWS);
-	settle(&x);
-	assert_true(x.chunk_bytes > WINDOWS * WINDOW_SIZE - BEHIND);
-	assert_int_equal(x.committed, 0);
-	commit(&x, w, &p);
-	assert_false(sender_idle(x.tx));
-	settle(&x);
-	assert_true(sender_idle(x.tx));
-	assert_int_equal(x.committed, 1);
-	assert_int_equal(x.failed + x.refused, 0);
-	assert_int_equal(sent(&x), WINDOWS); /* each once */
-	halves_arrived(&x, &p, &d);
-	vault_disk_free(&d);
-	halves_free(&x);
+	scene_begin(&s);
+	scene_put(&s, 0, WINDOWS / 2);
+	assert_true(s.x.chunk_bytes > WINDOWS / 2 * WINDOW_SIZE - BEHIND);
+	assert_true(sender_idle(s.x.tx)); /* no point waits */
+	assert_int_equal(count(s.x.to, true), 0);
+	scene_put(&s, WINDOWS / 2, WINDOWS);
+	assert_true(s.x.chunk_bytes > WINDOWS * WINDOW_SIZE - BEHIND);
+	assert_int_equal(s.x.committed, 0);
+	commit(&s.x, s.w, &p);
+	assert_false(sender_idle(s.x.tx));
+	settle(&s.x);
+	assert_true(sender_idle(s.x.tx));
+	assert_int_equal(s.x.committed, 1);
+	assert_int_equal(s.x.failed + s.x.refused, 0);
+	assert_int_equal(sent(&s.x), WINDOWS); /* each once */
+	halves_arrived(&s.x, &p, &s.d);
+	scene_free(&s);
 }
 
 /* A point that is small says no more than it ever did. */
@@ -210,101 +247,72 @@ deltas_go_ahead_too(void **state)
 static void
 cuts_while_it_is_made(void **state)
 {
-	struct vault_disk d = full_disk("vda", 1);
 	uint64_t seed = halves_seed(), i;
 	unsigned cuts = 0;
-	struct writer *w;
-	struct halves x;
-	struct point p;
+	struct scene s;
 
 	(void)state;
-	make(&x);
-	w = begin(&x, "web01", &d, 1);
+	scene_begin(&s);
 	for (i = 0; i < WINDOWS; i += 50) {
-		put(w, 0, &d, i, i + 50);
-		x.budget = 1 + (int64_t)vault_random(&seed, 200);
-		halves_run(&x, &seed);
-		if (x.budget == 0) {
+		put(s.w, 0, &s.d, i, i + 50);
+		s.x.budget = 1 + (int64_t)vault_random(&seed, 200);
+		halves_run(&s.x, &seed);
+		if (s.x.budget == 0) {
 			cuts++;
-			halves_hang_up(&x);
-			halves_connect(&x);
+			halves_hang_up(&s.x);
+			halves_connect(&s.x);
 		}
 	}
-	x.budget = -1;
+	s.x.budget = -1;
 	assert_true(cuts > 3);
-	commit(&x, w, &p);
-	settle(&x);
-	assert_int_equal(x.committed, 1);
-	assert_int_equal(x.failed + x.refused, 0);
-	assert_true(x.chunk_bytes <= WINDOWS * (uint64_t)(WINDOW_SIZE + 256) +
-	                                 cuts * (uint64_t)(HALVES_WINDOW + WINDOW_SIZE));
-	halves_arrived(&x, &p, &d);
-	vault_disk_free(&d);
-	halves_free(&x);
+	scene_commit(&s);
+	assert_int_equal(s.x.failed + s.x.refused, 0);
+	assert_true(s.x.chunk_bytes <= WINDOWS * (uint64_t)(WINDOW_SIZE + 256) +
+	                                   cuts * (uint64_t)(HALVES_WINDOW + WINDOW_SIZE));
+	scene_free(&s);
 }
 
 static void
 a_replica_that_restarts_meanwhile(void **state)
 {
-	struct vault_disk d = full_disk("vda", 1);
-	struct writer *w;
-	struct halves x;
-	struct point p;
+	struct scene s;
 	uint64_t before;
 
 	(void)state;
-	make(&x);
-	w = begin(&x, "web01", &d, 1);
-	put(w, 0, &d, 0, WINDOWS / 2);
-	settle(&x);
-	before = sent(&x);
-	halves_hang_up(&x);
-	store_close(x.to);
-	halves_open_replica(&x);
-	assert_int_equal(count(x.to, false), before);
-	halves_connect(&x);
-	settle(&x);
-	assert_int_equal(sent(&x), 0);
-	put(w, 0, &d, WINDOWS / 2, WINDOWS);
-	settle(&x);
-	commit(&x, w, &p);
-	settle(&x);
-	assert_int_equal(before + sent(&x), WINDOWS);
-	halves_arrived(&x, &p, &d);
-	vault_disk_free(&d);
-	halves_free(&x);
+	scene_begin(&s);
+	scene_put(&s, 0, WINDOWS / 2);
+	before = sent(&s.x);
+	halves_hang_up(&s.x);
+	store_close(s.x.to);
+	halves_open_replica(&s.x);
+	assert_int_equal(count(s.x.to, false), before);
+	halves_connect(&s.x);
+	settle(&s.x);
+	assert_int_equal(sent(&s.x), 0);
+	scene_put(&s, WINDOWS / 2, WINDOWS);
+	scene_commit(&s);
+	assert_int_equal(before + sent(&s.x), WINDOWS);
+	scene_free(&s);
 }
 
 /* It is begun again, and finds there what had gone. */
 static void
 what_went_ahead_of_nothing_serves_the_next_try(void **state)
 {
-	struct vault_disk d = full_disk("vda", 1);
-	struct writer *w;
-	struct halves x;
-	struct point p;
-	uint64_t before;
+	struct scene s;
 
 	(void)state;
-	make(&x);
-	w = begin(&x, "web01", &d, 1);
-	put(w, 0, &d, 0, WINDOWS / 2);
-	settle(&x);
-	before = sent(&x);
-	assert_true(before > 0);
-	writer_abort(w);
-	settle(&x);
-	assert_int_equal(count(x.to, true), 0);
-	w = begin(&x, "web01", &d, 1);
-	put(w, 0, &d, 0, WINDOWS);
-	settle(&x);
-	commit(&x, w, &p);
-	settle(&x);
-	assert_int_equal(x.committed, 1);
-	assert_int_equal(sent(&x), WINDOWS);
-	halves_arrived(&x, &p, &d);
-	vault_disk_free(&d);
-	halves_free(&x);
+	scene_begin(&s);
+	scene_put(&s, 0, WINDOWS / 2);
+	assert_true(sent(&s.x) > 0);
+	writer_abort(s.w);
+	settle(&s.x);
+	assert_int_equal(count(s.x.to, true), 0);
+	s.w = begin(&s.x, "web01", &s.d, 1);
+	scene_put(&s, 0, WINDOWS);
+	scene_commit(&s);
+	assert_int_equal(sent(&s.x), WINDOWS);
+	scene_free(&s);
 }
 
 /* The first pass does not reach the end, and is no point: what went of it is not sent again. */
@@ -314,117 +322,100 @@ passes_of_a_seed_go_ahead_one_after_the_other(void **state)
 	const uint64_t covered[1] = {WINDOWS / 2};
 	struct commit_opts seed = {
 	    .source_ns = 1, .consistency = POINT_CRASH, .seed = true, .covered = covered};
-	struct vault_disk d = full_disk("vda", 1);
 	struct lc_err e = LC_ERR_INIT;
-	struct writer *w;
-	struct halves x;
-	struct point p;
+	struct scene s;
 	uint64_t before;
 
 	(void)state;
-	make(&x);
-	w = begin(&x, "web01", &d, 1);
-	put(w, 0, &d, 0, WINDOWS / 2);
-	settle(&x);
-	before = sent(&x);
+	scene_begin(&s);
+	scene_put(&s, 0, WINDOWS / 2);
+	before = sent(&s.x);
 	assert_true(before > 0);
-	must(writer_commit(w, &seed, NULL, &e), &e);
-	settle(&x);
-	w = begin(&x, "web01", &d, 1);
-	put(w, 0, &d, WINDOWS / 2, WINDOWS);
-	settle(&x);
-	assert_true(sent(&x) > before);
-	assert_int_equal(count(x.to, true), 0);
-	commit(&x, w, &p);
-	settle(&x);
-	assert_int_equal(x.committed, 1);
-	assert_int_equal(sent(&x), WINDOWS);
-	halves_arrived(&x, &p, &d);
-	vault_disk_free(&d);
-	halves_free(&x);
+	must(writer_commit(s.w, &seed, NULL, &e), &e);
+	settle(&s.x);
+	s.w = begin(&s.x, "web01", &s.d, 1);
+	scene_put(&s, WINDOWS / 2, WINDOWS);
+	assert_true(sent(&s.x) > before);
+	assert_int_equal(count(s.x.to, true), 0);
+	scene_commit(&s);
+	assert_int_equal(sent(&s.x), WINDOWS);
+	scene_free(&s);
 }
 
 /* What the host may keep there is used up: the point says so when its turn comes, not before. */
 static void
 room_that_ends_meanwhile_fails_no_line(void **state)
 {
-	struct vault_disk d = full_disk("vda", 1), small = vault_disk("vda", 4);
-	struct writer *w;
-	struct halves x;
+	struct vault_disk small = vault_disk("vda", 4);
+	struct scene s;
 	struct point p, q;
 	uint64_t before;
 
 	(void)state;
-	make(&x);
-	receiver_room(x.rx, 8 * MIB);
-	w = begin(&x, "web01", &d, 1);
-	put(w, 0, &d, 0, WINDOWS / 2);
-	settle(&x);
-	assert_int_equal(x.refused, 1);
-	assert_int_equal(x.why.code, LC_ENOSPC);
-	assert_int_equal(x.failed, 0);
-	assert_true(sender_idle(x.tx));
-	before = sent(&x);
-	put(w, 0, &d, WINDOWS / 2, WINDOWS);
-	settle(&x);
-	assert_int_equal(sent(&x), before); /* not again for this one */
-	receiver_room(x.rx, 1 * MIB);
+	scene_begin(&s);
+	receiver_room(s.x.rx, 8 * MIB);
+	scene_put(&s, 0, WINDOWS / 2);
+	assert_int_equal(s.x.refused, 1);
+	assert_int_equal(s.x.why.code, LC_ENOSPC);
+	assert_int_equal(s.x.failed, 0);
+	assert_true(sender_idle(s.x.tx));
+	before = sent(&s.x);
+	scene_put(&s, WINDOWS / 2, WINDOWS);
+	assert_int_equal(sent(&s.x), before); /* not again for this one */
+	receiver_room(s.x.rx, 1 * MIB);
 	small.codes[1] = 2;
-	q = halves_backup(&x, "db01", &small);
-	sender_wake(x.tx, q.line);
-	settle(&x);
-	assert_int_equal(x.committed, 1);
-	commit(&x, w, &p);
-	settle(&x);
-	assert_int_equal(x.failed, 1); /* now it matters */
-	receiver_room(x.rx, UINT64_MAX);
-	sender_wake(x.tx, p.line);
-	settle(&x);
-	assert_int_equal(x.committed, 2);
-	halves_arrived(&x, &p, &d);
-	halves_arrived(&x, &q, &small);
-	vault_disk_free(&d);
+	q = halves_backup(&s.x, "db01", &small);
+	sender_wake(s.x.tx, q.line);
+	settle(&s.x);
+	assert_int_equal(s.x.committed, 1);
+	commit(&s.x, s.w, &p);
+	settle(&s.x);
+	assert_int_equal(s.x.failed, 1); /* now it matters */
+	receiver_room(s.x.rx, UINT64_MAX);
+	sender_wake(s.x.tx, p.line);
+	settle(&s.x);
+	assert_int_equal(s.x.committed, 2);
+	halves_arrived(&s.x, &p, &s.d);
+	halves_arrived(&s.x, &q, &small);
 	vault_disk_free(&small);
-	halves_free(&x);
+	scene_free(&s);
 }
 
 /* Points of others do not wait until all that can go ahead has gone. */
 static void
 points_of_others_go_before_it(void **state)
 {
-	struct vault_disk d = full_disk("vda", 1), small = vault_disk("vda", 40);
+	struct vault_disk small = vault_disk("vda", 40);
 	struct lc_err e = LC_ERR_INIT;
-	struct writer *w;
-	struct halves x;
-	struct point p;
 	uint64_t seed = 7, before;
+	struct scene s;
+	struct halves *x = &s.x;
+	struct point p;
 	size_t i;
 
 	(void)state;
-	make(&x);
-	w = begin(&x, "web01", &d, 1);
-	put(w, 0, &d, 0, WINDOWS);
-	x.budget = 60; /* it has begun */
-	halves_run(&x, &seed);
-	before = sent(&x);
+	scene_begin(&s);
+	put(s.w, 0, &s.d, 0, WINDOWS);
+	x->budget = 60; /* it has begun */
+	halves_run(x, &seed);
+	before = sent(x);
 	assert_true(before > 0 && before < WINDOWS / 4);
 	for (i = 0; i < 40; i++)
 		small.codes[i] = 5 * (100000 + i);
-	p = halves_backup(&x, "db01", &small);
-	sender_wake(x.tx, p.line);
-	must(sender_pump(x.tx, &e), &e);
-	x.budget = -1;
-	while (x.committed == 0) {
-		assert_true(halves_carry(&x, &x.up) || halves_carry(&x, &x.down) || x.rx != NULL);
-		must(receiver_settle(x.rx, &e), &e);
+	p = halves_backup(x, "db01", &small);
+	sender_wake(x->tx, p.line);
+	must(sender_pump(x->tx, &e), &e);
+	x->budget = -1;
+	while (x->committed == 0) {
+		assert_true(halves_carry(x, &x->up) || halves_carry(x, &x->down) || x->rx != NULL);
+		must(receiver_settle(x->rx, &e), &e);
 	}
 	/* Its own, and what filled the wire in between. */
-	assert_true(sent(&x) < before + 40 + 4 * HALVES_WINDOW / WINDOW_SIZE);
-	halves_arrived(&x, &p, &small);
-	writer_abort(w);
-	vault_disk_free(&d);
+	assert_true(sent(x) < before + 40 + 4 * HALVES_WINDOW / WINDOW_SIZE);
+	halves_arrived(x, &p, &small);
+	writer_abort(s.w);
 	vault_disk_free(&small);
-	halves_free(&x);
+	scene_free(&s);
 }
 
 /* A VM that is not to go there does not go ahead either. */
@@ -432,28 +423,23 @@ static void
 others_than_those_that_were_named_do_not_go(void **state)
 {
 	static const uint8_t nobody[16];
-	struct vault_disk d = full_disk("vda", 1);
 	struct lc_err e = LC_ERR_INIT;
 	struct transfer_making making[TRANSFER_MAKING_MAX];
-	struct writer *w;
-	struct halves x;
+	struct scene s;
 	size_t n;
 
 	(void)state;
-	make(&x);
-	must(sender_only(x.tx, nobody, &e), &e);
-	w = begin(&x, "web01", &d, 1);
-	put(w, 0, &d, 0, WINDOWS / 2);
-	settle(&x);
-	assert_int_equal(sent(&x), 0);
-	transfer_making(x.v.s, making, &n);
+	scene_begin(&s);
+	must(sender_only(s.x.tx, nobody, &e), &e);
+	scene_put(&s, 0, WINDOWS / 2);
+	assert_int_equal(sent(&s.x), 0);
+	transfer_making(s.x.v.s, making, &n);
 	assert_int_equal(n, 1);
-	must(sender_only(x.tx, making[0].vm, &e), &e); /* now it is */
-	settle(&x);
-	assert_true(sent(&x) > 0);
-	writer_abort(w);
-	vault_disk_free(&d);
-	halves_free(&x);
+	must(sender_only(s.x.tx, making[0].vm, &e), &e); /* now it is */
+	settle(&s.x);
+	assert_true(sent(&s.x) > 0);
+	writer_abort(s.w);
+	scene_free(&s);
 }
 
 /* On a stream without a point there are no rows, and there is no COMMIT. */
