@@ -5,25 +5,13 @@ set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 scenario_begin changes
+# shellcheck source=tests/lib/monitor.sh
+. "$src/tests/lib/monitor.sh"
 
 mapfile -t disks < <("$src/tests/guest/mkdisks.sh" "$t/img" --size 48 --fs-size 0)
 guest_may "$t/img" # its snapshots go there
 scenario_vm web01 "qmp = $t/vm/qmp"
 a=${disks[0]} b=${disks[1]}
-
-qmp() { # COMMAND [ARGUMENTS]
-	guest_qmp "$t/vm" "{\"execute\":\"$1\"${2:+,\"arguments\":{$2\}}}" >"$t/qmp"
-	grep -q '"return"' "$t/qmp" || fail "$1: $(cat "$t/qmp")"
-}
-
-# Write as the guest would, through the device, and to the end of the image.
-put() { # DEVICE PATTERN OFFSET LENGTH
-	local n
-	n=$(grep -c '^wrote' "$t/vm/qemu.log" || true)
-	qmp human-monitor-command "\"command-line\":\"qemu-io -d $1 \\\"write -P $2 $3 $4\\\"\""
-	qmp human-monitor-command "\"command-line\":\"qemu-io -d $1 flush\""
-	[ "$(grep -c '^wrote' "$t/vm/qemu.log")" -gt "$n" ] || fail "write to $1: $(tail -n 2 "$t/vm/qemu.log")"
-}
 
 # What our record is called on a node.
 bitmap() { # NODE
@@ -115,13 +103,9 @@ backup web01 incremental
 same_as web01 vd0="$a" vd1="$t/img/snap1.qcow2"
 # ... and merges it back.
 qmp block-commit '"job-id":"c","device":"snap1"'
-for ((i = 0; i < 100; i++)); do
-	guest_qmp "$t/vm" '{"execute":"query-jobs"}' >"$t/jobs"
-	! grep -q '"ready"' "$t/jobs" || break
-	sleep 0.05
-done
+answers query-jobs '"ready"'
 qmp job-complete '"id":"c"'
-sleep 0.3
+answers query-jobs '"return": *\[\]'
 put vd1 0x53 12M 64k
 backup web01 compared
 same_as web01 vd0="$a" vd1="$b"

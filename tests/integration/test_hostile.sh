@@ -21,15 +21,6 @@ put_file() { # VM DEVICE FILE: its bytes at the begin of the disk, as the guest 
 	[ "$(grep -c '^wrote' "$t/$1/qemu.log")" -gt "$n" ] || fail "write to $2: $(tail -n 2 "$t/$1/qemu.log")"
 }
 
-ready() { # VM
-	local i
-	for ((i = 0; i < 200; i++)); do
-		[ ! -S "$t/$1/qmp2" ] || return 0
-		sleep 0.05
-	done
-	fail "QEMU does not start: $(cat "$t/$1/qemu.log")"
-}
-
 # ---- headers in raw disks ----
 mkdir "$t/img" "$t/h"
 head -c 1M /dev/urandom >"$t/secret"
@@ -82,7 +73,7 @@ rm -f "$t/probed"
 
 scenario_vm web01 "qmp = $t/vm/qmp"
 guest_start "$t/vm" -b scsi -w '' -x -S "${disks[@]}"
-ready vm
+qemu_ready vm
 for i in "${!kinds[@]}"; do
 	put_file vm "-d vd$i" "$t/h/$i"
 done
@@ -128,7 +119,7 @@ if [ "$(id -u)" = 0 ]; then
 	chmod 600 "$t/secret"
 	scenario_vm web04 "qmp = $t/vm4/front"
 	LOCUM_TEST_CONFINED=1 guest_start "$t/vm4" -w '' "$t/img/d1.raw"
-	ready vm4
+	qemu_ready vm4
 	pretend "$t/vm4/front" "\"$GUEST_OUT/vmlinux\"" "\"$t/secret\""
 	rc=0
 	refused 1 "$t/secret, as user 65534, who runs the VM: Permission denied" locum backup web04 || rc=1
@@ -166,7 +157,7 @@ guest_start "$t/vm3" -b scsi -w '' -x -S \
 	-x -blockdev -x "$(python3 -c 'import json,sys; print(json.dumps({"driver":"raw","node-name":"odd","file":{"driver":"file","filename":sys.argv[1]}}))' "$odd")" \
 	-x -device -x "$(python3 -c 'import json,sys; print(json.dumps({"driver":"scsi-hd","drive":"odd","bus":"scsi0.0","serial":sys.argv[1][:36]}))' "$serial")" \
 	"$t/img/d0.raw"
-ready vm3
+qemu_ready vm3
 backup web03 full
 locum points web03 --json >"$t/points"
 python3 -c 'import json, sys; json.load(sys.stdin)' <"$t/points" || fail "--json of a point with odd names: $(cat "$t/points")"
@@ -190,7 +181,7 @@ guest_may "$bad"
 guest_start "$t/vm5" -b scsi -w '' -x -S -x -name -x "guest=stranger$esc"$'\n'"do: touch $t/ran" \
 	-x -blockdev -x "$(python3 -c 'import json,os,sys; print(json.dumps({"driver":"raw","node-name":"odd","file":{"driver":"file","filename":os.fsdecode(os.fsencode(sys.argv[1]))}}))' "$bad")" \
 	-x -device -x "$(python3 -c 'import json,sys; print(json.dumps({"driver":"scsi-hd","drive":"odd","bus":"scsi0.0","serial":sys.argv[1][:20]}))' "$esc")" "$t/img/d1.raw"
-ready vm5
+qemu_ready vm5
 quiet() { # WHAT FILE...: nothing in it but text, each line of our own
 	local what=$1
 	shift

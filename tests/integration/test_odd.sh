@@ -14,15 +14,6 @@ put() { # VM DEVICE PATTERN OFFSET LENGTH
 	[ "$(grep -c '^wrote' "$t/$1/qemu.log")" -gt "$n" ] || fail "write to $2: $(tail -n 2 "$t/$1/qemu.log")"
 }
 
-ready() { # VM
-	local i
-	for ((i = 0; i < 200; i++)); do
-		[ ! -S "$t/$1/qmp2" ] || return 0
-		sleep 0.05
-	done
-	fail "QEMU does not start: $(cat "$t/$1/qemu.log")"
-}
-
 d=$t/img e=$t/img2
 mkdir "$d" "$e"
 truncate -s 65536 "$d/window.raw"
@@ -43,8 +34,8 @@ images=("$d/window.raw" "$d/odd.raw" "$d/sector.raw" "$d/tiny.qcow2" "$d/uneven.
 all=(vd0="$d/window.raw" vd1="$d/odd.raw" vd2="$d/sector.raw" vd3="$d/tiny.qcow2" vd4="$d/uneven.qcow2" ro="$d/ro.raw" made-up="$d/made-up.raw")
 guest_start "$t/vm" -b scsi -w '' -x -S "${odd[@]}" "${images[@]}"
 guest_start "$t/vm2" -b scsi -w '' -x -S "$e/tiny.qcow2"
-ready vm
-ready vm2
+qemu_ready vm
+qemu_ready vm2
 guest_qmp "$t/vm" '{"execute":"query-block"}' | has '"node-name": "#block' || fail "no node has a made-up name"
 put vm "-d vd1" 0x11 0 70144
 put vm dr 0x12 64k 64k
@@ -73,7 +64,7 @@ echo "tiny, uneven, read-only, no medium, made-up names: as they were"
 # Of no size: it is said which, and that it can be left out.
 : >"$d/none.raw"
 guest_start "$t/vm" -b scsi -w '' -x -S "$d/window.raw" "$d/none.raw"
-ready vm
+qemu_ready vm
 refused 1 'web01: disk vd1 cannot be captured: it has no size.*leave it out by name' locum backup web01
 sed -i '/^\[vm web01\]/a exclude = vd1' "$LOCUM_CONFIG"
 locum backup web01 || fail "without it"
@@ -83,7 +74,7 @@ guest_kill "$t/vm"
 truncate -s 100G "$d/huge.raw"
 scenario_vm web03 "qmp = $t/vm3/qmp"
 guest_start "$t/vm3" -b scsi -w '' -x -S "$d/huge.raw"
-ready vm3
+qemu_ready vm3
 for ((i = 0; i < 8; i++)); do
 	put vm3 "-d vd0" $((i + 1)) $((i * 13))G 128M
 done

@@ -6,42 +6,15 @@ set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 scenario_begin others
+# shellcheck source=tests/lib/monitor.sh
+. "$src/tests/lib/monitor.sh"
 
-vm=vm
-qmp() { # COMMAND [ARGUMENTS]
-	guest_qmp "$t/$vm" "{\"execute\":\"$1\"${2:+,\"arguments\":{$2\}}}" >"$t/qmp"
-	grep -q '"return"' "$t/qmp" || fail "$1: $(cat "$t/qmp")"
-}
-hmp() { # COMMAND: it says nothing where all went well
-	guest_qmp "$t/$vm" "{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"$1\"}}"
-}
-put() { # DEVICE PATTERN OFFSET LENGTH
-	local n
-	n=$(grep -c '^wrote' "$t/$vm/qemu.log" || true)
-	hmp "qemu-io -d $1 \\\"write -P $2 $3 $4\\\"" >/dev/null
-	hmp "qemu-io -d $1 flush" >/dev/null
-	[ "$(grep -c '^wrote' "$t/$vm/qemu.log")" -gt "$n" ] || fail "write to $1: $(tail -n 2 "$t/$vm/qemu.log")"
-}
 boot() { # VM OPTION... DISK...
-	local i
 	vm=$1
 	shift
 	guest_start "$t/$vm" -b scsi -w '' -x -S "$@"
-	for ((i = 0; i < 200; i++)); do
-		[ ! -S "$t/$vm/qmp2" ] || break
-		sleep 0.05
-	done
-	[ -S "$t/$vm/qmp2" ] || fail "QEMU does not start: $(cat "$t/$vm/qemu.log")"
+	qemu_ready "$vm"
 	sed -i "s|^qmp = .*|qmp = $t/$vm/qmp|" "$LOCUM_CONFIG"
-}
-wait_for() { # QUERY REGEX
-	local i
-	for ((i = 0; i < 200; i++)); do
-		guest_qmp "$t/$vm" "{\"execute\":\"$1\"}" >"$t/wait"
-		! grep -qE "$2" "$t/wait" || return 0
-		sleep 0.05
-	done
-	fail "$1 does not come to '$2': $(cat "$t/wait")"
 }
 done_with() { echo "$1"; }
 
@@ -93,10 +66,10 @@ done_with "internal snapshot: incremental; reverted (after unprotect): compared"
 qemu-img create -q -f qcow2 "$t/moved.qcow2" 16M
 qmp blockdev-add "\"driver\":\"qcow2\",\"node-name\":\"moved\",\"file\":{\"driver\":\"file\",\"filename\":\"$t/moved.qcow2\"}"
 qmp blockdev-mirror '"job-id":"m","device":"disk0","target":"moved","sync":"full"'
-wait_for query-jobs '"ready"'
+answers query-jobs '"ready"'
 refused 1 'web01: .*vd0.*another tool' locum backup web01
 qmp job-complete '"id":"m"'
-wait_for query-jobs '"return": *\[\]'
+answers query-jobs '"return": *\[\]'
 put vd0 0x21 5M 64k
 backup web01 compared
 same_as web01 vd0="$t/moved.qcow2"
@@ -111,7 +84,7 @@ qmp blockdev-add "\"driver\":\"qcow2\",\"node-name\":\"theirs\",\"file\":{\"driv
 qmp blockdev-backup '"job-id":"b","device":"moved","target":"theirs","sync":"none"'
 refused 1 'web01: .*vd0.*another tool' locum backup web01
 qmp block-job-cancel '"device":"b","force":true'
-wait_for query-jobs '"return": *\[\]'
+answers query-jobs '"return": *\[\]'
 put vd0 0x23 7M 64k
 backup web01 incremental
 same_as web01 vd0="$t/moved.qcow2"
@@ -128,11 +101,11 @@ done_with "another backup tool: refused while it works, then incremental"
 
 # Saved into a file, and restored from it by another QEMU.
 qmp migrate "\"uri\":\"exec:cat >$t/saved\""
-wait_for query-migrate '"status": "completed"'
+answers query-migrate '"status": "completed"'
 refused 1 'web01: .*state postmigrate, its disks belong to another QEMU' locum backup web01
 guest_kill "$t/vm"
 boot vm2 -x -incoming -x "exec:cat $t/saved" "$t/moved.qcow2"
-wait_for query-status '"status": "(paused|prelaunch|postmigrate)"'
+answers query-status '"status": "(paused|prelaunch|postmigrate)"'
 put vd0 0x31 10M 64k
 backup web01 compared
 same_as web01 vd0="$t/moved.qcow2"
@@ -146,9 +119,9 @@ boot vm3 -x -incoming -x "unix:$t/mig" "$t/moved.qcow2"
 refused 1 'web01: .*state inmigrate, its disks belong to another QEMU' locum backup web01
 vm=vm2
 qmp migrate "\"uri\":\"unix:$t/mig\""
-wait_for query-migrate '"status": "completed"'
+answers query-migrate '"status": "completed"'
 vm=vm3
-wait_for query-status '"status": "(paused|prelaunch|postmigrate)"'
+answers query-status '"status": "(paused|prelaunch|postmigrate)"'
 guest_kill "$t/vm2"
 put vd0 0x41 12M 64k
 backup web01 compared

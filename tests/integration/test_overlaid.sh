@@ -5,18 +5,9 @@ set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 scenario_begin overlaid
+# shellcheck source=tests/lib/monitor.sh
+. "$src/tests/lib/monitor.sh"
 
-qmp() { # COMMAND [ARGUMENTS]
-	guest_qmp "$t/vm" "{\"execute\":\"$1\"${2:+,\"arguments\":{$2\}}}" >"$t/qmp"
-	grep -q '"return"' "$t/qmp" || fail "$1: $(cat "$t/qmp")"
-}
-put() { # DEVICE PATTERN OFFSET LENGTH
-	local n
-	n=$(grep -c '^wrote' "$t/vm/qemu.log" || true)
-	qmp human-monitor-command "\"command-line\":\"qemu-io -d $1 \\\"write -P $2 $3 $4\\\"\""
-	qmp human-monitor-command "\"command-line\":\"qemu-io -d $1 flush\""
-	[ "$(grep -c '^wrote' "$t/vm/qemu.log")" -gt "$n" ] || fail "write to $1: $(tail -n 2 "$t/vm/qemu.log")"
-}
 on() { # DISK...
 	rm -rf "$t/vm"
 	qemu_stands "$@"
@@ -90,17 +81,9 @@ same_as web01 vd0="$t/img/snap.qcow2" vd1="$t/img/data"
 on "$t/img/snap.qcow2" "$t/img/data"
 backup web01 compared
 qmp block-commit '"device":"disk0","job-id":"c"'
-for ((i = 0; i < 200; i++)); do
-	qmp query-jobs
-	! grep -q '"ready"' "$t/qmp" || break
-	sleep 0.05
-done
+answers query-jobs '"ready"'
 qmp job-complete '"id":"c"'
-for ((i = 0; i < 200; i++)); do
-	qmp query-jobs
-	! grep -q '"return": *\[\]' "$t/qmp" || break
-	sleep 0.05
-done
+answers query-jobs '"return": *\[\]'
 put vd0 0x41 5M 64k
 off
 refused 1 "web01: .*vd0.*snap.qcow2 is not what it was: .*base.qcow2, which it stands on, is newer" locum backup web01

@@ -5,23 +5,10 @@ set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 scenario_begin special
+# shellcheck source=tests/lib/monitor.sh
+. "$src/tests/lib/monitor.sh"
 
 at_end() { [ ! -e "$t/tpm/pid" ] || kill "$(cat "$t/tpm/pid")" 2>/dev/null || true; }
-ready() { # VM
-	local i
-	for ((i = 0; i < 200; i++)); do
-		[ ! -S "$t/$1/qmp2" ] || return 0
-		sleep 0.05
-	done
-	fail "QEMU does not start: $(cat "$t/$1/qemu.log")"
-}
-put() { # DEVICE PATTERN OFFSET LENGTH
-	local n
-	n=$(grep -c '^wrote' "$t/vm/qemu.log" || true)
-	guest_qmp "$t/vm" "{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"qemu-io -d $1 \\\"write -P $2 $3 $4\\\"\"}}" >/dev/null
-	guest_qmp "$t/vm" "{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"qemu-io -d $1 flush\"}}" >/dev/null
-	[ "$(grep -c '^wrote' "$t/vm/qemu.log")" -gt "$n" ] || fail "write to $1: $(tail -n 2 "$t/vm/qemu.log")"
-}
 left_out_of() { # VM REGEX: its newest point says so
 	locum points "$1" --json >"$t/points"
 	grep -qE "$2" "$t/points" || fail "the point of $1 does not say '$2': $(cat "$t/points")"
@@ -55,7 +42,7 @@ guest_start "$t/vm" -b scsi -w '' -x -S -x -object -x "secret,id=s,file=$t/pw" -
 	-x -blockdev -x "driver=qcow2,node-name=crypt,encrypt.format=luks,encrypt.key-secret=s,file.driver=file,file.filename=$t/c.qcow2" \
 	-x -blockdev -x "driver=throttle,node-name=limited,throttle-group=tg,file.driver=qcow2,file.file.driver=file,file.file.filename=$t/limited.qcow2" \
 	"${devices[@]}" "$t/first.raw"
-ready vm
+qemu_ready vm
 seen() { # what the guest sees, as raw images
 	qemu-img convert -U "${secret[@]}" --image-opts "driver=luks,key-secret=s,file.filename=$t/plain.luks" -O raw "$t/luks.raw"
 	qemu-img convert -U "${secret[@]}" --image-opts "driver=luks,key-secret=s,file.filename=$t/under.luks" -O raw "$t/under.raw"
@@ -99,7 +86,7 @@ if [ -r $code ] && [ -r $vars ]; then
 		[ $how = drive ] || flash=(-x -blockdev -x "driver=raw,node-name=code,read-only=on,file.driver=file,file.filename=$code"
 			-x -blockdev -x "driver=raw,node-name=vars,file.driver=file,file.filename=$t/vars.fd" -x -machine -x 'pflash0=code,pflash1=vars')
 		guest_start "$t/vm" -b scsi -w '' -x -S "${flash[@]}" "$t/first.raw"
-		ready vm
+		qemu_ready vm
 		backup "efi-$how" full
 		guest_qmp "$t/vm" "{\"execute\":\"query-block\"}" >/dev/null
 		printf 'changed by the firmware' | dd of="$t/vars.fd" bs=4096 seek=3 conv=notrunc status=none
@@ -121,7 +108,7 @@ if command -v swtpm >/dev/null; then
 	scenario_vm tpm "qmp = $t/vm/qmp"
 	guest_start "$t/vm" -b scsi -w '' -x -S -x -chardev -x "socket,id=tpmc,path=$t/tpm/sock" \
 		-x -tpmdev -x emulator,id=tpm0,chardev=tpmc -x -device -x tpm-crb,tpmdev=tpm0 "$t/first.raw"
-	ready vm
+	qemu_ready vm
 	backup tpm full
 	left_out_of tpm 'tpm[^"]*: its state is not captured'
 	locum restore tpm --to "$t/rt" >"$t/out" 2>&1 || fail "restore: $(cat "$t/out")"

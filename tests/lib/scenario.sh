@@ -216,15 +216,19 @@ refused() { # STATUS REGEX COMMAND...
 	grep -qE -- "$regex" "$t/refused" || fail "'$regex' is not in the message: $*: $(cat "$t/refused")"
 }
 
-# A QEMU in $t/vm, with these disks, whose guest stands still before its first instruction.
-qemu_stands() { # [OPTION]... DISK...
+qemu_ready() { # VM: the QEMU in $t/VM has begun
 	local i
-	guest_start "$t/vm" -b scsi -w '' -x -S "$@"
 	for ((i = 0; i < 200; i++)); do
-		[ ! -S "$t/vm/qmp2" ] || return 0
+		[ ! -S "$t/$1/qmp2" ] || return 0
 		sleep 0.05
 	done
-	fail "QEMU does not start: $(cat "$t/vm/qemu.log")"
+	fail "QEMU does not start: $(cat "$t/$1/qemu.log")"
+}
+
+# A QEMU in $t/vm, with these disks, whose guest stands still before its first instruction.
+qemu_stands() { # [OPTION]... DISK...
+	guest_start "$t/vm" -b scsi -w '' -x -S "$@"
+	qemu_ready vm
 }
 
 # The newest point has exactly these disks, and these bytes.  The guest must not write meanwhile.
