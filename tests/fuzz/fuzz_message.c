@@ -7,50 +7,19 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "replicator/lender.h"
 #include "replicator/message.h"
 #include "replicator/receiver.h"
 #include "replicator/sender.h"
-#include "store/base/files.h"
-#include "store/base/log.h"
 #include "store/store.h"
+#include "tests/fuzz/blind.h"
 #include "tests/fuzz/fuzz.h"
-#include "tests/unit/vectors_keys.h"
 
 #define EMITTED_MAX (8u << 20)
 
-#define RUNS 5000u /* with one store; then a new one, so that it does not grow for ever */
-
 static struct store *store;
-static unsigned runs;
-static char top[48], dir[64];
 static size_t emitted;
-
-static void
-clean_up(void)
-{
-	store_close(store);
-	store = NULL;
-	dir_remove(top);
-}
-
-static void
-begin(void)
-{
-	const struct lc_span keys = {vector_keys, sizeof vector_keys};
-	struct store_opts o = {.mode = STORE_WRITE, .no_key = true, .dir = dir};
-	struct lc_err e = LC_ERR_INIT;
-
-	log_set_level(LOG_LV_ERROR);
-	(void)snprintf(top, sizeof top, "%s/locum-fuzz-XXXXXX",
-	               access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-	fuzz_check(mkdtemp(top) != NULL);
-	(void)snprintf(dir, sizeof dir, "%s/store", top);
-	fuzz_check(transfer_make(dir, keys, &e) == 0);
-	fuzz_check(store_open(&o, &store, &e) == 0);
-}
 
 static int
 emit(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_err *e)
@@ -177,22 +146,6 @@ decode_reading(uint16_t type, struct lc_span body)
 
 /* ---- the two halves ---- */
 
-static bool
-next_message(struct lc_span *all, uint16_t *type, struct lc_span *body)
-{
-	size_t n;
-
-	if (all->n < 3)
-		return false;
-	*type = all->p[0];
-	n = (size_t)all->p[1] | (size_t)all->p[2] << 8;
-	n = n < all->n - 3 ? n : all->n - 3;
-	*body = (struct lc_span){all->p + 3, n};
-	all->p += 3 + n;
-	all->n -= 3 + n;
-	return true;
-}
-
 static void
 to_receiver(struct lc_span all)
 {
@@ -205,7 +158,7 @@ to_receiver(struct lc_span all)
 
 	fuzz_check(receiver_new(store, &ev, &r, &e) == 0);
 	receiver_room(r, 1u << 20);
-	while (next_message(&all, &type, &body)) {
+	while (blind_message(&all, &type, &body)) {
 		rc = type == 255 ? receiver_settle(r, &e) : receiver_message(r, type, body, &e);
 		fuzz_check(rc == e.code);
 		if (rc != 0)
@@ -231,7 +184,7 @@ to_sender(struct lc_span all)
 	fuzz_check(sender_new(store, 1u << 16, &ev, &x, &e) == 0);
 	sender_mend(x, &mending);
 	fuzz_check(sender_start(x, &e) == 0);
-	while (next_message(&all, &type, &body)) {
+	while (blind_message(&all, &type, &body)) {
 		if (type == 255)
 			sender_wake(x, body.n >= 16 ? body.p : NULL);
 		if (type == 254) /* a minute has gone by */
@@ -258,7 +211,7 @@ to_lender(struct lc_span all)
 	int rc;
 
 	fuzz_check(lender_new(store, 0, emit, NULL, &x, &e) == 0);
-	while (next_message(&all, &type, &body)) {
+	while (blind_message(&all, &type, &body)) {
 		rc = lender_message(x, type, body, &e);
 		fuzz_check(rc == e.code);
 		if (rc != 0)
@@ -274,15 +227,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	struct lc_span all = {p + 1, n - 1}, body;
 	uint16_t type;
 
-	static bool registered;
-
-	if (!registered)
-		registered = atexit(clean_up) == 0;
-	if (runs++ % RUNS == 0) {
-		if (store != NULL)
-			clean_up();
-		begin();
-	}
+	store = blind_store(NULL);
 	if (n == 0)
 		return 0;
 	emitted = 0;
@@ -293,7 +238,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	} else if (p[0] % 4 == 3) {
 		to_lender(all);
 	} else {
-		while (next_message(&all, &type, &body)) {
+		while (blind_message(&all, &type, &body)) {
 			decode(type, body);
 			decode_reading(type, body);
 		}

@@ -8,41 +8,26 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "replicator/lender.h"
 #include "replicator/message.h"
 #include "replicator/receiver.h"
 #include "store/base/bytes.h"
-#include "store/base/files.h"
-#include "store/base/log.h"
 #include "store/maprec.h"
 #include "store/segment.h"
 #include "store/store.h"
+#include "tests/fuzz/blind.h"
 #include "tests/fuzz/fuzz.h"
-#include "tests/unit/vectors_keys.h"
 
 #define EMITTED_MAX (8u << 20)
-#define RUNS 5000u /* with one store; then a new one, so that it does not grow for ever */
-#define HEAD 64u   /* of a CHUNK payload: id, length, no bases, nonce */
+#define HEAD 64u /* of a CHUNK payload: id, length, no bases, nonce */
 #define PAYLOAD (HEAD + 100u)
 
 static struct store *store;
-static unsigned runs;
-static char top[48], dir[64];
 static size_t emitted;
 static uint16_t writer;
 static uint8_t theirs[PAYLOAD]; /* a content of writer 0 */
 static struct lc_buf head;      /* of its line */
-
-static void
-clean_up(void)
-{
-	store_close(store);
-	store = NULL;
-	lc_buf_free(&head);
-	dir_remove(top);
-}
 
 /* ---- what the other one has ---- */
 
@@ -119,23 +104,6 @@ nothing_has_changed_for_it(void)
 
 /* ---- who says it ---- */
 
-static void
-begin(void)
-{
-	const struct lc_span keys = {vector_keys, sizeof vector_keys};
-	struct store_opts o = {.mode = STORE_WRITE, .no_key = true, .dir = dir};
-	struct lc_err e = LC_ERR_INIT;
-
-	log_set_level(LOG_LV_ERROR);
-	(void)snprintf(top, sizeof top, "%s/locum-fuzz-XXXXXX",
-	               access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-	fuzz_check(mkdtemp(top) != NULL);
-	(void)snprintf(dir, sizeof dir, "%s/store", top);
-	fuzz_check(transfer_make(dir, keys, &e) == 0);
-	fuzz_check(store_open(&o, &store, &e) == 0);
-	its_point();
-}
-
 /* What is read back is the reader's own: here, what it has shown to have, too. */
 static int
 emit(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_err *e)
@@ -153,22 +121,6 @@ emit(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_
 	return 0;
 }
 
-static bool
-next_message(struct lc_span *all, uint16_t *type, struct lc_span *body)
-{
-	size_t n;
-
-	if (all->n < 3)
-		return false;
-	*type = all->p[0];
-	n = lc_get16(all->p + 1);
-	n = n < all->n - 3 ? n : all->n - 3;
-	*body = (struct lc_span){all->p + 3, n};
-	all->p += 3 + n;
-	all->n -= 3 + n;
-	return true;
-}
-
 static void
 sends(struct lc_span all)
 {
@@ -181,7 +133,7 @@ sends(struct lc_span all)
 
 	fuzz_check(receiver_new(store, &ev, &r, &e) == 0);
 	receiver_room(r, 1u << 20);
-	while (rc == 0 && next_message(&all, &type, &body)) {
+	while (rc == 0 && blind_message(&all, &type, &body)) {
 		rc = type == 255 ? receiver_settle(r, &e) : receiver_message(r, type, body, &e);
 		fuzz_check(rc == e.code);
 		fuzz_check(emitted < EMITTED_MAX);
@@ -199,7 +151,7 @@ reads(struct lc_span all)
 	int rc = 0;
 
 	fuzz_check(lender_new(store, writer, emit, NULL, &x, &e) == 0);
-	while (rc == 0 && next_message(&all, &type, &body)) {
+	while (rc == 0 && blind_message(&all, &type, &body)) {
 		rc = lender_message(x, type, body, &e);
 		fuzz_check(rc == e.code);
 		fuzz_check(emitted < EMITTED_MAX);
@@ -210,15 +162,11 @@ reads(struct lc_span all)
 int
 LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
-	static bool registered;
+	bool is_new;
 
-	if (!registered)
-		registered = atexit(clean_up) == 0;
-	if (runs++ % RUNS == 0) {
-		if (store != NULL)
-			clean_up();
-		begin();
-	}
+	store = blind_store(&is_new);
+	if (is_new)
+		its_point();
 	if (n == 0)
 		return 0;
 	emitted = 0;
