@@ -78,6 +78,16 @@ say_welcome(struct scene *x, int64_t ahead_ns)
 	lc_buf_free(&body);
 }
 
+/* The session has begun, and the other side has nothing. */
+static void
+welcomed(struct scene *x)
+{
+	hostsite_begin(&x->h, NULL);
+	assert_true(run_until(&x->loop, has_said_hello, x, SOON_MS));
+	say_welcome(x, 0);
+	mole_say(&x->m, MESSAGE_HEADS_END, (struct lc_span){NULL, 0});
+}
+
 /* Alive, as its PONGs show, but it never says WELCOME. */
 static void
 who_only_answers_pings_is_given_up(void **state)
@@ -128,10 +138,7 @@ who_has_said_what_it_has_may_be_silent(void **state)
 
 	(void)state;
 	make(&x);
-	hostsite_begin(&x.h, NULL);
-	assert_true(run_until(&x.loop, has_said_hello, &x, SOON_MS));
-	say_welcome(&x, 0);
-	mole_say(&x.m, MESSAGE_HEADS_END, (struct lc_span){NULL, 0});
+	welcomed(&x);
 	assert_true(run_until(&x.loop, hostsite_is_idle, &x.h, SOON_MS));
 	run_for(&x.loop, 1500);
 	assert_int_equal(x.h.downs, 0);
@@ -151,10 +158,7 @@ who_acknowledges_nothing_is_given_up(void **state)
 	make(&x);
 	d.codes[1] = 7;
 	(void)hostsite_backup(&x.h, "web01", &d);
-	hostsite_begin(&x.h, NULL);
-	assert_true(run_until(&x.loop, has_said_hello, &x, SOON_MS));
-	say_welcome(&x, 0);
-	mole_say(&x.m, MESSAGE_HEADS_END, (struct lc_span){NULL, 0});
+	welcomed(&x);
 	began = clock_mono_ns();
 	assert_true(run_until(&x.loop, gave_up, &x, SOON_MS));
 	assert_true(clock_mono_ns() - began >= 600 * LC_NS_PER_MS);
@@ -190,10 +194,7 @@ who_talks_and_acknowledges_nothing_is_given_up(void **state)
 	make(&x);
 	d.codes[1] = 7;
 	(void)hostsite_backup(&x.h, "web01", &d);
-	hostsite_begin(&x.h, NULL);
-	assert_true(run_until(&x.loop, has_said_hello, &x, SOON_MS));
-	say_welcome(&x, 0);
-	mole_say(&x.m, MESSAGE_HEADS_END, (struct lc_span){NULL, 0});
+	welcomed(&x);
 	assert_int_equal(message_put_room(&body, &room), 0);
 	began = clock_mono_ns();
 	while (x.h.downs == 0 && clock_mono_ns() - began < 10 * LC_NS_PER_S) {
@@ -289,10 +290,7 @@ a_point_that_is_never_acknowledged_is_noticed(void **state)
 	f.x.m.arg = &f;
 	d.codes[1] = 7;
 	f.never = hostsite_backup(&f.x.h, "web01", &d);
-	hostsite_begin(&f.x.h, NULL);
-	assert_true(run_until(&f.x.loop, has_said_hello, &f.x, SOON_MS));
-	say_welcome(&f.x, 0);
-	mole_say(&f.x.m, MESSAGE_HEADS_END, (struct lc_span){NULL, 0});
+	welcomed(&f.x);
 	began = clock_mono_ns();
 	for (i = 0; f.x.h.downs == 0 && clock_mono_ns() - began < 10 * LC_NS_PER_S; i++) {
 		d.codes[2] = 100 + i;
