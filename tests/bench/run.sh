@@ -14,28 +14,14 @@ set -euo pipefail
 export LC_ALL=C
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/bench/lib.sh
+. "$here/lib.sh"
 src=$(cd "$here/../.." && pwd)
 bin=${LOCUM_BIN:-$src/build-gcc}
 size=SMALL only='' runs=3 seed=1 dir=${TMPDIR:-/tmp}
 command=("tests/bench/run.sh" "$@")
 
-die() {
-	printf 'run.sh: %s\n' "$*" >&2
-	exit 2
-}
-
-while [ $# -gt 0 ]; do
-	[ $# -ge 2 ] || die "$1 needs a value, or is no option"
-	case $1 in
-	--size) size=$2 ;;
-	--only) only=$2 ;;
-	--runs) runs=$2 ;;
-	--seed) seed=$2 ;;
-	--dir) dir=$2 ;;
-	*) die "no option $1" ;;
-	esac
-	shift 2
-done
+options "size only runs seed dir" "$@"
 case $size in
 SMALL) mib=512 ;;
 FULL) mib=4096 ;;
@@ -43,14 +29,6 @@ FULL) mib=4096 ;;
 esac
 [ -x "$bin/locum" ] || die "$bin/locum is not built"
 
-need() { # PROGRAM PACKAGE
-	PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null && return
-	if [ "$(id -u)" = 0 ]; then
-		apt-get install -y "$2" >&2
-	else
-		sudo apt-get install -y "$2" >&2
-	fi
-}
 need python3 python3-minimal
 need mke2fs e2fsprogs
 need restic restic

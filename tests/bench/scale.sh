@@ -12,26 +12,13 @@ set -euo pipefail
 export LC_ALL=C
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/bench/lib.sh
+. "$here/lib.sh"
 bin=${LOCUM_BIN:-$here/../../build-gcc}/tests/bench/scale
 windows=16777216 points=1000 changes=1000 dir=${TMPDIR:-/tmp}
 command=("tests/bench/scale.sh" "$@")
 
-die() {
-	printf 'scale.sh: %s\n' "$*" >&2
-	exit 2
-}
-
-while [ $# -gt 0 ]; do
-	[ $# -ge 2 ] || die "$1 needs a value, or is no option"
-	case $1 in
-	--windows) windows=$2 ;;
-	--points) points=$2 ;;
-	--changes) changes=$2 ;;
-	--dir) dir=$2 ;;
-	*) die "no option $1" ;;
-	esac
-	shift 2
-done
+options "windows points changes dir" "$@"
 [ -x "$bin" ] || die "$bin is not built"
 
 w=$(mktemp -d "$dir/scale.XXXX")

@@ -14,39 +14,16 @@ set -euo pipefail
 export LC_ALL=C
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/bench/lib.sh
+. "$here/lib.sh"
 src=$(cd "$here/../.." && pwd)
 bin=${LOCUM_BIN:-$src/build-gcc}
 mib=512 runs=5 days=5 only='' seed=1 dir=${TMPDIR:-/tmp}
 command="tests/bench/sites.sh${*:+ $*}"
 
-die() {
-	printf 'sites.sh: %s\n' "$*" >&2
-	exit 2
-}
-
-while [ $# -gt 0 ]; do
-	[ $# -ge 2 ] || die "$1 needs a value, or is no option"
-	case $1 in
-	--mib) mib=$2 ;;
-	--runs) runs=$2 ;;
-	--days) days=$2 ;;
-	--only) only=$2 ;;
-	--seed) seed=$2 ;;
-	--dir) dir=$2 ;;
-	*) die "no option $1" ;;
-	esac
-	shift 2
-done
+options "mib runs days only seed dir" "$@"
 [ -x "$bin/locum" ] || die "$bin/locum is not built"
 
-need() { # PROGRAM PACKAGE
-	PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null && return
-	if [ "$(id -u)" = 0 ]; then
-		apt-get install -y "$2" >&2
-	else
-		sudo apt-get install -y "$2" >&2
-	fi
-}
 need python3 python3-minimal
 need mke2fs e2fsprogs
 need rsync rsync
