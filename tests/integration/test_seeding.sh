@@ -88,7 +88,7 @@ paused=$(date +%s.%N)
 for ((i = 0; i < 300; i++)); do
 	now=$(date +%s.%N)
 	lag=$({ locum status --json || true; } | sed -nE 's/.*"vm": "web01".*"lag_s": ([0-9.]+).*/\1/p')
-	[ "$(awk -v n="$now" -v l="${lag:-9999}" -v p="$paused" 'BEGIN { print n - l > p }')" != 1 ] || break
+	[ "$(awk -v n="$now" -v l="${lag:-9999}" -v p="$paused" 'BEGIN { print (n - l > p) }')" != 1 ] || break
 	sleep 0.1
 done
 [ "$i" -lt 300 ] || fail "no point of the guest at rest: $(locum status)"
