@@ -7,13 +7,12 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 scenario_begin back
 
-home_pid=''
+# shellcheck source=tests/lib/wayback.sh
+. "$src/tests/lib/wayback.sh"
 at_end() { kill -9 $replica_pid $home_pid 2>/dev/null; }
-at_dr() { LOCUM_CONFIG=$t/dr.conf "$bin/locum" "$@"; }
 scribble() { # IMAGE MIB: one MiB anew
 	dd if=/dev/urandom of="$1" bs=1M count=1 seek="$2" conv=notrunc status=none
 }
-bytes_at_dr() { du -sb "$t"/dr/stores/*/segments | cut -f 1; }
 section() { sed -n '/^\[vm web01\]/,$p' "$1"; }
 
 mkdir "$t/img"
@@ -25,22 +24,10 @@ locum backup web01 --to dr --quiet || fail "the first backup at home"
 scribble "$t/img/a.raw" 3
 locum backup web01 --to dr --quiet || fail "the second backup at home"
 cp "$t/img/a.raw" "$t/old.raw"
-"$bin/locum" replica --dir "$t/back" --listen 127.0.0.1:0 >>"$t/back.log" 2>&1 &
-home_pid=$!
-for ((i = 0; i < 200; i++)); do
-	! grep -q 'listens on port' "$t/back.log" || break
-	sleep 0.05
-done
-home=127.0.0.1:$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/back.log")
+home_start
 
 # There.
-cat >"$t/dr.conf" <<-EOF
-	[locum]
-	store = $t/backup/store
-	key_dir = $t/backup/keys
-	run_dir = $t/dr-run
-	scratch_dir = $t/dr-scratch
-EOF
+dr_conf
 mkdir "$t/dr-img" "$t/images"
 at_dr restore web01 --to "$t/dr-img" --quiet --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit" || fail "restore there"
 section "$t/dr-img/web01.conf" >>"$t/dr.conf"

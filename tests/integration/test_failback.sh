@@ -13,13 +13,13 @@ command -v nbdkit >/dev/null || {
 	exit 77
 }
 
-home_pid=''
+# shellcheck source=tests/lib/wayback.sh
+. "$src/tests/lib/wayback.sh"
 at_end() {
 	kill -9 $replica_pid $home_pid 2>/dev/null
 	at_dr vm stop web01 --force >/dev/null 2>&1
 	locum vm stop web01 --force >/dev/null 2>&1
 }
-at_dr() { LOCUM_CONFIG=$t/dr.conf "$bin/locum" "$@"; }
 last() { { grep -ao 'SEQ [0-9]* rate' "$1" 2>/dev/null || true; } | tail -n 1 | tr -dc 0-9; }
 runs() { # SERIAL NUMBER WHEN: until it has reported a number greater than that
 	local i n
@@ -36,7 +36,6 @@ newest() { # IMAGE...: the number that they show; they are of one instant
 	"$GUEST_OUT/seqcheck" --strict --json "$@" >"$t/seq" 2>&1 || fail "not of one instant: $(cat "$t/seq")"
 	grep -oE '"newest":[0-9]+' "$t/seq" | tr -dc 0-9
 }
-bytes_at_dr() { du -sb "$t"/dr/stores/*/segments | cut -f 1; }
 
 # ---- home, as ever ----
 mkdir "$t/img"
@@ -62,13 +61,7 @@ kill -9 "$(cut -d " " -f 1 "$t/run/web01/pid")" || fail "nothing to kill"
 rm -rf "$t/img" "$t/run"
 
 # ---- at the other site: boot, then protect what runs there in a store of that machine ----
-cat >"$t/dr.conf" <<-EOF
-	[locum]
-	store = $t/backup/store
-	key_dir = $t/backup/keys
-	run_dir = $t/dr-run
-	scratch_dir = $t/dr-scratch
-EOF
+dr_conf
 at_dr boot web01 --quiet --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit" || fail "boot at the other site"
 serial=$t/dr-run/web01/serial.log
 runs "$serial" "$((before > 60 ? before - 60 : 0))" "at the other site"
@@ -77,13 +70,7 @@ at_dr backup web01 --quiet || fail "backup at the other site"
 runs "$serial" "$(($(last "$serial") + 50))" "at the other site"
 
 # ---- home is mended: it is the other one's replica until the VM is back ----
-"$bin/locum" replica --dir "$t/back" --listen 127.0.0.1:0 >>"$t/back.log" 2>&1 &
-home_pid=$!
-for ((i = 0; i < 200; i++)); do
-	! grep -q 'listens on port' "$t/back.log" || break
-	sleep 0.05
-done
-home=127.0.0.1:$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$t/back.log")
+home_start
 at_dr pair --name home --as dr --quiet "$(locum token --dir "$t/back" --address "$home")" || fail "pairing with home"
 for ((i = 0; i < 3; i++)); do # seeds it, then what changes
 	at_dr backup web01 --to home --quiet || fail "backup $i on to home"

@@ -9,6 +9,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
 scenario_begin hung
+# shellcheck source=tests/lib/thinhost.sh
+. "$src/tests/lib/thinhost.sh"
 command -v nbdkit >/dev/null || {
 	echo "SKIP: no nbdkit"
 	exit 77
@@ -17,32 +19,13 @@ sender='' reader=''
 # shellcheck disable=SC2086
 at_end() { kill -9 $replica_pid $sender $reader 2>/dev/null; }
 
-write() { # MIB OFFSET: random bytes into the image, all at once
-	cp --sparse=always "$t/img" "$t/img.new"
-	dd if=/dev/urandom of="$t/img.new" bs=1M count="$1" seek="$2" conv=notrunc status=none
-	mv "$t/img.new" "$t/img"
-}
-
 kept() { # FOLDER|FILE: KiB of it
 	du -sk "$1" 2>/dev/null | cut -f 1 || true
 }
 
 now_ms() { date +%s%3N; }
 
-truncate -s 160M "$t/img"
-write 90 1
-# It says "login: " on the serial port, and stands still.
-{
-	printf '\xfc\x31\xc0\x8e\xd8\xba\xf8\x03\xbe\x16\x7c\xac\x84\xc0\x74\x03\xee\xeb\xf8\xf4\xeb\xfdlogin: \0'
-	head -c 480 /dev/zero
-	printf '\x55\xaa'
-} | dd of="$t/img" conv=notrunc status=none iflag=fullblock
-printf '%s\n' 'spool_max = 64 MiB' "key_dir = $t/keys" >>"$LOCUM_CONFIG"
-rm -rf "$t/store" "$t/kit"
-locum store init --kit "$t/kit" >/dev/null || fail "store init"
-scenario_vm web01 'memory = 64 MiB' "disk = vda raw $t/img"
-replica_start
-locum pair --name dr --as host-a --quiet "$(locum token --dir "$t/dr" --address "127.0.0.1:$port")"
+thinhost_begin 160 90 1
 locum backup web01 --to dr || fail "the first backup"
 cp --sparse=always "$t/img" "$t/first"
 

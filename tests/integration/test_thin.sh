@@ -8,6 +8,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
 scenario_begin thin
+# shellcheck source=tests/lib/thinhost.sh
+. "$src/tests/lib/thinhost.sh"
 for program in nbdkit nbdcopy qemu-io; do
 	command -v $program >/dev/null || {
 		echo "SKIP: no $program"
@@ -22,12 +24,6 @@ plugin=$bin/nbdkit-locum-plugin.so
 
 kept() { # bytes of the log here
 	cat "$t"/store/segments/* | wc -c
-}
-
-write() { # MIB OFFSET: random bytes into the image, all at once
-	cp --sparse=always "$t/img" "$t/img.new"
-	dd if=/dev/urandom of="$t/img.new" bs=1M count="$1" seek="$2" conv=notrunc status=none
-	mv "$t/img.new" "$t/img"
 }
 
 replica_kill() {
@@ -52,20 +48,7 @@ serve_end() {
 	nbdkit_pid=''
 }
 
-truncate -s 96M "$t/img"
-write 70 0
-# It says "login: " on the serial port, and stands still.
-{
-	printf '\xfc\x31\xc0\x8e\xd8\xba\xf8\x03\xbe\x16\x7c\xac\x84\xc0\x74\x03\xee\xeb\xf8\xf4\xeb\xfdlogin: \0'
-	head -c 480 /dev/zero
-	printf '\x55\xaa'
-} | dd of="$t/img" conv=notrunc status=none iflag=fullblock
-printf '%s\n' 'spool_max = 64 MiB' "key_dir = $t/keys" >>"$LOCUM_CONFIG"
-rm -rf "$t/store" "$t/kit"
-locum store init --kit "$t/kit" >/dev/null || fail "store init"
-scenario_vm web01 'memory = 64 MiB' "disk = vda raw $t/img"
-replica_start
-locum pair --name dr --as host-a --quiet "$(locum token --dir "$t/dr" --address "127.0.0.1:$port")"
+thinhost_begin 96 70 0
 
 # Cron: twice the budget goes through it.
 locum backup web01 --to dr --verbose >"$t/out" || fail "the first backup"
