@@ -578,3 +578,25 @@ vault_verify(struct store *s, const uint8_t id[POINT_ID_SIZE], struct lc_err *e)
 	view_close(v);
 	return rc;
 }
+
+void
+vault_spoil(struct vault *v, int nth, bool rebuild)
+{
+	struct store_opts o = {.dir = v->dir, .key_dir = v->keys};
+	struct lc_err e = LC_ERR_INIT;
+	struct vault_piece piece;
+
+	vault_close(v);
+	if (!vault_piece_of(v->dir, RECORD_CHUNK, nth, &piece))
+		die("spoil", NULL);
+	vault_flip(v->dir, &piece, 5000, 1);
+	if (rebuild && store_rebuild(&o, &e) != 0)
+		die("rebuild", &e);
+	vault_open(v);
+}
+
+void
+vault_on_damage(void *damage, const struct damage *d)
+{
+	*(struct damage *)damage = *d;
+}

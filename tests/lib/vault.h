@@ -114,6 +114,11 @@ int vault_compare(struct store *s, const uint8_t id[POINT_ID_SIZE], const struct
                   size_t n, struct lc_err *e);
 /** vault_verify(s, id, e): store_view() and view_verify(). */
 int vault_verify(struct store *s, const uint8_t id[POINT_ID_SIZE], struct lc_err *e);
+/** vault_spoil(v, nth, rebuild): a bit of the nth chunk is another one; it was closed meanwhile,
+ * and its catalog made again where that is wanted. */
+void vault_spoil(struct vault *v, int nth, bool rebuild);
+/** vault_on_damage(damage, d): for store_scrub(): the last one. */
+void vault_on_damage(void *damage, const struct damage *d);
 
 /** vault_random(seed, n): below n; a small generator of its own, the same everywhere. */
 uint64_t vault_random(uint64_t *seed, uint64_t n);

@@ -367,34 +367,21 @@ when_to_store_whole_again(void **state)
 	    .delta = 2 * 1700, .step = 1700, .whole = 25000, .again = 2 * 1700}));
 }
 
-static void
-on_damage(void *arg, const struct damage *d)
-{
-	*(struct damage *)arg = *d;
-}
-
 /* A base goes bad: what is made upon it can't be read, is named, and comes again whole. */
 static void
 a_bad_base_is_found_and_healed(struct at *a, bool rebuild)
 {
 	struct lc_err e = LC_ERR_INIT;
-	struct vault_piece p;
 	struct damage d = {0};
 
 	begin(a);
 	backup(a);
 	a->d.codes[0] += VAULT_EDIT;
 	backup(a);
-	vault_close(&a->v);
-	assert_true(vault_piece_of(a->v.dir, RECORD_CHUNK, 0, &p));
-	vault_flip(a->v.dir, &p, 5000, 1);
-	if (rebuild)
-		must(store_rebuild(&(struct store_opts){.dir = a->v.dir, .key_dir = a->v.keys}, &e),
-		     &e);
-	vault_open(&a->v);
+	vault_spoil(&a->v, 0, rebuild);
 	assert_int_equal(vault_compare(a->v.s, a->p.id, &a->d, 1, &e), LC_ECORRUPT);
 	lc_err_clear(&e);
-	assert_int_equal(store_scrub(a->v.s, on_damage, &d, NULL, NULL, NULL), LC_ECORRUPT);
+	assert_int_equal(store_scrub(a->v.s, vault_on_damage, &d, NULL, NULL, NULL), LC_ECORRUPT);
 	if (!rebuild) {
 		/* Of both points. */
 		assert_non_null(strstr(d.affects, "web01/vda in 2 restore points"));

@@ -255,12 +255,6 @@ a_page_that_changes_again_and_again_stays_out_of_them(void **state)
 	end(&h);
 }
 
-static void
-on_damage(void *arg, const struct damage *d)
-{
-	*(struct damage *)arg = *d;
-}
-
 /* A layer goes bad: what is made upon it is named, and comes again. */
 static void
 a_bad_layer_is_found_and_healed(void **state)
@@ -281,7 +275,7 @@ a_bad_layer_is_found_and_healed(void **state)
 	assert_true(vault_piece_of(h.v.dir, RECORD_CHUNK, 1, &piece)); /* the first layer */
 	vault_flip(h.v.dir, &piece, 2000, 1);
 	vault_open(&h.v);
-	assert_int_equal(store_scrub(h.v.s, on_damage, &d, NULL, NULL, NULL), LC_ECORRUPT);
+	assert_int_equal(store_scrub(h.v.s, vault_on_damage, &d, NULL, NULL, NULL), LC_ECORRUPT);
 	assert_non_null(strstr(d.affects, "web01/vda in 3 restore points"));
 	must(store_condemn(h.v.s, &d, 1, NULL, &e), &e);
 	keep_version(&h); /* the same content, whole */

@@ -300,32 +300,19 @@ a_lying_index_costs_bytes(void **state)
 	}
 }
 
-static void
-on_damage(void *arg, const struct damage *d)
-{
-	*(struct damage *)arg = *d;
-}
-
 /* What condemns a base condemns what is made upon it, of whatever VM; both come again. */
 static void
 a_bad_base(struct pair *a, bool rebuild)
 {
 	struct lc_err e = LC_ERR_INIT;
-	struct vault_piece piece;
 	struct damage d = {0};
 
 	begin(a);
 	backup(a, "web02", &a->sibling, &a->q);
-	vault_close(&a->v);
-	assert_true(vault_piece_of(a->v.dir, RECORD_CHUNK, 3, &piece));
-	vault_flip(a->v.dir, &piece, 5000, 1);
-	if (rebuild)
-		must(store_rebuild(&(struct store_opts){.dir = a->v.dir, .key_dir = a->v.keys}, &e),
-		     &e);
-	vault_open(&a->v);
+	vault_spoil(&a->v, 3, rebuild);
 	assert_int_equal(vault_compare(a->v.s, a->q.id, &a->sibling, 1, &e), LC_ECORRUPT);
 	lc_err_clear(&e);
-	assert_int_equal(store_scrub(a->v.s, on_damage, &d, NULL, NULL, NULL), LC_ECORRUPT);
+	assert_int_equal(store_scrub(a->v.s, vault_on_damage, &d, NULL, NULL, NULL), LC_ECORRUPT);
 	if (!rebuild) {
 		assert_non_null(strstr(d.affects, "web01/vda and others in 2 restore points"));
 		must(store_condemn(a->v.s, &d, 1, NULL, &e), &e);
