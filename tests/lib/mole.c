@@ -242,3 +242,11 @@ mole_is_over(void *m)
 {
 	return ((struct mole *)m)->over;
 }
+
+bool
+mole_heard(void *count)
+{
+	const struct mole_count *c = count;
+
+	return c->m->of_type[c->type] >= c->n || c->m->over;
+}

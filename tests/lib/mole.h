@@ -51,5 +51,12 @@ void mole_end(struct mole *m);
 /** mole_is_open(m), mole_is_over(m): conditions for run_until(). */
 bool mole_is_open(void *m);
 bool mole_is_over(void *m);
+/** mole_heard(count): condition: so many of that type came, or it is over. */
+struct mole_count {
+	struct mole *m;
+	uint16_t type;
+	unsigned n;
+};
+bool mole_heard(void *count);
 
 #endif

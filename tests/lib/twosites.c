@@ -379,6 +379,21 @@ hostsite_arrived(const struct hostsite *h, const struct drsite *d, const struct 
 	store_close(s);
 }
 
+void
+hostsite_ends(struct hostsite *h, struct drsite *d, const struct point *p,
+              const struct vault_disk *disk)
+{
+	hostsite_disconnect(h);
+	drsite_stop(d);
+	hostsite_arrived(h, d, p, disk);
+}
+
+bool
+hostsite_has_one(void *arg)
+{
+	return ((struct hostsite *)arg)->committed > 0;
+}
+
 bool
 hostsite_is_idle(void *arg)
 {

@@ -77,6 +77,9 @@ const char *hostsite_dir_at(const struct hostsite *h, const struct drsite *d);
 /** hostsite_arrived(h, d, p, disk): assert that the replica's copy is that; its store is closed. */
 void hostsite_arrived(const struct hostsite *h, const struct drsite *d, const struct point *p,
                       const struct vault_disk *disk);
+/** hostsite_ends(h, d, p, disk): both go off, and the replica's copy is that. */
+void hostsite_ends(struct hostsite *h, struct drsite *d, const struct point *p,
+                   const struct vault_disk *disk);
 
 /** run_until(loop, condition, arg, ms): run the loop; false: it did not come about in time. */
 bool run_until(uv_loop_t *loop, bool (*condition)(void *arg), void *arg, int64_t ms);
@@ -84,6 +87,8 @@ bool run_until(uv_loop_t *loop, bool (*condition)(void *arg), void *arg, int64_t
 void run_for(uv_loop_t *loop, int64_t ms);
 /** hostsite_is_idle(h), hostsite_is_up(h), hostsite_is_down(h): conditions. */
 bool hostsite_is_idle(void *h);
+/** hostsite_has_one(h): condition: a point was committed at the replica. */
+bool hostsite_has_one(void *h);
 bool hostsite_is_up(void *h);
 bool hostsite_is_down(void *h);
 

@@ -188,27 +188,12 @@ say(struct scene *x, uint16_t type, const struct lc_buf *b)
 	mole_say(&x->m, type, (struct lc_span){b->p, b->n});
 }
 
-/* Until it was answered with REFUSED. */
-struct count {
-	struct mole *m;
-	uint16_t type;
-	unsigned n;
-};
-
-static bool
-so_many(void *arg)
-{
-	const struct count *c = arg;
-
-	return c->m->of_type[c->type] >= c->n || c->m->over;
-}
-
 static void
 until_or_over(struct scene *x, uint16_t type, unsigned n)
 {
-	struct count c = {&x->m, type, n};
+	struct mole_count c = {&x->m, type, n};
 
-	wait_for(x, so_many, &c, message_name(type));
+	wait_for(x, mole_heard, &c, message_name(type));
 }
 
 static void
@@ -471,7 +456,7 @@ junk_point(struct scene *x, uint32_t stream, const uint8_t base[16], uint8_t id[
 	struct lc_buf entry = {0}, b = {0};
 	struct lc_err e = LC_ERR_INIT;
 	unsigned n = x->m.of_type[MESSAGE_REFUSED];
-	struct count over = {&x->m, MESSAGE_COMMITTED, x->m.of_type[MESSAGE_COMMITTED] + 1};
+	struct mole_count over = {&x->m, MESSAGE_COMMITTED, x->m.of_type[MESSAGE_COMMITTED] + 1};
 
 	memset(&p, 0, sizeof p);
 	memset(id, 0, 16);
@@ -490,7 +475,7 @@ junk_point(struct scene *x, uint32_t stream, const uint8_t base[16], uint8_t id[
 	begin_stream(x, stream, &tp);
 	must(message_put_commit(&b, &c), &e);
 	say(x, MESSAGE_COMMIT, &b);
-	while (!so_many(&over) && x->m.of_type[MESSAGE_REFUSED] == n)
+	while (!mole_heard(&over) && x->m.of_type[MESSAGE_REFUSED] == n)
 		run_for(&x->loop, 2);
 	lc_buf_free(&entry);
 	lc_buf_free(&b);

@@ -244,26 +244,12 @@ begin(struct scene *x, bool reading)
 	lc_buf_free(&keys);
 }
 
-struct count {
-	struct mole *m;
-	uint16_t type;
-	unsigned n;
-};
-
-static bool
-so_many(void *arg)
-{
-	const struct count *c = arg;
-
-	return c->m->of_type[c->type] >= c->n || c->m->over;
-}
-
 static void
 until(struct scene *x, uint16_t type, unsigned n)
 {
-	struct count c = {&x->m, type, n};
+	struct mole_count c = {&x->m, type, n};
 
-	wait_for(x, so_many, &c, message_name(type));
+	wait_for(x, mole_heard, &c, message_name(type));
 	if (x->m.of_type[type] < n)
 		fail_msg("no %s: %s", message_name(type), x->m.refused);
 }

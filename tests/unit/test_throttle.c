@@ -231,17 +231,9 @@ the_rate_is_kept_and_can_be_changed(void **state)
 	throttle_set(x.h.throttle, 0);
 	assert_true(run_until(&x.loop, hostsite_is_idle, &x.h, LONG_MS));
 	assert_int_equal(x.h.downs, 0);
-	hostsite_disconnect(&x.h);
-	drsite_stop(&x.d);
-	hostsite_arrived(&x.h, &x.d, &p, &d);
+	hostsite_ends(&x.h, &x.d, &p, &d);
 	vault_disk_free(&d);
 	end(&x);
-}
-
-static bool
-one_is_there(void *arg)
-{
-	return ((struct hostsite *)arg)->committed > 0;
 }
 
 /* While a full one creeps, a point of another VM goes between its chunks. */
@@ -262,7 +254,7 @@ a_small_point_does_not_wait(void **state)
 	small.codes[1] = 5;
 	began = clock_mono_ns();
 	(void)hostsite_backup(&x.h, "db", &small);
-	assert_true(run_until(&x.loop, one_is_there, &x.h, LONG_MS));
+	assert_true(run_until(&x.loop, hostsite_has_one, &x.h, LONG_MS));
 	s = (double)(clock_mono_ns() - began) / 1e9;
 	(void)printf("a small point took %.2f s\n", s);
 	assert_true(s < (SANITIZED ? 10 : 2));
@@ -293,9 +285,7 @@ a_very_low_limit_is_not_taken_for_death(void **state)
 	throttle_set(x.h.throttle, 0);
 	assert_true(run_until(&x.loop, hostsite_is_idle, &x.h, LONG_MS));
 	assert_int_equal(x.h.downs, 0);
-	hostsite_disconnect(&x.h);
-	drsite_stop(&x.d);
-	hostsite_arrived(&x.h, &x.d, &p, &d);
+	hostsite_ends(&x.h, &x.d, &p, &d);
 	vault_disk_free(&d);
 	end(&x);
 }
@@ -354,9 +344,7 @@ a_replica_can_limit_its_hosts(void **state)
 	(void)printf("%.2f MiB/s where 6 are allowed\n", is);
 	is_as_allowed(is, 6);
 	assert_int_equal(x.h.downs, 0);
-	hostsite_disconnect(&x.h);
-	drsite_stop(&x.d);
-	hostsite_arrived(&x.h, &x.d, &p, &d);
+	hostsite_ends(&x.h, &x.d, &p, &d);
 	vault_disk_free(&d);
 	end(&x);
 }

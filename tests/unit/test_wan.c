@@ -114,9 +114,7 @@ a_first_full_uses_the_wire(void **state)
 	                 (WINDOWS * WINDOW_SIZE));
 	assert_true(used >= (SANITIZED ? 0.3 : 0.9));
 	assert_true(wan_up_bytes(x.w) < WINDOWS * WINDOW_SIZE * 101 / 100);
-	hostsite_disconnect(&x.h);
-	drsite_stop(&x.d);
-	hostsite_arrived(&x.h, &x.d, &p, &d);
+	hostsite_ends(&x.h, &x.d, &p, &d);
 	vault_disk_free(&d);
 	done(&x);
 }
@@ -182,9 +180,7 @@ stalls_are_waited_out(void **state)
 	assert_int_equal(x.h.downs, 0);
 	assert_int_equal(wan_connections(x.w), 1);
 	assert_true(used >= (SANITIZED ? 0.3 : 0.75));
-	hostsite_disconnect(&x.h);
-	drsite_stop(&x.d);
-	hostsite_arrived(&x.h, &x.d, &p, &d);
+	hostsite_ends(&x.h, &x.d, &p, &d);
 	vault_disk_free(&d);
 	done(&x);
 }
@@ -234,21 +230,13 @@ fifty_cuts_cost_little(void **state)
 	assert_int_equal(c.seen, c.most);
 	assert_true(again <= c.seen * WINDOW_BYTES);
 	assert_true(again <= c.seen * MIB / 2); /* what came before a cut is kept */
-	hostsite_disconnect(&x.h);
-	drsite_stop(&x.d);
-	hostsite_arrived(&x.h, &x.d, &p, &d);
+	hostsite_ends(&x.h, &x.d, &p, &d);
 	vault_disk_free(&d);
 	done(&x);
 }
 
 /* While one VM's first full is under way, a small point of another one is there soon: it does not
  * wait behind all that the byte window lets. */
-static bool
-one_is_there(void *arg)
-{
-	return ((struct hostsite *)arg)->committed > 0;
-}
-
 static void
 a_small_point_does_not_wait_for_a_full_one(void **state)
 {
@@ -266,7 +254,7 @@ a_small_point_does_not_wait_for_a_full_one(void **state)
 	small.codes[1] = 5;
 	began = clock_mono_ns();
 	(void)hostsite_backup(&x.h, "db", &small);
-	wait_for(&x, one_is_there, &x.h);
+	wait_for(&x, hostsite_has_one, &x.h);
 	s = (double)(clock_mono_ns() - began) / 1e9;
 	(void)printf("a small point took %.2f s\n", s);
 	assert_true(s < (SANITIZED ? 10 : 2));
