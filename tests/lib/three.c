@@ -69,6 +69,21 @@ free_three(struct three *t)
 		vault_disk_free(&t->d[i]);
 }
 
+void
+begin_three(struct vault *v, struct three *t)
+{
+	vault_make(v, true);
+	vault_open(v);
+	make_three(v, "web01", 100, t);
+}
+
+void
+end_three(struct vault *v, struct three *t)
+{
+	free_three(t);
+	vault_free(v);
+}
+
 static void
 on_damage(void *arg, const struct damage *d)
 {

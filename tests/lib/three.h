@@ -25,6 +25,9 @@ struct three { /* points of a VM with a disk of three windows */
 /** make_three(v, vm, code, t): the codes of the windows begin there. */
 void make_three(struct vault *v, const char *vm, uint64_t code, struct three *t);
 void free_three(struct three *t);
+/** begin_three(v, t), end_three(v, t): a store in which three of web01 are all there is. */
+void begin_three(struct vault *v, struct three *t);
+void end_three(struct vault *v, struct three *t);
 
 struct told { /* by a scrub */
 	size_t n;

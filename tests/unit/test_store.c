@@ -227,9 +227,7 @@ a_commit_on_a_base_that_is_gone_conflicts(void **state)
 	struct vault v;
 
 	(void)state;
-	vault_make(&v, true);
-	vault_open(&v);
-	make_three(&v, "web01", 100, &t);
+	begin_three(&v, &t);
 	w = vault_begin(v.s, "web01", &t.d[1], 1, &e);
 	must(vault_put(w, 0, &t.d[1], 2, &e), &e);
 	must(store_drop(v.s, t.p[2].id, &e), &e);
@@ -246,8 +244,7 @@ a_commit_on_a_base_that_is_gone_conflicts(void **state)
 	rebuild(&v);
 	same(&v, &p, &t.d[2]);
 	same(&v, &t.p[1], &t.d[1]);
-	free_three(&t);
-	vault_free(&v);
+	end_three(&v, &t);
 }
 
 struct committer {

@@ -168,8 +168,7 @@ a_copy_stands_in_for_a_damaged_record(void **state)
 	vault_open(&v);
 	for (i = 0; i < 3; i++)
 		same(&v, &t.p[i], &t.d[i]);
-	free_three(&t);
-	vault_free(&v);
+	end_three(&v, &t);
 }
 
 static void
@@ -257,9 +256,7 @@ a_fork_leaves_the_other_line_alone(void **state)
 	size_t i;
 
 	(void)state;
-	vault_make(&v, true);
-	vault_open(&v);
-	make_three(&v, "web01", 100, &t);
+	begin_three(&v, &t);
 	d[0] = vault_disk_copy(&t.d[1]);
 	d[0].codes[2] = 300;
 	p[0] = fork_at(&v, "web01", &t.p[1], &d[0]);
@@ -295,8 +292,7 @@ a_fork_leaves_the_other_line_alone(void **state)
 	}
 	for (i = 0; i < 3; i++)
 		vault_disk_free(&d[i]);
-	free_three(&t);
-	vault_free(&v);
+	end_three(&v, &t);
 }
 
 static void
@@ -600,17 +596,14 @@ no_segment_at_all_is_no_empty_store(void **state)
 	struct vault v;
 
 	(void)state;
-	vault_make(&v, true);
-	vault_open(&v);
-	make_three(&v, "web01", 100, &t);
+	begin_three(&v, &t);
 	vault_close(&v);
 	catalog_away(&v);
 	assert_int_equal(unlink(vault_path(&v, "segments/0000000000000001.open")), 0);
 	assert_int_equal(vault_try(&v, STORE_WRITE, &s, &e), LC_ECORRUPT);
 	assert_non_null(strstr(e.msg, "data is gone"));
 	assert_int_equal(vault_try(&v, STORE_READ, &s, NULL), LC_ECORRUPT);
-	free_three(&t);
-	vault_free(&v);
+	end_three(&v, &t);
 }
 
 int

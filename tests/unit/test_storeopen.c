@@ -47,9 +47,7 @@ a_reader_beside_the_owner_sees_every_commit(void **state)
 	struct view *view;
 
 	(void)state;
-	vault_make(&v, true);
-	vault_open(&v);
-	make_three(&v, "web01", 100, &t);
+	begin_three(&v, &t);
 	must(vault_try(&v, STORE_READ, &s, &e), &e);
 	must(store_points(s, "web01", &l, &e), &e);
 	assert_int_equal(l.n, 3);
@@ -69,8 +67,7 @@ a_reader_beside_the_owner_sees_every_commit(void **state)
 	must(store_drop(v.s, t.p[1].id, &e), &e);
 	assert_int_equal(vault_compare(s, t.p[1].id, &t.d[1], 1, NULL), LC_ENOENT);
 	store_close(s);
-	free_three(&t);
-	vault_free(&v);
+	end_three(&v, &t);
 }
 
 static void
@@ -83,9 +80,7 @@ a_dead_readers_lease_holds_nobody_up(void **state)
 	pid_t pid;
 
 	(void)state;
-	vault_make(&v, true);
-	vault_open(&v);
-	make_three(&v, "web01", 100, &t);
+	begin_three(&v, &t);
 	vault_close(&v);
 	pid = fork();
 	if (pid == 0) {
@@ -101,8 +96,7 @@ a_dead_readers_lease_holds_nobody_up(void **state)
 	assert_int_equal(status, 0);
 	vault_open(&v);
 	must(store_drop(v.s, t.p[1].id, &e), &e);
-	free_three(&t);
-	vault_free(&v);
+	end_three(&v, &t);
 }
 
 /* Between the look at the leases and the drop nobody gets one. */
@@ -117,9 +111,7 @@ a_point_that_is_being_dropped_is_not_read(void **state)
 	int fd;
 
 	(void)state;
-	vault_make(&v, true);
-	vault_open(&v);
-	make_three(&v, "web01", 100, &t);
+	begin_three(&v, &t);
 	must(lease_bar(v.s, t.p[0].id, &bar, &fd, &e), &e);
 	assert_int_equal(store_view(v.s, t.p[0].id, &view, &e), LC_ENOENT);
 	lc_err_clear(&e);
@@ -138,8 +130,7 @@ a_point_that_is_being_dropped_is_not_read(void **state)
 	must(store_drop(v.s, t.p[0].id, &e), &e);
 	assert_int_equal(access(bar, F_OK), -1);
 	lc_free(bar);
-	free_three(&t);
-	vault_free(&v);
+	end_three(&v, &t);
 }
 
 /* What a boot wrote outlives every reader: its point stays as long as that is there. */
@@ -152,9 +143,7 @@ a_point_that_writes_stand_on_is_not_dropped(void **state)
 	struct vault v;
 
 	(void)state;
-	vault_make(&v, true);
-	vault_open(&v);
-	make_three(&v, "web01", 100, &t);
+	begin_three(&v, &t);
 	path = path_join(v.dir, "stands");
 	assert_non_null(path);
 	(void)snprintf(text, sizeof text, "web01@%s\n", lc_hex(hex, t.p[1].id, 16));
@@ -179,8 +168,7 @@ a_point_that_writes_stand_on_is_not_dropped(void **state)
 	assert_int_equal(unlink(path), 0);
 	must(store_drop(v.s, t.p[2].id, &e), &e);
 	lc_free(path);
-	free_three(&t);
-	vault_free(&v);
+	end_three(&v, &t);
 }
 
 /* Where nothing can be written the log is read: whatever the catalog beside it is. */
@@ -195,9 +183,7 @@ a_reader_without_rights_reads_the_log(void **state)
 	pid_t pid;
 
 	(void)state;
-	vault_make(&v, true);
-	vault_open(&v);
-	make_three(&v, "web01", 100, &t);
+	begin_three(&v, &t);
 	vault_close(&v);
 	old = lc_strdup(tmpdir_path(v.top, "old"));
 	vault_copy(vault_path(&v, "catalog.sqlite"), old);
@@ -229,8 +215,7 @@ a_reader_without_rights_reads_the_log(void **state)
 		assert_int_equal(status, 0);
 	}
 	lc_free(old);
-	free_three(&t);
-	vault_free(&v);
+	end_three(&v, &t);
 }
 
 /* ---- catalogs ---- */
@@ -314,9 +299,7 @@ a_lost_identity_comes_back(void **state)
 	struct vault v;
 
 	(void)state;
-	vault_make(&v, true);
-	vault_open(&v);
-	make_three(&v, "web01", 100, &t);
+	begin_three(&v, &t);
 	vault_close(&v);
 	assert_int_equal(unlink(vault_path(&v, "store")), 0);
 	vault_open(&v);
@@ -326,8 +309,7 @@ a_lost_identity_comes_back(void **state)
 	put_bytes(vault_path(&v, "store"), "locum store\nversion 1\nstore 12\n", 31);
 	vault_open(&v);
 	same(&v, &t.p[2], &t.d[2]);
-	free_three(&t);
-	vault_free(&v);
+	end_three(&v, &t);
 }
 
 /* ---- newer versions ---- */
