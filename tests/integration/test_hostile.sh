@@ -90,8 +90,8 @@ locum restore web01 --to "$t/q" --format qcow2 --quiet || fail "restore as qcow2
 for i in "${!kinds[@]}"; do
 	qemu-img compare -q -f qcow2 -F raw "$t/q/web01-vd$i.qcow2" "$t/img/d$i.raw" || fail "disk $i as qcow2 is not what the guest wrote"
 done
-# Booted: there is nothing to boot from, but QEMU has opened all of them.
-refused '[13]' 'sign of life' locum boot web01 --name web09 --isolated --timeout 3s --quiet
+# Booted, by its kernel: QEMU has opened all of them.
+locum boot web01 --name web09 --isolated --timeout 60s --quiet >"$t/out" 2>&1 || fail "boot: $(cat "$t/out")"
 locum vm stop web09 --force >/dev/null 2>&1 || true
 ! grep opened "$t/opened" || fail "a file of the host was opened: $(sort "$t/opened" | uniq -c)"
 kill -0 "$watcher" || fail "the watcher died"
