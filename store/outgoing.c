@@ -1,6 +1,5 @@
 /*
- * Giving a restore point to another store: which one is next, its rows, its chunks as they lie
- * here.
+ * Giving a restore point to another store: which is next, its rows, its chunks as they lie here.
  */
 #include <inttypes.h>
 #include <string.h>
