@@ -310,7 +310,7 @@ agent() {
 	truncate -s 1M "$t/img/third.raw"
 	virsh_t define "$t/web03.xml" >/dev/null
 	kill -HUP "$agent_pid"
-	status_has 'web03'
+	status_has '"vm": "web03"'
 	for ((i = 0; i < 300; i++)); do
 		! locum points web03 --json 2>/dev/null | has '"id"' || break
 		sleep 0.1
@@ -320,7 +320,7 @@ agent() {
 	agent_pid=''
 	locum points web03 --json | has '"id"' || fail "no point of a domain that came while the agent runs: $(cat "$t/agent.log")"
 	agent_start
-	status_has 'web03'
+	status_has '"vm": "web03"'
 	virsh_t domrename web03 web04 >/dev/null || fail "rename"
 	kill -HUP "$agent_pid"
 	status_has 'web04.*the domain has the UUID of web03'
@@ -329,7 +329,7 @@ agent() {
 	refused 3 'give it a section \[vm web03\] with domain = ' locum backup --all --quiet
 	scenario_vm web03 "domain = $(virsh_t domuuid web04)"
 	kill -HUP "$agent_pid"
-	status_has 'web03'
+	status_has '"vm": "web03"'
 	backup web03 unchanged
 	# Another domain of the same name.
 	virsh_t undefine web04 >/dev/null
