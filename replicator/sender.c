@@ -310,26 +310,33 @@ offer(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
 	return rc;
 }
 
+int
+sender_chunk(struct sender *x, uint32_t stream, const struct transfer_chunk *c, struct lc_err *e)
+{
+	struct lc_buf body = {0};
+	int rc = message_put_chunk_head(&body, stream, c) != 0
+	             ? no_memory(e)
+	             : sender_emit(x, MESSAGE_CHUNK, &body, c->payload, e);
+
+	lc_buf_free(&body);
+	flight_sent(&x->flight, c->payload.n);
+	x->stats.chunks++;
+	x->stats.chunk_bytes += c->payload.n;
+	return rc;
+}
+
 static int
 send_chunk(struct sender *x, struct line *l, uint64_t no, bool base, struct lc_err *bad,
            struct lc_err *e)
 {
 	struct transfer_chunk c;
-	struct lc_buf body = {0};
 	int rc;
 
 	rc = base ? outgoing_base(l->out, no, x->buf, &c, bad)
 	          : outgoing_chunk(l->out, no, x->buf, &c, bad);
 	if (rc != 0)
 		return 0;
-	rc = message_put_chunk_head(&body, l->stream, &c) != 0
-	         ? no_memory(e)
-	         : sender_emit(x, MESSAGE_CHUNK, &body, c.payload, e);
-	lc_buf_free(&body);
-	flight_sent(&x->flight, c.payload.n);
-	x->stats.chunks++;
-	x->stats.chunk_bytes += c.payload.n;
-	return rc;
+	return sender_chunk(x, l->stream, &c, e);
 }
 
 /* What was wanted of the oldest batch, as far as the window lets; then its rows, if they are to

@@ -82,6 +82,9 @@ struct sender {
 /** sender_emit(x, type, body, tail, e): a message; it is encoded in body, and in tail as it is. */
 int sender_emit(struct sender *x, uint16_t type, const struct lc_buf *body, struct lc_span tail,
                 struct lc_err *e);
+/** sender_chunk(x, stream, c, e): one content, counted as being on the way. */
+int sender_chunk(struct sender *x, uint32_t stream, const struct transfer_chunk *c,
+                 struct lc_err *e);
 /** sender_wanted(x, vm): whether that VM is to be sent. */
 bool sender_wanted(const struct sender *x, const uint8_t vm[16]);
 /** sender_sent_all(x): all points that are here are there, or have failed. */

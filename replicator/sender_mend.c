@@ -276,23 +276,14 @@ send(struct sender *x, uint64_t no, struct lc_err *e)
 	struct mend *m = &x->mend;
 	struct lc_err why = LC_ERR_INIT;
 	struct transfer_chunk c;
-	struct lc_buf body = {0};
-	int rc;
 
 	if (outgoing_mend(m->out, no, x->buf, &c, &why) != 0) {
 		note_unable(x, no, &why);
 		return 0;
 	}
-	rc = message_put_chunk_head(&body, m->stream, &c) != 0
-	         ? no_memory(e)
-	         : sender_emit(x, MESSAGE_CHUNK, &body, c.payload, e);
-	lc_buf_free(&body);
-	flight_sent(&x->flight, c.payload.n);
-	x->stats.chunks++;
-	x->stats.chunk_bytes += c.payload.n;
 	m->o.care->bytes += c.payload.n;
 	m->now.sent++;
-	return rc;
+	return sender_chunk(x, m->stream, &c, e);
 }
 
 /* What was wanted and did not go is so no more. */
