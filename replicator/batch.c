@@ -43,22 +43,22 @@ static int
 name_bases(struct batch *b, struct outgoing *o, const struct map_record *m, struct lc_err *bad,
            struct lc_err *e)
 {
-	uint64_t bases[CHUNK_BASES_MAX];
-	uint8_t id[CHUNK_ID_SIZE];
-	size_t i, k, n;
+	uint64_t chunks[BATCH_ROWS];
+	struct lc_buf bases = {0};
+	struct map_base one;
+	size_t i, n = 0, off;
 	int rc = 0;
 
-	for (i = 0; rc == 0 && i < m->n; i++) {
-		if (maprec_zero(&m->rows[i]))
-			continue;
-		if (outgoing_bases(o, m->rows[i].chunk, bases, &n, bad) != 0)
-			return 0;
-		for (k = 0; rc == 0 && k < n; k++) {
-			if (outgoing_id(o, bases[k], id, bad) != 0)
-				return 0;
-			rc = name_chunk(b, 0, bases[k], id, e);
-		}
+	for (i = 0; i < m->n; i++) {
+		if (!maprec_zero(&m->rows[i]))
+			chunks[n++] = m->rows[i].chunk;
 	}
+	(void)outgoing_bases(o, chunks, n, &bases, bad);
+	for (off = 0; rc == 0 && bad->code == LC_OK && off < bases.n; off += sizeof one) {
+		memcpy(&one, bases.p + off, sizeof one);
+		rc = name_chunk(b, 0, one.no, one.id, e);
+	}
+	lc_buf_free(&bases);
 	b->nbases = b->n;
 	return rc;
 }
@@ -94,6 +94,23 @@ batch_answer(struct batch *b, const uint8_t *bits)
 {
 	memcpy(b->bits, bits, (b->n + 7) / 8);
 	b->answered = true;
+}
+
+void
+batch_expect(struct batch *b, struct outgoing *o)
+{
+	uint64_t chunks[TRANSFER_EXPECT_MAX];
+	uint32_t i;
+	size_t n = 0;
+
+	if (b->next < b->expected)
+		return;
+	for (i = b->next; i < b->n && n < TRANSFER_EXPECT_MAX; i++) {
+		if (batch_wants(b, i))
+			chunks[n++] = b->chunks[i];
+	}
+	b->expected = i;
+	outgoing_expect(o, chunks, n);
 }
 
 bool

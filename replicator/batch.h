@@ -30,6 +30,7 @@ struct batch {
 	uint64_t *chunks;         /* [n] their numbers here */
 	uint32_t nbases;          /* the first of them, which go before what is made upon them */
 	uint32_t n, next;         /* next: the first that was not looked at; the owner's */
+	uint32_t expected;        /* up to there the store was told what comes */
 	uint64_t asked;           /* in which order answers come; the owner's */
 	bool proved;              /* PROOF went; the owner's */
 	bool answered;            /* bits is there, or n is 0 */
@@ -51,6 +52,8 @@ int batch_fill(struct batch *b, struct outgoing *o, struct map_record *rows, str
 void batch_answer(struct batch *b, const uint8_t *bits);
 /** batch_wants(b, i): whether it wants the i-th of the ids; after the answer. */
 bool batch_wants(const struct batch *b, uint32_t i);
+/** batch_expect(b, o): before b->next goes: tell the store what comes next, where that is due. */
+void batch_expect(struct batch *b, struct outgoing *o);
 /** batch_free(b): NULL is fine. */
 void batch_free(struct batch *b);
 

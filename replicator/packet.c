@@ -4,17 +4,19 @@ struct packet *
 packet_new(uint16_t type, const struct lc_span *spans, size_t n)
 {
 	struct packet *p = lc_alloc(sizeof *p);
-	size_t i;
+	size_t i, size = 0;
 
 	if (p == NULL)
 		return NULL;
 	p->type = type;
-	for (i = 0; i < n; i++) {
-		if (lc_buf_append(&p->body, spans[i].p, spans[i].n) != 0) {
-			packet_free(p);
-			return NULL;
-		}
+	for (i = 0; i < n; i++)
+		size += spans[i].n;
+	if (lc_buf_reserve(&p->body, size) != 0) {
+		packet_free(p);
+		return NULL;
 	}
+	for (i = 0; i < n; i++)
+		(void)lc_buf_append(&p->body, spans[i].p, spans[i].n);
 	return p;
 }
 

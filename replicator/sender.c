@@ -352,6 +352,7 @@ send_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad
 			continue;
 		if (flight_full(&x->flight))
 			return 0;
+		batch_expect(b, l->out);
 		rc = send_chunk(x, l, b->chunks[b->next], b->next < b->nbases, bad, e);
 	}
 	if (rc != 0 || bad->code != LC_OK)

@@ -93,6 +93,10 @@ int catalog_put_base(struct catalog *c, uint64_t no, uint64_t base, struct lc_er
 /** catalog_bases(c, no, bases, n, e): the numbers of those; in no order. */
 int catalog_bases(struct catalog *c, uint64_t no, uint64_t bases[CHUNK_BASES_MAX], size_t *n,
                   struct lc_err *e);
+/** catalog_bases_of(c, chunks, n, out, e): of n chunks together, as struct map_base, to append; at
+ * a quarter of the price. */
+int catalog_bases_of(struct catalog *c, const uint64_t *chunks, size_t n, struct lc_buf *out,
+                     struct lc_err *e);
 /** catalog_next_delta(c, above, no, e): the first delta with a number > above; LC_ENOENT (slow: no
  * index). */
 int catalog_next_delta(struct catalog *c, uint64_t above, uint64_t *no, struct lc_err *e);

@@ -103,6 +103,32 @@ catalog_chunks(struct catalog *c, const uint64_t *chunks, size_t n, struct recor
 }
 
 int
+catalog_bases_of(struct catalog *c, const uint64_t *chunks, size_t n, struct lc_buf *out,
+                 struct lc_err *e)
+{
+	struct map_base b;
+	sqlite3_stmt *st;
+	size_t i;
+	bool own = false;
+	int rc = sql_start(c, ST_BASE_IDS, &st, e);
+
+	rc = rc != 0 ? rc : begin_looks(c, &own, e);
+	for (i = 0; rc == 0 && i < n; i++) {
+		sql_int(st, 1, chunks[i]);
+		while (sql_next(c, st, &rc, e)) {
+			b.no = col_int(st, 0);
+			col_copy(st, 1, b.id, sizeof b.id);
+			if (lc_buf_append(out, &b, sizeof b) != 0)
+				rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+		}
+		(void)sqlite3_reset(st);
+	}
+	end_looks(c, own);
+	sql_finish(c, st);
+	return rc;
+}
+
+int
 catalog_chunk_ids(struct catalog *c, const uint64_t *chunks, uint32_t n, uint8_t (*ids)[32],
                   struct lc_err *e)
 {

@@ -38,6 +38,8 @@
 	X(MISSING_DEL, "DELETE FROM missing WHERE id=?1 AND writer=?3 AND "                        \
 	               "(?2<2 OR no NOT IN (SELECT base FROM base))")                              \
 	X(BASE_PUT, "INSERT OR IGNORE INTO base(no,base) VALUES(?1,?2)")                           \
+	X(BASE_IDS, "SELECT b.base,c.id FROM base b JOIN chunk c ON c.no=b.base "                  \
+	            "WHERE b.no=?1 ORDER BY b.base LIMIT 8")                                       \
 	X(BASE_GET, "SELECT base FROM base WHERE no=?1 ORDER BY base LIMIT 8")                     \
 	X(BASE_DROP, "DELETE FROM base WHERE no<>?2 AND no IN "                                    \
 	             "(SELECT no FROM missing WHERE id=?1 AND writer=?3)")                         \

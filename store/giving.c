@@ -66,12 +66,16 @@ vouch_one(struct giving *g, struct outgoing *o, uint64_t no, struct lc_err *e)
 static int
 vouch_row(struct giving *g, struct outgoing *o, uint64_t no, struct lc_err *e)
 {
-	uint64_t bases[CHUNK_BASES_MAX];
-	size_t n = 0, i;
-	int rc = outgoing_bases(o, no, bases, &n, e);
+	struct map_base b;
+	struct lc_buf bases = {0};
+	size_t off;
+	int rc = outgoing_bases(o, &no, 1, &bases, e);
 
-	for (i = 0; rc == 0 && i < n; i++)
-		rc = vouch_one(g, o, bases[i], e);
+	for (off = 0; rc == 0 && off < bases.n; off += sizeof b) {
+		memcpy(&b, bases.p + off, sizeof b);
+		rc = vouch_one(g, o, b.no, e);
+	}
+	lc_buf_free(&bases);
 	return rc != 0 ? rc : vouch_one(g, o, no, e);
 }
 

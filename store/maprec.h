@@ -23,6 +23,12 @@ struct map_row {
 	uint8_t id[CHUNK_ID_SIZE]; /* zeros: the window is all zero */
 };
 
+/** What a row's chunk is made upon, where it is a delta. */
+struct map_base {
+	uint64_t no;
+	uint8_t id[CHUNK_ID_SIZE];
+};
+
 struct map_record {
 	uint8_t point[16]; /* the one being made */
 	uint8_t line[16];

@@ -7,36 +7,10 @@
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/commit.h"
+#include "store/outgoing_internal.h"
 #include "store/store_internal.h"
 #include "store/transfer.h"
 #include "store/writer_internal.h"
-
-struct whole_disk {
-	uint8_t id[16];
-	uint64_t windows;
-};
-
-struct made_disk { /* of a point in the making */
-	uint64_t no;
-	uint64_t disk, window; /* rows up to there were given */
-};
-
-struct outgoing {
-	struct store *s;
-	struct transfer_point p;
-	struct lc_buf name, entry;
-	char *lease;
-	int lease_fd;
-	uint64_t disk, window; /* rows up to here were given; whole: disk is an index */
-	/* Whole: every window is given, for it is not known what the taker has there. */
-	bool whole, no_zeros;
-	struct whole_disk disks[POINT_DISKS_MAX];
-	size_t ndisks;
-	uint64_t *chunks; /* [MAP_ROWS_MAX] */
-	bool made;        /* it is in the making */
-	struct made_disk made_disks[POINT_DISKS_MAX];
-	size_t nmade;
-};
 
 /* ---- lines ---- */
 
@@ -343,7 +317,9 @@ finish(struct finding *f, int rc, struct outgoing **out, struct lc_err *e)
 
 	if (rc == 0 && o->whole) {
 		o->chunks = lc_alloc_array(MAP_ROWS_MAX, sizeof *o->chunks);
-		rc = o->chunks == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+		o->ids = lc_alloc_array(MAP_ROWS_MAX, sizeof *o->ids);
+		rc = o->chunks == NULL || o->ids == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+		                                         : 0;
 	}
 	if (rc != 0) {
 		outgoing_free(o);
@@ -581,21 +557,6 @@ outgoing_point(const struct outgoing *o)
 /* ---- its content ---- */
 
 static int
-name_chunk(struct outgoing *o, struct map_row *row, struct lc_err *e)
-{
-	struct record r;
-	int rc;
-
-	memset(row->id, 0, sizeof row->id);
-	if (row->chunk == 0)
-		return 0;
-	rc = catalog_chunk(o->s->catalog, row->chunk, &r, e);
-	if (rc == 0)
-		memcpy(row->id, r.id, sizeof row->id);
-	return rc;
-}
-
-static int
 some_rows(struct outgoing *o, struct map_record *m, size_t max, bool *over, struct lc_err *e)
 {
 	const struct whole_disk *d;
@@ -617,12 +578,16 @@ some_rows(struct outgoing *o, struct map_record *m, size_t max, bool *over, stru
 		max = (size_t)(d->windows - o->window);
 	memcpy(m->disk, d->id, sizeof m->disk);
 	rc = catalog_map(o->s->catalog, o->p.id, d->id, o->window, (uint32_t)max, o->chunks, e);
+	rc = rc != 0 ? rc : catalog_chunk_ids(o->s->catalog, o->chunks, (uint32_t)max, o->ids, e);
 	for (i = 0; rc == 0 && i < max; i++) {
+		struct map_row *r = &m->rows[m->n];
+
 		if (o->no_zeros && o->chunks[i] == 0)
 			continue;
-		m->rows[m->n].window = o->window + i;
-		m->rows[m->n].chunk = o->chunks[i];
-		rc = name_chunk(o, &m->rows[m->n++], e);
+		r->window = o->window + i;
+		r->chunk = o->chunks[i];
+		memcpy(r->id, o->ids[i], sizeof r->id);
+		m->n++;
 	}
 	o->window += max;
 	return rc;
@@ -652,141 +617,6 @@ outgoing_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_er
 	return rc;
 }
 
-int
-outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
-               struct lc_err *e)
-{
-	struct record r;
-	int rc = store_chunk_payload(o->s, no, buf, &r, e);
-
-	if (rc != 0)
-		return rc;
-	out->encoding = r.encoding;
-	out->key = r.key;
-	out->payload = (struct lc_span){buf, r.n};
-	return 0;
-}
-
-static int
-make_whole(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
-           struct lc_err *e)
-{
-	uint8_t *window = lc_alloc(WINDOW_SIZE), id[CHUNK_ID_SIZE];
-	struct chunk_reader *r = NULL;
-	struct sealer *s = NULL;
-	int rc = window == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
-
-	rc = rc != 0 ? rc : chunk_reader_new(o->s, &r, e);
-	rc = rc != 0 ? rc : sealer_new(o->s->keyring, SEAL_LEVEL, &s, e);
-	rc = rc != 0 ? rc : chunk_read(r, no, window, id, e);
-	rc = rc != 0
-	         ? rc
-	         : seal_chunk(s, window, id, buf, &out->payload.n, &out->encoding, &out->key, e);
-	out->payload.p = buf;
-	sealer_free(s);
-	chunk_reader_free(r);
-	lc_free(window);
-	return rc;
-}
-
-/* Where its bytes are elsewhere, or were stored anew meanwhile, it may come as a delta. */
-int
-outgoing_base(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
-              struct lc_err *e)
-{
-	int rc = outgoing_chunk(o, no, buf, out, e);
-
-	return rc != 0 || !chunk_is_delta(out->encoding) ? rc : make_whole(o, no, buf, out, e);
-}
-
-int
-outgoing_bases(struct outgoing *o, uint64_t no, uint64_t bases[CHUNK_BASES_MAX], size_t *n,
-               struct lc_err *e)
-{
-	return catalog_bases(o->s->catalog, no, bases, n, e);
-}
-
-int
-outgoing_id(struct outgoing *o, uint64_t no, uint8_t id[CHUNK_ID_SIZE], struct lc_err *e)
-{
-	struct record r;
-	int rc = catalog_chunk(o->s->catalog, no, &r, e);
-
-	if (rc == 0)
-		memcpy(id, r.id, CHUNK_ID_SIZE);
-	return rc;
-}
-
-int
-outgoing_contents(struct store *s, struct outgoing **out, struct lc_err *e)
-{
-	struct outgoing *o;
-
-	if (s->index == NULL)
-		return lc_fail(e, LC_ENOTSUP, 0, "store %s: only its owner can look up ids",
-		               s->dir);
-	o = lc_alloc(sizeof *o);
-	if (o == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	o->s = s;
-	o->lease_fd = -1;
-	*out = o;
-	return 0;
-}
-
-int
-outgoing_find(struct outgoing *o, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no, struct lc_err *e)
-{
-	int rc = fold_find(o->s->fold, 0, id, no, e);
-
-	if (rc == LC_ENOENT && catalog_missing(o->s->catalog, 0, id, false, no, NULL) == 0)
-		return lc_fail(e, LC_ECORRUPT, 0, "it is damaged here, too");
-	return rc;
-}
-
-int
-outgoing_mend(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
-              struct lc_err *e)
-{
-	struct record r;
-	int rc = catalog_chunk(o->s->catalog, no, &r, e);
-
-	if (rc != 0)
-		return rc;
-	return record_is_stub(&r) ? make_whole(o, no, buf, out, e)
-	                          : outgoing_base(o, no, buf, out, e);
-}
-
-/* What is elsewhere is not fetched for this. */
-static bool
-is_whole_here(struct outgoing *o, uint64_t no)
-{
-	struct record r;
-
-	return catalog_chunk(o->s->catalog, no, &r, NULL) == 0 && r.segment != 0 &&
-	       !record_is_stub(&r) && !chunk_is_delta(r.encoding);
-}
-
-int
-outgoing_sums(struct outgoing *o, const uint64_t *chunks, uint32_t n, const uint8_t *bits,
-              uint8_t *buf, struct lc_buf *out, struct lc_err *e)
-{
-	uint8_t sum[TRANSFER_SUM_SIZE];
-	struct transfer_chunk c;
-	uint32_t i;
-
-	for (i = 0; i < n; i++) {
-		if ((bits[i / 8] >> (i % 8) & 1) == 0)
-			continue;
-		memset(sum, 0, sizeof sum);
-		if (is_whole_here(o, chunks[i]) && outgoing_chunk(o, chunks[i], buf, &c, NULL) == 0)
-			transfer_sum(&c, sum);
-		if (lc_buf_append(out, sum, sizeof sum) != 0)
-			return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	}
-	return 0;
-}
-
 void
 outgoing_free(struct outgoing *o)
 {
@@ -796,5 +626,6 @@ outgoing_free(struct outgoing *o)
 	lc_buf_free(&o->name);
 	lc_buf_free(&o->entry);
 	lc_free(o->chunks);
+	lc_free(o->ids);
 	lc_free(o);
 }

@@ -94,6 +94,7 @@ struct transfer_chunk {
 	uint32_t key;
 	struct lc_span payload;
 };
+#define TRANSFER_EXPECT_MAX 16u
 #define TRANSFER_SUM_SIZE 32u
 /** transfer_sum(c, sum): of a chunk as it lies there; the same only for the same bytes. */
 void transfer_sum(const struct transfer_chunk *c, uint8_t sum[TRANSFER_SUM_SIZE]);
@@ -174,9 +175,12 @@ int outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfe
  * LC_EKEY: it is none, and only the key could make it so. */
 int outgoing_base(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
                   struct lc_err *e);
-/** outgoing_bases(o, no, bases, n, e): numbers of the chunks that one is made upon; n = 0: it is
- * whole. */
-int outgoing_bases(struct outgoing *o, uint64_t no, uint64_t bases[CHUNK_BASES_MAX], size_t *n,
+/** outgoing_expect(o, chunks, n): outgoing_chunk() is to give those next; it finds them faster
+ * then. At most TRANSFER_EXPECT_MAX count. */
+void outgoing_expect(struct outgoing *o, const uint64_t *chunks, size_t n);
+/** outgoing_bases(o, chunks, n, out, e): the chunks that some of n are made upon, to append: struct
+ * transfer_base each. */
+int outgoing_bases(struct outgoing *o, const uint64_t *chunks, size_t n, struct lc_buf *out,
                    struct lc_err *e);
 /** outgoing_id(o, no, id, e): the id of a chunk by its number. */
 int outgoing_id(struct outgoing *o, uint64_t no, uint8_t id[CHUNK_ID_SIZE], struct lc_err *e);

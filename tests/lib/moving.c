@@ -24,17 +24,20 @@ move_chunk(struct outgoing *o, struct incoming *in, uint64_t no, enum moving_how
 {
 	static uint8_t payload[RECORD_PAYLOAD_MAX];
 	uint8_t id[CHUNK_ID_SIZE], sum[TRANSFER_SUM_SIZE];
-	uint64_t bases[CHUNK_BASES_MAX];
+	struct lc_buf bases = {0};
 	struct lc_err e = LC_ERR_INIT;
+	struct map_base b;
 	struct transfer_chunk c;
-	size_t i, n = 0;
+	size_t off;
 
-	must(outgoing_bases(o, no, bases, &n, &e), &e);
-	for (i = 0; i < n; i++) {
-		must(outgoing_base(o, bases[i], payload, &c, &e), &e);
+	must(outgoing_bases(o, &no, 1, &bases, &e), &e);
+	for (off = 0; off < bases.n; off += sizeof b) {
+		memcpy(&b, bases.p + off, sizeof b);
+		must(outgoing_base(o, b.no, payload, &c, &e), &e);
 		if (incoming_base(in, payload, NULL) != 0)
 			must(incoming_chunk(in, &c, &e), &e);
 	}
+	lc_buf_free(&bases);
 	must(outgoing_id(o, no, id, &e), &e);
 	if (incoming_has(in, id, NULL) == 0)
 		return;

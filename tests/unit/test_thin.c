@@ -322,6 +322,35 @@ drops_and_fetches(void **state)
 	free_site(&x);
 }
 
+/* Whoever sends a content looks up where it lies before it goes there. */
+static void
+is_dropped_before_it_is_read(void **state)
+{
+	static uint8_t payload[RECORD_PAYLOAD_MAX];
+	struct lc_err e = LC_ERR_INIT;
+	struct transfer_chunk c;
+	struct outgoing *o;
+	struct point p;
+	struct site x;
+	uint64_t no;
+
+	(void)state;
+	make_site(&x);
+	must(vault_backup(x.t.v.s, "web01", &x.d, 1, &p, &e), &e);
+	must(catalog_map(x.t.v.s->catalog, p.id, p.disks[0].id, 15, 1, &no, &e), &e);
+	twin_replicate(&x.t);
+	must(outgoing_contents(x.t.v.s, &o, &e), &e);
+	outgoing_expect(o, &no, 1);
+	must(outgoing_chunk(o, no, payload, &c, &e), &e);
+	make_thin(&x);
+	thin_fetch(x.t.v.s, fetch, &x);
+	must(outgoing_chunk(o, no, payload, &c, &e), &e);
+	assert_true(x.fetched > 0);
+	outgoing_free(o);
+	point_done(&p);
+	free_site(&x);
+}
+
 static void
 says_where_it_is(void **state)
 {
@@ -677,6 +706,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(drops_and_fetches),
+	    cmocka_unit_test(is_dropped_before_it_is_read),
 	    cmocka_unit_test(deltas_are_made_upon_what_is_elsewhere),
 	    cmocka_unit_test(layers_may_be_elsewhere),
 	    cmocka_unit_test(similar_contents_may_be_elsewhere),
