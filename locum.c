@@ -1,6 +1,7 @@
 /*
  * locum: the table of verbs.  Each room supplies its own.
  */
+#include <malloc.h>
 #include <string.h>
 
 #include "agent/hypervisor/relay.h"
@@ -10,6 +11,7 @@
 #include "store/base/cli.h"
 #include "store/verbs.h"
 
+#define HEAP_KEPT (16 << 20) /* bytes, of each thread */
 #define GROUP(title) (&(const struct cli_verb){.summary = (title)})
 
 static const struct cli_verb *const verbs[] = {
@@ -55,6 +57,10 @@ static const struct cli_verb *const verbs[] = {
 int
 main(int argc, char **argv)
 {
+	/* What is on its way to a replica is a queue of buffers that grows and shrinks all the
+	 * time; by default each time it shrinks its pages go back to the kernel, to be cleared
+	 * again. */
+	(void)mallopt(M_TRIM_THRESHOLD, HEAP_KEPT);
 	/* No verb: this program starts itself so. */
 	if (argc > 1 && strcmp(argv[1], RELAY_WORD) == 0)
 		return relay_main(argc, argv);
