@@ -4,8 +4,13 @@
  *
  *   ARM     is a whole copy needed, and allowed? ─► scratch, reserved and formatted ─► image nodes
  *   CUT     one transaction for all of them: old bitmap frozen, job begun
- *   SERVE   what the frozen bitmap says, reserved again ─► wait for the jobs ─► dismiss ─► nodes
- *           closed: the file is complete
+ *   SERVE   what the frozen bitmap says, reserved again ─► wait for the jobs ─► finalize, dismiss
+ * ─► nodes closed: the file is complete
+ *
+ * A job is over when we say so, and not when it has copied all.  It takes its filter out then, and
+ * where that comes while QEMU moves the disk to its IOThread or from there (`cont`, `stop`, a reset
+ * of the guest's), the filter's last holder is what moves it: QEMU 7.2 lets go of a lock that it
+ * does not hold, and aborts.  A command of ours is carried out by itself, at no such moment.
  *
  * While the job runs the guest's writes wait until the old content is in the scratch, and a scratch
  * that fails is the guest's failure: the job's own filter knows no break-snapshot.  So all that the
@@ -155,12 +160,13 @@ add_actions(const struct qemu *q, size_t i, struct json_t *actions)
 		                                    "block-dirty-bitmap-disable", "data", "node",
 		                                    x->node, "name", x->since));
 	return qmp_list_add(actions,
-	                    qmp_pack("{s:s, s:{s:s, s:s, s:s, s:s, s:s*, s:s*, s:b, s:{s:i, s:i}}}",
+	                    qmp_pack("{s:s, s:{s:s, s:s, s:s, s:s, s:s*, s:s*, s:b, s:b, s:{s:i, "
+	                             "s:i}}}",
 	                             "type", "blockdev-backup", "data", "job-id", name, "device",
 	                             x->node, "target", name, "sync", some ? "bitmap" : "full",
 	                             "bitmap", some ? x->since : NULL, "bitmap-mode",
-	                             some ? "never" : NULL, "auto-dismiss", 0, "x-perf",
-	                             "max-workers", WORKERS, "max-chunk", CHUNK)) &&
+	                             some ? "never" : NULL, "auto-finalize", 0, "auto-dismiss", 0,
+	                             "x-perf", "max-workers", WORKERS, "max-chunk", CHUNK)) &&
 	       ok;
 }
 
@@ -289,9 +295,9 @@ find_job(const struct json_t *jobs, const char *id)
 	return NULL;
 }
 
-/* Whether the job of disk i is over, and well. */
+/* Whether the job of disk i has copied all, and well. */
 static int
-judge_job(struct qemu *q, size_t i, const struct json_t *jobs, bool *over, struct lc_err *e)
+judge_job(struct qemu *q, size_t i, const struct json_t *jobs, bool *copied, struct lc_err *e)
 {
 	const char *disk = q->base.vm.disks[i].name, *status, *error;
 	char name[QEMU_NODE_MAX];
@@ -302,12 +308,12 @@ judge_job(struct qemu *q, size_t i, const struct json_t *jobs, bool *over, struc
 	job = find_job(jobs, name);
 	status = qmp_str(job, "status");
 	error = qmp_str(job, "error");
-	if (status == NULL)
-		return lc_fail(e, LC_ECONFLICT, 0, "disk %s: somebody ended QEMU's copying of it",
-		               disk);
 	if (error != NULL)
 		return lc_fail(e, LC_ECONFLICT, 0, "disk %s: QEMU cannot copy it: %s", disk, error);
-	*over = strcmp(status, "concluded") == 0;
+	if (status == NULL || strcmp(status, "concluded") == 0)
+		return lc_fail(e, LC_ECONFLICT, 0, "disk %s: somebody ended QEMU's copying of it",
+		               disk);
+	*copied = strcmp(status, "pending") == 0;
 	(void)qmp_u64(job, "current-progress", &done);
 	q->push_progress += done;
 	return 0;
@@ -317,7 +323,7 @@ int
 qemu_push_waited(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	uint64_t before = q->push_progress;
-	bool all = true, over = false;
+	bool all = true, copied = false;
 	size_t i;
 
 	if (qmp_batch_count(b) == 0)
@@ -326,9 +332,9 @@ qemu_push_waited(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 		return lc_fail(e, LC_ECONFLICT, 0, "%s", q->lost_why);
 	q->push_progress = 0;
 	for (i = 0; i < q->base.vm.ndisks; i++) {
-		if (pushed(q, i) && judge_job(q, i, qmp_reply(b, 0), &over, e) != 0)
+		if (pushed(q, i) && judge_job(q, i, qmp_reply(b, 0), &copied, e) != 0)
 			return LC_ECONFLICT;
-		all = all && (!pushed(q, i) || over);
+		all = all && (!pushed(q, i) || copied);
 	}
 	if (all)
 		return 0;
@@ -339,7 +345,7 @@ qemu_push_waited(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	return QEMU_AGAIN;
 }
 
-/* Over, all of them: their files are closed and so complete. */
+/* All has been copied.  When their files are closed they are complete. */
 int
 qemu_push_finish(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
@@ -352,6 +358,7 @@ qemu_push_finish(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 		if (!pushed(q, i))
 			continue;
 		qemu_own_node(q, name, 'p', i);
+		(void)qmp_batch_add(b, "job-finalize", qmp_pack("{s:s}", "id", name));
 		(void)qmp_batch_add(b, "job-dismiss", qmp_pack("{s:s}", "id", name));
 		for (k = 0; kinds[k] != '\0'; k++) {
 			qemu_own_node(q, name, kinds[k], i);

@@ -223,6 +223,7 @@ _guest_add_disk() { # INDEX PATH STYLE BUS IOTHREAD
 #   -b BUS      virtio (default), scsi, nvme, ide (machine pc, at most 4)
 #   -g          with the QEMU guest agent, its channel is DIR/qga (guest_require_agent)
 #   -i          each disk in an IOThread of its own (virtio)
+#   -I          the first disk in an IOThread, the others not (virtio)
 #   -B          boot from the first disk (mkbootdisk.sh) and not with -kernel
 #   -w REGEX    wait for this line (default '^SEQ start'); '' does not wait
 #   -t SECONDS  for at most so long (default 60)
@@ -239,14 +240,15 @@ guest_start() {
 	# Options and disks in any order.
 	while [ $# -gt 0 ]; do
 		OPTIND=1
-		while getopts a:m:s:b:giBw:t:x: opt; do
+		while getopts a:m:s:b:giIBw:t:x: opt; do
 			case $opt in
 			a) append+=" $OPTARG" ;;
 			m) mem=$OPTARG ;;
 			s) style=$OPTARG ;;
 			b) bus=$OPTARG ;;
 			g) initrd='initrd-agent.img' ;;
-			i) iothread=1 ;;
+			i) iothread=all ;;
+			I) iothread=first ;;
 			B) boot=1 ;;
 			w) wait_for=$OPTARG ;;
 			t) seconds=$OPTARG ;;
@@ -305,6 +307,7 @@ guest_start() {
 	[ "$bus" != scsi ] || args+=(-device 'virtio-scsi-pci,id=scsi0')
 	for ((i = 0; i < ${#disks[@]}; i++)); do
 		_guest_add_disk "$i" "${disks[i]}" "$style" "$bus" "$iothread"
+		[ "$iothread" != first ] || iothread=''
 	done
 	args+=("${extra[@]}")
 	if [ -n "${LOCUM_TEST_CONFINED:-}" ]; then

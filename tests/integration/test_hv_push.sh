@@ -117,22 +117,33 @@ part_no_room() {
 
 # While QEMU copies: somebody ends the job, a migration begins, the scratch is more than was thought.
 part_meanwhile() {
-	local pid rc
+	local pid rc command
 	begin iothread
 	put vd0 11 0 4096
 	turn unknown
 	change 1
+	LOCUM_FAILPOINT=hv.take.copied:1:stop cycle prepare take=bad,$NEWEST release end=rollback &
+	pid=$!
+	wait_stopped
+	all_copied
+	go_on
+	wait $pid || fail "jobs that wait: $(cat "$DIR/log")"
+	clean "jobs that wait"
+	change 2
 	LOCUM_FAILPOINT=hv.take.copy-wait:1:stop cycle prepare take=bad,$NEWEST &
 	pid=$!
 	wait_stopped
-	qmp '{"execute":"job-dismiss","arguments":{"id":"locum.00c0ffee.p0"}}' >/dev/null
+	all_copied
+	for command in finalize dismiss; do
+		qmp "{\"execute\":\"job-$command\",\"arguments\":{\"id\":\"locum.00c0ffee.p0\"}}" >/dev/null
+	done
 	go_on
 	wait $pid && fail "a job that somebody dismissed was taken for done"
 	grep -q 'somebody ended' "$DIR/log" || fail "dismissed: $(cat "$DIR/log")"
 	clean "dismissed"
 	turn superset
 	# More changes between the look and the instant than are reserved for: reserved then.
-	change 2
+	change 3
 	LOCUM_FAILPOINT=hv.take.copy-room:1:eio cycle prepare take=bad,$NEWEST
 	grep -q 'FAIL take' "$DIR/log" || fail "no room for more: $(cat "$DIR/log")"
 	clean "no room for more"
@@ -149,6 +160,16 @@ wait_stopped() {
 		sleep 0.05
 	done
 	fail "it did not stop"
+}
+
+# However long ago a job copied all, it does not take its filter out by itself.
+all_copied() {
+	local i
+	for ((i = 0; i < 200; i++)); do
+		[ "$(qmp '{"execute":"query-jobs"}' | jq -c '[.return[].status]')" != '["pending","pending"]' ] || return 0
+		sleep 0.05
+	done
+	fail "jobs that copied all: $(qmp '{"execute":"query-jobs"}')"
 }
 
 go_on() {
