@@ -22,7 +22,6 @@
 #include "agent/verbs.h"
 #include "replicator/identity.h"
 #include "replicator/throttle.h"
-#include "store/base/bytes.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
@@ -71,68 +70,11 @@ struct slot { /* one backup that runs */
 static void start_more(struct command *c);
 
 static void
-print_json(struct command *c, const struct backup_result *r)
+tell_json(struct command *c, const struct backup_result *r)
 {
-	char hex[33], when[40];
-
-	printf("%s{\"vm\": ", c->first_json ? "" : ",\n ");
+	printf("%s", c->first_json ? "" : ",\n ");
 	c->first_json = false;
-	cli_json_string(stdout, r->vm);
-	printf(", \"outcome\": \"%s\"", r->outcome == BACKUP_DONE        ? "done"
-	                                : r->outcome == BACKUP_UNCHANGED ? "unchanged"
-	                                                                 : "failed");
-	if (r->outcome == BACKUP_FAILED) {
-		printf(", \"error\": ");
-		cli_json_string(stdout, r->err.msg);
-	} else {
-		printf(", \"point\": \"%s\", \"time\": \"%s\", \"changed_bytes\": %" PRIu64
-		       ", \"stored_bytes\": %" PRIu64 ", \"pause_ms\": %.3f",
-		       lc_hex(hex, r->point.id, 16),
-		       clock_format_utc(when, sizeof when, r->point.source_ns),
-		       r->point.changed * WINDOW_SIZE, r->stats.stored,
-		       (double)r->point.pause_ns / 1e6);
-		printf(", \"frozen\": %s, \"freeze\": ",
-		       r->point.consistency == POINT_FROZEN ? "true" : "false");
-		if (r->point.freeze[0] == '\0')
-			printf("null");
-		else
-			cli_json_string(stdout, r->point.freeze);
-		printf(", \"full\": %s, \"scanned_disks\": %u, \"passes\": %u",
-		       r->full ? "true" : "false", r->scanned, r->passes);
-		if (r->scanned > 0) {
-			printf(", \"scanned_why\": ");
-			cli_json_string(stdout, r->why_scanned);
-		}
-	}
-	printf(", \"seconds\": %.3f}", (double)r->took_ns / 1e9);
-}
-
-static void
-print_line(const struct backup_result *r)
-{
-	char hex[33], changed[32], stored[32], took[32], when[32];
-
-	if (r->outcome == BACKUP_UNCHANGED) {
-		printf("%s: %sunchanged since its point of %s (%.8s)\n", r->vm,
-		       r->point.consistency == POINT_OFF ? "off and " : "",
-		       clock_format(when, sizeof when, r->point.source_ns),
-		       lc_hex(hex, r->point.id, 16));
-		return;
-	}
-	printf("%s: point %.8s, %s, %s changed, %s stored, %s", r->vm, lc_hex(hex, r->point.id, 16),
-	       r->full          ? "full"
-	       : r->scanned > 0 ? "compared"
-	                        : "incremental",
-	       size_format(changed, sizeof changed, r->point.changed * WINDOW_SIZE),
-	       size_format(stored, sizeof stored, r->stats.stored),
-	       clock_format_duration(took, sizeof took, r->took_ns));
-	if (r->point.pause_ns > 0)
-		printf(", guest paused %.1f ms", (double)r->point.pause_ns / 1e6);
-	if (r->point.consistency == POINT_FROZEN)
-		printf(", frozen: %s", r->point.freeze);
-	if (r->scanned > 0 && !r->full)
-		printf(" (%s)", r->why_scanned);
-	printf("\n");
+	result_print_json(r);
 }
 
 static void
@@ -141,7 +83,7 @@ not_done(struct command *c, const struct backup_result *r)
 	c->failed++;
 	log_error("%s", r->err.msg);
 	if (c->json)
-		print_json(c, r);
+		tell_json(c, r);
 }
 
 static void
@@ -155,9 +97,9 @@ tell_result(struct command *c, const struct backup_result *r)
 		c->good++;
 		result_tell_freeze(r, told);
 		if (c->json)
-			print_json(c, r);
+			tell_json(c, r);
 		else if (c->talk)
-			print_line(r);
+			result_print(r);
 	}
 	(void)fflush(stdout);
 }

@@ -21,6 +21,10 @@ bool result_decode(const struct json_t *o, const char *vm, struct backup_result 
  * told last.  told[POINT_FREEZE_MAX] keeps that, "" at first.
  */
 void result_tell_freeze(const struct backup_result *r, char *told);
+/** result_print(r): one line for people to stdout, of what did not fail. */
+void result_print(const struct backup_result *r);
+/** result_print_json(r): an object of what `locum backup --json` prints. */
+void result_print_json(const struct backup_result *r);
 /** result_tell_reading(r): log that a point took the reading of whole disks, and why. */
 void result_tell_reading(const struct backup_result *r);
 
