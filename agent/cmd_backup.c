@@ -10,9 +10,9 @@
 
 #include "agent/backup.h"
 #include "agent/capture.h"
+#include "agent/choice.h"
 #include "agent/control.h"
 #include "agent/delivery.h"
-#include "agent/discover.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/import.h"
 #include "agent/result.h"
@@ -32,15 +32,20 @@
 
 #define BUFFER_BYTES (UINT64_C(24) << 20)
 #define REDRAW_MS 200
+#define AGAIN_MS 500
+#define PATIENCE_MS 60000 /* with an agent that stops or begins anew, in all */
+
+enum vm_state { VM_TO_DO = 0, VM_MADE, VM_FAILED };
 
 struct command {
 	uv_loop_t loop;
 	uv_signal_t on_int, on_term, on_hup;
-	uv_timer_t redraw;
+	uv_timer_t redraw, again;
 	struct settings settings;
 	struct store *store;
 	struct capture_pool *pool;
 	const char **vms; /* [nvms], borrowed */
+	enum vm_state *states;
 	size_t nvms, next, running;
 	unsigned failed, good;
 	const char **to; /* [nto], borrowed: replicas */
@@ -55,8 +60,11 @@ struct command {
 	char *agent_path;      /* of the socket of an agent that has the store; NULL: we have it */
 	struct lc_err busy;    /* what opening the store said then */
 	struct submit *submit; /* while the agent works for us */
-	unsigned unsent;       /* replicas that do not have everything */
-	bool spent;            /* the store's budget: no points are made */
+	const char **asked;    /* [nvms] what it is to do, then what it only is to send */
+	int64_t waited_ms, patience_ms;
+	bool waiting;    /* for it; that was told */
+	unsigned unsent; /* replicas that do not have everything */
+	bool spent;      /* the store's budget: no points are made */
 	bool first_json;
 };
 
@@ -68,6 +76,7 @@ struct slot { /* one backup that runs */
 };
 
 static void start_more(struct command *c);
+static void on_again(uv_timer_t *t);
 
 static void
 tell_json(struct command *c, const struct backup_result *r)
@@ -128,6 +137,7 @@ stop_handles(struct command *c)
 	uv_close((uv_handle_t *)&c->on_term, NULL);
 	uv_close((uv_handle_t *)&c->on_hup, NULL);
 	uv_close((uv_handle_t *)&c->redraw, NULL);
+	uv_close((uv_handle_t *)&c->again, NULL);
 	throttle_close(c->throttle);
 	c->throttle = NULL;
 	capture_pool_close(c->pool);
@@ -209,23 +219,39 @@ on_progress(void *arg, const char *vm, const struct backup_progress *p)
 	}
 	if (s == NULL)
 		return;
+	c->waiting = false;
 	s->vm = vm;
 	if (s->progress == NULL)
 		s->progress = progress_new(vm, !c->quiet && !c->json);
 	progress_update(s->progress, &ps);
 }
 
+static bool
+may_wait(const struct command *c)
+{
+	return !c->canceled && c->waited_ms < c->patience_ms;
+}
+
 static void
 on_result(void *arg, const struct backup_result *r)
 {
 	struct slot *s = slot_of(arg, r->vm);
+	struct command *c = arg;
+	size_t i;
 
 	if (s != NULL) {
 		progress_free(s->progress);
 		s->progress = NULL;
 		s->vm = NULL;
 	}
-	tell_result(arg, r);
+	/* The agent has put it off: it stays to be done. */
+	if (r->err.code == LC_ECANCELED && may_wait(c))
+		return;
+	for (i = 0; i < c->nvms; i++) {
+		if (strcmp(c->vms[i], r->vm) == 0)
+			c->states[i] = r->outcome == BACKUP_FAILED ? VM_FAILED : VM_MADE;
+	}
+	tell_result(c, r);
 }
 
 static void
@@ -237,16 +263,69 @@ on_unsent(void *arg, const char *replica, const char *why)
 	log_error("replica %s: %s", replica, why);
 }
 
+/* Those in that state, from to[0] on. */
+static size_t
+list_vms(const struct command *c, enum vm_state state, const char **to)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < c->nvms; i++) {
+		if (c->states[i] == state)
+			to[n++] = c->vms[i];
+	}
+	return n;
+}
+
+static void
+wait_for_agent(struct command *c)
+{
+	if (!c->waiting && c->talk && !c->json) {
+		printf("waiting for the agent, which stops or begins anew\n");
+		(void)fflush(stdout);
+	}
+	c->waiting = true;
+	(void)uv_timer_start(&c->again, on_again, AGAIN_MS, 0);
+}
+
+static void
+give_up(struct command *c, const struct lc_err *why)
+{
+	bool told = false;
+	size_t i;
+
+	for (i = 0; i < c->nvms; i++) {
+		struct backup_result r = {.vm = c->vms[i]};
+
+		if (c->states[i] != VM_TO_DO)
+			continue;
+		(void)lc_fail(&r.err, why->code, 0, "%s: %s", r.vm, why->msg);
+		not_done(c, &r);
+		told = true;
+	}
+	if (!told)
+		(void)cli_error(why); /* all is made, and not all of it sent */
+	c->unsent++;
+	stop_handles(c);
+}
+
 static void
 on_ended(void *arg, const struct lc_err *why, bool refused)
 {
 	struct command *c = arg;
+	bool left = list_vms(c, VM_TO_DO, c->asked) > 0;
 
 	c->submit = NULL;
+	left = refused ? why->code == LC_EBUSY : left || (why->code == LC_ECANCELED && c->nto > 0);
+	if (left && may_wait(c)) {
+		wait_for_agent(c);
+		return;
+	}
 	/* An agent of another store has nothing to do with who holds this one. */
 	if (refused)
 		(void)cli_error(why->code == LC_ENOENT ? &c->busy : why);
-	if (why->code != LC_OK)
+	else if (why->code != LC_OK && c->nto > 0)
+		(void)cli_error(why);
+	if (why->code != LC_OK && (refused || c->nto > 0))
 		c->unsent++;
 	stop_handles(c);
 }
@@ -257,8 +336,7 @@ ask_agent(struct command *c)
 	struct submit_opts o = {.loop = &c->loop,
 	                        .path = c->agent_path,
 	                        .store = c->settings.store,
-	                        .vms = c->vms,
-	                        .nvms = c->nvms,
+	                        .vms = c->asked,
 	                        .to = c->to,
 	                        .nto = c->nto,
 	                        .events = {.arg = c,
@@ -267,14 +345,19 @@ ask_agent(struct command *c)
 	                                   .unsent = on_unsent,
 	                                   .ended = on_ended}};
 	struct lc_err e = LC_ERR_INIT;
+	int rc;
 
-	if (c->import)
+	o.nvms = list_vms(c, VM_TO_DO, c->asked);
+	o.made = c->asked + o.nvms;
+	o.nmade = list_vms(c, VM_MADE, c->asked + o.nvms);
+	c->unsent = 0;
+	if (c->import && o.nvms > 0)
 		o.import = settings_vm(&c->settings, c->vms[0])->def;
-	if (submit_start(&o, &c->submit, &e) == 0)
-		return;
-	(void)cli_error(&e);
-	c->unsent++;
-	stop_handles(c);
+	rc = submit_start(&o, &c->submit, &e);
+	if ((rc == LC_ENOENT || rc == LC_EBUSY) && may_wait(c))
+		wait_for_agent(c); /* it is about to begin, or to end */
+	else if (rc != 0)
+		give_up(c, rc == LC_ENOENT ? &c->busy : &e);
 }
 
 /* ---- within the budget of the store (spool.h) ---- */
@@ -312,12 +395,21 @@ free_slot(struct command *c)
 	return NULL;
 }
 
+/* What an agent has made before is not made again. */
+static bool
+has_next(struct command *c)
+{
+	while (c->next < c->nvms && c->states[c->next] != VM_TO_DO)
+		c->next++;
+	return c->next < c->nvms;
+}
+
 static void
 start_more(struct command *c)
 {
 	struct slot *s;
 
-	while (!c->canceled && !c->spent && c->next < c->nvms && (s = free_slot(c)) != NULL) {
+	while (!c->canceled && !c->spent && has_next(c) && (s = free_slot(c)) != NULL) {
 		struct backup_opts o = {.loop = &c->loop,
 		                        .store = c->store,
 		                        .pool = c->pool,
@@ -336,7 +428,7 @@ start_more(struct command *c)
 	}
 	if (c->running > 0 || c->pool == NULL)
 		return;
-	while (c->next < c->nvms) { /* interrupted, or there is no room for them */
+	while (has_next(c)) { /* interrupted, or there is no room for them */
 		struct backup_result r = {.vm = c->vms[c->next++]};
 
 		if (c->canceled) {
@@ -371,6 +463,12 @@ on_signal(uv_signal_t *h, int signum)
 	}
 	if (c->made && c->delivery != NULL)
 		delivery_cancel(c->delivery);
+	if (uv_is_active((uv_handle_t *)&c->again) != 0) {
+		struct lc_err e = {.code = LC_ECANCELED, .msg = "not begun"};
+
+		(void)uv_timer_stop(&c->again);
+		give_up(c, &e);
+	}
 }
 
 static void
@@ -392,91 +490,51 @@ on_redraw(uv_timer_t *t)
 	}
 }
 
-/* The VM whose images are given. */
-static int
-choose_import(struct command *c, const struct cli_args *a)
-{
-	struct import_opts o = {.vm = cli_operands(a) > 0 ? cli_operand(a, 0) : NULL,
-	                        .format = cli_get(a, "image-format")};
-	const char **files;
-	struct lc_err e = LC_ERR_INIT;
-	size_t i;
-	int rc;
-
-	while (cli_get_many(a, "image", o.nfiles) != NULL)
-		o.nfiles++;
-	if (cli_has(a, "all") || cli_operands(a) > 1)
-		return cli_usage(a, "--image: give one VM, or none");
-	files = lc_alloc_array(o.nfiles, sizeof *files);
-	c->vms = lc_alloc_array(1, sizeof *c->vms);
-	for (i = 0; files != NULL && i < o.nfiles; i++)
-		files[i] = cli_get_many(a, "image", i);
-	o.files = files;
-	if (files == NULL || c->vms == NULL)
-		rc = lc_fail(&e, LC_ENOMEM, 0, "out of memory");
-	else
-		rc = import_add(&c->settings, &o, &c->vms[0], &e);
-	lc_free(files);
-	c->import = true;
-	c->nvms = 1;
-	return rc == 0 ? CLI_DONE : cli_error(&e);
-}
-
 static int
 choose_vms(struct command *c, const struct cli_args *a)
 {
-	bool all = cli_has(a, "all");
-	struct lc_err e = LC_ERR_INIT;
-	size_t i, k, n = cli_operands(a);
+	struct choice choice = {.nvms = 0};
+	int status = choice_make(&choice, &c->settings, a);
 
-	if (cli_get_many(a, "image", 0) != NULL)
-		return choose_import(c, a);
-	if (cli_get(a, "image-format") != NULL)
-		return cli_usage(a, "--image-format is for --image");
-	if (all && cli_operands(a) > 0)
-		return cli_usage(a, "give either VMs or --all");
-	if (!all && n == 0)
-		return cli_usage(a, "which VM? name one or more, or give --all");
-	if (all && discover(&c->settings, NULL, NULL, &e) != 0) {
-		log_error("%s", e.msg); /* the others are backed up */
-		c->failed++;
-	}
-	n = all ? c->settings.nvms : n;
-	if (n == 0) {
-		log_error("--all: %s names no VM (a section [vm NAME] each)",
-		          c->settings.origin == NULL ? "no configuration" : c->settings.origin);
-		return CLI_FAILED;
-	}
-	c->vms = lc_alloc_array(n, sizeof *c->vms);
-	if (c->vms == NULL) {
-		log_error("out of memory");
-		return CLI_FAILED;
-	}
-	for (i = 0; i < n; i++) {
-		const char *vm = all ? c->settings.vms[i].name : cli_operand(a, i);
+	c->vms = choice.vms;
+	c->nvms = choice.nvms;
+	c->import = choice.import;
+	c->failed = choice.failed;
+	return status;
+}
 
-		for (k = 0; k < c->nvms && strcmp(c->vms[k], vm) != 0; k++)
-			;
-		if (k == c->nvms)
-			c->vms[c->nvms++] = vm;
-	}
-	return CLI_DONE;
+/* One of this host's agent, which listens, or is about to begin or to end. */
+static bool
+agent_has_store(const struct command *c, const char *socket)
+{
+	char *desk = path_join(c->settings.run_dir, CONTROL_DESK_FILE), at[STORE_DESK_MAX];
+	bool is = unixsock_listens(socket);
+
+	store_desk(c->settings.store, at);
+	is = is || (desk != NULL && strcmp(at, desk) == 0);
+	lc_free(desk);
+	return is;
 }
 
 /* Or find that the agent has it. */
 static int
-open_store(struct command *c, struct store_opts *o, struct lc_err *e)
+open_store(struct command *c, int64_t wait_ms, struct lc_err *e)
 {
-	int64_t wait_ms = o->wait_ms;
+	struct store_opts o = {.dir = c->settings.store,
+	                       .mode = STORE_WRITE,
+	                       .who = "locum backup",
+	                       .key_dir = c->settings.key_dir,
+	                       .similar_bytes = c->settings.similar_max};
 	char *path;
 	int rc;
 
-	o->wait_ms = 0;
-	rc = store_open(o, &c->store, e);
+	if (c->nto > 0)
+		o.segment_bytes = spool_segment(c->settings.spool_max);
+	rc = store_open(&o, &c->store, e);
 	if (rc != LC_EBUSY)
 		return rc;
 	path = path_join(c->settings.run_dir, CONTROL_FILE);
-	if (path != NULL && unixsock_listens(path)) {
+	if (path != NULL && agent_has_store(c, path)) {
 		c->agent_path = path;
 		c->busy = *e;
 		lc_err_clear(e);
@@ -486,8 +544,57 @@ open_store(struct command *c, struct store_opts *o, struct lc_err *e)
 	if (wait_ms == 0)
 		return rc;
 	lc_err_clear(e);
-	o->wait_ms = wait_ms;
-	return store_open(o, &c->store, e);
+	o.wait_ms = wait_ms;
+	return store_open(&o, &c->store, e);
+}
+
+/* Unless the agent has the store. */
+static int
+prepare(struct command *c, struct lc_err *e)
+{
+	int rc = trim(c, e);
+
+	if (rc != 0 || c->agent_path != NULL)
+		return rc;
+	rc = c->import ? import_check(c->store, c->vms[0], e) : 0;
+	if (rc == 0)
+		rc = capture_pool_new(&c->loop, (unsigned)c->settings.workers, BUFFER_BYTES,
+		                      &c->pool, e);
+	return rc != 0 ? rc : throttle_new(&c->loop, c->settings.bandwidth, &c->throttle, e);
+}
+
+static void
+begin(struct command *c)
+{
+	if (c->agent_path != NULL) {
+		ask_agent(c);
+		return;
+	}
+	deliver(c);
+	start_more(c);
+}
+
+/* Whoever has the store now: the agent, or nobody. */
+static void
+on_again(uv_timer_t *t)
+{
+	struct command *c = t->data;
+	struct lc_err e = LC_ERR_INIT;
+	int rc;
+
+	c->waited_ms += AGAIN_MS;
+	lc_free(c->agent_path);
+	c->agent_path = NULL;
+	rc = open_store(c, 0, &e);
+	if (rc == LC_EBUSY && may_wait(c)) {
+		wait_for_agent(c);
+		return;
+	}
+	rc = rc != 0 ? rc : prepare(c, &e);
+	if (rc != 0)
+		give_up(c, &e);
+	else
+		begin(c);
 }
 
 static int
@@ -495,23 +602,22 @@ open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 {
 	int64_t wait_ns = 0;
 	const char *wait = cli_get(a, "wait");
-	struct store_opts so = {.dir = c->settings.store,
-	                        .mode = STORE_WRITE,
-	                        .who = "locum backup",
-	                        .key_dir = c->settings.key_dir,
-	                        .similar_bytes = c->settings.similar_max};
 	size_t i;
 	int rc;
 
 	if (wait != NULL && !clock_parse_duration(wait, &wait_ns))
 		return lc_fail(e, LC_EINVAL, 0, "--wait: \"%s\" is no duration (try 10m)", wait);
-	so.wait_ms = wait_ns / LC_NS_PER_MS;
-	if (cli_get_many(a, "to", 0) != NULL)
-		so.segment_bytes = spool_segment(c->settings.spool_max);
+	c->patience_ms = wait_ns / LC_NS_PER_MS;
+	if (c->patience_ms < PATIENCE_MS)
+		c->patience_ms = PATIENCE_MS;
 	while (cli_get_many(a, "to", c->nto) != NULL)
 		c->nto++;
+	c->nslots = c->settings.jobs == 0 ? 1 : (size_t)c->settings.jobs;
 	c->to = lc_alloc_array(c->nto + 1, sizeof *c->to);
-	if (c->to == NULL)
+	c->slots = lc_alloc_array(c->nslots, sizeof *c->slots);
+	c->states = lc_alloc_array(c->nvms, sizeof *c->states);
+	c->asked = lc_alloc_array(c->nvms, sizeof *c->asked);
+	if (c->to == NULL || c->slots == NULL || c->states == NULL || c->asked == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	for (i = 0; i < c->nto; i++) {
 		struct peer p;
@@ -521,21 +627,8 @@ open_everything(struct command *c, const struct cli_args *a, struct lc_err *e)
 		if (rc != 0)
 			return rc;
 	}
-	rc = open_store(c, &so, e);
-	rc = rc != 0 ? rc : trim(c, e);
-	if (rc != 0)
-		return rc;
-	c->nslots = c->settings.jobs == 0 ? 1 : (size_t)c->settings.jobs;
-	c->slots = lc_alloc_array(c->nslots, sizeof *c->slots);
-	if (c->slots == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	if (c->agent_path != NULL)
-		return 0;
-	rc = c->import ? import_check(c->store, c->vms[0], e) : 0;
-	if (rc != 0)
-		return rc;
-	rc = capture_pool_new(&c->loop, (unsigned)c->settings.workers, BUFFER_BYTES, &c->pool, e);
-	return rc != 0 ? rc : throttle_new(&c->loop, c->settings.bandwidth, &c->throttle, e);
+	rc = open_store(c, wait_ns / LC_NS_PER_MS, e);
+	return rc != 0 ? rc : prepare(c, e);
 }
 
 /* Whatever ends it: the snapshots are given back first. */
@@ -563,15 +656,11 @@ run_loop(struct command *c)
 	struct lc_err e = LC_ERR_INIT;
 
 	(void)uv_timer_init(&c->loop, &c->redraw);
-	c->redraw.data = c;
+	(void)uv_timer_init(&c->loop, &c->again);
+	c->redraw.data = c->again.data = c;
 	listen_to_signals(c);
 	(void)uv_timer_start(&c->redraw, on_redraw, REDRAW_MS, REDRAW_MS);
-	if (c->agent_path != NULL) {
-		ask_agent(c);
-	} else {
-		deliver(c);
-		start_more(c);
-	}
+	begin(c);
 	(void)uv_run(&c->loop, UV_RUN_DEFAULT);
 	if (c->talk && !c->json && c->nto > 0 && c->delivered.points > 0)
 		printf("%" PRIu64 " points sent\n", c->delivered.points);
@@ -611,6 +700,8 @@ run_backup(const struct cli_args *a)
 	(void)uv_loop_close(&c.loop);
 	lc_free(c.agent_path);
 	lc_free(c.slots);
+	lc_free(c.states);
+	lc_free(c.asked);
 	lc_free(c.vms);
 	lc_free(c.to);
 	settings_done(&c.settings);
@@ -656,6 +747,8 @@ const struct cli_verb verb_backup = {
 	"configuration asks for that; where it is used up no points are made.\n"
 	"\n"
 	"While `locum agent` runs, which has the store, it does the work; all else is the same.\n"
+	"One that stops or begins anew in the middle is waited for, a minute or as long as\n"
+	"--wait says; where it is gone then, the rest is done without it.\n"
 	"\n"
 	"Interrupted at any time nothing is lost: the next run goes on from the last point.\n"
 	"\n"

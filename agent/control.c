@@ -245,11 +245,18 @@ begin(struct asker *a)
 	size_t i;
 
 	a->state = ASKER_BACKING_UP;
-	a->open = a->nvms;
+	for (i = 0; i < a->nvms; i++)
+		a->open += a->vms[i].over ? 0 : 1;
 	for (i = 0; i < a->nvms; i++) {
 		struct wanted *w = &a->vms[i];
 		struct lc_err e = LC_ERR_INIT;
+		struct vm_status v;
 
+		if (w->over) {
+			w->instant_ns = find_status(a->c->protect, w->vm, &v) ? v.instant_ns
+			                                                      : INT64_MAX;
+			continue;
+		}
 		w->asker = a;
 		w->ask.vm = w->vm;
 		w->ask.done = on_done;
@@ -260,6 +267,7 @@ begin(struct asker *a)
 			failed(w, &e);
 		}
 	}
+	look_at_end(a);
 }
 
 /* ---- requests ---- */
@@ -273,19 +281,22 @@ same_folder(const char *a, const char *b)
 }
 
 static bool
-take_names(struct asker *a, const json_t *vms, const json_t *to, json_t *images)
+take_names(struct asker *a, const json_t *vms, const json_t *made, const json_t *to, json_t *images)
 {
-	size_t i, n = json_array_size(vms), nimages = json_array_size(images);
+	size_t i, n = json_array_size(vms), nmade = json_array_size(made);
+	size_t nimages = json_array_size(images);
 
 	if (images != NULL && (n != 1 || nimages == 0 || nimages > IMAGES_MAX))
 		return false;
 	a->images = json_incref(images);
-
-	if (n == 0 || n > VMS_MAX || json_array_size(to) > REPLICAS_MAX)
+	if (n > VMS_MAX || nmade > VMS_MAX || n + nmade == 0 || json_array_size(to) > REPLICAS_MAX)
 		return false;
-	a->vms = lc_alloc_array(n, sizeof *a->vms);
-	for (i = 0; a->vms != NULL && i < n; i++) {
-		a->vms[i].vm = lc_strdup(json_string_value(json_array_get(vms, i)));
+	a->vms = lc_alloc_array(n + nmade, sizeof *a->vms);
+	for (i = 0; a->vms != NULL && i < n + nmade; i++) {
+		const json_t *vm = i < n ? json_array_get(vms, i) : json_array_get(made, i - n);
+
+		a->vms[i].vm = lc_strdup(json_string_value(vm));
+		a->vms[i].over = i >= n;
 		if (a->vms[i].vm == NULL)
 			return false;
 		a->nvms++;
@@ -312,9 +323,10 @@ take_request(struct asker *a, const json_t *o)
 	else if (!same_folder(store, a->c->store))
 		refuse(a, LC_ENOENT, "the agent works on another store");
 	else if (a->c->protect == NULL)
-		refuse(a, LC_EBUSY, "the agent is reading its settings anew");
-	else if (!take_names(a, json_object_get(o, "vms"), json_object_get(o, "to"),
-	                     json_object_get(o, "images")))
+		refuse(a, LC_EBUSY,
+		       "the agent is about to stop, or begins anew, or has lent its store");
+	else if (!take_names(a, json_object_get(o, "vms"), json_object_get(o, "made"),
+	                     json_object_get(o, "to"), json_object_get(o, "images")))
 		refuse(a, LC_EINVAL, "no VMs, or too many");
 	else
 		begin(a);

@@ -5,6 +5,8 @@
  * A unix socket in run_dir, for root.  Lines of JSON, one object each, of at most 64 KiB:
  *
  *     asker  {"locum": 1, "verb": "backup", "store": DIR, "vms": [VM, ..], "to": [REPLICA, ..]}
+ *            with "made": [VM, ..]: of these he wants no points, which he has; only to know that
+ *            the replicas have them
  *            with, for one VM, "images": [{"path": FILE, "format": FORMAT}, ..]: of a VM that no
  *            setting names (import.h), files that he has looked at
  *     agent  {"progress": VM, "note": TEXT, "looked": N, "total": N, "stored": N}    now and then

@@ -187,7 +187,7 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	uint8_t *nl;
 
 	if (n < 0) {
-		end_badly(s, s->canceled ? LC_ECANCELED : LC_EPEER,
+		end_badly(s, LC_ECANCELED,
 		          "the agent ended before it was done; what it had committed is kept "
 		          "(see: locum points)");
 		return;
@@ -262,9 +262,9 @@ make_request(struct submit *s, struct lc_err *e)
 
 	if (store == NULL)
 		return lc_fail_errno(e, "%s", s->o.store);
-	o = json_pack("{s:i, s:s, s:s, s:o, s:o}", "locum", CONTROL_VERSION, "verb", "backup",
-	              "store", store, "vms", names(s->o.vms, s->o.nvms), "to",
-	              names(s->o.to, s->o.nto));
+	o = json_pack("{s:i, s:s, s:s, s:o, s:o, s:o}", "locum", CONTROL_VERSION, "verb", "backup",
+	              "store", store, "vms", names(s->o.vms, s->o.nvms), "made",
+	              names(s->o.made, s->o.nmade), "to", names(s->o.to, s->o.nto));
 	if (o != NULL)
 		rc = add_images(o, s->o.import, e);
 	if (o != NULL && rc == 0)
@@ -288,7 +288,7 @@ submit_start(const struct submit_opts *o, struct submit **out, struct lc_err *e)
 	int fd = -1, rc;
 
 	if (s != NULL)
-		s->done = lc_alloc_array(o->nvms, sizeof *s->done);
+		s->done = lc_alloc_array(o->nvms + 1, sizeof *s->done);
 	if (s == NULL || s->done == NULL) {
 		lc_free(s);
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");

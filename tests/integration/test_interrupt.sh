@@ -79,15 +79,54 @@ pid=$!
 copying $pid
 interrupted "locum backup beside an agent" INT $pid
 kill -0 "$agent_pid" || fail "the agent died: $(cat "$t/agent.log")"
-kill "$agent_pid"
-wait "$agent_pid" || true
 
-# Let alone it ends well.
+# The agent reads its settings anew, then ends, each in the middle: the command waits for it, then does it itself.
+"$bin/locum" backup web01 other --verbose >"$t/out" 2>"$t/err" &
+pid=$!
+copying $pid
+sed -i 's/^\[vm other\]/&\nrpo = 50m/' "$LOCUM_CONFIG"
+kill -HUP "$agent_pid"
+waited() { # TIMES: until it has waited so often
+	local i
+	for ((i = 0; i < 200; i++)); do
+		[ "$(grep -c 'waiting for the agent' "$t/out")" -lt "$1" ] || return 0
+		kill -0 $pid 2>/dev/null || fail "it does not wait for the agent: $(cat "$t/out" "$t/err")"
+		sleep 0.05
+	done
+	fail "it does not wait for the agent: $(cat "$t/out" "$t/err")"
+}
+waited 1
+copying $pid
+kill -0 "$agent_pid" || fail "the agent died: $(cat "$t/agent.log")"
+kill "$agent_pid"
+waited 2
+wait "$agent_pid" || true
+copying $pid
 guest_qmp "$t/vm" '{"execute":"qom-set","arguments":{"path":"/objects/tg","property":"limits","value":{"bps-total":0}}}' |
 	has '"return"' || fail "the brake stays on"
-backup web01 full
+wait $pid || fail "a backup that the agent gave up: $? $(cat "$t/out" "$t/err")"
+[ "$(grep -c '^web01: point [0-9a-f]*, full' "$t/out")" = 1 ] || fail "not one point of web01: $(cat "$t/out")"
+[ "$(grep -cE '^other: (point|unchanged)' "$t/out")" = 1 ] || fail "not one of other: $(cat "$t/out")"
+[ ! -s "$t/err" ] || fail "it complains: $(cat "$t/err")"
+locum points web01 | has "$(sed -nE 's/^web01: point ([0-9a-f]*),.*/\1/p' "$t/out")" || fail "its point is not there"
+
+# Let alone it ended well.
 locum restore web01 --disk slow --to "$t/back" --quiet || fail "restore"
 cmp "$t/back" "$t/slow.raw" || fail "the point is not the disk"
 guest_past "$t/vm" "$(guest_last "$t/vm")"
 backup web01 incremental
 unharmed "$t/vm"
+
+# Interrupted while it waits for an agent: at once.
+printf '%d 1 locum agent\n%s' $$ "$t/run/store.sock" >"$t/store/lock"
+flock "$t/store/lock" sleep 60 &
+holder=$!
+"$bin/locum" backup web01 --verbose >"$t/out" 2>"$t/err" &
+pid=$!
+waited 1
+kill -INT $pid
+rc=0
+wait $pid || rc=$?
+[ "$rc" = 1 ] || fail "interrupted in waiting: $rc $(cat "$t/out" "$t/err")"
+grep -q 'web01: not begun' "$t/err" || fail "interrupted in waiting: $(cat "$t/err")"
+kill $holder

@@ -156,6 +156,7 @@ struct scene {
 	bool refused;
 	int64_t silence_ms;
 	const struct definition *import;
+	size_t nmade;            /* of those that are asked for, from the last one on */
 	struct lc_err why, last; /* last: of a result, or unsent */
 	struct backup_result r;
 };
@@ -269,7 +270,9 @@ ask(struct scene *x, const char *const *vms, size_t nvms, size_t nto)
 	                        .path = x->path,
 	                        .store = x->dir,
 	                        .vms = vms,
-	                        .nvms = nvms,
+	                        .nvms = nvms - x->nmade,
+	                        .made = vms + nvms - x->nmade,
+	                        .nmade = x->nmade,
 	                        .to = dr,
 	                        .nto = nto,
 	                        .silence_ms = x->silence_ms,
@@ -475,7 +478,8 @@ an_agent_that_dies_is_told(void **state)
 	assert_int_equal(x.failed, 1);
 	assert_string_equal(x.r.vm, "db");
 	assert_non_null(strstr(x.last.msg, "the agent ended before it was done"));
-	assert_int_equal(x.why.code, LC_EPEER);
+	assert_int_equal(x.last.code, LC_ECANCELED); /* so it is tried again */
+	assert_int_equal(x.why.code, LC_ECANCELED);
 	end(&x);
 }
 
@@ -574,6 +578,40 @@ replicas_are_waited_for(void **state)
 	wait_for(&x, &x.ended, 1);
 	assert_int_equal(x.unsent, 3);
 	assert_string_equal(x.last.msg, "nobody there");
+	end(&x);
+}
+
+/* Somebody else made those before: they go to the replica, and no points of them are made. */
+static void
+what_was_made_before_is_only_sent(void **state)
+{
+	static const char *const vms[] = {"db", "web01"};
+	struct scene x;
+
+	(void)state;
+	make(&x);
+	fake.site.up = true;
+	fake.durable_ns = 5;
+	x.nmade = 1;
+	ask(&x, vms, 2, 1);
+	wait_for(&x, &fake.n, 1);
+	assert_string_equal(fake.asks[0]->vm, "db");
+	finish(0, BACKUP_FAILED);
+	wait_for(&x, &x.results, 1);
+	assert_int_equal(x.ended, 0);
+	fake.durable_ns = 77;
+	wait_for(&x, &x.ended, 1);
+	/* All of them. */
+	fake.durable_ns = 5;
+	x.ended = 0;
+	ask(&x, &vms[1], 1, 1);
+	wait_for(&x, &x.ended, 0);
+	fake.durable_ns = 77;
+	wait_for(&x, &x.ended, 1);
+	assert_int_equal(x.results, 1);
+	assert_int_equal(x.unsent, 0);
+	assert_int_equal(x.why.code, LC_OK);
+	assert_int_equal(fake.n, 1);
 	end(&x);
 }
 
@@ -723,6 +761,7 @@ main(void)
 	    cmocka_unit_test(an_agent_that_has_much_to_do_is_waited_for),
 	    cmocka_unit_test(an_agent_that_hangs_is_given_up),
 	    cmocka_unit_test(replicas_are_waited_for),
+	    cmocka_unit_test(what_was_made_before_is_only_sent),
 	    cmocka_unit_test(another_store_is_refused),
 	    cmocka_unit_test(nonsense_is_sent_away),
 	    cmocka_unit_test(who_hangs_up_has_canceled),
