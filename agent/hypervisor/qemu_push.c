@@ -4,8 +4,8 @@
  *
  *   ARM     is a whole copy needed, and allowed? ─► scratch, reserved and formatted ─► image nodes
  *   CUT     one transaction for all of them: old bitmap frozen, job begun
- *   SERVE   what the frozen bitmap says, reserved again ─► wait for the jobs ─► finalize, dismiss
- * ─► nodes closed: the file is complete
+ *   SERVE   what the frozen bitmap says, reserved again ─► wait for the jobs ─► end them
+ *           ─► nodes closed: the file is complete
  *
  * A job is over when we say so, and not when it has copied all.  It takes its filter out then, and
  * where that comes while QEMU moves the disk to its IOThread or from there (`cont`, `stop`, a reset

@@ -2,10 +2,13 @@
  * The limit that a backup can come to on this machine: its primitives and nothing else, on all
  * cores.  Whoever is as fast as this has no work left to save but in the primitives.
  *
- *   limit backup DISK DIR [LEVEL]   read windows, skip holes and zeros, BLAKE2b, zstd (locum's
- * level), XChaCha20-Poly1305, append to files of 64 MiB, make them durable limit verify DIR read,
- * open, decompress, hash and compare limit restore DIR FILE          that, and write what is not
- * zero
+ *   limit backup DISK DIR [LEVEL]
+ *           read windows, skip holes and zeros, BLAKE2b, zstd (level: as Locum's),
+ *           XChaCha20-Poly1305, append to files of 64 MiB, make them durable
+ *   limit verify DIR
+ *           read, open, decompress, hash and compare
+ *   limit restore DIR FILE
+ *           that, and write what is not zero
  *
  * There is no catalog, no look whether a window is known, no checksum, no way back after a crash:
  * an array says where each window lies.
