@@ -37,6 +37,7 @@ add_machine(const struct definition *d, struct lc_buf *out)
 	int rc = add_key(out, "machine", d->machine);
 
 	rc |= add_key(out, "cpu", d->cpu);
+	rc |= add_key(out, "cpu_features", d->cpu_features);
 	rc |= lc_buf_printf(out, "cpus = %u\n", d->cpus);
 	rc |= add_key(out, "topology", d->topology);
 	rc |= lc_buf_printf(out, "memory = %llu%s\n",

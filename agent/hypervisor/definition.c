@@ -60,6 +60,8 @@ static const struct field machine_fields[] = {
      .hint = "a machine type such as pc-q35-7.2"},
     {"cpu", TEXT, AT(definition, cpu), .ok = deftext_is_cpu, .needed = true,
      .hint = "a CPU model such as max"},
+    {"cpu_features", TEXT, AT(definition, cpu_features), .ok = deftext_is_features,
+     .hint = "features such as +aes,-svm"},
     {"cpus", NUMBER, AT(definition, cpus), .min = 1, .max = DEF_CPUS_MAX,
      .hint = "a number from 1 to 1024"},
     {"topology", TEXT, AT(definition, topology), .ok = deftext_is_topology,

@@ -7,6 +7,7 @@
  *     [machine]
  *     type = pc-q35-7.2
  *     cpu = max
+ *     cpu_features = +aes,-svm
  *     cpus = 2
  *     topology = 1:2:1
  *     memory = 256 MiB
@@ -92,6 +93,7 @@ struct def_left_out {
 struct definition {
 	char machine[64]; /* resolved, "pc-q35-7.2" */
 	char cpu[64];
+	char cpu_features[1024]; /* that the model has or lacks, against its own: "+aes,-svm" */
 	uint32_t cpus;
 	char topology[16];  /* "SOCKETS:CORES:THREADS", "" as QEMU makes it of their number */
 	uint64_t memory;    /* bytes, whole MiB */

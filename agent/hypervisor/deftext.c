@@ -39,6 +39,37 @@ deftext_is_cpu(const char *s)
 	               DEFTEXT_LOWERS DEFTEXT_UPPERS DEFTEXT_DIGITS "_.-");
 }
 
+const char *
+deftext_feature(const char *s, bool *on, char name[DEFTEXT_FEATURE_MAX])
+{
+	size_t n;
+
+	if (*s != '+' && *s != '-')
+		return NULL;
+	*on = *s++ == '+';
+	n = strspn(s, DEFTEXT_LOWERS DEFTEXT_DIGITS "-.");
+	if (n == 0 || n >= DEFTEXT_FEATURE_MAX || *s == '-' || *s == '.')
+		return NULL;
+	memcpy(name, s, n);
+	name[n] = '\0';
+	s += n;
+	if (*s == ',')
+		return s[1] == '\0' ? NULL : s + 1;
+	return *s == '\0' ? s : NULL;
+}
+
+bool
+deftext_is_features(const char *s)
+{
+	char name[DEFTEXT_FEATURE_MAX];
+	bool on;
+
+	do {
+		s = deftext_feature(s, &on, name);
+	} while (s != NULL && *s != '\0');
+	return s != NULL;
+}
+
 bool
 deftext_topology(const char *s, unsigned out[3])
 {

@@ -20,6 +20,12 @@ bool deftext_is_one_of(char c, const char *set);
 bool deftext_is_name(const char *s);
 bool deftext_is_machine(const char *s);
 bool deftext_is_cpu(const char *s);
+#define DEFTEXT_FEATURE_MAX 48
+/** deftext_is_features(s): "+aes,-svm". */
+bool deftext_is_features(const char *s);
+/** deftext_feature(s, on, name): the first of such a text; the rest of it, "" behind the last one,
+ * or NULL where s does not begin so. */
+const char *deftext_feature(const char *s, bool *on, char name[DEFTEXT_FEATURE_MAX]);
 /** deftext_is_topology(s): "SOCKETS:CORES:THREADS", each from 1 to 1024. */
 bool deftext_is_topology(const char *s);
 /** deftext_topology(s, out): its three numbers; false: it is none. */

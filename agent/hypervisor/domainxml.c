@@ -139,6 +139,34 @@ read_topology(struct definition *d, const xmlNode *topology)
 		definition_leave_out(d, "CPU topology", "it is another one: with dies, or uneven");
 }
 
+/* libvirt has its own spelling of some. */
+static void
+read_features(struct definition *d, const xmlNode *cpu)
+{
+	const xmlNode *f = cpu == NULL ? NULL : cpu->children;
+	char text[sizeof d->cpu_features] = "", name[TEXT_MAX], policy[TEXT_MAX], *c;
+	size_t used = 0;
+	bool off;
+
+	for (; f != NULL; f = f->next) {
+		if (f->type != XML_ELEMENT_NODE || strcmp((const char *)f->name, "feature") != 0)
+			continue;
+		(void)value(f, "name", name);
+		(void)value(f, "policy", policy);
+		for (c = strchr(name, '_'); c != NULL; c = strchr(c, '_'))
+			*c = '-';
+		off = strcmp(policy, "disable") == 0 || strcmp(policy, "forbid") == 0;
+		if (used < sizeof text) {
+			used += (size_t)snprintf(
+			    text + used, sizeof text - used, "%s%c%s", used == 0 ? "" : ",",
+			    off ? '-' : '+', strcmp(name, "pclmuldq") == 0 ? "pclmulqdq" : name);
+		}
+	}
+	if (used > 0 && (used >= sizeof text ||
+	                 definition_set(d, "machine", "", "cpu_features", text, NULL) != 0))
+		definition_leave_out(d, "CPU features", "they are too many, or have odd names");
+}
+
 static void
 read_cpu(struct definition *d, const xmlNode *root)
 {
@@ -158,8 +186,7 @@ read_cpu(struct definition *d, const xmlNode *root)
 	read_topology(d, child(cpu, "topology"));
 	if (strcmp(v, "host-model") == 0)
 		definition_leave_out(d, "CPU model", "that of the host, as libvirt sees it");
-	if (child(cpu, "feature") != NULL)
-		definition_leave_out(d, "CPU features", "single features are not kept");
+	read_features(d, cpu);
 }
 
 static void

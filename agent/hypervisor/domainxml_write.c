@@ -112,10 +112,33 @@ put_os(struct writer *w, const struct definition *d)
 	put(w, "</os>\n<features><acpi/><apic/></features>\n");
 }
 
+/* As libvirt spells it. */
+static void
+put_feature(struct writer *w, const char *name, bool on)
+{
+	static const char *const with_score[] = {"cmp-legacy", "ds-cpl",     "fxsr-opt",
+	                                         "lahf-lm",    "nodeid-msr", "perfctr-core",
+	                                         "perfctr-nb", "tsc-adjust"};
+	char text[DEFTEXT_FEATURE_MAX], *dash;
+	size_t i;
+
+	(void)snprintf(text, sizeof text, "%s", strcmp(name, "pclmulqdq") == 0 ? "pclmuldq" : name);
+	for (i = 0; i < sizeof with_score / sizeof with_score[0]; i++) {
+		dash = strcmp(name, with_score[i]) == 0 ? strchr(text, '-') : NULL;
+		if (dash != NULL)
+			*dash = '_';
+	}
+	put_between(w, on ? "<feature policy='require' name='" : "<feature policy='disable' name='",
+	            text, "'/>\n");
+}
+
 static void
 put_cpu(struct writer *w, const struct definition *d, bool kvm)
 {
+	const char *s = d->cpu_features;
+	char name[DEFTEXT_FEATURE_MAX];
 	unsigned n[3];
+	bool on;
 
 	if (strcmp(d->cpu, "host") == 0 && kvm)
 		put(w, "<cpu mode='host-passthrough'>\n");
@@ -131,6 +154,8 @@ put_cpu(struct writer *w, const struct definition *d, bool kvm)
 		put_number(w, " cores='", n[1], "'");
 		put_number(w, " threads='", n[2], "'/>\n");
 	}
+	while ((s = deftext_feature(s, &on, name)) != NULL)
+		put_feature(w, name, on);
 	put(w, "</cpu>\n");
 }
 

@@ -2,7 +2,7 @@
  * Where things are found (QEMU 7.2):
  *
  * Machine type: the type of /machine, "pc-q35-7.2-machine"; the alias is resolved there.
- * CPU:          the type of the first CPU's object, "EPYC-v3-x86_64-cpu".
+ * CPU:          the type of the first CPU's object, "EPYC-v3-x86_64-cpu"; see introspect_cpu.c.
  * PCI address:  query-pci, by device id, which tells the bus number that the firmware gave; a
  *               device without id is found by its slot, if it hangs on the first bus.
  * Network:      see network.c.
@@ -132,6 +132,28 @@ take_parts(struct introspect *x, const struct json_t *list, const char *where, e
 	}
 }
 
+/* The type that lists of objects give the first CPU. */
+static void
+take_cpu_model(struct introspect *x, const char *path, const struct json_t *board,
+               const struct json_t *peripheral)
+{
+	static const char on_board[] = "/machine/unattached/", plugged[] = "/machine/peripheral/";
+	static const char child[] = "child<";
+	const struct json_t *list = introspect_starts(path, on_board) ? board : peripheral;
+	size_t i, n = introspect_starts(path, on_board) ? sizeof on_board - 1 : sizeof plugged - 1;
+
+	x->cpu_model[0] = '\0';
+	if (!introspect_starts(path, on_board) && !introspect_starts(path, plugged))
+		return;
+	for (i = 0; i < qmp_count(list); i++) {
+		const char *name = qmp_str(qmp_at(list, i), "name");
+		const char *type = qmp_str(qmp_at(list, i), "type");
+
+		if (name != NULL && strcmp(name, path + n) == 0 && introspect_starts(type, child))
+			introspect_cpu_model(type + sizeof child - 1, x->cpu_model);
+	}
+}
+
 void
 introspect_listed(struct introspect *x, const struct qmp_batch *b)
 {
@@ -142,6 +164,7 @@ introspect_listed(struct introspect *x, const struct qmp_batch *b)
 	take_parts(x, qmp_reply(b, FIRST_PERIPHERAL), "/machine/peripheral", PARTS_NAMED);
 	take_parts(x, qmp_reply(b, FIRST_ANON), "/machine/peripheral-anon", PARTS_ANONYMOUS);
 	take_parts(x, qmp_reply(b, FIRST_BOARD), "/machine/unattached", PARTS_OF_BOARD);
+	take_cpu_model(x, path, qmp_reply(b, FIRST_BOARD), qmp_reply(b, FIRST_PERIPHERAL));
 	x->cpus = qmp_count(cpus);
 	(void)snprintf(x->cpu_path, sizeof x->cpu_path, "%s", path == NULL ? "/machine" : path);
 }
@@ -163,7 +186,6 @@ introspect_ask(struct introspect *x, struct qmp_batch *b)
 	x->at_nodes = ask(b, "query-named-block-nodes", qmp_pack("{s:b}", "flat", 1));
 	x->at_network = ask(b, "human-monitor-command",
 	                    qmp_pack("{s:s}", "command-line", "info network"));
-	x->at_cpu = ask_property(b, x->cpu_path, "type");
 	x->at_parts = qmp_batch_count(b);
 	for (i = 0; i < x->nparts; i++) {
 		for (k = 0; k < PART_N; k++)
@@ -212,13 +234,11 @@ introspect_set(struct introspect *x, const char *section, const char *name, cons
 static void
 tell_board(struct introspect *x)
 {
-	const char *type = machine_text(x, M_TYPE), *cpu = qmp_str(qmp_reply(x->b, x->at_cpu), "");
+	const char *type = machine_text(x, M_TYPE);
 	const char *uuid = qmp_str(qmp_reply(x->b, x->at_uuid), "UUID");
 	const struct json_t *memory = qmp_reply(x->b, x->at_memory);
-	static const char *const cpu_tails[] = {"-x86_64-cpu", "-i386-cpu"};
 	uint64_t base = 0, plugged = 0;
 	char text[INTROSPECT_VALUE_BYTES];
-	size_t i;
 
 	if (type != NULL && introspect_ends(type, "-machine")) {
 		(void)snprintf(text, sizeof text, "%.*s", (int)(strlen(type) - strlen("-machine")),
@@ -228,15 +248,9 @@ tell_board(struct introspect *x)
 		introspect_leave_out(x, "machine type", "",
 		                     "QEMU does not tell it; q35 is assumed");
 	}
-	for (i = 0; cpu != NULL && i < 2; i++) {
-		if (!introspect_ends(cpu, cpu_tails[i]))
-			continue;
-		(void)snprintf(text, sizeof text, "%.*s", (int)(strlen(cpu) - strlen(cpu_tails[i])),
-		               cpu);
-		(void)introspect_set(x, "machine", "", "cpu", text);
-		break;
-	}
-	if (cpu == NULL || i == 2)
+	if (x->cpu_model[0] != '\0')
+		(void)introspect_set(x, "machine", "", "cpu", x->cpu_model);
+	else
 		introspect_leave_out(x, "CPU model", "", "QEMU does not tell it; max is assumed");
 	(void)snprintf(text, sizeof text, "%" PRIu64, x->cpus);
 	(void)introspect_set(x, "machine", "", "cpus", text);
@@ -374,6 +388,7 @@ introspect_told(struct introspect *x, const struct qmp_batch *b, struct definiti
 	x->def = def;
 	introspect_addresses(x);
 	tell_board(x);
+	introspect_tell_features(x);
 	tell_topology(x);
 	tell_clock(x);
 	tell_firmware(x);

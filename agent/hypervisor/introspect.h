@@ -1,9 +1,10 @@
 /**
  * introspect: the definition of a machine that runs, from what QEMU says of itself.
  *
- * Two batches of questions, so that it fits whatever sends them:
+ * Three batches of questions, so that it fits whatever sends them:
  *
  *     introspect_new ─► introspect_list ─(answers)─► introspect_listed ─►
+ *                       introspect_cpu ─(answers)─► introspect_cpu_told ─►
  *                       introspect_ask ─(answers)─► introspect_told ─► introspect_free
  *
  * No question may fail a batch: what QEMU does not tell, or tells in a way that a definition does
@@ -37,7 +38,10 @@ struct introspect *introspect_new(const struct introspect_disk *disks, size_t n)
 void introspect_list(struct introspect *x, struct qmp_batch *b);
 /** introspect_listed(x, b): their answers. */
 void introspect_listed(struct introspect *x, const struct qmp_batch *b);
-/** introspect_ask(x, b): the second questions. */
+/** introspect_cpu(x, b), introspect_cpu_told(x, b): the second questions, and their answers. */
+void introspect_cpu(struct introspect *x, struct qmp_batch *b);
+void introspect_cpu_told(struct introspect *x, const struct qmp_batch *b);
+/** introspect_ask(x, b): the third questions. */
 void introspect_ask(struct introspect *x, struct qmp_batch *b);
 /** introspect_told(x, b, def): fill *def, which definition_new() gave. */
 void introspect_told(struct introspect *x, const struct qmp_batch *b, struct definition *def);

@@ -2,6 +2,7 @@
  * introspect_state: what the introspect*.c files share.  Private to them.
  *
  * introspect.c       the questions; the board, its clock, its firmware and what it boots directly
+ * introspect_cpu.c   features that its CPUs have against their model
  * introspect_disk.c  the disks, and drives whose medium can be taken out
  * introspect_part.c  what is plugged in: addresses on PCI, network cards, everything else
  */
@@ -52,8 +53,11 @@ struct introspect {
 	bool too_many;
 	uint64_t cpus;
 	char cpu_path[INTROSPECT_PATH_BYTES];
+	char cpu_model[INTROSPECT_VALUE_BYTES]; /* "" where QEMU does not tell it */
+	char cpu_features[sizeof(((struct definition *)0)->cpu_features)];
+	bool cpu_unknown; /* its features are not known */
 	/* Indices of the second batch. */
-	size_t at_machine, at_uuid, at_memory, at_pci, at_block, at_nodes, at_network, at_cpu;
+	size_t at_machine, at_uuid, at_memory, at_pci, at_block, at_nodes, at_network;
 	size_t at_parts, at_disks;
 	const struct qmp_batch *b;
 	struct definition *def;
@@ -68,6 +72,12 @@ void introspect_leave_out(struct introspect *x, const char *what, const char *id
 /** introspect_set(x, section, name, key, value): set a field, or say that it is left out. */
 bool introspect_set(struct introspect *x, const char *section, const char *name, const char *key,
                     const char *value);
+
+/* introspect_cpu.c */
+/** introspect_cpu_model(type, out): by the type of a CPU's object, up to its '>'; "" where that is
+ * none. */
+void introspect_cpu_model(const char *type, char out[INTROSPECT_VALUE_BYTES]);
+void introspect_tell_features(struct introspect *x);
 
 /* introspect_disk.c */
 void introspect_tell_disks(struct introspect *x);

@@ -664,12 +664,25 @@ add_name(struct build *b)
 	return 0;
 }
 
+/* As QEMU takes it, ",aes=on,svm=off". */
+static void
+features_text(const char *s, char *out, size_t n)
+{
+	char name[DEFTEXT_FEATURE_MAX];
+	size_t used = 0;
+	bool on;
+
+	*out = '\0';
+	while ((s = deftext_feature(s, &on, name)) != NULL && used < n)
+		used += (size_t)snprintf(out + used, n - used, ",%s=%s", name, on ? "on" : "off");
+}
+
 static int
 add_board(struct build *b, const char *accel)
 {
 	const struct definition *d = b->def;
 	bool host = strcmp(d->cpu, "host") == 0 && strcmp(accel, "kvm") != 0;
-	char flash[96];
+	char flash[96], features[4 * sizeof d->cpu_features];
 	unsigned n[3];
 	int rc;
 
@@ -683,7 +696,8 @@ add_board(struct build *b, const char *accel)
 	if (rc != 0)
 		return rc;
 	argf(b, "-machine", "%s,accel=%s%s", d->machine, accel, flash);
-	arg(b, "-cpu", host ? "max" : d->cpu);
+	features_text(d->cpu_features, features, sizeof features);
+	argf(b, "-cpu", "%s%s", host ? "max" : d->cpu, features);
 	if (deftext_topology(d->topology, n))
 		argf(b, "-smp", "%u,sockets=%u,cores=%u,threads=%u", d->cpus, n[0], n[1], n[2]);
 	else

@@ -78,6 +78,8 @@ qemu_domain_complete(const struct qemu *q, struct definition *def)
 	const struct definition *told = q->domain == NULL ? NULL : q->domain->def;
 	size_t i, k;
 
+	if (told != NULL && told->cpu_features[0] != '\0')
+		memcpy(def->cpu_features, told->cpu_features, sizeof def->cpu_features);
 	for (i = 0; told != NULL && i < def->nnics; i++) {
 		for (k = 0; k < told->nnics; k++) {
 			if (strcmp(told->nics[k].mac, def->nics[i].mac) != 0)

@@ -74,6 +74,22 @@ check_list(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 }
 
 static int
+build_cpu(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+{
+	(void)e;
+	introspect_cpu(q->introspect, b);
+	return 0;
+}
+
+static int
+check_cpu(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+{
+	(void)e;
+	introspect_cpu_told(q->introspect, b);
+	return 0;
+}
+
+static int
 build_ask(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	(void)e;
@@ -123,6 +139,7 @@ check_ask(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 
 static const struct qemu_step steps[] = {
     QEMU_STEP("qemu.introspect-list", .build = build_list, .check = check_list),
+    QEMU_STEP("qemu.introspect-cpu", .build = build_cpu, .check = check_cpu),
     QEMU_STEP("qemu.introspect-ask", .build = build_ask, .check = check_ask),
 };
 const struct qemu_script qemu_introspect_script = QEMU_SCRIPT(steps);

@@ -149,6 +149,8 @@ struct json_t *qmp_list(void);
 /** qmp_list_add(list, v): append; takes v.  False (and v is gone) when out of memory or either is
  * NULL. */
 bool qmp_list_add(struct json_t *list, struct json_t *v);
+/** qmp_flags(keys, n, value): an object with that truth value under each of keys[n], or NULL. */
+struct json_t *qmp_flags(const char *const *keys, size_t n, bool value);
 /** qmp_copy(v): a copy to hand on, or NULL. */
 struct json_t *qmp_copy(const struct json_t *v);
 /** qmp_list_free(list): for a list that was not handed on.  NULL is fine. */
@@ -164,6 +166,9 @@ const char *qmp_str(const struct json_t *v, const char *path);
 bool qmp_u64(const struct json_t *v, const char *path, uint64_t *out);
 /** qmp_true(v, path): whether `true` is there. */
 bool qmp_true(const struct json_t *v, const char *path);
+/** qmp_flag(v, key, out): whether a truth value is there, by a key that may hold dots; *out is left
+ * alone where not. */
+bool qmp_flag(const struct json_t *v, const char *key, bool *out);
 /** qmp_count(v): elements of a list, 0 for anything else. */
 size_t qmp_count(const struct json_t *v);
 /** qmp_at(v, i): element of a list, or NULL. */

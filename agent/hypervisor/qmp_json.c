@@ -48,6 +48,21 @@ qmp_list_add(struct json_t *list, struct json_t *v)
 }
 
 struct json_t *
+qmp_flags(const char *const *keys, size_t n, bool value)
+{
+	json_t *v = json_object();
+	size_t i;
+
+	for (i = 0; v != NULL && i < n; i++) {
+		if (json_object_set_new(v, keys[i], json_boolean(value)) == 0)
+			continue;
+		json_decref(v);
+		v = NULL;
+	}
+	return v;
+}
+
+struct json_t *
 qmp_copy(const struct json_t *v)
 {
 	return v == NULL ? NULL : json_deep_copy(v);
@@ -97,6 +112,17 @@ bool
 qmp_true(const struct json_t *v, const char *path)
 {
 	return json_is_true(qmp_get(v, path));
+}
+
+bool
+qmp_flag(const struct json_t *v, const char *key, bool *out)
+{
+	const json_t *flag = json_object_get(v, key);
+
+	if (!json_is_boolean(flag))
+		return false;
+	*out = json_is_true(flag);
+	return true;
 }
 
 size_t

@@ -252,7 +252,7 @@ static const struct settings_key vm_keys[] = {
     {"cpus", "1"},        {"topology", ""},    {"memory", "512 MiB"}, {"uuid", ""},
     {"clock", "utc"},     {"append", ""},      {"firmware", ""},      {"nvram", ""},
     {"kernel", ""},       {"initrd", ""},      {"disk", ""},          {"nic", ""},
-    {"guest_agent", ""},  {"freeze", ""},
+    {"guest_agent", ""},  {"freeze", ""},      {"cpu_features", ""},
 };
 #define NVM (sizeof vm_keys / sizeof vm_keys[0])
 
@@ -279,6 +279,7 @@ enum vm_key {
 	VM_NIC,
 	VM_GUEST_AGENT,
 	VM_FREEZE,
+	VM_CPU_FEATURES,
 };
 
 /* Cut text (changed) into words at blanks; "..." keeps blanks.  Returns their number, or -1 where
@@ -291,8 +292,7 @@ split_words(char *text, char *words[FIELDS_MAX])
 	for (;;) {
 		char end;
 
-		while (isspace((unsigned char)*text))
-			text++;
+		text += strspn(text, " \t\n\v\f\r");
 		if (*text == '\0')
 			return n;
 		if (n == FIELDS_MAX)
@@ -465,6 +465,7 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 	case VM_MACHINE:
 		return definition_set(vm->def, "machine", "", "type", value, e);
 	case VM_CPU:
+	case VM_CPU_FEATURES:
 	case VM_CPUS:
 	case VM_TOPOLOGY:
 	case VM_MEMORY:

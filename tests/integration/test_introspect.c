@@ -245,7 +245,8 @@ test_q35(void **state)
 {
 	struct test *t = *state;
 	struct definition *d = define(
-	    "[machine]\ntype = pc-q35-7.1\ncpu = Nehalem\ncpus = 4\ntopology = 2:1:2\n"
+	    "[machine]\ntype = pc-q35-7.1\ncpu = Nehalem\ncpu_features = +aes,-popcnt\ncpus = "
+	    "4\ntopology = 2:1:2\n"
 	    "memory = 96 MiB\nclock = utc\n"
 	    "uuid = 6a1f0000-0000-4000-8000-00000000abcd\n"
 	    "[disk vda]\nformat = raw\npath = %s\nserial = s-1\nboot = 2\n"
@@ -261,6 +262,7 @@ test_q35(void **state)
 
 	assert_string_equal(told->machine, "pc-q35-7.1");
 	assert_string_equal(told->cpu, "Nehalem");
+	assert_string_equal(told->cpu_features, "-popcnt,+aes"); /* in an order of its own */
 	assert_int_equal(told->cpus, 4);
 	assert_string_equal(told->topology, "2:1:2");
 	assert_int_equal(told->memory, 96 << 20);
@@ -433,6 +435,54 @@ test_a_foreign_command_line(void **state)
 		free(ours);
 	}
 	lc_free(d);
+	free(monitor);
+}
+
+/* However they are written; what a model has by itself is none of them. */
+static void
+test_cpu_features(void **state)
+{
+	struct test *t = *state;
+	static const struct {
+		const char *cpu, *model, *features;
+	} rows[] = {
+	    {"qemu64,+aes,+pni,-svm,+popcnt", "qemu64", "+pni,+popcnt,+aes,-svm"},
+	    {"qemu64,aes=on,svm=off", "qemu64", "+aes,-svm"},
+	    {"EPYC-v3,-topoext,+pcid", "EPYC-v3", "+pcid,-topoext"},
+	    {"max,-avx", "max", "-avx"},
+	    {"max", "max", ""},
+	    {"Skylake-Client", "Skylake-Client", ""},
+	};
+	char *monitor = process_path(t->dir, "q");
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		const char *argv[] = {"qemu-system-x86_64",
+		                      "-M",
+		                      "q35,accel=tcg",
+		                      "-m",
+		                      "32",
+		                      "-display",
+		                      "none",
+		                      "-nodefaults",
+		                      "-S",
+		                      "-qmp",
+		                      "unix:q,server=on,wait=off",
+		                      "-cpu",
+		                      rows[i].cpu,
+		                      NULL};
+		struct definition *d;
+
+		start_qemu(t, argv);
+		d = introspect(t, monitor);
+		assert_string_equal(d->cpu, rows[i].model);
+		assert_string_equal(d->cpu_features, rows[i].features);
+		assert_false(left_out(d, "CPU", ""));
+		lc_free(d);
+		process_stop(t->qemu);
+		t->qemu = 0;
+		(void)unlink(monitor);
+	}
 	free(monitor);
 }
 
@@ -647,6 +697,7 @@ main(void)
 	    T(test_q35),
 	    T(test_i440fx),
 	    T(test_a_foreign_command_line),
+	    T(test_cpu_features),
 	    T(test_root_ports),
 	    T(test_half_numbered_buses),
 	    T(test_kernel_and_flash),

@@ -127,6 +127,11 @@ uefi() {
 	omits uefi01 'tpm: its state is not captured'
 }
 
+cpu_features="<feature policy='require' name='aes'/><feature policy='disable' name='lahf_lm'/>"
+same_cpu() { # NAME
+	[ "$(grep "<feature " "$t/$1.xml" | tr -d ' \n')" = "${cpu_features// /}" ] || fail "features of the CPU: $(cat "$t/$1.xml")"
+}
+
 same_buses() { # NAME
 	local disk
 	for disk in vda:virtio vdb:virtio sda:scsi sdb:sata; do
@@ -146,6 +151,7 @@ bus_xml() {
 		"<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='$t/img/cd.iso'/><target dev='sdc' bus='sata'/><readonly/></disk>"
 		"<graphics type='vnc' socket='$t/vnc'/>")
 	lv_edit="s#<vcpu>1</vcpu>#<vcpu>1</vcpu><iothreads>1</iothreads>#; s#discard='unmap'/>#discard='unmap' iothread='1'/>#"
+	lv_edit+="; s#<cpu mode='maximum'/>#<cpu mode='custom' match='exact' check='none'><model>Nehalem</model>$cpu_features</cpu>#"
 }
 
 # Its VNC socket lies where QEMU may make one: in a folder that is closed to it QEMU ends, and libvirt says no more than that
@@ -167,6 +173,7 @@ bus() {
 	rm -rf "$t/r"
 	locum restore bus01 --to "$t/r" --quiet || fail "restore"
 	"$GUEST_OUT/seqcheck" --strict "$t/r/bus01-vda.raw" "$t/r/bus01-vdb.raw" >"$t/seq" 2>&1 || fail "not of one instant: $(cat "$t/seq")"
+	grep -q '^cpu_features = +aes,-lahf-lm' "$t/r/bus01.conf" || fail "features of the CPU: $(cat "$t/r/bus01.conf")"
 	cmp "$t/img/scsi.raw" "$t/r/bus01-sda.raw" || fail "sda"
 	cmp "$t/img/sata.raw" "$t/r/bus01-sdb.raw" || fail "sdb"
 	unharmed "$t/d-bus01"
@@ -204,6 +211,7 @@ off() {
 	omits bus00 'hostdev: a device of this host that was passed through'
 	defined bus00 bus03
 	same_buses bus03
+	same_cpu bus03
 	locum restore bus00 --to "$t/r" --quiet || fail "restore"
 	cmp "$t/img/o1.raw" "$t/r/bus00-vda.raw" || fail "vda"
 	cmp "$t/img/sata.raw" "$t/r/bus00-sdb.raw" || fail "sdb"

@@ -9,6 +9,7 @@
 static const char full[] = "[machine]\n"
 			   "type = pc-q35-7.2\n"
 			   "cpu = EPYC-v3\n"
+			   "cpu_features = +aes,-sse4.2,+pcid\n"
 			   "cpus = 2\n"
 			   "topology = 1:2:1\n"
 			   "memory = 256 MiB\n"
@@ -187,6 +188,8 @@ test_hostile_values(void **state)
 		refuse("machine", "", "type", nowhere[i]);
 		refuse("machine", "", "cpu", nowhere[i]);
 		refuse("machine", "", "cpus", nowhere[i]);
+		if (i > 0) /* the name of a feature, behind whose '-' it is never written */
+			refuse("machine", "", "cpu_features", nowhere[i]);
 		refuse("machine", "", "topology", nowhere[i]);
 		refuse("machine", "", "memory", nowhere[i]);
 		refuse("machine", "", "uuid", nowhere[i]);
@@ -220,6 +223,13 @@ test_hostile_values(void **state)
 	refuse("machine", "", "cpus", "0");
 	refuse("machine", "", "cpus", "1025");
 	refuse("machine", "", "cpus", "4294967297");
+	refuse("machine", "", "cpu_features", "aes");
+	refuse("machine", "", "cpu_features", "+aes,");
+	refuse("machine", "", "cpu_features", "+aes,,+pcid");
+	refuse("machine", "", "cpu_features", "+aes=off");
+	refuse("machine", "", "cpu_features", "+aes +pcid");
+	refuse("machine", "", "cpu_features", "+-aes");
+	refuse("machine", "", "cpu_features", "+");
 	refuse("machine", "", "topology", "2:2");
 	refuse("machine", "", "topology", "2:0:1");
 	refuse("machine", "", "topology", "2:2:1,x");

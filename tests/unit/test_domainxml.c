@@ -17,7 +17,8 @@ static const char live[] =
     "    <nvram template='/x'>/var/lib/libvirt/qemu/nvram/web01_VARS.fd</nvram>\n"
     "    <kernel>/k/vmlinuz</kernel><cmdline>  console=ttyS0 quiet </cmdline></os>\n"
     "  <cpu mode='custom'><model fallback='forbid'>EPYC-Rome</model><feature policy='require' "
-    "name='x2apic'/><topology sockets='1' dies='1' cores='2' threads='2'/></cpu>\n"
+    "name='x2apic'/><feature policy='disable' name='pclmuldq'/><feature policy='force' "
+    "name='lahf_lm'/><topology sockets='1' dies='1' cores='2' threads='2'/></cpu>\n"
     "  <clock offset='localtime'/>\n"
     "  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>\n"
     "    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\n"
@@ -86,7 +87,7 @@ test_machine(void **state)
 	assert_string_equal(d->firmware, "/usr/share/OVMF/OVMF_CODE_4M.fd");
 	assert_string_equal(d->append, "console=ttyS0 quiet");
 	assert_non_null(definition_role(d, HV_ROLE_NVRAM));
-	assert_non_null(why_left_out(d, "CPU features"));
+	assert_string_equal(d->cpu_features, "+x2apic,-pclmulqdq,+lahf-lm");
 	assert_string_equal(why_left_out(d, "hostdev"),
 	                    "a device of this host that was passed through");
 	assert_non_null(strstr(why_left_out(d, "tpm"), "recovery key"));
@@ -201,8 +202,11 @@ test_written(void **state)
 	assert_int_equal(lc_buf_append(&text, "", 1), 0);
 	assert_non_null(
 	    strstr((char *)text.p, "<name>a &lt;b&gt; &amp; &apos;c&apos; &quot;d&quot;</name>"));
+	assert_non_null(strstr((char *)text.p, "<feature policy='disable' name='pclmuldq'/>"));
+	assert_non_null(strstr((char *)text.p, "<feature policy='require' name='lahf_lm'/>"));
 	again = read_text((char *)text.p);
 	assert_string_equal(again->def->uuid, x->def->uuid);
+	assert_string_equal(again->def->cpu_features, x->def->cpu_features);
 	assert_string_equal(again->def->cpu, x->def->cpu);
 	assert_string_equal(again->def->topology, x->def->topology);
 	assert_string_equal(again->def->firmware, x->def->firmware);

@@ -85,10 +85,10 @@ holding(const struct launch_args *a, const char *text)
 static void
 test_the_board(void **state)
 {
-	struct definition *d = decode(
-	    "[machine]\ntype=pc-q35-7.2\ncpu=EPYC-v3\ncpus=3\ntopology=1:3:1\nmemory=96 MiB\n"
-	    "uuid=6a1f0000-0000-4000-8000-00000000abcd\nclock=localtime\n"
-	    "[disk a]\npath=/i/a\n");
+	struct definition *d = decode("[machine]\ntype=pc-q35-7.2\ncpu=EPYC-v3\ncpu_features=+aes,-"
+	                              "sse4.2\ncpus=3\ntopology=1:3:1\nmemory=96 MiB\n"
+	                              "uuid=6a1f0000-0000-4000-8000-00000000abcd\nclock=localtime\n"
+	                              "[disk a]\npath=/i/a\n");
 	struct launch_opts o = {.vm = "web,01", .own_paths = true, .paused = true};
 	struct launch_fds f = fds();
 	struct launch_args a = make(d, &o, &f);
@@ -97,7 +97,7 @@ test_the_board(void **state)
 	assert_string_equal(a.argv[0], "qemu-system-x86_64");
 	assert_string_equal(value(&a, "-name", 0), "guest=web,,01,debug-threads=on");
 	assert_string_equal(value(&a, "-machine", 0), "pc-q35-7.2,accel=tcg");
-	assert_string_equal(value(&a, "-cpu", 0), "EPYC-v3");
+	assert_string_equal(value(&a, "-cpu", 0), "EPYC-v3,aes=on,sse4.2=off");
 	assert_string_equal(value(&a, "-smp", 0), "3,sockets=1,cores=3,threads=1");
 	assert_string_equal(value(&a, "-m", 0), "96M");
 	assert_string_equal(value(&a, "-uuid", 0), "6a1f0000-0000-4000-8000-00000000abcd");

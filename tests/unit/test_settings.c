@@ -162,7 +162,8 @@ test_vm_keys(void **state)
 	assert_ok(
 	    "[vm a]\nqmp = /run/a.qmp\ndomain = Web 01\nrpo = 15m\nexclude = vdb\nexclude = vdc\n"
 	    "snapshot = backup\npush_full = yes\n"
-	    "[vm web01]\nmachine = pc\ncpus = 2\ntopology = 1:1:2\nmemory = 1 GiB\nkernel = "
+	    "[vm web01]\nmachine = pc\ncpus = 2\ncpu_features = +aes\ntopology = 1:1:2\nmemory = 1 "
+	    "GiB\nkernel = "
 	    "/k/vmlinux\n"
 	    "initrd = /k/initrd\nappend = console=ttyS0 quiet\n"
 	    "disk = vda qcow2 \"/images/web 01.qcow2\" serial=abc boot=1\n"
@@ -186,6 +187,7 @@ test_vm_keys(void **state)
 	assert_non_null(vm->def);
 	assert_string_equal(vm->def->machine, "pc");
 	assert_int_equal(vm->def->cpus, 2);
+	assert_string_equal(vm->def->cpu_features, "+aes");
 	assert_string_equal(vm->def->topology, "1:1:2");
 	assert_int_equal(vm->def->memory, 1 << 30);
 	assert_string_equal(vm->def->append, "console=ttyS0 quiet");
@@ -406,7 +408,7 @@ test_conf_lists_every_key(void **state)
 		check_section((char *)text.p, sections[i], &total);
 		lc_buf_free(&text);
 	}
-	assert_int_equal(total, 50);
+	assert_int_equal(total, 51);
 }
 
 static void
