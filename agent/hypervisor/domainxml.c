@@ -378,6 +378,49 @@ read_devices(struct domain_xml *x, const xmlNode *devices, struct lc_err *e)
 	return 0;
 }
 
+static const char smbios[] = "SMBIOS";
+
+/* What the guest sees of the machine besides, and libvirt's way around itself. */
+static const struct {
+	const char *parent, *name, *what, *why;
+} rest[] = {
+    {"features", "hyperv", "Hyper-V features", "not made again: the guest goes without"},
+    {"features", "kvm", "KVM features", "not made again"},
+    {"cpu", "numa", "NUMA nodes", "not made again: all memory is one"},
+    {NULL, "launchSecurity", "launch security", "not made again: memory is not encrypted"},
+    {NULL, "commandline", "arguments for QEMU", "handed on by libvirt, not made again"},
+};
+
+static void
+tell_the_rest(struct definition *d, const xmlNode *root)
+{
+	const xmlNode *shown = child(child(root, "os"), "smbios");
+	size_t i;
+
+	for (i = 0; i < sizeof rest / sizeof rest[0]; i++) {
+		const xmlNode *in = rest[i].parent == NULL ? root : child(root, rest[i].parent);
+
+		if (child(in, rest[i].name) != NULL)
+			definition_leave_out(d, rest[i].what, rest[i].why);
+	}
+	if (has_value(shown, "mode", "sysinfo") || has_value(shown, "mode", "host"))
+		definition_leave_out(d, smbios,
+		                     "what the machine is called, its serial number: "
+		                     "not made again, and a guest may be licensed for it");
+}
+
+bool
+domain_xml_alone_tells(const char *what)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof rest / sizeof rest[0]; i++) {
+		if (strcmp(what, rest[i].what) == 0)
+			return true;
+	}
+	return strcmp(what, smbios) == 0;
+}
+
 static int
 read_domain(struct domain_xml *x, const xmlNode *root, struct lc_err *e)
 {
@@ -387,6 +430,7 @@ read_domain(struct domain_xml *x, const xmlNode *root, struct lc_err *e)
 	read_os(x->def, root);
 	read_memory(x->def, root);
 	read_cpu(x->def, root);
+	tell_the_rest(x->def, root);
 	return read_devices(x, child(root, "devices"), e);
 }
 

@@ -41,6 +41,9 @@ struct domain_xml {
 int domain_xml_read(const char *text, size_t n, struct domain_xml **out, struct lc_err *e);
 /** domain_xml_free(x): NULL is fine. */
 void domain_xml_free(struct domain_xml *x);
+/** domain_xml_alone_tells(what): whether something that is left out is told by the description
+ * only, not by the QEMU that runs. */
+bool domain_xml_alone_tells(const char *what);
 /** domain_xml_disk(x, device): name of the disk that QEMU knows by that id, or NULL. */
 const char *domain_xml_disk(const struct domain_xml *x, const char *device);
 

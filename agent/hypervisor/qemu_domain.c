@@ -80,6 +80,10 @@ qemu_domain_complete(const struct qemu *q, struct definition *def)
 
 	if (told != NULL && told->cpu_features[0] != '\0')
 		memcpy(def->cpu_features, told->cpu_features, sizeof def->cpu_features);
+	for (i = 0; told != NULL && i < told->nleft_out; i++) {
+		if (domain_xml_alone_tells(told->left_out[i].what))
+			definition_leave_out(def, told->left_out[i].what, told->left_out[i].why);
+	}
 	for (i = 0; told != NULL && i < def->nnics; i++) {
 		for (k = 0; k < told->nnics; k++) {
 			if (strcmp(told->nics[k].mac, def->nics[i].mac) != 0)

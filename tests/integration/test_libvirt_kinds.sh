@@ -151,6 +151,7 @@ bus_xml() {
 		"<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='$t/img/cd.iso'/><target dev='sdc' bus='sata'/><readonly/></disk>"
 		"<graphics type='vnc' socket='$t/vnc'/>")
 	lv_edit="s#<vcpu>1</vcpu>#<vcpu>1</vcpu><iothreads>1</iothreads>#; s#discard='unmap'/>#discard='unmap' iothread='1'/>#"
+	lv_edit+="; s#</os>#<smbios mode='sysinfo'/></os><sysinfo type='smbios'><system><entry name='serial'>S-7</entry></system></sysinfo>#"
 	lv_edit+="; s#<cpu mode='maximum'/>#<cpu mode='custom' match='exact' check='none'><model>Nehalem</model>$cpu_features</cpu>#"
 }
 
@@ -170,6 +171,7 @@ bus() {
 	backup bus01 full
 	backup bus01 incremental
 	omits bus01 'removable drive'
+	omits bus01 'SMBIOS: what the machine is called'
 	rm -rf "$t/r"
 	locum restore bus01 --to "$t/r" --quiet || fail "restore"
 	"$GUEST_OUT/seqcheck" --strict "$t/r/bus01-vda.raw" "$t/r/bus01-vdb.raw" >"$t/seq" 2>&1 || fail "not of one instant: $(cat "$t/seq")"

@@ -282,6 +282,42 @@ test_topology(void **state)
 	}
 }
 
+/* What only libvirt tells of. */
+static void
+test_the_rest(void **state)
+{
+	static const struct {
+		const char *text, *what;
+	} rows[] = {
+	    {"<os><smbios mode='sysinfo'/></os><sysinfo type='smbios'/>", "SMBIOS"},
+	    {"<os><smbios mode='host'/></os>", "SMBIOS"},
+	    {"<features><acpi/><hyperv mode='custom'/></features>", "Hyper-V features"},
+	    {"<features><kvm><hidden state='on'/></kvm></features>", "KVM features"},
+	    {"<cpu><numa><cell id='0'/></numa></cpu>", "NUMA nodes"},
+	    {"<launchSecurity type='sev'/>", "launch security"},
+	    {"<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'/>",
+	     "arguments for QEMU"},
+	    {"<os><smbios mode='emulate'/></os><features><acpi/></features>", NULL},
+	};
+	char text[512];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct domain_xml *x;
+
+		(void)snprintf(text, sizeof text, "<domain type='kvm'>%s</domain>", rows[i].text);
+		x = read_text(text);
+		assert_int_equal(x->def->nleft_out, rows[i].what != NULL);
+		if (rows[i].what != NULL) {
+			assert_string_equal(x->def->left_out[0].what, rows[i].what);
+			assert_true(domain_xml_alone_tells(rows[i].what));
+		}
+		domain_xml_free(x);
+	}
+	assert_false(domain_xml_alone_tells("tpm"));
+}
+
 /* What libvirt says of the guest agent. */
 static void
 test_agent(void **state)
@@ -314,10 +350,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_machine), cmocka_unit_test(test_disks),
-	    cmocka_unit_test(test_nics),    cmocka_unit_test(test_refused),
-	    cmocka_unit_test(test_written), cmocka_unit_test(test_targets),
-	    cmocka_unit_test(test_agent),   cmocka_unit_test(test_topology),
+	    cmocka_unit_test(test_machine),  cmocka_unit_test(test_disks),
+	    cmocka_unit_test(test_nics),     cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_written),  cmocka_unit_test(test_targets),
+	    cmocka_unit_test(test_agent),    cmocka_unit_test(test_topology),
+	    cmocka_unit_test(test_the_rest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
