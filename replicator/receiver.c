@@ -433,12 +433,11 @@ on_chunk(struct receiver *r, struct lc_span body, struct lc_err *e)
 		HASH_FIND(hh, st->asked, id, CHUNK_ID_SIZE, a);
 	if (a == NULL)
 		return lc_fail(e, LC_EPEER, 0, "a chunk that was not asked for");
-	if (st->mends && chunk_is_delta(m.chunk.encoding))
-		return lc_fail(e, LC_EPEER, 0, "a delta, where a whole chunk was to come");
 	forget_asked(r, st, a);
-	/* What is mended takes no more room than what it mends had, of a host that can't help it.
-	 */
-	rc = st->mends ? 0 : take_room(r, m.chunk.payload.n, &why);
+	/* What is mended takes no more room than what it mends had, of a host that can't help it;
+	 * but a delta may not mend all that was damaged, and come again. */
+	rc = st->mends && !chunk_is_delta(m.chunk.encoding) ? 0
+	                                                    : take_room(r, m.chunk.payload.n, &why);
 	rc = rc != 0 ? rc : incoming_chunk(st->in, &m.chunk, &why);
 	return rc == 0 ? 0 : refuse_stream(r, st, &why, e);
 }

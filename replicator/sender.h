@@ -77,6 +77,7 @@ int sender_only(struct sender *x, const uint8_t vm[16], struct lc_err *e);
 void sender_rate(struct sender *x, uint64_t bytes_ps);
 struct sender_mending {
 	struct sender_care *care; /* borrowed */
+	uint16_t writer;          /* whose contents of this store are meant */
 	bool first;               /* not idle before it has looked once, after all points */
 	int64_t every_ms;         /* between looks; 0: the usual */
 };

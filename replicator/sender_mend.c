@@ -35,7 +35,7 @@ sender_care_done(struct sender_care *c)
 void
 sender_mend(struct sender *x, const struct sender_mending *o)
 {
-	if (outgoing_contents(x->s, &x->mend.out, NULL) != 0)
+	if (outgoing_contents(x->s, o->writer, &x->mend.out, NULL) != 0)
 		return;
 	x->mend.o = *o;
 	if (o->every_ms == 0)
@@ -341,6 +341,13 @@ was_restarted(const struct sender_care *c, const uint8_t *line)
 	return false;
 }
 
+static const char no_more[] =
+    "the map of a VM that gets no more restore points is damaged there: only the catalog there "
+    "still knows it (do not delete it; restore or copy what is needed, then locum drop)";
+static const char no_owner[] =
+    "maps are damaged there: only the catalog there still knows them (do not delete it); a copy "
+    "into a new folder has them whole";
+
 /* In this order: a point that stands by itself and that came in between is seen. */
 static int
 restart(struct sender *x, const uint8_t *line, struct lc_err *e)
@@ -364,6 +371,10 @@ look_at_lines(struct sender *x, const struct damaged *d, struct lc_err *e)
 	int rc = 0;
 
 	m->now.lines = d->nlines;
+	if (d->nlines > 0 && !transfer_owns(x->s)) {
+		(void)snprintf(m->now.text, sizeof m->now.text, "%s", no_owner);
+		return 0;
+	}
 	for (i = 0; rc == 0 && i < d->nlines; i++) {
 		const uint8_t *line = d->lines + (size_t)i * 16;
 
@@ -371,11 +382,7 @@ look_at_lines(struct sender *x, const struct damaged *d, struct lc_err *e)
 		if (rc == 0 && restart(x, line, &why) == 0)
 			continue;
 		if (rc == 0 || rc == LC_ENOENT) {
-			(void)snprintf(m->now.text, sizeof m->now.text,
-			               "the map of a VM that gets no more restore points is "
-			               "damaged there: only the catalog there still knows it (do "
-			               "not delete it; restore or copy what is needed, then locum "
-			               "drop)%s%s",
+			(void)snprintf(m->now.text, sizeof m->now.text, "%s%s%s", no_more,
 			               why.code != LC_OK ? ": " : "", why.msg);
 		}
 		rc = rc == LC_ENOENT ? 0 : rc;

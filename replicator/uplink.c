@@ -220,8 +220,10 @@ begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
 	                               .committed = on_committed,
 	                               .failed = on_failed,
 	                               .damaged = on_damaged};
-	const struct sender_mending mending = {
-	    .care = &u->care, .first = u->o.mend_first, .every_ms = u->o.mend_every_ms};
+	const struct sender_mending mending = {.care = &u->care,
+	                                       .writer = u->o.mend_writer,
+	                                       .first = u->o.mend_first,
+	                                       .every_ms = u->o.mend_every_ms};
 	struct welcome w;
 	int rc = message_get_welcome(body, &w, e);
 

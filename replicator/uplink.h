@@ -53,6 +53,7 @@ struct uplink_opts {
 	const uint8_t *secret;     /* of a token: pair; else NULL */
 	bool once;                 /* do not connect again */
 	bool mend_first;           /* not idle before it has looked for damage there once */
+	uint16_t mend_writer;      /* whose contents of the store it may be */
 	unsigned retry_ms;         /* first pause before it connects again; 0: the usual */
 	const uint8_t (*only)[16]; /* ids of VMs to send; with nonly 0: all */
 	size_t nonly;

@@ -98,6 +98,12 @@ transfer_goes_on(struct store *s, const uint8_t line[16], struct lc_err *e)
 	return rc != 0 || g.found ? rc : LC_ENOENT;
 }
 
+bool
+transfer_owns(const struct store *s)
+{
+	return s->writable;
+}
+
 int
 transfer_restarts(struct store *s, const uint8_t line[16], bool *is, struct lc_err *e)
 {

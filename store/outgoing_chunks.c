@@ -93,17 +93,14 @@ outgoing_id(struct outgoing *o, uint64_t no, uint8_t id[CHUNK_ID_SIZE], struct l
 }
 
 int
-outgoing_contents(struct store *s, struct outgoing **out, struct lc_err *e)
+outgoing_contents(struct store *s, uint16_t writer, struct outgoing **out, struct lc_err *e)
 {
-	struct outgoing *o;
+	struct outgoing *o = lc_alloc(sizeof *o);
 
-	if (s->index == NULL)
-		return lc_fail(e, LC_ENOTSUP, 0, "store %s: only its owner can look up ids",
-		               s->dir);
-	o = lc_alloc(sizeof *o);
 	if (o == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	o->s = s;
+	o->writer = writer;
 	o->lease_fd = -1;
 	*out = o;
 	return 0;
@@ -112,9 +109,10 @@ outgoing_contents(struct store *s, struct outgoing **out, struct lc_err *e)
 int
 outgoing_find(struct outgoing *o, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no, struct lc_err *e)
 {
-	int rc = fold_find(o->s->fold, 0, id, no, e);
+	int rc = store_need_ids(o->s, e);
 
-	if (rc == LC_ENOENT && catalog_missing(o->s->catalog, 0, id, false, no, NULL) == 0)
+	rc = rc != 0 ? rc : fold_find(o->s->fold, o->writer, id, no, e);
+	if (rc == LC_ENOENT && catalog_missing(o->s->catalog, o->writer, id, false, no, NULL) == 0)
 		return lc_fail(e, LC_ECORRUPT, 0, "it is damaged here, too");
 	return rc;
 }
@@ -128,8 +126,10 @@ outgoing_mend(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chu
 
 	if (rc != 0)
 		return rc;
-	return record_is_stub(&r) ? make_whole(o, no, buf, out, e)
-	                          : outgoing_base(o, no, buf, out, e);
+	if (record_is_stub(&r))
+		return make_whole(o, no, buf, out, e);
+	return o->s->keyring == NULL ? outgoing_chunk(o, no, buf, out, e)
+	                             : outgoing_base(o, no, buf, out, e);
 }
 
 /* What is elsewhere is not fetched for this. */

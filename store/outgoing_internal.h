@@ -20,6 +20,7 @@ struct made_disk { /* of a point in the making */
 
 struct outgoing {
 	struct store *s;
+	uint16_t writer; /* whose contents */
 	struct transfer_point p;
 	struct lc_buf name, entry;
 	char *lease;

@@ -160,6 +160,9 @@ int store_payload_at(struct store *s, uint64_t no, uint8_t *buf, struct record *
 /** store_fetch_payload(s, id, buf, r, e): the same of a chunk that nothing here stands for. */
 int store_fetch_payload(struct store *s, const uint8_t id[32], uint8_t *buf, struct record *r,
                         struct lc_err *e);
+/** store_need_ids(s, e): fold_find() is going to be used.  In a store that is only read that is
+ * made ready for it, which takes reading what its owner has not put into the index yet. */
+int store_need_ids(struct store *s, struct lc_err *e);
 /** thin_settle(s, e): finish what a dead owner was making thin. */
 int thin_settle(struct store *s, struct lc_err *e);
 /** thin_behind(s, list, n, behind, e): set it where the catalog does not know of a thin segment. */

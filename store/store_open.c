@@ -279,6 +279,16 @@ ready_fold(struct store *s, bool fresh, struct lc_err *e)
 	return 0;
 }
 
+int
+store_need_ids(struct store *s, struct lc_err *e)
+{
+	if (s->fold->index != NULL)
+		return 0;
+	idindex_close(s->index); /* of a try that failed */
+	s->index = NULL;
+	return ready_fold(s, false, e);
+}
+
 /* ---- the owner's way ---- */
 
 static int

@@ -212,17 +212,17 @@ struct transfer_damage {   /* of one writer */
 int transfer_damage(struct store *s, uint16_t writer, const uint8_t above[CHUNK_ID_SIZE],
                     size_t max, struct transfer_damage *out, struct lc_err *e);
 void transfer_damage_free(struct transfer_damage *d);
-/** outgoing_contents(s, out, e): of no point; outgoing_find() and outgoing_mend() are for it.
- * LC_ENOTSUP: this is not the store's owner. */
-int outgoing_contents(struct store *s, struct outgoing **out, struct lc_err *e);
+/** outgoing_contents(s, writer, out, e): of no point, but what that writer has sent;
+ * outgoing_find() and outgoing_mend() are for it. */
+int outgoing_contents(struct store *s, uint16_t writer, struct outgoing **out, struct lc_err *e);
 /** outgoing_find(o, id, no, e): the chunk that stands for an id here.  LC_ENOENT; LC_ECORRUPT: it
- * is damaged here, too. */
+ * is damaged here, too.  The first time in a store that is only read, slow: its newest chunks. */
 int outgoing_find(struct outgoing *o, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no,
                   struct lc_err *e);
 /**
  * outgoing_mend(o, no, buf, out, e):
  * As outgoing_base(); but what is elsewhere is opened, and believed by its id alone: so that a
- * replica gets nothing that another one made up.
+ * replica gets nothing that another one made up; and without a key it comes as it lies here.
  */
 int outgoing_mend(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
                   struct lc_err *e);
@@ -234,6 +234,8 @@ int outgoing_mend(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer
  */
 int transfer_needs(struct store *s, uint64_t no, bool restart, char text[TRANSFER_NEEDS_MAX],
                    struct lc_err *e);
+/** transfer_owns(s): whether this is the store's owner, who may have what follows made. */
+bool transfer_owns(const struct store *s);
 /** transfer_goes_on(s, line, e): 0: the next points of its VM go there; LC_ENOENT: not here, or
  * the VM has gone on on another one.  transfer_restarts(s, line, is, e): whether the line's next
  * point stands by itself. */

@@ -33,7 +33,10 @@ struct copy {
 	struct sender *sender;
 	struct receiver *receiver;
 	unsigned failed;
-	struct sender_stats all; /* of the parts that are through */
+	struct sender_stats all;     /* of the parts that are through */
+	uint64_t mended;             /* contents that were damaged there, likewise ... */
+	uint64_t damaged;            /* ... and what still is: those, and maps */
+	struct sender_damage damage; /* of the part in hand */
 };
 
 static int
@@ -67,6 +70,23 @@ on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 
 	c->failed++;
 	log_error("VM %.8s: %s", lc_hex(hex, vm, 16), why->msg);
+}
+
+static void
+on_damaged(void *arg, const struct sender_damage *d)
+{
+	((struct copy *)arg)->damage = *d;
+}
+
+/* What has become of it; a part is through. */
+static void
+take_damage(struct copy *c, const struct sender_damage *d)
+{
+	c->mended += d->sent;
+	c->damaged += d->contents + d->lines;
+	if (d->contents + d->lines > 0)
+		log_error("%" PRIu64 " contents and the maps of %zu lines are damaged there%s%s",
+		          d->contents, d->lines, d->text[0] == '\0' ? "" : "; ", d->text);
 }
 
 /* Carry all that waits in a queue; *moved: something did. */
@@ -224,19 +244,26 @@ find_parts(struct copy *c, const struct cli_args *a, size_t first, struct lc_err
 }
 
 static void
-report(const struct cli_args *a, const struct sender_stats *st, int64_t took_ns)
+report(const struct cli_args *a, const struct copy *c, int64_t took_ns)
 {
+	const struct sender_stats *st = &c->all;
 	char size[32], took[32];
 
 	if (cli_has(a, "json")) {
-		(void)printf(
-		    "{\"points\": %" PRIu64 ", \"chunks\": %" PRIu64 ", \"bytes\": %" PRIu64
-		    ", \"failed\": %" PRIu64 ", \"seconds\": %.3f}\n",
-		    st->points, st->chunks, st->chunk_bytes, st->failed, (double)took_ns / 1e9);
+		(void)printf("{\"points\": %" PRIu64 ", \"chunks\": %" PRIu64
+		             ", \"bytes\": %" PRIu64 ", \"failed\": %" PRIu64
+		             ", \"mended\": %" PRIu64 ", \"damaged\": %" PRIu64
+		             ", \"seconds\": %.3f}\n",
+		             st->points, st->chunks, st->chunk_bytes, st->failed, c->mended,
+		             c->damaged, (double)took_ns / 1e9);
 	} else if (!cli_has(a, "quiet") && isatty(STDOUT_FILENO) != 0) {
 		(void)printf("%" PRIu64 " points, %s in %s\n", st->points,
 		             size_format(size, sizeof size, st->chunk_bytes),
 		             clock_format_duration(took, sizeof took, took_ns));
+		if (c->mended > 0)
+			(void)printf("%" PRIu64 " contents that were damaged there were copied "
+			             "again\n",
+			             c->mended);
 	}
 }
 
@@ -282,6 +309,7 @@ copy_to(const struct cli_args *a, struct copy *c, const char *replica, struct lc
 		struct sender_stats st = {0};
 
 		rc = vms == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+		c->damage = (struct sender_damage){0};
 		if (rc == 0 && writer > 0 &&
 		    identity_of_store(c->o.settings.key_dir, transfer_domain(c->o.store), writer,
 		                      false, &id, &why) != 0) {
@@ -292,13 +320,14 @@ copy_to(const struct cli_args *a, struct copy *c, const char *replica, struct lc
 		identity_forget(&id);
 		rc = rc != 0 ? rc
 		             : forward(&c->o.settings, c->o.store, writer, replica, ids, n, show,
-		                       &st, e);
+		                       &st, &c->damage, e);
 		c->failed += (unsigned)st.failed;
 		add_stats(&c->all, &st);
+		take_damage(c, &c->damage);
 		lc_free(vms);
 	}
 	if (rc == 0)
-		report(a, &c->all, clock_mono_ns() - began);
+		report(a, c, clock_mono_ns() - began);
 	return rc;
 }
 
@@ -329,7 +358,11 @@ static int
 copy_part(struct copy *c, const char *dir, unsigned writer, const uint8_t (*vms)[16], size_t n,
           struct progress *bar, struct lc_err *e)
 {
-	struct sender_events se = {.arg = c, .emit = emit_up, .failed = on_failed};
+	struct sender_events se = {
+	    .arg = c, .emit = emit_up, .failed = on_failed, .damaged = on_damaged};
+	struct sender_care care = {0};
+	const struct sender_mending mending = {
+	    .care = &care, .writer = (uint16_t)writer, .first = true};
 	struct receiver_events re = {.arg = c, .emit = emit_down, .writer = (uint16_t)writer};
 	struct sender_stats st;
 	size_t i;
@@ -339,12 +372,17 @@ copy_part(struct copy *c, const char *dir, unsigned writer, const uint8_t (*vms)
 	rc = rc != 0 ? rc : sender_new(c->o.store, BYTE_WINDOW, &se, &c->sender, e);
 	for (i = 0; rc == 0 && i < n; i++)
 		rc = sender_only(c->sender, vms[i], e);
+	c->damage = (struct sender_damage){0};
+	if (rc == 0)
+		sender_mend(c->sender, &mending);
 	rc = rc != 0 ? rc : move_all(c, bar, e);
 	if (rc == 0) {
 		sender_stats(c->sender, &st);
 		add_stats(&c->all, &st);
+		take_damage(c, &c->damage);
 	}
 	sender_free(c->sender);
+	sender_care_done(&care);
 	receiver_free(c->receiver);
 	c->sender = NULL;
 	c->receiver = NULL;
@@ -374,7 +412,7 @@ copy(const struct cli_args *a, struct copy *c, struct lc_err *e)
 	progress_free(bar);
 	c->all.failed = c->failed;
 	if (rc == 0)
-		report(a, &c->all, clock_mono_ns() - began);
+		report(a, c, clock_mono_ns() - began);
 	return rc;
 }
 
@@ -399,7 +437,7 @@ run_copy(const struct cli_args *a)
 	opening_done(&c.o);
 	if (rc != 0)
 		return cli_error(&e);
-	return c.failed > 0 ? CLI_PARTLY : CLI_DONE;
+	return c.failed > 0 || c.damaged > 0 ? CLI_PARTLY : CLI_DONE;
 }
 
 static const struct cli_option copy_options[] = {
@@ -418,7 +456,8 @@ const struct cli_verb verb_copy = {
 	"lies here: sealed.  DIR becomes a store of the same key domain where there is\n"
 	"none; the recovery kit opens both.  Run again, it copies what is new.  To copy\n"
 	"all VMs no key is needed, unless points were dropped here that are the newest\n"
-	"there.\n"
+	"there.  What was found damaged there (locum scrub, there) is copied again, as far as\n"
+	"it is whole here.\n"
 	"\n"
 	"With --to it goes to a replica that this store was paired with (locum pair), which\n"
 	"may be a third site: a replica passes on what it cannot read.  Of a store that several\n"

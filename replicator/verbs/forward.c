@@ -22,6 +22,7 @@ struct forwarding {
 	struct progress *bar;
 	struct sender_stats stats; /* the last ones */
 	uint64_t points, failed;
+	struct sender_damage damage; /* the last one */
 	bool done;
 	struct lc_err err;
 };
@@ -98,6 +99,12 @@ on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 }
 
 static void
+on_damaged(void *arg, const struct sender_damage *d)
+{
+	((struct forwarding *)arg)->damage = *d;
+}
+
+static void
 on_idle(void *arg)
 {
 	struct forwarding *f = arg;
@@ -134,7 +141,7 @@ run(struct forwarding *f, const struct uplink_opts *o, uint64_t rate, struct lc_
 int
 forward(const struct settings *settings, struct store *store, unsigned writer, const char *replica,
         const uint8_t (*only)[16], size_t nonly, bool show, struct sender_stats *out,
-        struct lc_err *e)
+        struct sender_damage *damage, struct lc_err *e)
 {
 	struct forwarding f = {.err = LC_ERR_INIT};
 	struct workers *workers = NULL;
@@ -146,12 +153,15 @@ forward(const struct settings *settings, struct store *store, unsigned writer, c
 	                        .identity = &id,
 	                        .host = host,
 	                        .once = true,
+	                        .mend_first = true,
+	                        .mend_writer = (uint16_t)writer,
 	                        .only = only,
 	                        .nonly = nonly,
 	                        .events = {.arg = &f,
 	                                   .down = on_down,
 	                                   .committed = on_committed,
 	                                   .failed = on_failed,
+	                                   .damaged = on_damaged,
 	                                   .idle = on_idle}};
 	int rc = peer_load(settings->key_dir, replica, &peer, e);
 
@@ -169,6 +179,7 @@ forward(const struct settings *settings, struct store *store, unsigned writer, c
 	workers_free(workers);
 	identity_forget(&id);
 	*out = f.stats;
+	*damage = f.damage;
 	out->points = f.points;
 	out->failed = f.failed;
 	return rc;

@@ -164,7 +164,7 @@ says(const struct scene *x, const char *what)
 static void
 copies(struct scene *x, int status)
 {
-	char *args = lc_asprintf("copy --store %s %s", x->dir, x->copy);
+	char *args = lc_asprintf("copy --json --store %s %s", x->dir, x->copy);
 	int rc = locum(x, NULL, args);
 
 	lc_free(args);
@@ -255,6 +255,78 @@ a_copy_keeps_whose_they_are(void **state)
 	copies(&x, 0);
 	is_whole(&x, x.copy);
 	same_owners(&x, 3);
+	end(&x);
+}
+
+static void
+scrubs(struct scene *x, int status)
+{
+	char *args = lc_asprintf("scrub --store %s", x->copy);
+	int rc = locum(x, NULL, args);
+
+	lc_free(args);
+	if (rc != status)
+		fail_msg("scrub: %d: %s", rc, x->out);
+}
+
+static void
+spoil_copy(const struct scene *x, int type, int nth)
+{
+	struct vault_piece p;
+
+	assert_true(vault_piece_of(x->copy, type, nth, &p));
+	vault_flip(x->copy, &p, RECORD_HEADER_SIZE + 50, 4);
+}
+
+/* Whosever it is. */
+static void
+what_is_damaged_there_is_copied_again(void **state)
+{
+	struct vault_piece p;
+	struct scene x;
+	int i;
+
+	(void)state;
+	make(&x);
+	copies(&x, 0);
+	for (i = 0; i < 4; i++)
+		spoil_copy(&x, RECORD_CHUNK, i);
+	scrubs(&x, 1);
+	copies(&x, 0);
+	says(&x, "\"points\": 0");
+	says(&x, "\"mended\": 4, \"damaged\": 0");
+	scrubs(&x, 0);
+	is_whole(&x, x.copy);
+	same_owners(&x, 3);
+	copies(&x, 0);
+	says(&x, "\"mended\": 0, \"damaged\": 0");
+	/* What is not here either is named. */
+	spoil_copy(&x, RECORD_CHUNK, 0);
+	scrubs(&x, 1);
+	store_close(x.shared);
+	for (i = 0; vault_piece_of(x.dir, RECORD_CHUNK, i, &p); i++)
+		vault_flip(x.dir, &p, RECORD_HEADER_SIZE + 50, 4);
+	x.shared = open_blind(x.dir);
+	copies(&x, 3);
+	says(&x, "not to be had from here");
+	says(&x, "\"mended\": 0, \"damaged\": 1");
+	end(&x);
+}
+
+/* Whoever only reads can have no map made anew. */
+static void
+a_damaged_map_there_is_told(void **state)
+{
+	struct scene x;
+
+	(void)state;
+	make(&x);
+	copies(&x, 0);
+	spoil_copy(&x, RECORD_MAP, -1);
+	scrubs(&x, 1);
+	copies(&x, 3);
+	says(&x, "a copy into a new folder has them whole");
+	says(&x, "\"damaged\": 1");
 	end(&x);
 }
 
@@ -364,7 +436,7 @@ a_third_site_keeps_them_apart(void **state)
 	assert_int_equal(uv_loop_init(&loop), 0);
 	drsite_make(&d, &loop);
 	drsite_start(&d);
-	args = lc_asprintf("copy --to third --store %s", x.dir);
+	args = lc_asprintf("copy --to third --json --store %s", x.dir);
 	pair(&x, &loop, &d, 0, NULL);
 	must(writers_list(d.dir, &list, &n, &e), &e);
 	assert_int_equal(n, 1);
@@ -375,7 +447,6 @@ a_third_site_keeps_them_apart(void **state)
 	lc_free(list);
 	if (locum(&x, &loop, args) != 0)
 		fail_msg("%s", x.out);
-	lc_free(args);
 	must(writers_list(d.dir, &list, &n, &e), &e);
 	assert_int_equal(n, 2);
 	assert_string_equal(list[0].store, list[1].store);
@@ -388,6 +459,18 @@ a_third_site_keeps_them_apart(void **state)
 	lc_free(list);
 	is_whole(&x, x.copy);
 	same_owners(&x, 3);
+	/* Of each of them what is damaged there comes again, too. */
+	spoil_copy(&x, RECORD_CHUNK, 0);
+	spoil_copy(&x, RECORD_CHUNK, -1);
+	scrubs(&x, 1);
+	drsite_start(&d);
+	if (locum(&x, &loop, args) != 0)
+		fail_msg("%s", x.out);
+	says(&x, "\"mended\": 2, \"damaged\": 0");
+	lc_free(args);
+	drsite_stop(&d);
+	scrubs(&x, 0);
+	is_whole(&x, x.copy);
 	drsite_free(&d);
 	(void)uv_run(&loop, UV_RUN_NOWAIT);
 	assert_int_equal(uv_loop_close(&loop), 0);
@@ -399,6 +482,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_copy_keeps_whose_they_are),
+	    cmocka_unit_test(what_is_damaged_there_is_copied_again),
+	    cmocka_unit_test(a_damaged_map_there_is_told),
 	    cmocka_unit_test(who_has_it_is_told_at_once),
 	    cmocka_unit_test(a_gift_goes_to_who_takes_the_place),
 	    cmocka_unit_test(a_third_site_keeps_them_apart),

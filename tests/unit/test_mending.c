@@ -900,12 +900,14 @@ only_what_is_damaged_is_taken(void **state)
 	begins(&s, 2); /* beside it, as of another host */
 	assert_int_equal(message_put_commit(&b, &m), 0);
 	assert_int_equal(says(&s, MESSAGE_COMMIT, &b), LC_EPEER);
-	/* A delta upon something would not do for what others are made upon. */
+	/* A delta would not do for what others are made upon, and could come again: it needs room.
+	 */
 	memcpy(payload, bad.r.id, CHUNK_ID_SIZE);
 	c.payload = (struct lc_span){payload, sizeof payload};
 	assert_int_equal(message_put_chunk_head(&b, 1, &c), 0);
 	assert_int_equal(lc_buf_append(&b, payload, sizeof payload), 0);
-	assert_int_equal(says(&s, MESSAGE_CHUNK, &b), LC_EPEER);
+	assert_int_equal(says(&s, MESSAGE_CHUNK, &b), 0);
+	assert_int_equal(TAILQ_LAST(&s.x.down, queue)->type, MESSAGE_REFUSED);
 	halves_hang_up(&s.x);
 	halves_connect(&s.x);
 	receiver_room(s.x.rx, 0); /* and of what comes nothing does, either */
