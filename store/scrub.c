@@ -101,12 +101,6 @@ on_user(void *arg, const uint8_t *disk, const struct catalog_point *cp, struct l
 	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
-static int
-on_point(void *arg, const struct catalog_point *cp, struct lc_err *e)
-{
-	return on_user(arg, NULL, cp, e);
-}
-
 static void
 describe(struct affected *a, struct damage *d, const char *why)
 {
@@ -186,33 +180,20 @@ chunks_affect(struct scrub *x, struct damage *d)
 		memcpy(&no, chunks.p + i * sizeof no, sizeof no);
 		rc = catalog_users(x->s->catalog, no, on_user, &a, NULL);
 	}
-	d->mended = rc == 0 && chunks.n == 0 && d->type == RECORD_CHUNK && is_mended(x->s, d->seq);
+	if (rc == 0 && chunks.n == 0)
+		d->mended = d->type == RECORD_CHUNK ? is_mended(x->s, d->seq)
+		                                    : d->length > 0 && condemn_settled(x->s, d);
 	lc_buf_free(&chunks);
 	describe(&a, d, "");
 	if (d->mended)
 		(void)snprintf(d->affects, sizeof d->affects,
-		               "no restore point: its content was stored again since");
+		               "no restore point: what was there was stored again since");
 	if (rc != 0)
 		(void)snprintf(d->affects, sizeof d->affects, "not known: the catalog fails");
 }
 
 /* The catalog knows what the record said, as long as it is there. */
 static const char only_catalog[] = "; only the catalog still knows: do not delete it";
-
-/* The line that a MAP record is of, unless it is those bytes that are damaged. */
-static bool
-line_of_map(struct store *s, const struct damage *d, uint8_t line[16])
-{
-	char name[32];
-	int fd = segment_open_fd(s->segments, d->segment, O_RDONLY, name, NULL);
-	bool read;
-
-	if (fd < 0)
-		return false;
-	read = file_pread_full(fd, line, 16, d->offset + RECORD_HEADER_SIZE + 16, name, NULL) == 0;
-	fd_close(&fd);
-	return read;
-}
 
 struct since {
 	struct affected *a;
@@ -224,7 +205,7 @@ point_since(void *arg, const struct catalog_point *cp, struct lc_err *e)
 {
 	struct since *o = arg;
 
-	if (cp->order < o->from || cp->order >= o->end)
+	if (cp->order < o->from || cp->order >= o->end || (cp->flags & POINT_MAP_DAMAGED) != 0)
 		return 0;
 	/* One that stands by itself needs nothing of before; but what is damaged may be its own. */
 	if ((cp->flags & POINT_FRESH) != 0 && o->a->ids.n > 0) {
@@ -258,11 +239,12 @@ map_affects(struct scrub *x, struct damage *d)
 	struct since o = {.a = &a, .from = d->seq * COMMIT_ENTRIES_MAX, .end = UINT64_MAX};
 	uint8_t line[16];
 
-	if (line_of_map(x->s, d, line)) {
+	if (condemn_line(x->s, d, line)) {
 		(void)catalog_each_point(x->s->catalog, line, point_since, &o, NULL);
 		(void)catalog_each_fork(x->s->catalog, line, fork_since, &o, NULL);
 	}
 	describe(&a, d, only_catalog);
+	d->mended = condemn_settled(x->s, d);
 }
 
 static void
@@ -273,6 +255,7 @@ commit_affects(struct scrub *x, struct damage *d)
 	    .a = &a, .from = d->seq * COMMIT_ENTRIES_MAX, .end = (d->seq + 1) * COMMIT_ENTRIES_MAX};
 
 	(void)catalog_each_point(x->s->catalog, NULL, point_since, &o, NULL);
+	d->mended = condemn_settled(x->s, d);
 	if (a.ids.n > 0) {
 		describe(&a, d, only_catalog);
 		return;
@@ -536,209 +519,5 @@ store_scrub(struct store *s, void (*on_damage)(void *arg, const struct damage *d
 	if (rc == 0 && x.bad > 0)
 		rc = lc_fail(e, LC_ECORRUPT, 0, "store %s: %" PRIu64 " damaged places", s->dir,
 		             x.bad);
-	return rc;
-}
-
-/* ---- condemning ---- */
-
-struct condemning {
-	struct store *s;
-	struct lc_buf places;   /* u64 segment, u64 offset, as in the log */
-	struct lc_buf chunks;   /* numbers, of one range */
-	struct lc_buf lines;    /* that must restart for the place in hand */
-	struct lc_buf restarts; /* RESTART entries, each behind its length */
-	uint64_t explained;     /* bytes of the range that are chunks */
-	uint8_t *payload;
-	uint64_t n;
-};
-
-#define CONDEMN_MAX 20000u /* places that fit one record */
-
-static int
-condemn_chunk(struct condemning *c, uint64_t no, struct lc_err *e)
-{
-	struct record r;
-	int rc = catalog_chunk(c->s->catalog, no, &r, e);
-
-	if (rc != 0 || r.segment == 0 || record_is_stub(&r))
-		return rc;
-	c->explained += record_size(r.n);
-	rc = segment_read(c->s->segments, &r, c->payload, NULL);
-	if (rc != LC_ECORRUPT && rc != LC_EIO)
-		return 0;
-	c->n++;
-	rc = lc_wr64(&c->places, r.segment);
-	rc = rc != 0 ? rc : lc_wr64(&c->places, r.off);
-	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
-}
-
-static int
-condemn_range(struct condemning *c, const struct damage *d, struct lc_err *e)
-{
-	uint64_t no, length = d->length == 0 ? (uint64_t)INT64_MAX : d->length;
-	size_t i;
-	int rc;
-
-	c->chunks.n = 0;
-	rc = catalog_chunks_at(c->s->catalog, d->segment, d->offset, length, on_chunk, &c->chunks,
-	                       e);
-	for (i = 0; rc == 0 && i < c->chunks.n / sizeof no && c->n < CONDEMN_MAX; i++) {
-		memcpy(&no, c->chunks.p + i * sizeof no, sizeof no);
-		rc = condemn_chunk(c, no, e);
-	}
-	return rc;
-}
-
-/* ---- state ---- */
-
-static int
-restart_line(void *arg, const uint8_t line[16], struct lc_err *e)
-{
-	struct condemning *c = arg;
-	size_t i;
-
-	for (i = 0; i < c->lines.n; i += 16) {
-		if (memcmp(c->lines.p + i, line, 16) == 0)
-			return 0;
-	}
-	return lc_buf_append(&c->lines, line, 16) == 0 ? 0
-	                                               : lc_fail(e, LC_ENOMEM, 0, "out of memory");
-}
-
-static int
-restart_fork(void *arg, const uint8_t line[16], uint64_t order, struct lc_err *e)
-{
-	(void)order;
-	return restart_line(arg, line, e);
-}
-
-/* What began at a point of such a line builds upon the same records. */
-static int
-restart_forks(struct condemning *c, struct lc_err *e)
-{
-	uint8_t line[16];
-	size_t i;
-	int rc = 0;
-
-	for (i = 0; rc == 0 && i < c->lines.n; i += 16) {
-		memcpy(line, c->lines.p + i, 16);
-		rc = catalog_each_fork(c->s->catalog, line, restart_fork, c, e);
-	}
-	return rc;
-}
-
-struct restart_commit {
-	struct condemning *c;
-	uint64_t seq;
-};
-
-static int
-restart_of_commit(void *arg, const struct catalog_point *cp, struct lc_err *e)
-{
-	struct restart_commit *x = arg;
-
-	return cp->order / COMMIT_ENTRIES_MAX == x->seq ? restart_line(x->c, cp->line, e) : 0;
-}
-
-/* What is lost of the log besides chunks: the lines that it may have been of. */
-static int
-restart_lines(struct condemning *c, const struct damage *d, struct lc_err *e)
-{
-	struct restart_commit x = {.c = c, .seq = d->seq};
-	struct affected known = {.s = c->s};
-	uint8_t line[16];
-	int rc;
-
-	switch (d->type) {
-	case RECORD_COMMIT: /* of a point that was dropped since, perhaps: then of any line */
-		rc = catalog_each_point(c->s->catalog, NULL, restart_of_commit, &x, e);
-		return rc != 0 || c->lines.n > 0
-		           ? rc
-		           : catalog_each_line(c->s->catalog, restart_line, c, e);
-	case RECORD_MAP:
-		if (line_of_map(c->s, d, line) &&
-		    catalog_newest(c->s->catalog, line, on_point, &known, NULL) == 0) {
-			lc_buf_free(&known.ids);
-			return restart_line(c, line, e);
-		}
-		return catalog_each_line(c->s->catalog, restart_line, c, e);
-	case 0: /* anything may have been in it */
-		if (d->length > 0 && (d->offset == 0 || c->explained >= d->length))
-			return 0; /* a file that is missing has no length */
-		return catalog_each_line(c->s->catalog, restart_line, c, e);
-	default:
-		return 0;
-	}
-}
-
-/* Once for each place: the next points of the lines stand by themselves, and what comes after them
- * is sound. */
-static int
-restart_for(struct condemning *c, const struct damage *d, struct lc_err *e)
-{
-	struct catalog_place place = {.segment = d->segment, .off = d->offset};
-	int rc = catalog_restarted(c->s->catalog, &place, e);
-
-	if (rc != LC_ENOENT || c->restarts.n > RECORD_PAYLOAD_MAX / 2)
-		return rc == LC_ENOENT ? 0 : rc;
-	c->lines.n = 0;
-	rc = restart_lines(c, d, e);
-	rc = rc != 0 ? rc : restart_forks(c, e);
-	if (rc != 0 || c->lines.n == 0)
-		return rc;
-	rc = lc_wr64(&c->restarts, 16 + c->lines.n);
-	rc = rc != 0 ? rc : lc_wr64(&c->restarts, place.segment);
-	rc = rc != 0 ? rc : lc_wr64(&c->restarts, place.off);
-	rc = rc != 0 ? rc : lc_buf_append(&c->restarts, c->lines.p, c->lines.n);
-	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
-}
-
-static int
-build_damage(void *arg, struct lc_buf *payload, struct lc_err *e)
-{
-	const struct condemning *c = arg;
-	struct lc_rd r = lc_rd_over(c->restarts.p, c->restarts.n);
-	int rc;
-
-	if (c->n == 0 && c->restarts.n == 0)
-		return 0;
-	rc = commit_start(payload, clock_wall_ns(), e);
-	if (rc == 0 && c->n > 0)
-		rc = commit_add(payload, COMMIT_DAMAGE, (struct lc_span){c->places.p, c->places.n},
-		                e);
-	while (rc == 0 && r.n > 0) {
-		struct lc_span body = {.n = (size_t)lc_rd64(&r)};
-
-		body.p = lc_rd_bytes(&r, body.n);
-		rc = commit_add(payload, COMMIT_RESTART, body, e);
-	}
-	return rc;
-}
-
-int
-store_condemn(struct store *s, const struct damage *list, size_t n, uint64_t *condemned,
-              struct lc_err *e)
-{
-	struct condemning c = {.s = s, .payload = lc_alloc(RECORD_PAYLOAD_MAX)};
-	size_t i;
-	int rc = 0;
-
-	if (c.payload == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	for (i = 0; rc == 0 && i < n; i++) {
-		c.explained = 0;
-		if (list[i].segment == 0)
-			continue;
-		rc = condemn_range(&c, &list[i], e);
-		rc = rc != 0 ? rc : restart_for(&c, &list[i], e);
-	}
-	rc = rc != 0 ? rc : store_commit(s, build_damage, &c, e);
-	if (condemned != NULL)
-		*condemned = c.n;
-	lc_buf_free(&c.places);
-	lc_buf_free(&c.chunks);
-	lc_buf_free(&c.lines);
-	lc_buf_free(&c.restarts);
-	lc_free(c.payload);
 	return rc;
 }

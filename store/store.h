@@ -388,7 +388,9 @@ struct damage {
 	uint64_t offset, length;
 	char what[48];     /* "chunk", "map", "commit", "unknown" */
 	char affects[256]; /* "web01/vda in 3 points, newest 2026-..." */
-	bool mended;       /* a chunk whose content was stored again since: nothing needs it */
+	/* Nothing that is readable now depends on it: a chunk whose content was stored again since;
+	 * a map or commit that the catalog knows, and what comes after it stands by itself. */
+	bool mended;
 };
 /** store_scrub(s, on_damage, arg, records, bytes, e): check every record, without any key. Returns
  * LC_ECORRUPT if anything was bad that is not mended. */

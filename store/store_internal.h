@@ -203,6 +203,12 @@ void store_vm_name(struct store *s, const struct catalog_vm *vm, char dst[POINT_
 int store_users(struct store *s, uint64_t no,
                 int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e), void *arg,
                 char *text, size_t n, struct lc_err *e);
+/** condemn_line(s, d, line): the line that a damaged MAP record is of; false: those bytes are bad.
+ */
+bool condemn_line(struct store *s, const struct damage *d, uint8_t line[16]);
+/** condemn_settled(s, d): that damage was put down (store_condemn()), and every line that had to
+ * has a point since that stands by itself: what is readable now does not depend on it. */
+bool condemn_settled(struct store *s, const struct damage *d);
 /** lease_take(s, point, path, fd, e): hold a lease; *fd = -1 where the store can't be written:
  * then it is read without.  LC_ENOENT: it is being dropped.  lease_give(path, fd) ends it. */
 int lease_take(struct store *s, const uint8_t point[16], char **path, int *fd, struct lc_err *e);

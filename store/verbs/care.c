@@ -4,6 +4,7 @@
 #include "store/base/config.h"
 #include "store/base/log.h"
 #include "store/base/memory.h"
+#include "store/segment.h"
 #include "store/thin.h"
 #include "store/verbs.h"
 #include "store/verbs/opening.h"
@@ -131,7 +132,7 @@ const struct cli_verb verb_store_rebuild = {
 /* ---- scrub ---- */
 
 struct scrubbing {
-	bool json;
+	bool json, quiet;
 	uint64_t n, mended;
 	struct lc_buf list; /* struct damage[] */
 };
@@ -145,11 +146,12 @@ on_damage(void *arg, const struct damage *d)
 	x->mended += d->mended;
 	if (!d->mended) /* what does not fit is found next time */
 		(void)lc_buf_append(&x->list, d, sizeof *d);
-	if (!x->json && d->mended)
+	if (!x->json && d->mended && (x->quiet || d->type == RECORD_CHUNK || d->type == 0))
 		return; /* it needs nobody's eye */
 	if (!x->json) {
-		(void)printf("damaged: %s, offset %" PRIu64 ", %" PRIu64 " bytes (%s): %s\n",
-		             d->file, d->offset, d->length, d->what, d->affects);
+		(void)printf("%s: %s, offset %" PRIu64 ", %" PRIu64 " bytes (%s): %s\n",
+		             d->mended ? "was damaged" : "damaged", d->file, d->offset, d->length,
+		             d->what, d->affects);
 		return;
 	}
 	(void)printf("%s\n    {\"file\": ", x->n == 1 ? "" : ",");
@@ -190,7 +192,7 @@ condemn(const struct cli_args *a, struct opening *o, const struct scrubbing *x)
 static int
 run_scrub(const struct cli_args *a)
 {
-	struct scrubbing x = {.json = cli_has(a, "json")};
+	struct scrubbing x = {.json = cli_has(a, "json"), .quiet = cli_has(a, "quiet")};
 	struct lc_err e = LC_ERR_INIT;
 	uint64_t records = 0, bytes = 0;
 	char size[32];
@@ -214,8 +216,8 @@ run_scrub(const struct cli_args *a)
 		(void)printf("%s: %" PRIu64 " records, %s, all sound\n", o.settings.store, records,
 		             size_format(size, sizeof size, bytes));
 	if (x.mended > 0 && !x.json && !cli_has(a, "quiet"))
-		(void)printf("%" PRIu64 " places were damaged, and what was there was stored again "
-		             "elsewhere\n",
+		(void)printf("%" PRIu64 " places were damaged: what was there was stored again, or "
+		             "the catalog knows it\n",
 		             x.mended);
 	opening_done(&o);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
@@ -229,7 +231,9 @@ const struct cli_verb verb_scrub = {
 	"Reads the whole store and checks the checksum of everything in it.  What is damaged is\n"
 	"named with the file, the offset, and the VMs, disks and restore points that need it.\n"
 	"What was stored again elsewhere since, so that nothing needs it, is counted and is no\n"
-	"failure.  Needs no key; with one, the names of VMs and disks are shown.  Exit status 1\n"
+	"failure; nor is a map that only the catalog knows, where what came after it stands by\n"
+	"itself: it is told, as that catalog must not be deleted.  Needs no key; with one, the "
+	"names of VMs and disks are shown.  Exit status 1\n"
 	"where anything is damaged.  To prove that a restore point can be decrypted and restored, "
 	"use\n"
 	"locum verify.\n"

@@ -123,7 +123,10 @@ logged "$t/agent.log" 'maps of 1 VM: their next restore points are made from all
 write 1 2
 there_has '"damaged": 0'
 status_has '"damaged": 0, "damage": null'
+scrub_there || fail "scrub, though all of it can be read: $(cat "$t/out")"
+grep -q '^was damaged: .*(map): .*only the catalog still knows: do not delete it' "$t/out" || fail "scrub does not tell of it: $(cat "$t/out")"
 locum store rebuild --store "$(echo "$t"/dr/stores/*)" >/dev/null 2>&1 || fail "rebuild at the replica"
 at_replica restore web01 --to "$t/r.raw" --quiet --force || fail "restore from the log alone"
 cmp "$t/img" "$t/r.raw" || fail "from the log alone: other bytes than the disk has"
+finds '^damaged: point .* \(damaged map\)'
 echo "mended by cron, while connected, and a map"

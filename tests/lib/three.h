@@ -29,8 +29,8 @@ void free_three(struct three *t);
 void begin_three(struct vault *v, struct three *t);
 void end_three(struct vault *v, struct three *t);
 
-struct told { /* by a scrub */
-	size_t n;
+struct told {          /* by a scrub */
+	size_t n, bad; /* places; that are not mended */
 	struct damage first, last;
 	char all[4096];
 };

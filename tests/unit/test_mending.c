@@ -80,13 +80,15 @@ all_arrived(struct scene *s)
 
 /* ---- damage ---- */
 
-static char last_affects[256]; /* as it was said last */
+static char last_affects[256], last_mended[256]; /* as it was said last */
 
 static void
 note(void *arg, const struct damage *d)
 {
-	if (d->mended)
+	if (d->mended) {
+		memcpy(last_mended, d->affects, sizeof last_mended);
 		return;
+	}
 	memcpy(last_affects, d->affects, sizeof last_affects);
 	assert_int_equal(lc_buf_append(arg, d, sizeof *d), 0);
 }
@@ -532,9 +534,11 @@ a_damaged_map_is_told_and_replaced(void **state)
 	mend(&s);
 	assert_int_equal(s.x.damage.lines, 0);
 	assert_true(is_whole(&s));
-	/* And it is not done again; scrub names the point of before alone. */
-	assert_int_equal(scrub(s.x.to), 1);
-	assert_non_null(strstr(last_affects, "in 1 restore point"));
+	/* And it is not done again; all is readable, and scrub names the point of before alone. */
+	last_mended[0] = '\0';
+	assert_int_equal(scrub(s.x.to), 0);
+	assert_non_null(strstr(last_mended, "in 1 restore point"));
+	assert_non_null(strstr(last_mended, "only the catalog still knows"));
 	mend(&s);
 	point_done(&q);
 	q = halves_backup(&s.x, "web01", &d);
@@ -546,8 +550,37 @@ a_damaged_map_is_told_and_replaced(void **state)
 	halves_connect(&s.x);
 	halves_arrived(&s.x, &q, &d);
 	halves_arrived(&s.x, &s.p[0], &s.d[0]);
+	/* The catalog that knew is gone: the point can't be read now, and that is the answer. */
+	assert_int_equal(scrub(s.x.to), 1);
+	assert_non_null(strstr(last_affects, "in 1 restore point"));
 	point_done(&q);
 	vault_disk_free(&d);
+	end(&s);
+}
+
+/* Whatever it was: it was known what lay there. */
+static void
+a_record_whose_header_is_gone_is_mended(void **state)
+{
+	struct vault_piece p;
+	struct scene s;
+
+	(void)state;
+	make(&s);
+	halves_hang_up(&s.x);
+	store_close(s.x.to);
+	assert_true(vault_piece_of(s.x.dir, RECORD_CHUNK, 4, &p));
+	vault_flip(s.x.dir, &p, 1, 4);
+	halves_open_replica(&s.x);
+	assert_int_equal(scrub(s.x.to), 1);
+	mend(&s);
+	assert_int_equal(s.x.damage.sent, 1);
+	assert_int_equal(s.x.damage.lines, 0);
+	assert_int_equal(scrub(s.x.to), 0);
+	mend(&s); /* and no disk is read for it */
+	assert_int_equal(s.x.damage.lines, 0);
+	assert_true(is_whole(&s));
+	all_arrived(&s);
 	end(&s);
 }
 
@@ -957,6 +990,7 @@ main(void)
 	    cmocka_unit_test(what_was_dropped_comes_from_another_replica),
 	    cmocka_unit_test(what_nobody_has_comes_from_the_disks),
 	    cmocka_unit_test(a_damaged_map_is_told_and_replaced),
+	    cmocka_unit_test(a_record_whose_header_is_gone_is_mended),
 	    cmocka_unit_test(a_map_is_not_replaced_twice),
 	    cmocka_unit_test(a_replica_that_claims_damage_for_ever_gets_a_bounded_part),
 	    cmocka_unit_test(claims_out_of_turn_end_the_session),

@@ -113,6 +113,7 @@ damaged_state_restarts_the_line_once(void **state)
 		reopen(&x.v);
 		t = scrub(&x.v);
 		assert_int_equal(t.n, 1);
+		assert_int_equal(t.bad, i == 0 ? 1 : 0);
 		must(store_condemn(x.v.s, &t.first, 1, NULL, &e), &e);
 		w = vault_begin(x.v.s, "web01", &d, 1, &e);
 		assert_int_equal(writer_base(w) == NULL, i == 0);
