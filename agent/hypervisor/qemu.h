@@ -10,6 +10,7 @@
  * qemu_snapshot.c   the stages of a take
  * qemu_bitmap.c     the records of changes
  * qemu_push.c       disks that QEMU copies itself
+ * qemu_whole.c      whether such a disk was made smaller and larger again
  * qemu_forget.c     out of a VM for good
  * qemu_scratch.c    scratch files
  * qemu_socket.c     the listening socket
@@ -105,6 +106,7 @@ struct qemu_disk {                /* beside base.vm.disks[same index] */
 	char since[QEMU_BITMAP_MAX]; /* bitmap of the changes, "" where they are unknown */
 	uint64_t reserved;           /* bytes of the scratch that QEMU copies it to ... */
 	uint64_t copied;             /* ... and bytes of the disk that have to be in it then */
+	uint64_t whole; /* bytes that are set in the bitmap of its length, 0: there is none */
 };
 
 struct qemu {
@@ -213,7 +215,8 @@ int qemu_stage(struct driver *d, enum driver_stage stage, const struct driver_ta
                hv_done_cb *done, void *arg, struct lc_err *e);
 int qemu_still_valid(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e);
 /** qemu_own_node(q, dst, kind, i): name of our node of a kind for disk i: 's' scratch, 'c' filter,
- * 'a' access to the snapshot, 'p' image that QEMU copies to (and the job that does). */
+ * 'a' access to the snapshot, 'p' image that QEMU copies to (and the job that does), 'w' and 'v'
+ * see qemu_whole.c. */
 void qemu_own_node(const struct qemu *q, char dst[QEMU_NODE_MAX], char kind, size_t i);
 
 /* qemu_bitmap.c */
@@ -255,6 +258,21 @@ int qemu_push_dismiss(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
 int qemu_push_dismissed(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
 /** qemu_push_guard(q, b): what a guard says for it, again and again. */
 void qemu_push_guard(const struct qemu *q, struct qmp_batch *b);
+
+/* qemu_whole.c: parts of steps, in their order, after a look */
+int qemu_whole_begin(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+int qemu_whole_cancel(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+int qemu_whole_canceled(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+int qemu_whole_ask(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+int qemu_whole_told(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+int qemu_whole_mark(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+/** qemu_whole_commit(q, b): remove what counted for the points before this one only. */
+void qemu_whole_commit(struct qemu *q, struct qmp_batch *b);
+/** qemu_whole_is(q, name): whether a bitmap is no record of changes but one of a disk's length. */
+bool qemu_whole_is(const struct qemu *q, const char *name);
+/** qemu_whole_cut(q, node, size): at the last look, the disk on that node had been smaller since.
+ */
+bool qemu_whole_cut(const struct qemu *q, const char *node, uint64_t size);
 
 /* qemu_forget.c */
 extern const struct qemu_script qemu_forget_script;

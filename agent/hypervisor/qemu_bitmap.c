@@ -268,6 +268,9 @@ unusable(struct qemu *q, struct search *s, uint64_t size, char *why, size_t n)
 	} else if (m->size != size) {
 		(void)snprintf(why, n, "the disk was resized from %" PRIu64 " to %" PRIu64 " bytes",
 		               m->size, size);
+	} else if (s->x->push && qemu_whole_cut(q, m->node, size)) {
+		(void)snprintf(why, n,
+		               "the disk was made smaller and larger again, which no record has");
 	} else if (!m->recording) {
 		s->ok = act(s->actions, "block-dirty-bitmap-enable", m->node, m->name) && s->ok;
 		each_bitmap(q, merge_follower, s);
@@ -294,7 +297,8 @@ qemu_bitmap_quiet(const struct driver *d, const uint8_t since[HV_ID_SIZE])
 			continue;
 		each_bitmap(q, search_one, &s);
 		if (s.found.name == NULL || !s.found.usable || !s.found.recording ||
-		    !s.found.empty || s.found.size != x->size)
+		    !s.found.empty || s.found.size != x->size ||
+		    (s.x->push && qemu_whole_cut(q, s.x->node, x->size)))
 			return false;
 	}
 	return true;
@@ -466,6 +470,7 @@ commit(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	(void)e;
 	each_bitmap(q, remove_old, b);
+	qemu_whole_commit(q, b);
 	return 0;
 }
 

@@ -67,7 +67,8 @@ recorded(const struct qemu *q, size_t i, const char *name)
 	for (k = 0; k < qmp_count(maps); k++) {
 		const char *its = qmp_str(qmp_at(maps, k), "name");
 
-		if (!qemu_ours(q, its) || (name != NULL && strcmp(its, name) != 0))
+		if (!qemu_ours(q, its) || qemu_whole_is(q, its) ||
+		    (name != NULL && strcmp(its, name) != 0))
 			continue;
 		count = 0;
 		(void)qmp_u64(qmp_at(maps, k), "count", &count);

@@ -173,7 +173,7 @@ static int
 delete_nodes(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	(void)e;
-	delete_kinds(q, b, "cps");
+	delete_kinds(q, b, "cpswv");
 	return 0;
 }
 

@@ -283,10 +283,10 @@ running() { # WHERE
 	fail "$1: the VM is not ${STATE:-running}"
 }
 
-# Names of our bitmaps, sorted, a line each "node name recording".
+# Names of our records of changes, sorted, a line each "node name recording".
 bitmaps() {
 	qmp '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' |
 		jq -r '.return[] | ."node-name" as $n | (."dirty-bitmaps" // [])[] |
-			select((.name // "") | startswith("locum.")) |
+			select((.name // "") | startswith("locum.") and (contains(".w.") | not)) |
 			"\($n) \(.name | split(".")[2]) \(.recording)"' | sort -u
 }

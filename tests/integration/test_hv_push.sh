@@ -81,6 +81,69 @@ part_cycles() {
 	done
 }
 
+# What was cut off is zero now, and nothing in QEMU tells of it; the end is written to again, as a partition table is.
+smaller() { # NODE:DISK KIB
+	local node=${1%:*} disk=${1#*:} size
+	for size in $((SIZE - $2 * 1024)) $SIZE; do
+		qmp "{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"$node\",\"size\":$size}}" | has '"error"' && fail "resize"
+	done
+	put_truth "$disk" 00 $((16384 - $2)) "$2"
+	put "$disk" 13 $((16384 - 64)) 64
+	OPTIONS=()
+	refused "disk $disk: what changed is not known and QEMU has to copy all of it"
+	OPTIONS=(--push-full)
+	remember "s$node$2"
+	must --push-full prepare take="s$node$2,$NEWEST" read="$OUT" valid release end=commit
+	grep -q "source vm0 $disk unknown: the disk was made smaller and larger" "$DIR/log" || fail "not noticed: $(cat "$DIR/log")"
+	follow "s$node$2"
+	NEWEST=s$node$2
+	clean "smaller"
+	change 2
+	turn superset
+}
+
+part_smaller() {
+	begin iothread
+	put vd0 11 0 16384
+	put sd1 12 0 16384
+	# Killed while the mark is made, which is not looked after: the next run does.
+	LOCUM_FAILPOINT=hv.take.whole-ask:1:kill cycle --push-full prepare take=dead
+	alive || verdict
+	turn unknown
+	change 1
+	turn superset
+	smaller n0:vd0 64
+	smaller n1:sd1 8192
+	if [ "$ROUNDS" -ge 50 ]; then
+		smaller n0:vd0 8192
+		smaller n1:sd1 64
+		smaller n1:sd1 64
+	fi
+	# Rolled back after it was noticed: it still counts.
+	put sd1 14 8192 64
+	qmp "{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"n0\",\"size\":$((SIZE / 2))}}" >/dev/null
+	qmp "{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"n0\",\"size\":$SIZE}}" >/dev/null
+	put_truth vd0 00 8192 8192
+	must --push-full prepare take=bad,$NEWEST read="$OUT" valid release end=rollback
+	N=$((N + 1))
+	remember "p$N"
+	must --push-full prepare take="p$N,$NEWEST" read="$OUT" valid release end=commit
+	grep -q "source vm0 vd0 unknown" "$DIR/log" || fail "forgotten: $(cat "$DIR/log")"
+	follow "p$N"
+	NEWEST=p$N
+	turn superset
+	# Larger for good is another size.
+	qmp "{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"n0\",\"size\":$((SIZE + 65536))}}" >/dev/null
+	truncate -s $((SIZE + 65536)) "$DIR/truth-vd0"
+	remember larger
+	must --push-full prepare take="larger,$NEWEST" read="$OUT" valid release end=commit
+	follow larger
+	NEWEST=larger
+	change 3
+	turn superset
+	stop
+}
+
 # All disks of a VM that asks for it; an NBD server of somebody else is no obstacle.
 part_by_job() {
 	local i
