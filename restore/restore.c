@@ -166,6 +166,16 @@ is_to_dir(const struct restore *r, const char *to, size_t count)
 	       (cli_get_many(r->args, "disk", 0) == NULL && imageformat_named(to) == NULL);
 }
 
+/* A raw file whose name says qcow2 would mislead whoever opens it next. */
+static void
+format_by_name(struct restore *r, const char *to)
+{
+	const char *named = imageformat_named(to);
+
+	if (named != NULL && !cli_has(r->args, "format"))
+		(void)format_named(named, &r->format);
+}
+
 static int
 choose_files(struct restore *r, struct lc_err *e)
 {
@@ -182,6 +192,8 @@ choose_files(struct restore *r, struct lc_err *e)
 	if (count == 0)
 		return lc_fail(e, LC_ENOENT, 0, "%s: the point has no disks", r->point.vm);
 	r->to_dir = is_to_dir(r, to, count);
+	if (!r->to_dir)
+		format_by_name(r, to);
 	if (r->to_dir) {
 		while (n > 1 && to[n - 1] == '/')
 			n--;
@@ -418,8 +430,10 @@ run(const struct cli_args *a)
 }
 
 static const struct cli_option options[] = {
-    {.name = "to", .arg = "PATH", .help = "folder for the images, or a file: see below"},
-    {.name = "format", .arg = "FORMAT", .help = "raw (default, sparse), qcow2, vhdx, vmdk or vpc"},
+    {.name = "to", .arg = "PATH", .help = "folder for the images, or a file: see above"},
+    {.name = "format",
+     .arg = "FORMAT",
+     .help = "raw (sparse), qcow2, vhdx, vmdk or vpc (default: as a file's name ends, else raw)"},
     {.name = "disk", .arg = "NAME", .help = "this disk only", .many = true},
     {.name = "libvirt", .help = "define the VM as a domain of this host's libvirt"},
     {.name = "name", .arg = "NAME", .help = "of that domain (default: the VM's)"},

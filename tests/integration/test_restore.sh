@@ -70,6 +70,12 @@ grep -q "locum vm start web03 --config $t/new/web03.conf" "$t/said" || fail "no 
 locum restore web03 --to "$t/web03.IMG" --quiet
 cmp "$t/web03.IMG" "$t/img/a.raw" || fail "the one disk, as a file, differs"
 refused 1 'already; --force replaces it' locum restore web03 --to "$t/web03.IMG"
+for f in web03.qcow2:qcow2 web03.vhd:vpc; do
+	locum restore web03 --to "$t/${f%:*}" --quiet
+	qemu-img compare -q -f raw -F "${f#*:}" "$t/img/a.raw" "$t/${f%:*}" || fail "$f is not of the format that its name says"
+done
+locum restore web03 --to "$t/web03.qcow2" --format raw --force --quiet
+cmp "$t/web03.qcow2" "$t/img/a.raw" || fail "--format does not go before the name"
 
 # An image that a VM runs from, or that one stands on, is not taken away from under it.
 for mode in '' --read-only; do
