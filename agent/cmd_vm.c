@@ -192,7 +192,9 @@ start_vm(const struct cli_args *a, const struct settings *s, const char *vm, str
 	int rc;
 
 	(void)a;
-	if (sv == NULL || sv->def == NULL)
+	if (sv == NULL)
+		return target_unknown(s, vm, e);
+	if (sv->def == NULL)
 		return lc_fail(e, LC_ENOENT, 0,
 		               "%s: %s does not say what it is (disk, memory ... in [vm %s])", vm,
 		               s->origin == NULL ? "locum.conf" : s->origin, vm);
@@ -221,12 +223,13 @@ stop_vm(const struct cli_args *a, const struct settings *s, const char *vm, stru
 	int64_t grace_ns = GRACE_MS * LC_NS_PER_MS;
 	const char *grace = cli_get(a, "grace");
 
-	(void)s;
 	if (grace != NULL && !clock_parse_duration(grace, &grace_ns))
 		return lc_fail(e, LC_EINVAL, 0, "--grace: \"%s\" is no duration (try 30s)", grace);
 	out->was_off = !launch_alive(out->where, NULL);
 	if (out->was_off && access(out->where, F_OK) != 0)
-		return lc_fail(e, LC_ENOENT, 0, "%s: locum started no VM of that name", vm);
+		return settings_vm(s, vm) == NULL
+		           ? target_unknown(s, vm, e)
+		           : lc_fail(e, LC_ENOENT, 0, "%s: locum started no VM of that name", vm);
 	/* One that is off may have left a server or files behind. */
 	return launch_stop(out->where, cli_has(a, "force") ? 0 : grace_ns / LC_NS_PER_MS, e);
 }

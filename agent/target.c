@@ -220,8 +220,8 @@ target_check_images(const struct target *t, const struct settings *s, struct sto
 	return rc;
 }
 
-static int
-unknown_vm(const struct settings *s, const char *vm, struct lc_err *e)
+int
+target_unknown(const struct settings *s, const char *vm, struct lc_err *e)
 {
 	const char *names[64], *near;
 	size_t n = 0;
@@ -279,7 +279,7 @@ target_find(const struct settings *s, struct store *store, const char *vm, struc
 
 		rc = target_offline(s, store, vm, t, &why);
 		if (rc == LC_ENOENT && sv == NULL && target_check_boot(s, vm, e) == 0)
-			rc = unknown_vm(s, vm, e);
+			rc = target_unknown(s, vm, e);
 		else if (rc == LC_ENOENT && sv == NULL)
 			rc = LC_ENOTSUP;
 		else if (rc != 0)

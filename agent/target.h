@@ -48,6 +48,8 @@ int target_agent(const struct settings *s, const char *vm, const char *monitor, 
  */
 int target_find(const struct settings *s, struct store *store, const char *vm, struct target *out,
                 struct lc_err *e);
+/** target_unknown(s, vm, e): fail because nothing is known of it; with the nearest name. */
+int target_unknown(const struct settings *s, const char *vm, struct lc_err *e);
 /** target_learn(t, def): that is what it is, as its driver found out; def may be NULL.  0 or
  * LC_ENOMEM. */
 int target_learn(struct target *t, const struct definition *def, struct lc_err *e);

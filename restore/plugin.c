@@ -257,7 +257,8 @@ choose_point(struct lc_err *e)
 		rc = lc_fail(e, LC_EKEY, 0,
 		             "no key: give key-dir=, recovery-code-file= or passphrase-file=");
 	else if (plugin.disk != NULL && find_disk(&p, plugin.disk, &disk) != 0)
-		rc = lc_fail(e, LC_ENOENT, 0, "%s has no disk '%s'", p.vm, plugin.disk);
+		rc = lc_fail(e, LC_ENOENT, 0, "%s has no disk '%s' (see: locum points %s)", p.vm,
+		             plugin.disk, p.vm);
 	memcpy(plugin.id, p.id, sizeof plugin.id);
 	point_done(&p);
 	return rc;
