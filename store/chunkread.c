@@ -59,7 +59,8 @@ name_chunk(struct chunk_reader *r, const struct record *rec, struct lc_err *e)
 	char name[32], hex[17];
 
 	lc_wrap(e, "store %s: segments/%s, offset %" PRIu64 ", chunk %s", r->s->dir,
-	        segment_name(name, rec->segment, true), rec->off, lc_hex(hex, rec->id, 8));
+	        segment_called(r->s->segments, name, rec->segment), rec->off,
+	        lc_hex(hex, rec->id, 8));
 }
 
 /* The payload of a chunk by its number, into r->payload. */

@@ -58,7 +58,7 @@ put_damage(struct replay *x, uint64_t off, uint64_t n, int type)
 	char name[32];
 
 	log_warn("store %s: damage in %s at offset %" PRIu64 ", %" PRIu64 " bytes%s", x->s->dir,
-	         segment_name(name, x->segment, true), off, n, kind_text(type));
+	         segment_called(x->s->segments, name, x->segment), off, n, kind_text(type));
 	if (x->rc == 0)
 		x->rc = catalog_put_damage(x->s->catalog, x->segment, off, n, type, &x->err);
 }

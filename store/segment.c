@@ -121,6 +121,24 @@ segment_name(char dst[32], uint64_t no, bool sealed)
 	return dst;
 }
 
+const char *
+segment_called(struct segments *s, char dst[32], uint64_t no)
+{
+	const struct segment_info kinds[] = {
+	    {.no = no, .sealed = true}, {.no = no}, {.no = no, .sealed = true, .thin = true}};
+	size_t i;
+
+	for (i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+		char *path = path_join(s->dir, segment_file(dst, &kinds[i]));
+		bool there = path != NULL && access(path, F_OK) == 0;
+
+		lc_free(path);
+		if (there)
+			return dst;
+	}
+	return segment_name(dst, no, true);
+}
+
 int
 segments_open(const char *dir, const uint8_t store_id[16], const uint8_t domain[16],
               struct segments **out, struct lc_err *e)
@@ -386,30 +404,29 @@ check_record(struct segments *s, const struct record *want, const uint8_t *h,
 	uint64_t sum;
 	char name[32];
 
-	(void)segment_name(name, want->segment, true);
 	look = record_header_decode(h, want->segment, want->off, &r, &sum);
 	if (look == RECORD_NEWER)
 		return lc_fail(e, LC_EVERSION, 0,
 		               "%s/%s: the record at offset %" PRIu64
 		               " was made by a newer version: use a newer locum",
-		               s->dir, name, want->off);
+		               s->dir, segment_called(s, name, want->segment), want->off);
 	if (look != RECORD_GOOD || r.n != want->n)
 		return lc_fail(e, LC_ECORRUPT, 0, "%s/%s: damaged record header at offset %" PRIu64,
-		               s->dir, name, want->off);
+		               s->dir, segment_called(s, name, want->segment), want->off);
 	if (XXH3_64bits(payload, want->n) != sum)
 		return lc_fail(e, LC_ECORRUPT, 0, "%s/%s: damaged record at offset %" PRIu64,
-		               s->dir, name, want->off);
+		               s->dir, segment_called(s, name, want->segment), want->off);
 	return 0;
 }
 
 static int
-read_parts(int fd, uint8_t h[RECORD_HEADER_SIZE], const struct record *want, uint8_t *payload,
-           struct lc_err *e)
+read_parts(struct segments *s, int fd, uint8_t h[RECORD_HEADER_SIZE], const struct record *want,
+           uint8_t *payload, struct lc_err *e)
 {
 	char name[32];
 	int rc;
 
-	(void)segment_name(name, want->segment, true);
+	(void)segment_called(s, name, want->segment);
 	rc = file_pread_full(fd, h, RECORD_HEADER_SIZE, want->off, name, e);
 	return rc != 0
 	           ? rc
@@ -427,7 +444,7 @@ read_record(struct segments *s, int fd, const struct record *want, uint8_t *payl
 	/* In one call, where that gives all of it. */
 	if (want->off > INT64_MAX ||
 	    preadv(fd, parts, 2, (off_t)want->off) != (ssize_t)(sizeof h + want->n))
-		rc = read_parts(fd, h, want, payload, e);
+		rc = read_parts(s, fd, h, want, payload, e);
 	return rc != 0 ? rc : check_record(s, want, h, payload, e);
 }
 
@@ -456,13 +473,13 @@ segment_read(struct segments *s, const struct record *want, uint8_t *payload, st
 	char name[32];
 	int rc;
 
-	(void)segment_name(name, want->segment, true);
 	if (want->n > RECORD_PAYLOAD_MAX)
 		return lc_fail(e, LC_ECORRUPT, 0, "%s/%s: no record can have %u bytes", s->dir,
-		               name, want->n);
+		               segment_called(s, name, want->segment), want->n);
 	rc = get_fd(s, want->segment, &f, &err);
 	if (rc == LC_ENOENT)
-		return lc_fail(e, LC_ECORRUPT, 0, "%s/%s is missing", s->dir, name);
+		return lc_fail(e, LC_ECORRUPT, 0, "%s/%s is missing", s->dir,
+		               segment_name(name, want->segment, true));
 	if (rc == 0) {
 		rc = read_record(s, f->fd, want, payload, &err);
 		put_fd(s, f);

@@ -101,6 +101,8 @@ int segments_list(struct segments *s, struct segment_info **out, size_t *n, stru
 const char *segment_file(char dst[32], const struct segment_info *seg);
 /** segment_name(dst, no, sealed): the same where it is not known to be thin. */
 const char *segment_name(char dst[32], uint64_t no, bool sealed);
+/** segment_called(s, dst, no): the same as it is called now, for people; ".seg" if it is gone. */
+const char *segment_called(struct segments *s, char dst[32], uint64_t no);
 
 /* ---- reading ---- */
 

@@ -43,10 +43,16 @@ segment_remember(struct segments *s, const struct record *r)
 /* The functions below that end in _locked need s->lock. */
 
 static int
-failed_locked(struct segments *s, int rc)
+failed_locked(struct segments *s, int rc, const struct lc_err *e)
 {
+	if (!s->failed) {
+		s->cause = (struct lc_err)LC_ERR_INIT;
+		if (e != NULL)
+			s->cause = *e;
+		else
+			(void)lc_fail(&s->cause, rc, 0, "%s: %s", s->dir, lc_code_text(rc));
+	}
 	s->failed = true;
-	s->why = rc;
 	s->buffered = 0;
 	fd_close(&s->fd);
 	return rc;
@@ -55,10 +61,10 @@ failed_locked(struct segments *s, int rc)
 static int
 refuse(const struct segments *s, struct lc_err *e)
 {
-	return lc_fail(e, s->why == LC_ENOSPC ? LC_ENOSPC : LC_EIO, 0,
-	               "%s: an earlier write failed (%s), nothing more is written before the store "
-	               "is opened again",
-	               s->dir, lc_code_text((enum lc_code)s->why));
+	return lc_fail(e, s->cause.code == LC_ENOSPC ? LC_ENOSPC : LC_EIO, 0,
+	               "an earlier write failed, and nothing more is written before the store is "
+	               "opened again: %s",
+	               s->cause.msg);
 }
 
 static int
@@ -80,7 +86,7 @@ flush_locked(struct segments *s, struct lc_err *e)
 	}
 	if (rc != 0) {
 		lc_wrap(e, "%s", s->dir);
-		return failed_locked(s, rc);
+		return failed_locked(s, rc, e);
 	}
 	s->buffered = 0;
 	return 0;
@@ -139,7 +145,7 @@ begin_locked(struct segments *s, struct lc_err *e)
 	if (rc == 0)
 		rc = dir_sync(s->dir, e);
 	if (rc != 0)
-		return failed_locked(s, rc);
+		return failed_locked(s, rc, e);
 	s->no = ++s->last_no;
 	s->nrecords = 0;
 	memcpy(h.store_id, s->store_id, 16);
@@ -149,7 +155,7 @@ begin_locked(struct segments *s, struct lc_err *e)
 	s->buffered = s->size = SEGMENT_HEADER_SIZE;
 	s->begun = 0;
 	rc = append_locked(s, &keys, s->keys.p, e);
-	return rc == 0 ? 0 : failed_locked(s, rc);
+	return rc == 0 ? 0 : failed_locked(s, rc, e);
 }
 
 int
@@ -196,13 +202,13 @@ write_index_locked(struct segments *s, struct lc_err *e)
 	int rc;
 
 	if (segment_index_encode(s->records, s->nrecords, &b) != 0)
-		return failed_locked(s, lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", s->dir));
+		return failed_locked(s, lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", s->dir), e);
 	r.n = (uint32_t)b.n;
 	rc = append_locked(s, &r, b.p, e);
 	lc_buf_free(&b);
 	rc = rc != 0 ? rc : flush_locked(s, e);
 	if (rc != 0)
-		return failed_locked(s, rc);
+		return failed_locked(s, rc, e);
 	segment_trailer_encode(s->no, r.off, s->size + SEGMENT_TRAILER_SIZE, s->buffer);
 	s->buffered = SEGMENT_TRAILER_SIZE;
 	s->size += SEGMENT_TRAILER_SIZE;
@@ -241,10 +247,10 @@ segment_seal(struct segments *s, struct lc_err *e)
 	errno = fail;
 	if (fail != 0 || fdatasync(s->fd) != 0)
 		return failed_locked(
-		    s, lc_fail_errno(e, "%s: sync of segment %016" PRIx64, s->dir, s->no));
+		    s, lc_fail_errno(e, "%s: sync of segment %016" PRIx64, s->dir, s->no), e);
 	rc = segment_rename(s, s->no, e);
 	if (rc != 0)
-		return failed_locked(s, rc);
+		return failed_locked(s, rc, e);
 	fd_close(&s->fd);
 	s->nrecords = 0;
 	s->unsynced = 0;
@@ -361,7 +367,7 @@ sync_locked(struct segments *s, struct lc_err *e)
 	int rc = 0, fail;
 
 	if (fd < 0)
-		return failed_locked(s, lc_fail_errno(e, "%s", s->dir));
+		return failed_locked(s, lc_fail_errno(e, "%s", s->dir), e);
 	s->syncing = true;
 	(void)pthread_mutex_unlock(&s->lock);
 	fail = failpoint("segment.sync");
@@ -373,7 +379,7 @@ sync_locked(struct segments *s, struct lc_err *e)
 	s->syncing = false;
 	(void)pthread_cond_broadcast(&s->idle);
 	if (rc != 0)
-		return failed_locked(s, rc);
+		return failed_locked(s, rc, e);
 	s->unsynced -= bytes;
 	return 0;
 }

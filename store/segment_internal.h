@@ -42,7 +42,7 @@ struct segments {
 	pthread_cond_t idle;  /* `syncing` became false */
 	bool syncing;         /* a flush to disk is under way, without the lock */
 	bool failed;          /* a write or flush failed: nothing more is written */
-	int why;              /* its code */
+	struct lc_err cause;  /* that failure */
 	uint8_t *buffer;
 	size_t buffered;
 	int fd;        /* of the open segment, -1 if none */

@@ -91,6 +91,7 @@ open_seals(struct store *s, const struct store_opts *o, struct lc_err *e)
 	struct lc_err err = LC_ERR_INIT;
 	struct segment_info *list;
 	struct lc_buf keys = {0};
+	char hex[33];
 	size_t n, i;
 	int rc;
 
@@ -115,6 +116,9 @@ open_seals(struct store *s, const struct store_opts *o, struct lc_err *e)
 	lc_buf_free(&keys);
 	if (s->keyring != NULL)
 		return 0;
+	if (rc == LC_EKEY && o->recovery_code != NULL)
+		return lc_fail(e, LC_EKEY, 0, "store %s is of key domain %s: %s", s->dir,
+		               lc_hex(hex, s->domain, 16), err.msg);
 	if (rc != 0)
 		return lc_fail(e, (enum lc_code)rc, 0, "%s", err.msg);
 	return lc_fail(e, LC_ECORRUPT, 0, "store %s: no segment has readable keys", s->dir);
@@ -142,8 +146,9 @@ open_machine(struct store *s, const char *key_dir, struct lc_err *e)
 		lc_err_clear(e);
 		rc = lc_fail(e, LC_EKEY, 0,
 		             "no key for store %s on this host (%s is not there, nor is it "
-		             "unlocked): give the recovery code of its kit with "
-		             "--recovery-code-file, or locum unlock",
+		             "unlocked): the recovery code of its kit reads it "
+		             "(--recovery-code-file, or locum unlock), and makes the key file "
+		             "again (locum key recover)",
 		             s->dir, path);
 	}
 	lc_free(path);

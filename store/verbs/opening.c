@@ -93,6 +93,8 @@ with_key(const struct cli_args *a, struct opening *o, struct store_opts *so, boo
 		rc = open_somehow(o, so, out, &err);
 	}
 	so->recovery_code = NULL;
+	if (file != NULL && (rc == LC_EINVAL || rc == LC_EKEY))
+		lc_wrap(&err, "%s", file);
 	if (rc != 0 && e != NULL)
 		*e = err;
 	return rc;

@@ -29,17 +29,21 @@ echo "$code" >"$t/code"
 last=${code: -1}
 echo "${code%?}$([ "$last" = 2 ] && echo 3 || echo 2)" >"$t/typo"
 refused 2 'recovery code: mistyped' "${nokey[@]}" "$bin/locum" points web01 --recovery-code-file "$t/typo"
+refused 2 "^locum: $t/typo: recovery code" "${nokey[@]}" "$bin/locum" points web01 --recovery-code-file "$t/typo"
 LOCUM_CONFIG='' locum store init --store "$t/other" --kit "$t/kit2" >/dev/null 2>&1 ||
 	"${nokey[@]}" "$bin/locum" store init --store "$t/other" --kit "$t/kit2" >/dev/null
 grep -oE '([0-9A-Za-z]{4,}-){5,}[0-9A-Za-z]+' "$t/kit2" | sed -n 1p >"$t/code2"
-refused 1 'code' "${nokey[@]}" "$bin/locum" points web01 --recovery-code-file "$t/code2"
-refused 1 'key' "${nokey[@]}" "$bin/locum" backup web01
+refused 1 "$t/code2: store $t/store is of key domain [0-9a-f]{32}: the recovery code is of another" \
+	"${nokey[@]}" "$bin/locum" points web01 --recovery-code-file "$t/code2"
+refused 1 'no key for store.*locum key recover' "${nokey[@]}" "$bin/locum" backup web01
 refused 1 "$t/nothere" "${nokey[@]}" "$bin/locum" points web01 --recovery-code-file "$t/nothere"
 echo "recovery codes: ok"
 
 # ---- names ----
 refused 1 'no VM web1: .*did you mean web01' locum backup web1
 refused 1 'web01' locum points web1
+refused 1 'no VM web1: .*did you mean web01' locum vm start web1
+refused 1 'no VM web1: .*did you mean web01' locum vm stop web1
 refused 1 'web01 has no point ffffffff; it has 1' locum restore web01@ffffffff --to "$t/r"
 refused 1 'name has letters' locum backup '../web01'
 refused 1 'name has letters' locum backup $'we\tb\x01'
@@ -140,7 +144,7 @@ if [ "$(id -u)" = 0 ] && mkdir "$t/small" && mount -t tmpfs -o size=48m none "$t
 		locum backup web01 --config "$t/small.conf" >"$t/full" 2>&1 || rc=$?
 	done
 	[ "$rc" = 1 ] || fail "48 MiB were never full"
-	grep -qi "web01: .*$t/small/store.*no space" "$t/full" || fail "what is full: $(cat "$t/full")"
+	grep -qiE "web01: .*$t/small/store.*(no space|disk is full)" "$t/full" || fail "what is full: $(cat "$t/full")"
 	cat "$t/full"
 	refused 1 '[Nn]o space|disk is full' locum backup web01 --config "$t/small.conf"
 	dd if=/dev/zero of="$t/small/rest" bs=4k 2>/dev/null || true

@@ -1,13 +1,18 @@
 /*
  * Segments as they are written and read; taking them over after a crash is in test_adopt.c.
  */
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <xxhash.h>
 
 #include "store/base/bytes.h"
+#include "store/base/files.h"
 #include "store/base/log.h"
 #include "tests/lib/unit.h"
 #include "tests/unit/folder.h"
@@ -126,6 +131,59 @@ a_missing_file_is_damage(void **state)
 }
 
 static void
+damage_names_the_file_that_is_there(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	char name[32], *path;
+	struct folder f;
+	struct record r;
+	uint8_t p[64];
+
+	(void)state;
+	folder_make(&f);
+	r = folder_append(&f, RECORD_CHUNK, 50);
+	folder_sync(&f);
+	assert_string_equal(segment_called(f.s, name, 1), "0000000000000001.open");
+	r.n = 40;
+	assert_int_equal(segment_read(f.s, &r, p, &e), LC_ECORRUPT);
+	assert_non_null(strstr(e.msg, "/0000000000000001.open: damaged record"));
+	path = path_join(f.dir, "0000000000000001.thin");
+	assert_int_equal(close(open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600)), 0);
+	assert_string_equal(segment_called(f.s, name, 1), "0000000000000001.open");
+	lc_free(path);
+	assert_string_equal(segment_called(f.s, name, 2), "0000000000000002.seg");
+	folder_free(&f);
+}
+
+/* What is refused after a write that failed says what that one met: it may be all that is seen. */
+static void
+after_a_failed_write_its_cause_is_told(void **state)
+{
+	const struct rlimit small = {.rlim_cur = 8192, .rlim_max = RLIM_INFINITY};
+	struct rlimit was;
+	struct lc_err first = LC_ERR_INIT, next = LC_ERR_INIT;
+	struct record r = {.type = RECORD_CHUNK, .n = 50};
+	uint8_t p[64] = {0};
+	struct folder f;
+
+	(void)state;
+	folder_make(&f);
+	(void)folder_append(&f, RECORD_CHUNK, 50);
+	folder_sync(&f);
+	(void)signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	while (segments_append(f.s, &r, p, &first) == 0)
+		;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+	assert_non_null(strstr(first.msg, "0000000000000001.open"));
+	assert_int_equal(segments_append(f.s, &r, p, &next), first.code);
+	assert_non_null(strstr(next.msg, first.msg));
+	assert_non_null(strstr(next.msg, "nothing more is written"));
+	folder_free(&f);
+}
+
+static void
 only_names_of_segments_count(void **state)
 {
 	static const char *const names[] = {
@@ -185,6 +243,8 @@ main(void)
 	    cmocka_unit_test(what_is_appended_is_read_back),
 	    cmocka_unit_test(many_small_records_never_outgrow_the_index),
 	    cmocka_unit_test(a_missing_file_is_damage),
+	    cmocka_unit_test(damage_names_the_file_that_is_there),
+	    cmocka_unit_test(after_a_failed_write_its_cause_is_told),
 	    cmocka_unit_test(only_names_of_segments_count),
 	    cmocka_unit_test(a_bad_index_reports_nothing),
 	};
