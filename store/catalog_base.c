@@ -128,17 +128,14 @@ catalog_places(struct catalog *c, const uint64_t *chunks, uint32_t n,
 {
 	uint32_t i;
 	bool own;
-	int rc = 0;
+	int rc;
 
 	sql_lock(c);
-	own = sqlite3_get_autocommit(c->db) != 0;
-	if (own)
-		rc = sql_exec(c, "BEGIN", NULL);
+	rc = looks_begin(c, &own, NULL);
 	for (i = 0; rc == 0 && i < n; i++) {
 		if (chunks[i] != 0)
 			rc = places_of(c, chunks[i], on, arg);
 	}
-	if (own)
-		(void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
+	looks_end(c, own);
 	sql_unlock(c);
 }

@@ -66,17 +66,15 @@ catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e
 	return rc;
 }
 
-/* Many looks in one transaction: each statement by itself would lock the file, and look for its
- * WAL.  *own: it was begun here. */
-static int
-begin_looks(struct catalog *c, bool *own, struct lc_err *e)
+int
+looks_begin(struct catalog *c, bool *own, struct lc_err *e)
 {
 	*own = sqlite3_get_autocommit(c->db) != 0;
 	return *own ? sql_exec(c, "BEGIN", e) : 0;
 }
 
-static void
-end_looks(struct catalog *c, bool own)
+void
+looks_end(struct catalog *c, bool own)
 {
 	if (own)
 		(void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
@@ -91,14 +89,14 @@ catalog_chunks(struct catalog *c, const uint64_t *chunks, size_t n, struct recor
 	int rc = sql_start(c, ST_CHUNK_GET, &st, NULL);
 
 	memset(records, 0, n * sizeof *records);
-	rc = rc != 0 ? rc : begin_looks(c, &own, NULL);
+	rc = rc != 0 ? rc : looks_begin(c, &own, NULL);
 	for (i = 0; rc == 0 && i < n; i++) {
 		sql_int(st, 1, chunks[i]);
 		if (sql_first(c, st, NULL) == 0)
 			chunk_columns(st, chunks[i], &records[i]);
 		(void)sqlite3_reset(st);
 	}
-	end_looks(c, own);
+	looks_end(c, own);
 	sql_finish(c, st);
 }
 
@@ -137,7 +135,7 @@ catalog_chunk_ids(struct catalog *c, const uint64_t *chunks, uint32_t n, uint8_t
 	bool own = false;
 	int rc = sql_start(c, ST_CHUNK_ID, &st, e);
 
-	rc = rc != 0 ? rc : begin_looks(c, &own, e);
+	rc = rc != 0 ? rc : looks_begin(c, &own, e);
 	for (i = 0; rc == 0 && i < n; i++) {
 		if (chunks[i] == 0) {
 			memset(ids[i], 0, 32);
@@ -152,7 +150,7 @@ catalog_chunk_ids(struct catalog *c, const uint64_t *chunks, uint32_t n, uint8_t
 			             chunks[i]);
 		(void)sqlite3_reset(st);
 	}
-	end_looks(c, own);
+	looks_end(c, own);
 	sql_finish(c, st);
 	return rc;
 }

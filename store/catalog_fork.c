@@ -67,21 +67,11 @@ catalog_next_row(struct catalog *c, const uint8_t point[16], const uint8_t disk[
 
 	*window = UINT64_MAX;
 	sql_lock(c);
-	own = sqlite3_get_autocommit(c->db) != 0;
-	rc = own ? sql_exec(c, "BEGIN", e) : 0;
-	if (rc == 0)
-		rc = catalog_point(c, point, copy_point, &p, e);
-	if (rc == LC_ENOENT)
-		(void)lc_fail(e, LC_ENOENT, 0, "the restore point was dropped");
-	if (rc == 0) {
-		rc = catalog_disk(c, p.line, disk, false, &no, e);
-		if (rc == LC_ENOENT) /* never had a row */
-			rc = 0;
-		else if (rc == 0)
-			rc = next_row(c, &p, no, from, window, e);
-	}
-	if (own)
-		(void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
+	rc = looks_begin(c, &own, e);
+	rc = rc != 0 ? rc : map_find(c, point, disk, &p, &no, e);
+	if (rc == 0 && no != NO_DISK)
+		rc = next_row(c, &p, no, from, window, e);
+	looks_end(c, own);
 	sql_unlock(c);
 	return rc;
 }

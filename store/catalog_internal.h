@@ -246,6 +246,15 @@ int meta_set_text(struct catalog *c, const char *key, const char *value, struct 
 int meta_set_int(struct catalog *c, const char *key, uint64_t v, struct lc_err *e);
 /** delete_rows(c, gen, e): all rows of a generation. */
 int delete_rows(struct catalog *c, uint64_t gen, struct lc_err *e);
+/** looks_begin(c, own, e): many looks in one transaction, as each statement by itself would lock
+ * the file, and look for its WAL.  *own: it was begun here.  looks_end(c, own) in every case. */
+int looks_begin(struct catalog *c, bool *own, struct lc_err *e);
+void looks_end(struct catalog *c, bool own);
+#define NO_DISK UINT64_MAX
+/** map_find(c, point, disk, p, no, e): a point, and the number of a disk on its line, NO_DISK where
+ * that never had a row.  LC_ENOENT: the point was dropped. */
+int map_find(struct catalog *c, const uint8_t point[16], const uint8_t disk[16],
+             struct catalog_point *p, uint64_t *no, struct lc_err *e);
 /** map_at(c, p, disk, first_window, n, chunks, e): as catalog_map() with the disk's number. */
 int map_at(struct catalog *c, const struct catalog_point *p, uint64_t disk, uint64_t first_window,
            uint32_t n, uint64_t *chunks, struct lc_err *e);

@@ -76,6 +76,22 @@ map_at(struct catalog *c, const struct catalog_point *p, uint64_t disk, uint64_t
 }
 
 int
+map_find(struct catalog *c, const uint8_t point[16], const uint8_t disk[16],
+         struct catalog_point *p, uint64_t *no, struct lc_err *e)
+{
+	int rc = catalog_point(c, point, copy_point, p, e);
+
+	if (rc == LC_ENOENT)
+		return lc_fail(e, LC_ENOENT, 0, "the restore point was dropped");
+	rc = rc != 0 ? rc : catalog_disk(c, p->line, disk, false, no, e);
+	if (rc == LC_ENOENT) {
+		*no = NO_DISK;
+		rc = 0;
+	}
+	return rc;
+}
+
+int
 catalog_map(struct catalog *c, const uint8_t point[16], const uint8_t disk[16],
             uint64_t first_window, uint32_t n, uint64_t *chunks, struct lc_err *e)
 {
@@ -85,24 +101,13 @@ catalog_map(struct catalog *c, const uint8_t point[16], const uint8_t disk[16],
 	int rc;
 
 	sql_lock(c);
-	own = sqlite3_get_autocommit(c->db) != 0;
-	rc = own ? sql_exec(c, "BEGIN", e) : 0;
-	if (rc == 0) {
-		rc = catalog_point(c, point, copy_point, &p, e);
-		if (rc == LC_ENOENT)
-			(void)lc_fail(e, LC_ENOENT, 0, "the restore point was dropped");
-	}
-	if (rc == 0) {
-		rc = catalog_disk(c, p.line, disk, false, &no, e);
-		if (rc == LC_ENOENT) { /* never had a row: all zero */
-			memset(chunks, 0, n * sizeof *chunks);
-			rc = 0;
-		} else if (rc == 0) {
-			rc = map_at(c, &p, no, first_window, n, chunks, e);
-		}
-	}
-	if (own)
-		(void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
+	rc = looks_begin(c, &own, e);
+	rc = rc != 0 ? rc : map_find(c, point, disk, &p, &no, e);
+	if (rc == 0 && no == NO_DISK)
+		memset(chunks, 0, n * sizeof *chunks);
+	else if (rc == 0)
+		rc = map_at(c, &p, no, first_window, n, chunks, e);
+	looks_end(c, own);
 	sql_unlock(c);
 	return rc;
 }
