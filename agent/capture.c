@@ -490,11 +490,28 @@ start_read(struct capture *c, struct run *r)
 	return true;
 }
 
+/* A job that reads nothing, so it needs no buffer of the pool's.  false: no memory. */
+static bool
+start_bare(struct capture *c, uint64_t first, uint64_t n, bool tail)
+{
+	struct job *j = lc_alloc(sizeof *j);
+
+	if (j == NULL) {
+		(void)lc_fail(&c->err, LC_ENOMEM, 0, "%s: out of memory", c->name);
+		return false;
+	}
+	j->pool = c->pool;
+	start_job(c, j, first, n);
+	j->tail = tail;
+	c->zero_jobs++;
+	workers_submit(c->pool->workers, &j->work);
+	return true;
+}
+
 static bool
 start_zeros(struct capture *c, struct run *r)
 {
 	uint64_t n = r->n < ZEROS_WINDOWS ? r->n : ZEROS_WINDOWS;
-	struct job *j;
 
 	if (!writer_known(c->writer, c->disk)) { /* zero is what a new disk is */
 		c->looked += r->n;
@@ -502,19 +519,10 @@ start_zeros(struct capture *c, struct run *r)
 		r->n = 0;
 		return true;
 	}
-	if (c->zero_jobs >= ZEROS_JOBS)
+	if (c->zero_jobs >= ZEROS_JOBS || !start_bare(c, r->first, n, false))
 		return false;
-	j = lc_alloc(sizeof *j);
-	if (j == NULL) {
-		(void)lc_fail(&c->err, LC_ENOMEM, 0, "%s: out of memory", c->name);
-		return false;
-	}
-	j->pool = c->pool;
-	start_job(c, j, r->first, n);
-	c->zero_jobs++;
 	r->first += n;
 	r->n -= n;
-	workers_submit(c->pool->workers, &j->work);
 	return true;
 }
 
@@ -522,21 +530,7 @@ start_zeros(struct capture *c, struct run *r)
 static bool
 start_tail(struct capture *c)
 {
-	struct job *j;
-
-	if (c->ntail == 0 || !writer_known(c->writer, c->disk))
-		return false;
-	j = lc_alloc(sizeof *j);
-	if (j == NULL) {
-		(void)lc_fail(&c->err, LC_ENOMEM, 0, "%s: out of memory", c->name);
-		return false;
-	}
-	j->pool = c->pool;
-	start_job(c, j, 0, 0);
-	j->tail = true;
-	c->zero_jobs++;
-	workers_submit(c->pool->workers, &j->work);
-	return true;
+	return c->ntail > 0 && writer_known(c->writer, c->disk) && start_bare(c, 0, 0, true);
 }
 
 static bool
