@@ -719,7 +719,7 @@ static const struct cli_option backup_options[] = {
      .help = "of these: raw, qcow2, vhdx, vmdk or vpc (default: what name and content agree on)"},
     {.name = "to",
      .arg = "REPLICA",
-     .help = "send them there, too, as `locum pair` named it; may be given several times",
+     .help = "send them there, too, as `locum pair` named it",
      .many = true},
     {.name = "wait",
      .arg = "TIME",
@@ -742,9 +742,9 @@ const struct cli_verb verb_backup = {
 	"boots here; the next export of it, in the same order of disks, is compared with it.\n"
 	"\n"
 	"With --to the points of these VMs that a replica lacks are sent, each when it is made,\n"
-	"and what there is of a large one before.  Then contents that all replicas have are "
-	"dropped here, as far as spool_max of the\n"
-	"configuration asks for that; where it is used up no points are made.\n"
+	"and what there is of a large one before.  Then contents that all replicas have are\n"
+	"dropped here, as far as spool_max of the configuration asks for that; where it is used\n"
+	"up no points are made.\n"
 	"\n"
 	"While `locum agent` runs, which has the store, it does the work; all else is the same.\n"
 	"One that stops or begins anew in the middle is waited for, a minute or as long as\n"

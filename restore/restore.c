@@ -433,7 +433,7 @@ static const struct cli_option options[] = {
     {.name = "to", .arg = "PATH", .help = "folder for the images, or a file: see above"},
     {.name = "format",
      .arg = "FORMAT",
-     .help = "raw (sparse), qcow2, vhdx, vmdk or vpc (default: as a file's name ends, else raw)"},
+     .help = "raw, qcow2, vhdx, vmdk or vpc (default: as a file is called, or raw)"},
     {.name = "disk", .arg = "NAME", .help = "this disk only", .many = true},
     {.name = "libvirt", .help = "define the VM as a domain of this host's libvirt"},
     {.name = "name", .arg = "NAME", .help = "of that domain (default: the VM's)"},

@@ -33,10 +33,10 @@
 #include "agent/hypervisor/definition.h"
 #include "agent/hypervisor/driver.h"
 #include "agent/hypervisor/image.h"
-#include "agent/hypervisor/vmstate.h"
 #include "agent/hypervisor/imageformat.h"
 #include "agent/hypervisor/overlaid.h"
 #include "agent/hypervisor/rawimage.h"
+#include "agent/hypervisor/vmstate.h"
 
 #define TICK_MS 10
 #define SETTLE_NS (50 * LC_NS_PER_MS)      /* several ticks of any kernel */

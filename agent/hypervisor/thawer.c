@@ -1,9 +1,10 @@
 /*
- *     claim ─► connect ─► sync, status ─► mark ─► freeze ─► (answer) ─► (order) ─► thaw ─► unmark
- *       │         │            │                   │           │          │       │ ▲
- *       └─────────┴────────────┴──► report, end    └───────────┴──────────┴───────┘ └─ no good
- * answer we die, or the time is up
+ *     claim ─► connect ─► look ─► mark ─► freeze ─► (answer) ─► (order) ─► thaw ─► unmark
+ *       │         │         │                │           │          │       │ ▲
+ *       └─────────┴─────────┴──► report, end └───────────┴──────────┴───────┘ └─ no good answer
+ *                                             we die, or the time is up
  *
+ * To look is a sync, then a question whether it is frozen.
  * One that somebody else has frozen is left alone: a thaw of ours would be the end of their freeze.
  *
  * Made by fork and without exec, so system calls and nothing else: what other threads of this
