@@ -110,7 +110,7 @@ catalog_bases_of(struct catalog *c, const uint64_t *chunks, size_t n, struct lc_
 	bool own = false;
 	int rc = sql_start(c, ST_BASE_IDS, &st, e);
 
-	rc = rc != 0 ? rc : begin_looks(c, &own, e);
+	rc = rc != 0 ? rc : looks_begin(c, &own, e);
 	for (i = 0; rc == 0 && i < n; i++) {
 		sql_int(st, 1, chunks[i]);
 		while (sql_next(c, st, &rc, e)) {
@@ -121,7 +121,7 @@ catalog_bases_of(struct catalog *c, const uint64_t *chunks, size_t n, struct lc_
 		}
 		(void)sqlite3_reset(st);
 	}
-	end_looks(c, own);
+	looks_end(c, own);
 	sql_finish(c, st);
 	return rc;
 }
