@@ -3,9 +3,11 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "replicator/lender.h"
 #include "replicator/message.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/thin.h"
 #include "tests/lib/decay.h"
