@@ -46,8 +46,11 @@ enum mend_state { MEND_NEVER = 0, MEND_RESTING, MEND_ASKED, MEND_OFFERED, MEND_S
 struct mend {
 	enum mend_state state;
 	struct sender_mending o;
-	bool looked;                 /* once, to the end */
-	bool again;                  /* all was sent that is here: is it whole now? */
+	bool looked; /* once, to the end */
+	/* 0: whole ones, as what is made upon them is good again with them; 1: of what is damaged
+	 * still, the rest; 2: all was sent that is here: is it whole now? */
+	unsigned round;
+	bool left;                   /* in this round: deltas */
 	bool more;                   /* there may be ids above the last one */
 	uint8_t last[CHUNK_ID_SIZE]; /* that was dealt with */
 	unsigned examined;           /* of what can't be had, who needs it */

@@ -4,6 +4,7 @@
  *     RESTING ──INSPECT──► ASKED ──DAMAGED──► OFFERED ──WANT──► SENDING ──► ASKED: the next ids
  *        ▲                   │ no more ids                                    │
  *        └───────────────────┴────── asked once more, where anything went ◄───┘
+ *                                    or deltas were left for a second round
  *
  * Contents go on a stream of their own, whole, and it ends; nothing depends on it.  A map or commit
  * that is damaged there can't be sent again: the line's next point is made to stand by itself, and
@@ -131,7 +132,7 @@ rest(struct sender *x)
 	c->due_ns = clock_mono_ns() + c->pause_ns;
 	m->state = MEND_RESTING;
 	m->looked = true;
-	m->again = false;
+	m->round = 0;
 	m->now.over = true;
 	tell(x);
 }
@@ -142,11 +143,12 @@ end_look(struct sender *x, struct lc_err *e)
 {
 	struct mend *m = &x->mend;
 
-	if (m->now.sent == 0 || m->again) {
+	if (m->round == 2 || (m->now.sent == 0 && !m->left)) {
 		rest(x);
 		return 0;
 	}
-	m->again = true;
+	m->round = m->left ? 1 : 2;
+	m->left = false;
 	memset(m->last, 0, sizeof m->last);
 	return ask(x, e);
 }
@@ -196,6 +198,10 @@ name(struct sender *x, const uint8_t *id, struct lc_err *e)
 
 	if (rc != 0) {
 		note_unable(x, rc == LC_ENOENT ? 0 : no, &why);
+		return 0;
+	}
+	if (x->mend.round == 0 && outgoing_is_delta(x->mend.out, no)) {
+		x->mend.left = true;
 		return 0;
 	}
 	if (lc_buf_append(&b->ids, id, CHUNK_ID_SIZE) != 0)
@@ -400,12 +406,16 @@ first_of_look(struct sender *x, const struct damaged *d, struct lc_err *e)
 	int rc;
 
 	m->now.contents = d->contents;
-	if (m->again || !any) {
+	if (m->round < 2) { /* all that can't be had is met in each of them */
+		m->now.unable = 0;
+		m->examined = 0;
+	}
+	if (m->round == 2 || !any) {
 		m->now.lines = d->nlines;
 		rest(x);
 		return 0;
 	}
-	rc = look_at_lines(x, d, e);
+	rc = m->round == 0 ? look_at_lines(x, d, e) : 0;
 	if (rc == 0)
 		tell(x);
 	return rc;
@@ -442,7 +452,7 @@ begin_look(struct sender *x, struct lc_err *e)
 
 	begin_day(x);
 	m->now = (struct sender_damage){.contents = 0};
-	m->examined = 0;
+	m->left = false;
 	memset(m->last, 0, sizeof m->last);
 	return ask(x, e);
 }

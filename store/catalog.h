@@ -88,6 +88,13 @@ int catalog_missing_numbers(struct catalog *c, struct lc_buf *out, struct lc_err
 /** catalog_put_missing(c, r, e): chunk r->seq can't be read, though its record is there: a base is
  * missing. */
 int catalog_put_missing(struct catalog *c, const struct record *r, struct lc_err *e);
+/** catalog_missing_of(c, writer, id, out, e): append the numbers, u64 each, that stand for an id
+ * whose bytes are not there.  catalog_missing_base(c, no, is, e): whether a base of that delta is
+ * missing.  catalog_found(c, r, e): chunk r->seq is not missing after all. */
+int catalog_missing_of(struct catalog *c, uint16_t writer, const uint8_t id[32], struct lc_buf *out,
+                       struct lc_err *e);
+int catalog_missing_base(struct catalog *c, uint64_t no, bool *is, struct lc_err *e);
+int catalog_found(struct catalog *c, const struct record *r, struct lc_err *e);
 /** catalog_put_base(c, no, base, e): chunk `no` is a delta upon chunk `base`. */
 int catalog_put_base(struct catalog *c, uint64_t no, uint64_t base, struct lc_err *e);
 /** catalog_bases(c, no, bases, n, e): the numbers of those; in no order. */

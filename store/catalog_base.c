@@ -45,6 +45,58 @@ catalog_put_missing(struct catalog *c, const struct record *r, struct lc_err *e)
 }
 
 int
+catalog_missing_of(struct catalog *c, uint16_t writer, const uint8_t id[32], struct lc_buf *out,
+                   struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	uint64_t no;
+	int rc = sql_start(c, ST_MISSING_OF_ID, &st, e);
+
+	if (rc == 0) {
+		sql_blob(st, 1, id, 32);
+		sql_int(st, 2, writer);
+	}
+	while (sql_next(c, st, &rc, e)) {
+		no = col_int(st, 0);
+		if (lc_buf_append(out, &no, sizeof no) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+int
+catalog_missing_base(struct catalog *c, uint64_t no, bool *is, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_MISSING_BASE, &st, e);
+
+	if (rc == 0) {
+		sql_int(st, 1, no);
+		rc = sql_first(c, st, e);
+		*is = rc == 0;
+	}
+	sql_finish(c, st);
+	return rc == LC_ENOENT ? 0 : rc;
+}
+
+int
+catalog_found(struct catalog *c, const struct record *r, struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_MISSING_OVER, &st, e);
+
+	if (rc == 0) {
+		sql_blob(st, 1, r->id, sizeof r->id);
+		sql_int(st, 2, r->seq);
+		sql_int(st, 3, r->writer);
+		rc = sql_run(c, st, e);
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+int
 catalog_next_delta(struct catalog *c, uint64_t above, uint64_t *no, struct lc_err *e)
 {
 	sqlite3_stmt *st;

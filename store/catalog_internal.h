@@ -33,6 +33,11 @@
 	X(MISSING_OF, "SELECT count(DISTINCT id) FROM missing WHERE writer=?1")                    \
 	X(MISSING_ABOVE, "SELECT DISTINCT id FROM missing WHERE writer=?1 AND id>?2 "              \
 	                 "ORDER BY id LIMIT ?3")                                                   \
+	X(MISSING_OF_ID, "SELECT no FROM missing WHERE id=?1 AND writer=?2")                       \
+	X(MISSING_BASE, "SELECT 1 FROM base LEFT JOIN chunk ON chunk.no=base.base WHERE "          \
+	                "base.no=?1 AND (chunk.no IS NULL OR chunk.seg=0 OR base.base IN "         \
+	                "(SELECT no FROM missing)) LIMIT 1")                                       \
+	X(MISSING_OVER, "DELETE FROM missing WHERE id=?1 AND no=?2 AND writer=?3")                 \
 	X(MISSING_NEXT, "SELECT max(no) FROM missing")                                             \
 	X(MISSING_PUT, "INSERT INTO missing(id,no,writer) VALUES(?1,?2,?3)")                       \
 	X(MISSING_DEL, "DELETE FROM missing WHERE id=?1 AND writer=?3 AND "                        \

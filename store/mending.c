@@ -8,6 +8,105 @@
 #include "store/store_internal.h"
 #include "store/transfer.h"
 
+/* ---- deltas that are good again with their bases ---- */
+
+#define LOOKS_MAX 16384u /* at ids, for one answer: each may cost reading its record */
+
+/* 0: that number can be read.  Deltas alone: nothing else is missing for another reason than its
+ * own bytes. */
+static int
+is_good_again(struct store *s, uint64_t no, uint8_t *buf, struct record *r)
+{
+	bool missing = true;
+	int rc = catalog_chunk(s->catalog, no, r, NULL);
+
+	if (rc != 0 || r->segment == 0 || record_is_stub(r) || !chunk_is_delta(r->encoding))
+		return LC_ENOENT;
+	rc = catalog_missing_base(s->catalog, no, &missing, NULL);
+	if (rc != 0 || missing)
+		return LC_ENOENT;
+	r->seq = no;
+	return segment_read(s->segments, r, buf, NULL);
+}
+
+/* *good: an id is missing no more. */
+static int
+look_again(struct store *s, uint16_t writer, const uint8_t *id, uint8_t *buf, bool *good,
+           struct lc_err *e)
+{
+	struct lc_buf numbers = {0};
+	struct record r;
+	uint64_t no;
+	size_t i;
+	int rc = catalog_missing_of(s->catalog, writer, id, &numbers, e);
+
+	*good = true;
+	for (i = 0; rc == 0 && i < numbers.n; i += sizeof no) {
+		memcpy(&no, numbers.p + i, sizeof no);
+		if (is_good_again(s, no, buf, &r) == 0)
+			rc = catalog_found(s->catalog, &r, e);
+		else
+			*good = false;
+	}
+	lc_buf_free(&numbers);
+	return rc;
+}
+
+/* Of the ids that are to be told of; *looks: at so many more, the rest counts as bad. */
+static int
+leave_good_ones_out(struct store *s, uint16_t writer, struct lc_buf *ids, size_t *looks,
+                    struct lc_err *e)
+{
+	uint8_t *buf = lc_alloc(RECORD_PAYLOAD_MAX);
+	size_t i, n = 0;
+	bool good = false;
+	int rc = buf == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
+
+	for (i = 0; rc == 0 && i < ids->n; i += CHUNK_ID_SIZE) {
+		good = false;
+		if (*looks > 0) {
+			--*looks;
+			rc = look_again(s, writer, ids->p + i, buf, &good, e);
+		}
+		if (rc == 0 && !good) {
+			memmove(ids->p + n, ids->p + i, CHUNK_ID_SIZE);
+			n += CHUNK_ID_SIZE;
+		}
+	}
+	ids->n = n;
+	lc_free(buf);
+	return rc;
+}
+
+/* Until there is one to tell of: less than max means that there are no more. */
+static int
+next_missing(struct store *s, uint16_t writer, const uint8_t *above, size_t max, struct lc_buf *out,
+             struct lc_err *e)
+{
+	uint8_t last[CHUNK_ID_SIZE];
+	struct lc_buf ids = {0};
+	size_t looks = LOOKS_MAX;
+	bool more = true;
+	int rc = 0;
+
+	memcpy(last, above, sizeof last);
+	while (rc == 0 && more && out->n < max * CHUNK_ID_SIZE) {
+		ids.n = 0;
+		rc = catalog_missing_above(s->catalog, writer, last, max - out->n / CHUNK_ID_SIZE,
+		                           &ids, e);
+		more = rc == 0 && ids.n > 0;
+		if (more)
+			memcpy(last, ids.p + ids.n - CHUNK_ID_SIZE, sizeof last);
+		rc = rc != 0 ? rc : leave_good_ones_out(s, writer, &ids, &looks, e);
+		if (rc == 0 && lc_buf_append(out, ids.p, ids.n) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	lc_buf_free(&ids);
+	return rc;
+}
+
+/* ---- what is told ---- */
+
 int
 transfer_damage(struct store *s, uint16_t writer, const uint8_t above[CHUNK_ID_SIZE], size_t max,
                 struct transfer_damage *out, struct lc_err *e)
@@ -15,7 +114,7 @@ transfer_damage(struct store *s, uint16_t writer, const uint8_t above[CHUNK_ID_S
 	bool first = lc_is_zero(above, CHUNK_ID_SIZE);
 	int rc = store_flush(s, e);
 
-	rc = rc != 0 ? rc : catalog_missing_above(s->catalog, writer, above, max, &out->ids, e);
+	rc = rc != 0 ? rc : next_missing(s, writer, above, max, &out->ids, e);
 	out->contents = out->ids.n / CHUNK_ID_SIZE;
 	if (rc == 0 && first && out->contents == max) /* there may be many: counted but once */
 		rc = catalog_writer_missing(s->catalog, writer, &out->contents, e);

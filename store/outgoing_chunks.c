@@ -117,6 +117,14 @@ outgoing_find(struct outgoing *o, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no,
 	return rc;
 }
 
+bool
+outgoing_is_delta(struct outgoing *o, uint64_t no)
+{
+	struct record r;
+
+	return catalog_chunk(o->s->catalog, no, &r, NULL) == 0 && chunk_is_delta(r.encoding);
+}
+
 int
 outgoing_mend(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
               struct lc_err *e)

@@ -206,7 +206,7 @@ struct transfer_damage {   /* of one writer */
  * transfer_damage(s, writer, above, max, out, e):
  * What is known to be damaged here of what a writer sent: at most max ids, above that one; all of
  * them are counted, and lines told, likewise, only where `above` is zeros.  What was appended is
- * durable and counts.  Fills an empty *out, for transfer_damage_free() in every case.  For an
+ * durable and counts; a delta that was damaged with its base alone is good again with it.  Fills an empty *out, for transfer_damage_free() in every case.  For an
  * owner.
  */
 int transfer_damage(struct store *s, uint16_t writer, const uint8_t above[CHUNK_ID_SIZE],
@@ -219,6 +219,8 @@ int outgoing_contents(struct store *s, uint16_t writer, struct outgoing **out, s
  * is damaged here, too.  The first time in a store that is only read, slow: its newest chunks. */
 int outgoing_find(struct outgoing *o, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no,
                   struct lc_err *e);
+/** outgoing_is_delta(o, no): it lies here as one. */
+bool outgoing_is_delta(struct outgoing *o, uint64_t no);
 /**
  * outgoing_mend(o, no, buf, out, e):
  * As outgoing_base(); but what is elsewhere is opened, and believed by its id alone: so that a
