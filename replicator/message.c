@@ -443,7 +443,7 @@ message_get_room(struct lc_span body, struct room *m, struct lc_err *e)
 
 	m->used = lc_rd64(&r);
 	m->max = lc_rd64(&r);
-	return verdict(&r, m->max > 0, MESSAGE_ROOM, e);
+	return verdict(&r, true, MESSAGE_ROOM, e);
 }
 
 int

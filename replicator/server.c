@@ -112,13 +112,16 @@ apply_limits(struct guest *g)
 	const struct server *s = g->server;
 	struct lc_err err = LC_ERR_INIT;
 	struct limits l;
+	uint64_t max;
 
 	if (limits_read(g->dir, g->key, &l, &err) != 0) {
 		log_warn("%s: its limits are those of every host: %s", g->name, err.msg);
 		l = (struct limits){.rate = 0};
 	}
 	throttle_set(g->throttle, l.rate_set ? l.rate : s->host_rate);
-	atomic_store(&g->max, l.max_set ? l.max : s->host_max);
+	max = l.max_set ? l.max : s->host_max;
+	if (atomic_exchange(&g->max, max) != max && g->greeted)
+		session_poke(g->session); /* it is told, also where nothing comes from it */
 }
 
 /* One connection of a host that writes at a time: a new one takes the place of one that went

@@ -243,6 +243,7 @@ begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
 	rc = rc != 0 ? rc : sender_start(u->sender, e);
 	(void)pthread_mutex_lock(&u->lock);
 	u->welcome = rc == 0;
+	u->room = (struct room){.max = 0}; /* not told where there is none */
 	(void)pthread_mutex_unlock(&u->lock);
 	return rc;
 }

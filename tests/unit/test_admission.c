@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replicator/limits.h"
 #include "replicator/message.h"
 #include "replicator/noise.h"
 #include "store/base/clock.h"
@@ -407,6 +408,64 @@ a_host_keeps_within_its_quota(void **state)
 	two_done(&t);
 }
 
+static uint64_t
+room_told(const struct two *t)
+{
+	struct uplink_stats st;
+
+	uplink_stats(t->h.uplink, &st);
+	return st.room_max;
+}
+
+static bool
+has_no_quota(void *arg)
+{
+	return room_told(arg) == 0;
+}
+
+static bool
+has_a_quota(void *arg)
+{
+	return room_told(arg) != 0;
+}
+
+static void
+limit(const struct two *t, bool set, uint64_t max)
+{
+	const struct limits l = {.max_set = set, .max = max};
+
+	assert_int_equal(limits_write(t->d.dir, t->h.id.public, &l, NULL), 0);
+}
+
+/* While the host is there, and while it is away: it does not go on by what was told once. */
+static void
+a_quota_that_is_lifted_is_none(void **state)
+{
+	struct vault_disk d = two_disk(3);
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	limit(&t, true, 1u << 30);
+	(void)hostsite_backup(&t.h, "web01", &d);
+	hostsite_connect(&t.h);
+	two_wait(&t, has_a_quota, &t, "the quota");
+	limit(&t, true, 0);
+	two_wait(&t, has_no_quota, &t, "the end of the quota");
+	assert_int_equal(t.h.downs, 0);
+	limit(&t, true, 2u << 30);
+	two_wait(&t, has_a_quota, &t, "another quota");
+	drsite_stop(&t.d);
+	limit(&t, false, 0);
+	drsite_start(&t.d);
+	two_wait(&t, has_no_quota, &t, "word of none");
+	two_wait(&t, hostsite_is_idle, &t.h, "all there");
+	assert_int_equal(t.h.downs, 1);
+	hostsite_disconnect(&t.h);
+	vault_disk_free(&d);
+	two_done(&t);
+}
+
 int
 main(void)
 {
@@ -420,6 +479,7 @@ main(void)
 	    cmocka_unit_test(who_says_no_hello_has_to_go),
 	    cmocka_unit_test(a_revoked_host_is_sent_away_with_the_reason),
 	    cmocka_unit_test(a_host_keeps_within_its_quota),
+	    cmocka_unit_test(a_quota_that_is_lifted_is_none),
 	};
 
 	cmocka_set_test_filter(getenv("LOCUM_TEST_ONLY"));
