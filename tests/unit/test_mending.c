@@ -436,48 +436,48 @@ of_a_base_and_its_deltas_the_base_goes(void **state)
 	struct vault_disk d[DELTAS];
 	struct point p[DELTAS];
 	uint64_t first;
-	struct scene s;
+	struct decay s;
 	int i, bad[2];
 
 	(void)state;
-	make(&s);
+	decay_make(&s);
 	for (i = 0; i < DELTAS; i++) {
-		d[i] = vault_disk_copy(i == 0 ? &s.d[POINTS - 1] : &d[i - 1]);
+		d[i] = vault_disk_copy(i == 0 ? &s.d[DECAY_POINTS - 1] : &d[i - 1]);
 		d[i].codes[3] += VAULT_EDIT;
 		p[i] = halves_backup(&s.x, "web01", &d[i]);
 	}
 	mend(&s);
 	bad[0] = 3;
-	spoil_replica(&s, RECORD_CHUNK, bad, 1, false);
-	assert_int_equal(scrub(s.x.to), 1);
+	decay_spoil(&s, RECORD_CHUNK, bad, 1, false);
+	assert_int_equal(decay_scrub(s.x.to, NULL), 1);
 	mend(&s);
 	assert_int_equal(s.x.damage.contents, 0);
 	print_message("a base with %d deltas upon it: %d contents sent\n", DELTAS + 2,
 	              (int)s.x.damage.sent);
 	assert_int_equal(s.x.damage.sent, 1);
-	assert_int_equal(scrub(s.x.to), 0);
+	assert_int_equal(decay_scrub(s.x.to, NULL), 0);
 	/* The newest delta itself, too: two contents. */
 	first = s.x.chunk_bytes;
 	bad[0] = 0;
 	bad[1] = -2; /* behind it lies the base that was mended */
-	spoil_replica(&s, RECORD_CHUNK, bad, 2, false);
-	assert_int_equal(scrub(s.x.to), 2);
+	decay_spoil(&s, RECORD_CHUNK, bad, 2, false);
+	assert_int_equal(decay_scrub(s.x.to, NULL), 2);
 	mend(&s);
 	assert_int_equal(s.x.damage.contents, 0);
 	assert_int_equal(s.x.damage.sent, 2);
 	assert_true(s.x.chunk_bytes - first <= 2 * (WINDOW_SIZE + 200u));
 	/* And where the catalog is made again, which knows less of what is bad. */
-	spoil_replica(&s, 0, NULL, 0, true);
+	decay_spoil(&s, 0, NULL, 0, true);
 	mend(&s);
-	assert_true(is_whole(&s));
-	assert_int_equal(scrub(s.x.to), 0);
+	assert_true(decay_is_whole(&s));
+	assert_int_equal(decay_scrub(s.x.to, NULL), 0);
 	for (i = 0; i < DELTAS; i++) {
 		halves_arrived(&s.x, &p[i], &d[i]);
 		point_done(&p[i]);
 		vault_disk_free(&d[i]);
 	}
-	all_arrived(&s);
-	end(&s);
+	decay_arrived(&s);
+	decay_end(&s);
 }
 
 /* Whatever it was: it was known what lay there. */
