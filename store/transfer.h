@@ -206,8 +206,8 @@ struct transfer_damage {   /* of one writer */
  * transfer_damage(s, writer, above, max, out, e):
  * What is known to be damaged here of what a writer sent: at most max ids, above that one; all of
  * them are counted, and lines told, likewise, only where `above` is zeros.  What was appended is
- * durable and counts; a delta that was damaged with its base alone is good again with it.  Fills an empty *out, for transfer_damage_free() in every case.  For an
- * owner.
+ * durable and counts; a delta that was damaged with its base alone is good again with it.  Fills
+ * an empty *out, for transfer_damage_free() in every case.  For an owner.
  */
 int transfer_damage(struct store *s, uint16_t writer, const uint8_t above[CHUNK_ID_SIZE],
                     size_t max, struct transfer_damage *out, struct lc_err *e);
