@@ -55,12 +55,13 @@ enum hv_freeze {
 
 /* How a VM is reached.  All pointers are borrowed until hv_close(). */
 struct hv_target {
-	const char *vm;               /* its name, for messages */
-	const char *qmp;              /* unix socket of the monitor, or NULL ... */
-	const char *libvirt;          /* ... URI of libvirt, through which it is reached, or NULL */
-	const char *domain;           /* name or UUID there */
-	const struct definition *def; /* needed where the VM is off and its images are to be read:
-	                                 both are NULL; else may be NULL */
+	const char *vm;      /* its name, for messages */
+	const char *qmp;     /* unix socket of the monitor, or NULL ... */
+	const char *libvirt; /* ... URI of libvirt, through which it is reached, or NULL */
+	const char *domain;  /* name or UUID there */
+	/* Needed where the VM is off and its images are to be read: both are NULL.  Else it may be
+	 * NULL, and gives names to the disks with its serial numbers and images. */
+	const struct definition *def;
 	/* It says where its images were at an earlier restore point, and nothing says so now. */
 	bool def_past;
 	const char *run_dir;     /* short private folder (0700) for sockets of ours */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/hypervisor/definition.h"
 #include "agent/hypervisor/domainxml.h"
 #include "agent/hypervisor/handed.h"
 #include "agent/hypervisor/qemu.h"
@@ -199,6 +200,27 @@ name_disk(const struct qemu *q, struct hv_disk *d, const struct json_t *dev, con
 	}
 }
 
+/* As its section calls it, which tells it by its serial number or its image. */
+static void
+name_as_configured(const struct qemu *q, struct hv_disk *d, const char *serial)
+{
+	const struct definition *def = q->t.def_past ? NULL : q->t.def;
+	const struct def_disk *found = NULL;
+	size_t i;
+
+	for (i = 0; def != NULL && i < def->ndisks; i++) {
+		const struct def_disk *k = &def->disks[i];
+
+		if (k->role != HV_ROLE_DISK)
+			continue;
+		if ((serial != NULL && *serial != '\0' && strcmp(k->serial, serial) == 0) ||
+		    (found == NULL && k->path[0] != '\0' && strcmp(k->path, d->path) == 0))
+			found = k;
+	}
+	if (found != NULL && d->role == HV_ROLE_DISK)
+		set_name(d, found->name);
+}
+
 /* Two disks of one name: the later ones are numbered. */
 static void
 make_unique(struct hv_vm *vm, struct hv_disk *d)
@@ -325,7 +347,6 @@ add_device(struct qemu *q, const struct json_t *dev, const struct json_t *const 
 	x = &q->disks[d - q->base.vm.disks];
 	d->role = flash ? HV_ROLE_NVRAM : HV_ROLE_DISK;
 	name_disk(q, d, dev, path, props);
-	make_unique(&q->base.vm, d);
 	x->read_only = read_only;
 	(void)snprintf(x->qdev, sizeof x->qdev, "%s", path);
 	(void)snprintf(x->device, sizeof x->device, "%s", device == NULL ? "" : device);
@@ -336,6 +357,8 @@ add_device(struct qemu *q, const struct json_t *dev, const struct json_t *const 
 		refuse(d, "it has no size: there is nothing in it");
 	find_nodes(q, d, x, dev);
 	find_path(q, d, x);
+	name_as_configured(q, d, qmp_str(props[PROP_SERIAL], ""));
+	make_unique(&q->base.vm, d);
 	x->push = q->t.by_job;
 	judge_device(d, x, type, props);
 }

@@ -59,6 +59,25 @@ grep -o '"scanned_why": .*' "$t/out"
 guest_past "$t/vm" "$(guest_last "$t/vm")"
 backup web01 incremental
 
+# A disk has the name that its section gives it, running or off: by its serial number, or by its image.
+sed -i "/^\[vm web01\]/a disk = root raw ${disks[0]}\ndisk = data qcow2 /else/where.qcow2 serial=s-1" "$LOCUM_CONFIG"
+guest_stop "$t/vm"
+guest_start "$t/vm" -a 'seq.load=200' "${disks[@]}" -x -set -x device.vd1.serial=s-1 >/dev/null
+guest_past "$t/vm" 0
+locum backup web01 --quiet || fail "disks with the names of its section"
+backup web01 incremental
+locum restore web01 --to "$t/r" --quiet
+[ "$(cd "$t/r" && echo *.raw)" = "web01-data.raw web01-root.raw" ] || fail "the names of its section: $(ls "$t/r")"
+rm -rf "$t/r"
+sed -i "s#/else/where.qcow2#${disks[1]}#" "$LOCUM_CONFIG"
+guest_stop "$t/vm"
+backup web01 compared
+same_as web01 "root=${disks[0]}" "data=${disks[1]}"
+sed -i '/^disk = /d' "$LOCUM_CONFIG"
+guest_start "$t/vm" -a 'seq.load=200' "${disks[@]}" >/dev/null
+guest_past "$t/vm" 0
+locum backup web01 --quiet || fail "disks with names of their own again"
+
 # Disks of other formats are read as what they are when the VM is off, or not at all.
 foreign() { # FORMAT FILE
 	qemu-img create -q -f "$1" "$2" 8M
