@@ -144,15 +144,18 @@ check_kit_place(const char *kit, const char *dir, struct lc_err *e)
 {
 	char *folder = path_dirname(kit);
 	char *of_kit = folder == NULL ? NULL : realpath(folder, NULL);
-	char *of_store = realpath(dir, NULL);
-	size_t n = of_store == NULL ? 0 : strlen(of_store);
+	char *of_store = NULL;
+	size_t n;
 	int rc = 0;
 
-	if (of_kit == NULL && folder != NULL)
-		rc = lc_fail_errno(e, "recovery kit: %s", folder);
-	else if (of_kit == NULL || of_store == NULL)
+	if (folder == NULL)
 		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	else if (strncmp(of_kit, of_store, n) == 0 && (of_kit[n] == '\0' || of_kit[n] == '/'))
+	else if (of_kit == NULL)
+		rc = lc_fail_errno(e, "recovery kit: %s", folder);
+	else if ((of_store = realpath(dir, NULL)) == NULL)
+		rc = lc_fail_errno(e, "%s", dir);
+	n = of_store == NULL ? 0 : strlen(of_store);
+	if (rc == 0 && strncmp(of_kit, of_store, n) == 0 && (of_kit[n] == '\0' || of_kit[n] == '/'))
 		rc = lc_fail(e, LC_EINVAL, 0,
 		             "the recovery kit must not lie in the store that it opens: give "
 		             "another place with --kit FILE");

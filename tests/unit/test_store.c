@@ -28,6 +28,7 @@ init_takes_back_what_it_made(void **state)
 	char *dir = path_join(top, "store"), *keys = path_join(top, "keys"),
 	     *kit = path_join(top, "kit");
 	char *inside = path_join(dir, "kit"), *pass = path_join(top, "nothing");
+	char *nowhere = path_join(pass, "kit");
 	struct store *s;
 
 	(void)state;
@@ -36,6 +37,11 @@ init_takes_back_what_it_made(void **state)
 	o.kit = inside;
 	assert_int_equal(store_init(&o, &e), LC_EINVAL);
 	assert_non_null(strstr(e.msg, "must not lie in the store"));
+	assert_int_not_equal(access(dir, F_OK), 0);
+	o.kit = nowhere;
+	lc_err_clear(&e);
+	assert_int_equal(store_init(&o, &e), LC_ENOENT);
+	assert_non_null(strstr(e.msg, pass));
 	assert_int_not_equal(access(dir, F_OK), 0);
 	/* A passphrase file that is not there is found out after kit and key were written. */
 	o.kit = kit;
@@ -65,6 +71,7 @@ init_takes_back_what_it_made(void **state)
 	lc_free(dir);
 	lc_free(keys);
 	lc_free(kit);
+	lc_free(nowhere);
 	lc_free(inside);
 	lc_free(pass);
 	tmpdir_free(top);
