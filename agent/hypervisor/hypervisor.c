@@ -601,8 +601,9 @@ check_disks(const struct hv *hv, struct lc_err *e)
 		if (!d->excluded[i] && !d->vm.disks[i].capturable)
 			return lc_fail(e, LC_ENOTSUP, 0,
 			               "%s: disk %s cannot be captured: %s; leave it out by "
-			               "name to back up the others",
-			               hv->vm, d->vm.disks[i].name, d->vm.disks[i].reason);
+			               "name to back up the others: exclude = %s",
+			               hv->vm, d->vm.disks[i].name, d->vm.disks[i].reason,
+			               d->vm.disks[i].name);
 	}
 	return 0;
 }

@@ -261,8 +261,8 @@ unusable(struct qemu *q, struct search *s, uint64_t size, char *why, size_t n)
 		               s->elsewhere);
 	} else if (m->name == NULL) {
 		(void)snprintf(why, n,
-		               "no record of changes since the last point: QEMU was restarted, or "
-		               "the record was removed");
+		               "no record of changes since the last point: QEMU was restarted, "
+		               "the record was removed, or a newer point was dropped");
 	} else if (!m->usable) {
 		(void)snprintf(why, n, "the record of changes %s", m->why_not);
 	} else if (m->size != size) {
