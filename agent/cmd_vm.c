@@ -68,6 +68,13 @@ print_asked(struct listed *v, const char *word, const struct lc_err *why, struct
 	print_vm(v, l);
 }
 
+/* Where somebody else's VMs are kept, nothing tells whether one runs: that is not "off". */
+static int
+check_dir(const char *dir, struct lc_err *e)
+{
+	return access(dir, X_OK) == 0 || errno != EACCES ? 0 : lc_fail_errno(e, "%s", dir);
+}
+
 /* A booted restore point: it has a folder in run_dir, and no section of its own. */
 static void
 list_started(const struct settings *s, const char *name, struct listing *l)
@@ -132,6 +139,9 @@ list_vm(const struct settings *s, const struct settings_vm *sv, struct listing *
 	if (dir != NULL && launch_alive(dir, &v.pid)) {
 		v.where = dir;
 		vmstate_launched(dir, word, &why);
+	} else if (dir != NULL && check_dir(dir, &why) != 0) {
+		v.where = dir;
+		v.state = VMSTATE_UNKNOWN;
 	} else if (sv->qmp != NULL) {
 		v.how = "monitor";
 		v.where = sv->qmp;
@@ -278,7 +288,7 @@ for_each(const struct cli_args *a,
 		lc_err_clear(&e);
 		if (len < 0 || (size_t)len >= sizeof x.where)
 			(void)lc_fail(&e, LC_EINVAL, 0, "%s: the path of run_dir is too long", vm);
-		else if (launch_check_name(vm, &e) == 0)
+		else if (launch_check_name(vm, &e) == 0 && check_dir(x.where, &e) == 0)
 			(void)one(a, &s, vm, &x, &e);
 		if (json)
 			printf("%s", i == 0 ? "[" : ",\n ");

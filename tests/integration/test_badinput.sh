@@ -63,6 +63,18 @@ sed "s|^run_dir.*|run_dir = $t/kit|" "$LOCUM_CONFIG" >"$t/run.conf"
 refused 1 "run_dir $t/kit: Not a directory" locum vm list --config "$t/run.conf"
 { locum vm list --json --config "$t/run.conf" 2>/dev/null || true; } | python3 -c 'import json, sys; json.load(sys.stdin)' || fail "--json of vm list"
 
+if [ "$(id -u)" = 0 ]; then
+	mkdir -m 700 "$t/others"
+	mkdir -m 700 "$t/others/hers"
+	chmod 711 "$t" "$t/others"
+	printf '[locum]\nrun_dir = %s\n[vm hers]\nmemory = 64 MiB\n' "$t/others" >"$t/others.conf"
+	as_nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups "$bin/locum")
+	refused '[01]' "^hers +unknown +locum +$t/others/hers: Permission denied" "${as_nobody[@]}" vm list --config "$t/others.conf"
+	refused 1 "$t/others/hers: Permission denied" "${as_nobody[@]}" vm stop hers --config "$t/others.conf"
+else
+	left_out "VMs of somebody else: not root"
+fi
+
 printf '[locum]\nrun_dir = %s\n[vm bare]\nmemory = 64 MiB\n' "$t/run" >"$t/bare.conf"
 refused 1 'bare: neither a disk nor a kernel' locum vm start bare --config "$t/bare.conf"
 
