@@ -9,8 +9,9 @@
  * CLOSE: so nothing is left behind in the hypervisor, and the next backup finds the changes since
  * the last point that was committed.
  *
- * A pass may end early because its scratch budget is spent.  It becomes a seed: a point that is
- * never listed, from which the next pass goes on; only a pass that read every disk to its end
+ * A pass may end early because its scratch budget is spent, or there is no more room in the store,
+ * which is then waited for (CLOSE ─► AGAIN), without a snapshot.  It becomes a seed: a point that
+ * is never listed, from which the next pass goes on; only a pass that read every disk to its end
  * becomes a restore point.
  *
  * A snapshot that was given up for a reason that may pass (a migration, a resize, a scratch that
@@ -38,7 +39,8 @@ static const char *const state_notes[] = {
 
 #define WATCH_MS 50 /* how often the scratch budget is looked at */
 #define TRIES_MAX 2u
-#define TRIES_SCRATCH_MAX 6u /* a pass that got no further: how far one gets is luck */
+#define TRIES_SCRATCH_MAX 6u         /* a pass that got no further: how far one gets is luck */
+#define ROOM_MIN (UINT64_C(8) << 20) /* a pass is to get on */
 #define AGAIN_NS (2 * LC_NS_PER_S)
 
 static int
@@ -125,14 +127,34 @@ on_event(void *arg, struct hv *hv, enum hv_event ev, const char *why)
 		backup_fail(b, &e);
 }
 
+static bool
+has_room(const struct backup *b)
+{
+	return !b->crowded || b->o.room(b->o.room_arg, true) > 0;
+}
+
+static bool
+uses_up_room(const struct backup *b)
+{
+	struct writer_stats st;
+
+	if (b->room == UINT64_MAX)
+		return false;
+	writer_stats(b->writer, &st);
+	return st.stored >= b->room;
+}
+
 static void
 on_watch(uv_timer_t *t)
 {
 	struct backup *b = t->data;
 
 	if (b->state == BACKUP_ST_AGAIN && b->hv == NULL &&
-	    (b->canceled || clock_mono_ns() >= b->again_ns)) {
+	    (b->canceled || (clock_mono_ns() >= b->again_ns && has_room(b)))) {
 		backup_step(b);
+	} else if (b->state == BACKUP_ST_READ && !b->partial && uses_up_room(b)) {
+		b->partial = b->crowded = true;
+		backup_read_stop(b, NULL);
 	} else if (b->state == BACKUP_ST_READ && !b->partial && b->budget > 0 &&
 	           hv_scratch_used(b->hv) > b->budget) {
 		b->partial = true;
@@ -182,7 +204,10 @@ begin_take(struct backup *b, struct lc_err *e)
 	b->covered_before = 0;
 	for (i = 0; base != NULL && (base->flags & POINT_SEED) != 0 && i < base->ndisks; i++)
 		b->covered_before += base->disks[i].covered;
-	b->partial = false;
+	b->room = b->o.room == NULL ? UINT64_MAX : b->o.room(b->o.room_arg, b->crowded);
+	if (b->room < ROOM_MIN)
+		b->room = ROOM_MIN;
+	b->partial = b->crowded = false;
 	b->tries++;
 	b->result.scanned = 0;
 	b->how = HV_ROLLBACK;
@@ -348,6 +373,12 @@ settle_changes(struct backup *b, struct lc_err *e)
 static void
 next_pass(struct backup *b)
 {
+	if (b->partial && b->crowded && b->result.outcome != BACKUP_UNCHANGED) {
+		b->again_ns = clock_mono_ns();
+		b->state = BACKUP_ST_AGAIN;
+		hv_close(b->hv, wait_again, b);
+		return;
+	}
 	if (b->partial && b->result.outcome != BACKUP_UNCHANGED) {
 		b->state = BACKUP_ST_BEGIN;
 		run_work(b, backup_work_begin);

@@ -26,7 +26,7 @@ backup_read_stop(struct backup *b, const struct lc_err *why)
 			continue;
 		if (why != NULL)
 			capture_cancel(b->readings[i].capture, why);
-		else if (!is_file(b->subject.disks[i].source))
+		else if (b->subject.offline || !is_file(b->subject.disks[i].source))
 			capture_stop(b->readings[i].capture);
 	}
 }
@@ -131,7 +131,8 @@ backup_read_over(struct backup *b, struct lc_err *e)
 		b->partial = false;
 	if (!b->partial)
 		return 0;
-	if (covered_now(b) > b->covered_before && b->result.passes < SEED_PASSES_MAX)
+	if (b->crowded ||
+	    (covered_now(b) > b->covered_before && b->result.passes < SEED_PASSES_MAX))
 		return 0;
 	b->may_pass = true;
 	return lc_fail(e, LC_ENOSPC, 0,

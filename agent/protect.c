@@ -7,6 +7,7 @@
 #include "agent/others.h"
 #include "agent/protect.h"
 #include "agent/result.h"
+#include "agent/room.h"
 #include "agent/schedule.h"
 #include "agent/sites.h"
 #include "agent/spool.h"
@@ -49,6 +50,7 @@ struct protect {
 	size_t nsites;
 	struct spool *spool;
 	uv_timer_t timer;
+	struct room room;
 	bool stopping, sites_gone, timer_gone, spool_gone;
 	int64_t began_ns;
 	void (*stopped)(void *arg);
@@ -242,6 +244,14 @@ on_backup(void *arg, struct backup_result *r)
 	end_if_over(x);
 }
 
+static uint64_t
+room(void *arg, bool again)
+{
+	struct protect *x = arg;
+
+	return room_left(&x->room, x->spool, x->sites, x->firsts, again);
+}
+
 static void
 begin_cycle(struct guarded *g)
 {
@@ -251,6 +261,8 @@ begin_cycle(struct guarded *g)
 	                        .settings = g->p->o.settings,
 	                        .vm = g->name,
 	                        .skip_same = TAILQ_EMPTY(&g->asks),
+	                        .room = g->known ? NULL : room, /* the others are small */
+	                        .room_arg = g->p,
 	                        .damage_seen = &g->damage_seen};
 	struct backup_result failed = {.vm = g->name};
 	int64_t now = clock_mono_ns();

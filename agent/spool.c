@@ -12,6 +12,7 @@
 
 #define LOOK_NS (LC_NS_PER_S / 2)
 #define AGAIN_NS (10 * LC_NS_PER_S) /* after a try that freed nothing */
+#define TELL_NS (10 * LC_NS_PER_S)  /* a first point uses it up again and again, for a moment */
 
 struct spool {
 	struct spool_opts o;
@@ -21,6 +22,8 @@ struct spool {
 	void (*gone)(void *arg);
 	void *arg;
 	int64_t again_ns;
+	int64_t spent_ns; /* since when it is; 0: it is not */
+	bool told;        /* that it is */
 
 	pthread_mutex_t lock; /* what follows */
 	pthread_cond_t cond;
@@ -97,22 +100,27 @@ static void
 note(struct spool *s, uint64_t bytes, const struct lc_err *why)
 {
 	char size[32], max[32];
-	bool was, spent = bytes >= s->o.max;
+	bool spent = bytes >= s->o.max;
+	int64_t now = clock_mono_ns();
 
 	(void)pthread_mutex_lock(&s->lock);
-	was = s->st.spent;
 	s->st.bytes = bytes;
 	s->st.spent = spent;
 	s->st.err = *why;
 	(void)pthread_mutex_unlock(&s->lock);
 	(void)size_format(size, sizeof size, bytes);
 	(void)size_format(max, sizeof max, s->o.max);
-	if (spent && !was)
+	if (!spent || s->spent_ns == 0)
+		s->spent_ns = spent ? now : 0;
+	if (spent && !s->told && now - s->spent_ns >= TELL_NS) {
+		s->told = true;
 		log_warn("the store holds %s, and may hold %s (spool_max): no restore points are "
 		         "made until the replicas have what waits%s%s",
 		         size, max, why->code == LC_OK ? "" : ": ", why->msg);
-	else if (was && !spent)
+	} else if (s->told && !spent) {
+		s->told = false;
 		log_info("the store holds %s of %s: restore points are made again", size, max);
+	}
 }
 
 static void

@@ -19,12 +19,19 @@ making_of(const struct sender *x, const struct line *l)
 	return NULL;
 }
 
+/* Its last stream was of that, and not of a pass that is over by now. */
+static bool
+is_same(const struct line *l, const struct transfer_making *m)
+{
+	return memcmp(m->point, l->made, 16) == 0 && memcmp(m->seed, l->made_seed, 16) == 0;
+}
+
 static bool
 is_over(const struct sender *x, const struct line *l)
 {
 	const struct transfer_making *m = making_of(x, l);
 
-	return !l->looked || m == NULL || memcmp(m->point, l->made, 16) != 0;
+	return !l->looked || m == NULL || !is_same(l, m);
 }
 
 /* What was offered and is still wanted is so no more: the point itself offers it again. */
@@ -49,6 +56,7 @@ begin(struct sender *x, struct line *l, const struct transfer_making *m, struct 
 	int rc;
 
 	memcpy(l->made, m->point, 16);
+	memcpy(l->made_seed, m->seed, 16);
 	l->made_was_ended = outgoing_made(x->s, m, (struct lc_span){l->head.p, l->head.n}, &l->out,
 	                                  NULL) != 0;
 	if (l->made_was_ended)
@@ -71,7 +79,7 @@ pump(struct sender *x, struct line *l, struct lc_err *e)
 	int rc = 0;
 
 	if (m != NULL && l->state == LINE_IDLE && l->looked && !l->gone &&
-	    !(l->made_was_ended && memcmp(l->made, m->point, 16) == 0))
+	    !(l->made_was_ended && is_same(l, m)))
 		rc = begin(x, l, m, e);
 	if (rc != 0 || l->state != LINE_AHEAD)
 		return rc;

@@ -33,10 +33,11 @@ struct line {
 	bool anew;            /* only points that share nothing with their base can be sent */
 	struct commit commit; /* rows and sum so far */
 	unsigned restarts;
-	uint64_t owed_at;    /* bytes of chunks that go before what it owes an answer for ... */
-	int64_t owed_ns;     /* ... since when it has those; 0: not yet */
-	uint8_t made[16];    /* the point that was sent ahead last ... */
-	bool made_was_ended; /* ... and it, or this store, did not want more of that */
+	uint64_t owed_at;      /* bytes of chunks that go before what it owes an answer for ... */
+	int64_t owed_ns;       /* ... since when it has those; 0: not yet */
+	uint8_t made[16];      /* the point that was sent ahead last ... */
+	uint8_t made_seed[16]; /* ... upon that pass ... */
+	bool made_was_ended;   /* ... and it, or this store, did not want more of that */
 };
 
 TAILQ_HEAD(line_list, line);
@@ -51,6 +52,7 @@ struct mend {
 	 * still, the rest; 2: all was sent that is here: is it whole now? */
 	unsigned round;
 	bool left;                   /* in this round: deltas */
+	uint64_t more_ids;           /* so many are looked at in this round yet */
 	bool more;                   /* there may be ids above the last one */
 	uint8_t last[CHUNK_ID_SIZE]; /* that was dealt with */
 	unsigned examined;           /* of what can't be had, who needs it */

@@ -449,17 +449,29 @@ outgoing_newest(struct store *s, const uint8_t line[16], struct outgoing **out, 
 void
 transfer_making(struct store *s, struct transfer_making *list, size_t *n)
 {
+	const struct seed *seed;
 	const struct writer *w;
+	size_t i;
 
 	*n = 0;
 	(void)pthread_mutex_lock(&s->writers_lock);
-	for (w = s->writers; w != NULL && *n < TRANSFER_MAKING_MAX; w = w->next) {
-		if (!w->large)
-			continue;
-		memcpy(list[*n].line, w->line, 16);
-		memcpy(list[*n].vm, w->vm_id, 16);
-		memcpy(list[*n].point, w->id, 16);
+	for (seed = s->seeds; seed != NULL && *n < TRANSFER_MAKING_MAX; seed = seed->next) {
+		memcpy(list[*n].line, seed->line, 16);
+		memcpy(list[*n].vm, seed->vm, 16);
+		memcpy(list[*n].point, seed->id, 16);
+		memcpy(list[*n].seed, seed->id, 16);
 		++*n;
+	}
+	for (w = s->writers; w != NULL; w = w->next) {
+		for (i = 0; i < *n && memcmp(list[i].line, w->line, 16) != 0; i++)
+			;
+		if (!w->large || i == TRANSFER_MAKING_MAX)
+			continue;
+		if (i == *n)
+			list[(*n)++] = (struct transfer_making){.line = {0}};
+		memcpy(list[i].line, w->line, 16);
+		memcpy(list[i].vm, w->vm_id, 16);
+		memcpy(list[i].point, w->id, 16);
 	}
 	(void)pthread_mutex_unlock(&s->writers_lock);
 }
@@ -492,6 +504,7 @@ outgoing_made(struct store *s, const struct transfer_making *m, struct lc_span h
 	o->s = s;
 	o->lease_fd = -1;
 	o->made = true;
+	memcpy(o->seed, m->seed, 16);
 	memcpy(o->p.id, m->point, 16);
 	memcpy(o->p.vm, m->vm, 16);
 	memcpy(o->p.line, m->line, 16);
@@ -520,6 +533,20 @@ made_disk(struct outgoing *o, uint64_t no)
 	return &o->made_disks[o->nmade++];
 }
 
+/* It is over, too, where the next pass took its rows over: then that one's are to come. */
+static int
+seed_rows(struct outgoing *o, struct map_record *m, size_t max)
+{
+	m->n = 0;
+	if (lc_is_zero(o->seed, sizeof o->seed))
+		return LC_ENOENT;
+	if (catalog_rows(o->s->catalog, o->seed, &o->disk, &o->window, max, m, NULL) == 0 &&
+	    m->n > 0)
+		return 0;
+	memset(o->seed, 0, sizeof o->seed);
+	return LC_ENOENT;
+}
+
 /* Disks are read side by side, so each has a place of its own. */
 static int
 made_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *e)
@@ -529,6 +556,8 @@ made_rows(struct outgoing *o, struct map_record *m, size_t max, struct lc_err *e
 	uint64_t disk = 0, window;
 	int rc;
 
+	if (seed_rows(o, m, max) == 0)
+		return 0;
 	for (;;) {
 		window = MAP_WINDOW_MAX; /* the next disk that has rows */
 		rc = catalog_rows_made(c, o->p.id, &disk, &window, 1, m, e);

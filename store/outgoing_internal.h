@@ -36,7 +36,8 @@ struct outgoing {
 	uint64_t expected[TRANSFER_EXPECT_MAX];
 	struct record records[TRANSFER_EXPECT_MAX];
 	size_t nexpected;
-	bool made; /* it is in the making */
+	bool made;        /* it is in the making ... */
+	uint8_t seed[16]; /* ... upon that pass, whose rows go first (disk, window); zeros: none */
 	struct made_disk made_disks[POINT_DISKS_MAX];
 	size_t nmade;
 };

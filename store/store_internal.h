@@ -77,7 +77,11 @@ struct store {
 	void *fetch_arg;
 
 	pthread_mutex_t writers_lock;
-	struct writer *writers;     /* one per VM at most */
+	struct writer *writers; /* one per VM at most */
+	struct seed {           /* a line whose newest point is a pass (seeds.h) */
+		struct seed *next;
+		uint8_t line[16], vm[16], id[16];
+	} * seeds;
 	struct incoming *incomings; /* one per line at most */
 };
 

@@ -21,6 +21,7 @@
 #include "store/pages.h"
 #include "store/segment_internal.h"
 #include "store/signatures.h"
+#include "store/seeds.h"
 #include "store/store_internal.h"
 
 #define CATALOG_FILE "catalog.sqlite"
@@ -627,6 +628,7 @@ store_close(struct store *s)
 	segments_close(s->segments);
 	keyring_free(s->keyring);
 	store_forget_pending(s);
+	seeds_free(s);
 	fd_close(&s->lock_fd);
 	(void)pthread_mutex_destroy(&s->log_lock);
 	(void)pthread_mutex_destroy(&s->flush_lock);

@@ -144,19 +144,22 @@ int outgoing_newest(struct store *s, const uint8_t line[16], struct outgoing **o
 #define TRANSFER_MAKING_MAX 16u
 struct transfer_making { /* a point that is being made */
 	uint8_t line[16], vm[16], point[16];
+	uint8_t seed[16]; /* the pass before, whose contents count, too; zeros: none */
 };
 /**
  * transfer_making(s, list, n):
  * Which points are being made and are large by now: so much of them is stored that it pays to send
- * it ahead.  list[TRANSFER_MAKING_MAX].  Thread: any; does not block.
+ * it ahead; also those of which a pass is over and the next one has not begun (the pass stands for
+ * them then).  list[TRANSFER_MAKING_MAX].  Thread: any; does not block.
  */
 void transfer_making(struct store *s, struct transfer_making *list, size_t *n);
 /**
  * outgoing_made(s, m, head, out, e):
  * A point that is being made, for a taker whose newest point of the line is head: without entry and
- * name.  Its rows are those that are durable so far, of each disk in order, and no others: none
- * (m->n = 0) may mean that there are more later.  What became of the point is for the caller to
- * see, and rows that come out of order are left out: all of them are among those of the point.
+ * name.  Its rows are those of the pass before and those that are durable so far, of each disk in
+ * order, and no others: none (m->n = 0) may mean that there are more later.  What became of the
+ * point is for the caller to see, and rows that come out of order are left out: all of them are
+ * among those of the point.
  */
 int outgoing_made(struct store *s, const struct transfer_making *m, struct lc_span head,
                   struct outgoing **out, struct lc_err *e);

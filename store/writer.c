@@ -15,6 +15,7 @@
 #include "store/base/bytes.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
+#include "store/seeds.h"
 #include "store/writer_internal.h"
 
 static const uint8_t zero_id[CHUNK_ID_SIZE];
@@ -210,6 +211,8 @@ writer_begin(struct store *s, const struct writer_opts *o, struct writer **out, 
 		rc = catalog_newest(s->catalog, w->line, take_base, w, e);
 		rc = rc == LC_ENOENT ? 0 : rc;
 	}
+	if (rc == 0 && w->base != NULL && (w->base->flags & POINT_SEED) != 0)
+		seeds_note(s, w->line, w->vm_id, w->base_id);
 	rc = rc != 0 ? rc : begin_workers(w, o->level, e);
 	if (rc != 0) {
 		writer_free(w);

@@ -9,6 +9,7 @@
 #include "store/commit.h"
 #include "store/group.h"
 #include "store/pages.h"
+#include "store/seeds.h"
 #include "store/writer_internal.h"
 
 static int
@@ -196,6 +197,10 @@ writer_commit(struct writer *w, const struct commit_opts *o, struct point *out, 
 	lc_wrap(e, "%s", w->vm);
 	lc_buf_free(&own.entries);
 	if (rc == 0) {
+		if (o->seed)
+			seeds_note(s, p->line, p->vm_id, p->id);
+		else
+			seeds_over(s, p->line);
 		p->opened = true;
 		(void)catalog_point(s->catalog, p->id, when_committed, &p->commit_ns, NULL);
 		/* Not part of the promise: only how fast later reads are. */

@@ -343,6 +343,57 @@ passes_of_a_seed_go_ahead_one_after_the_other(void **state)
 }
 
 /* What the host may keep there is used up: the point says so when its turn comes, not before. */
+/* Also where no next pass has begun yet, and where another process goes on. */
+static void
+what_a_pass_has_left_goes_between_two(void **state)
+{
+	const uint64_t covered[] = {WINDOWS / 2};
+	struct commit_opts o = {
+	    .source_ns = 1, .consistency = POINT_CRASH, .seed = true, .covered = covered};
+	struct lc_err e = LC_ERR_INIT;
+	struct point p;
+	struct scene s;
+	uint64_t before;
+
+	(void)state;
+	scene_begin(&s);
+	scene_put(&s, 0, WINDOWS / 4); /* some of it goes while it is read */
+	put(s.w, 0, &s.d, WINDOWS / 4, WINDOWS / 2);
+	must(writer_commit(s.w, &o, &p, &e), &e);
+	point_done(&p);
+	settle(&s.x);
+	before = sent(&s.x);
+	assert_int_equal(before, WINDOWS / 2);
+	settle(&s.x); /* once */
+	assert_int_equal(sent(&s.x), before);
+	/* The next pass leaves something, too; then the agent is another one. */
+	s.w = begin(&s.x, "web01", &s.d, 1);
+	put(s.w, 0, &s.d, WINDOWS / 2, WINDOWS * 3 / 4);
+	must(writer_commit(s.w,
+	                   &(struct commit_opts){.source_ns = 1,
+	                                         .consistency = POINT_CRASH,
+	                                         .seed = true,
+	                                         .covered = (const uint64_t[]){WINDOWS * 3 / 4}},
+	                   &p, &e),
+	     &e);
+	point_done(&p);
+	halves_hang_up(&s.x);
+	vault_close(&s.x.v);
+	vault_open(&s.x.v);
+	s.x.v.s->flush_bytes = 1 << 20;
+	halves_connect(&s.x);
+	settle(&s.x);
+	s.w = begin(&s.x, "web01", &s.d, 1); /* it does not know before */
+	settle(&s.x);
+	assert_int_equal(sent(&s.x), WINDOWS / 4);
+	put(s.w, 0, &s.d, WINDOWS * 3 / 4, WINDOWS);
+	scene_commit(&s);
+	assert_int_equal(sent(&s.x), WINDOWS / 2);
+	settle(&s.x);
+	assert_true(sender_idle(s.x.tx));
+	scene_free(&s);
+}
+
 static void
 room_that_ends_meanwhile_fails_no_line(void **state)
 {
@@ -487,6 +538,7 @@ main(void)
 	    cmocka_unit_test(a_replica_that_restarts_meanwhile),
 	    cmocka_unit_test(what_went_ahead_of_nothing_serves_the_next_try),
 	    cmocka_unit_test(passes_of_a_seed_go_ahead_one_after_the_other),
+	    cmocka_unit_test(what_a_pass_has_left_goes_between_two),
 	    cmocka_unit_test(room_that_ends_meanwhile_fails_no_line),
 	    cmocka_unit_test(points_of_others_go_before_it),
 	    cmocka_unit_test(others_than_those_that_were_named_do_not_go),
