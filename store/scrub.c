@@ -517,7 +517,7 @@ store_scrub(struct store *s, void (*on_damage)(void *arg, const struct damage *d
 	if (bytes != NULL)
 		*bytes = x.bytes;
 	if (rc == 0 && x.bad > 0)
-		rc = lc_fail(e, LC_ECORRUPT, 0, "store %s: %" PRIu64 " damaged places", s->dir,
-		             x.bad);
+		rc = lc_fail(e, LC_ECORRUPT, 0, "store %s: %" PRIu64 " damaged place%s", s->dir,
+		             x.bad, x.bad == 1 ? "" : "s");
 	return rc;
 }

@@ -106,8 +106,8 @@ run_rebuild(const struct cli_args *a)
 		             " VMs, segments read: %" PRIu64 "\n",
 		             st.points, st.vms, st.segments);
 	if (rc == 0 && st.damaged > 0 && !cli_has(a, "json"))
-		(void)printf("%" PRIu64 " damaged places were passed over (see: locum scrub)\n",
-		             st.damaged);
+		(void)printf("%" PRIu64 " damaged place%s passed over (see: locum scrub)\n",
+		             st.damaged, st.damaged == 1 ? " was" : "s were");
 	opening_done(&o);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
 }
