@@ -61,7 +61,7 @@ catalog_next_row(struct catalog *c, const uint8_t point[16], const uint8_t disk[
                  uint64_t *window, struct lc_err *e)
 {
 	struct catalog_point p;
-	uint64_t no;
+	uint64_t no = NO_DISK;
 	bool own;
 	int rc;
 

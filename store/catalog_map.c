@@ -96,7 +96,7 @@ catalog_map(struct catalog *c, const uint8_t point[16], const uint8_t disk[16],
             uint64_t first_window, uint32_t n, uint64_t *chunks, struct lc_err *e)
 {
 	struct catalog_point p;
-	uint64_t no;
+	uint64_t no = NO_DISK;
 	bool own;
 	int rc;
 

@@ -138,6 +138,14 @@ check_no_segments(const char *dir, struct lc_err *e)
 	return rc;
 }
 
+static bool
+is_within(const char *path, const char *folder)
+{
+	size_t n = strlen(folder);
+
+	return strncmp(path, folder, n) == 0 && (path[n] == '\0' || path[n] == '/');
+}
+
 /* The code must not lie beside what it opens. */
 static int
 check_kit_place(const char *kit, const char *dir, struct lc_err *e)
@@ -145,7 +153,6 @@ check_kit_place(const char *kit, const char *dir, struct lc_err *e)
 	char *folder = path_dirname(kit);
 	char *of_kit = folder == NULL ? NULL : realpath(folder, NULL);
 	char *of_store = NULL;
-	size_t n;
 	int rc = 0;
 
 	if (folder == NULL)
@@ -154,8 +161,7 @@ check_kit_place(const char *kit, const char *dir, struct lc_err *e)
 		rc = lc_fail_errno(e, "recovery kit: %s", folder);
 	else if ((of_store = realpath(dir, NULL)) == NULL)
 		rc = lc_fail_errno(e, "%s", dir);
-	n = of_store == NULL ? 0 : strlen(of_store);
-	if (rc == 0 && strncmp(of_kit, of_store, n) == 0 && (of_kit[n] == '\0' || of_kit[n] == '/'))
+	else if (is_within(of_kit, of_store))
 		rc = lc_fail(e, LC_EINVAL, 0,
 		             "the recovery kit must not lie in the store that it opens: give "
 		             "another place with --kit FILE");
