@@ -25,7 +25,8 @@ _Static_assert(DAMAGED_IDS_MAX <= OFFER_IDS_MAX, "what is told of fits one OFFER
 #define PAUSE_MAX_NS (3600 * LC_NS_PER_S) /* where it does not get better */
 #define DAY_NS (86400 * LC_NS_PER_S)
 #define BYTES_MORE (UINT64_C(1) << 30)
-#define EXAMINED_MAX 16u /* in one look: each costs reading the map */
+#define IDS_MAX (UINT64_C(4) << 20) /* in one round; the rest in the next look */
+#define EXAMINED_MAX 16u            /* in one look: each costs reading the map */
 
 void
 sender_care_done(struct sender_care *c)
@@ -406,6 +407,8 @@ first_of_look(struct sender *x, const struct damaged *d, struct lc_err *e)
 	int rc;
 
 	m->now.contents = d->contents;
+	/* More may be found while it is told. */
+	m->more_ids = (d->contents < IDS_MAX ? d->contents : IDS_MAX) + (uint64_t)DAMAGED_IDS_MAX;
 	if (m->round < 2) { /* all that can't be had is met in each of them */
 		m->now.unable = 0;
 		m->examined = 0;
@@ -440,7 +443,10 @@ mend_damaged(struct sender *x, struct lc_span body, struct lc_err *e)
 	if (rc != 0 || m->state != MEND_ASKED)
 		return rc;
 	m->more = false;
-	return d.n == 0 || is_spent(x) ? end_look(x, e) : offer(x, &d, e);
+	if (d.n == 0 || d.n > m->more_ids || is_spent(x))
+		return end_look(x, e);
+	m->more_ids -= d.n;
+	return offer(x, &d, e);
 }
 
 /* ---- pump ---- */

@@ -86,6 +86,59 @@ ids_of(struct decay *s, struct lc_buf *ids)
 	qsort(ids->p, ids->n / CHUNK_ID_SIZE, CHUNK_ID_SIZE, by_id);
 }
 
+/* Ids that nobody knows, without end: the look ends, and so does who waits for it. */
+static void
+a_replica_that_tells_ids_for_ever_is_not_heard_out(void **state)
+{
+	const struct sender_mending o = {.first = true};
+	struct sender_mending with = o;
+	struct lc_buf ids = {0}, out = {0};
+	struct lc_err e = LC_ERR_INIT;
+	struct damaged d = {.n = DAMAGED_IDS_MAX, .contents = DAMAGED_IDS_MAX};
+	unsigned pages = 0;
+	struct packet *p;
+	struct decay s;
+	uint32_t i;
+
+	(void)state;
+	decay_make(&s);
+	halves_hang_up(&s.x);
+	halves_connect(&s.x);
+	with.care = &s.care;
+	s.care.due_ns = 0;
+	sender_mend(s.x.tx, &with);
+	must(lc_buf_reserve(&ids, (size_t)DAMAGED_IDS_MAX * CHUNK_ID_SIZE), &e);
+	memset(ids.p, 0, (size_t)DAMAGED_IDS_MAX * CHUNK_ID_SIZE);
+	d.ids = ids.p;
+	must(sender_only(s.x.tx, (const uint8_t *)"nobody's VM 0123", &e), &e);
+	while (!sender_idle(s.x.tx) && pages < 100) {
+		must(sender_pump(s.x.tx, &e), &e);
+		p = TAILQ_FIRST(&s.x.up);
+		assert_non_null(p);
+		TAILQ_REMOVE(&s.x.up, p, entry);
+		if (p->type == MESSAGE_HEADS)
+			must(sender_message(s.x.tx, MESSAGE_HEADS_END, (struct lc_span){0}, &e),
+			     &e);
+		if (p->type == MESSAGE_INSPECT) {
+			pages++;
+			for (i = 0; i < DAMAGED_IDS_MAX; i++)
+				lc_put32(ids.p + (size_t)i * CHUNK_ID_SIZE + 4,
+				         __builtin_bswap32(pages * DAMAGED_IDS_MAX + i));
+			must(message_put_damaged(&out, &d), &e);
+			must(sender_message(s.x.tx, MESSAGE_DAMAGED, (struct lc_span){out.p, out.n},
+			                    &e),
+			     &e);
+			lc_buf_free(&out);
+		}
+		lc_buf_free(&p->body);
+		lc_free(p);
+	}
+	assert_true(sender_idle(s.x.tx));
+	assert_true(pages <= 3); /* it said one page; while it was told there may have come more */
+	lc_buf_free(&ids);
+	decay_end(&s);
+}
+
 static void
 a_replica_that_claims_damage_for_ever_gets_a_bounded_part(void **state)
 {
@@ -378,6 +431,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_replica_that_tells_ids_for_ever_is_not_heard_out),
 	    cmocka_unit_test(a_replica_that_claims_damage_for_ever_gets_a_bounded_part),
 	    cmocka_unit_test(claims_out_of_turn_end_the_session),
 	    cmocka_unit_test(a_replica_has_disks_read_as_a_whole_once_a_day),
