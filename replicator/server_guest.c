@@ -297,9 +297,10 @@ look_at_room(struct guest *g)
 	struct host *h = g->host;
 	int64_t now = clock_mono_ns();
 
-	if (g->room_ns != 0 && now - g->room_ns < ROOM_NS)
+	if (g->room_ns != 0 && now - g->room_ns < ROOM_NS && max == g->max_seen)
 		return;
 	g->room_ns = now;
+	g->max_seen = max;
 	kept = bytes_kept(g);
 	receiver_room(g->receiver, max == 0 ? UINT64_MAX : kept < max ? max - kept : 0);
 	(void)pthread_mutex_lock(&g->server->lock);

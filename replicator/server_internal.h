@@ -76,9 +76,10 @@ struct guest {
 	struct shared *shared;
 	struct store *store; /* that one's */
 	struct receiver *receiver;
-	struct lender *lender; /* instead, where it reads */
-	struct lc_err broken;  /* the store can't go on */
-	int64_t room_ns;
+	struct lender *lender;        /* instead, where it reads */
+	struct lc_err broken;         /* the store can't go on */
+	int64_t room_ns;              /* when that was looked at ... */
+	uint64_t max_seen;            /* ... with this much that it may take */
 	uint64_t room_told, max_told; /* bytes used, and that it may, as the host was told last */
 	bool room_is_told;
 };

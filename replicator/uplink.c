@@ -253,12 +253,17 @@ take_room(struct uplink *u, struct lc_span body, struct lc_err *e)
 {
 	struct room m;
 	int rc = message_get_room(body, &m, e);
+	bool more;
 
+	if (rc != 0)
+		return rc;
 	(void)pthread_mutex_lock(&u->lock);
-	if (rc == 0)
-		u->room = m;
+	more = u->room.max != 0 && (m.max == 0 || m.max > u->room.max);
+	u->room = m;
 	(void)pthread_mutex_unlock(&u->lock);
-	return rc;
+	if (more) /* what was refused may go by now */
+		sender_wake(u->sender, NULL);
+	return 0;
 }
 
 static int

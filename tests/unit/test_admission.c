@@ -361,6 +361,12 @@ has_failed(void *arg)
 	return ((struct hostsite *)arg)->failed > 0;
 }
 
+static bool
+has_arrived(void *arg)
+{
+	return ((struct hostsite *)arg)->committed > 0;
+}
+
 /* The log of the store may not grow over it; other hosts go on. */
 static void
 a_host_keeps_within_its_quota(void **state)
@@ -446,12 +452,15 @@ a_quota_that_is_lifted_is_none(void **state)
 
 	(void)state;
 	two_make(&t, NULL);
-	limit(&t, true, 1u << 30);
+	limit(&t, true, 1);
 	(void)hostsite_backup(&t.h, "web01", &d);
 	hostsite_connect(&t.h);
+	two_wait(&t, has_failed, &t.h, "refused");
 	two_wait(&t, has_a_quota, &t, "the quota");
+	assert_int_equal(t.h.committed, 0);
 	limit(&t, true, 0);
 	two_wait(&t, has_no_quota, &t, "the end of the quota");
+	two_wait(&t, has_arrived, &t.h, "what was refused, by itself");
 	assert_int_equal(t.h.downs, 0);
 	limit(&t, true, 2u << 30);
 	two_wait(&t, has_a_quota, &t, "another quota");
