@@ -103,17 +103,25 @@ has_everything(struct asker *a, size_t i, size_t site, const struct site_status 
 	struct vm_status v;
 	size_t k;
 
-	for (k = 0; k < a->nvms && !st->idle; k++) {
+	for (k = 0; k < a->nvms && !st->has_all; k++) {
+		bool known;
+
 		if (a->vms[k].instant_ns == 0)
 			continue;
-		if (!find_status(a->c->protect, a->vms[k].vm, &v))
-			return false;
-		if (v.refused[site].code != LC_OK) {
+		known = find_status(a->c->protect, a->vms[k].vm, &v);
+		if (known && v.refused[site].code != LC_OK) {
 			unsent(a, i, v.refused[site].msg);
 			return false;
 		}
+		if (!known && st->idle) { /* whose point it did not take is not known */
+			unsent(a, i, st->err.msg);
+			return false;
+		}
+		if (st->idle) /* what it did not take is of other VMs */
+			continue;
 		/* One that seems newer than all that is here is of another clock. */
-		if (v.durable_ns[site] < a->vms[k].instant_ns || v.durable_ns[site] > v.instant_ns)
+		if (!known || v.durable_ns[site] < a->vms[k].instant_ns ||
+		    v.durable_ns[site] > v.instant_ns)
 			return false;
 	}
 	return true;

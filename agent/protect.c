@@ -161,7 +161,7 @@ on_sites(void *arg)
 
 	for (k = 0; x->sites != NULL && k < x->nsites; k++) {
 		sites_status(x->sites, k, &st);
-		for (i = 0; st.idle && st.err.code == LC_OK && i < x->n; i++) {
+		for (i = 0; st.has_all && i < x->n; i++) {
 			x->vms[i].durable_ns[k] = x->vms[i].instant_ns;
 			x->vms[i].waiting[k] = 0;
 			update_safe(&x->vms[i]);
@@ -318,7 +318,7 @@ something_waits(const struct protect *x)
 
 	for (k = 0; x->sites != NULL && k < x->nsites; k++) {
 		sites_status(x->sites, k, &st);
-		if (!st.up || !st.idle || st.err.code != LC_OK)
+		if (!st.up || !st.has_all)
 			return true;
 	}
 	return false;

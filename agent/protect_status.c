@@ -98,7 +98,7 @@ print_site(const struct site_status *st, FILE *f)
 	(void)fprintf(f,
 	              ", \"has_all\": %s, \"points\": %" PRIu64 ", \"sent_bytes\": %" PRIu64
 	              ", \"rate_bytes\": %" PRIu64 ", \"clock_ahead_s\": %.3f, \"lost_points\": ",
-	              st->idle ? "true" : "false", st->points, st->sent, st->rate,
+	              st->has_all ? "true" : "false", st->points, st->sent, st->rate,
 	              (double)st->ahead_ns / 1e9);
 	if (st->lost_ns == 0)
 		(void)fprintf(f, "null");

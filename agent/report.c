@@ -101,7 +101,7 @@ up(const struct site_status *s)
 static double
 has_all(const struct site_status *s)
 {
-	return s->idle ? 1 : 0;
+	return s->has_all ? 1 : 0;
 }
 
 static double

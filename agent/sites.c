@@ -442,6 +442,7 @@ sites_status(const struct sites *s, size_t i, struct site_status *out)
 	                            .room_used = st.room_used,
 	                            .room_max = st.room_max,
 	                            .idle = uplink_idle(x->uplink)};
+	out->has_all = out->idle && out->err.code == LC_OK;
 	(void)address_text(out->address, &x->peer.at);
 }
 

@@ -71,7 +71,8 @@ struct site_status {
 	uint64_t points;   /* sent since this process began */
 	uint64_t sent;     /* bytes, likewise */
 	uint64_t rate;     /* of these, a second, by the last ten; as far as this is called */
-	bool idle;         /* it has all there is */
+	bool idle;         /* it has all there is, or did not take it */
+	bool has_all;      /* it has all there is */
 	uint64_t room_used, room_max; /* bytes of this host's quota there; max 0: not known */
 	int64_t ahead_ns;             /* its clock before ours; 0: it has not said */
 	int64_t lost_ns;    /* wall clock: it had lost points that it had acknowledged; 0: never */

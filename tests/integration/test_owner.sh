@@ -173,6 +173,17 @@ refused 2 'no rate of 16 KiB/s' locum replica limit "$(hostname)" --dir "$t/dr" 
 refused 1 'nobody' locum replica limit nobody --dir "$t/dr"
 locum replica limit "$(hostname)" --dir "$t/dr" --rate '20 MiB/s' --max '1 GiB' >"$t/out" || fail "replica limit --rate: $?"
 grep -q ': read at most 20.0 MiB/s; its store may take 1.0 GiB$' "$t/out" || fail "a limit: $(cat "$t/out")"
+# What it does not take it does not have.
+locum replica limit "$(hostname)" --dir "$t/dr" --max 1 >"$t/out" || fail "replica limit --max: $?"
+for ((i = 0; i < 20; i++)); do # it is looked at every five seconds
+	write "number $i"
+	locum backup web01 --to dr --quiet 2>"$t/err" || break
+	sleep 1
+done
+grep -q 'is used up' "$t/err" || fail "the quota: $(cat "$t/err")"
+status_has '"has_all": false.*is used up'
+locum replica limit "$(hostname)" --dir "$t/dr" --max default >"$t/out" || fail "replica limit --max default: $?"
+status_has '"quota_bytes": 0,.*"has_all": true'
 kill -TERM $agent_pid
 wait $agent_pid || fail "the agent ended with $?"
 kill -TERM $replica_pid

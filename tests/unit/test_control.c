@@ -558,7 +558,7 @@ replicas_are_waited_for(void **state)
 	fake.durable_ns = 77;
 	wait_for(&x, &x.ended, 1);
 	assert_int_equal(x.unsent, 1);
-	/* Refused, and down. */
+	/* Refused. */
 	fake.durable_ns = 5;
 	(void)lc_fail(&fake.refused, LC_ENOSPC, 0, "full");
 	x.ended = 0;
@@ -568,15 +568,40 @@ replicas_are_waited_for(void **state)
 	wait_for(&x, &x.ended, 1);
 	assert_int_equal(x.unsent, 2);
 	assert_string_equal(x.last.msg, "full");
-	lc_err_clear(&fake.refused);
-	fake.site = (struct site_status){.since_ns = 1};
-	(void)lc_fail(&fake.site.err, LC_EPEER, 0, "nobody there");
+	/* Nothing more is on its way then; whose point it is is known of those that are protected.
+	 */
+	fake.site.idle = true;
+	(void)lc_fail(&fake.site.err, LC_ENOSPC, 0, "full for somebody");
 	x.ended = 0;
 	ask(&x, two, 1, 1);
 	wait_for(&x, &fake.n, 3);
 	finish(2, BACKUP_DONE);
 	wait_for(&x, &x.ended, 1);
 	assert_int_equal(x.unsent, 3);
+	assert_string_equal(x.last.msg, "full");
+	lc_err_clear(&fake.refused);
+	x.ended = 0;
+	ask(&x, &two[1], 1, 1);
+	wait_for(&x, &fake.n, 4);
+	finish(3, BACKUP_DONE);
+	wait_for(&x, &x.ended, 1);
+	assert_int_equal(x.unsent, 4);
+	assert_string_equal(x.last.msg, "full for somebody");
+	x.ended = 0;
+	ask(&x, two, 1, 1);
+	wait_for(&x, &fake.n, 5);
+	finish(4, BACKUP_DONE);
+	wait_for(&x, &x.ended, 1);
+	assert_int_equal(x.unsent, 4);
+	/* Down. */
+	fake.site = (struct site_status){.since_ns = 1};
+	(void)lc_fail(&fake.site.err, LC_EPEER, 0, "nobody there");
+	x.ended = 0;
+	ask(&x, two, 1, 1);
+	wait_for(&x, &fake.n, 6);
+	finish(5, BACKUP_DONE);
+	wait_for(&x, &x.ended, 1);
+	assert_int_equal(x.unsent, 5);
 	assert_string_equal(x.last.msg, "nobody there");
 	end(&x);
 }
