@@ -77,10 +77,23 @@ static void __attribute__((format(printf, 1, 2))) next_step(const char *fmt, ...
 	va_end(ap);
 }
 
-static bool
-nearly(json_int_t used, json_int_t max)
+/* Of a quota; NULL: there is room. */
+static const char *
+how_full(json_int_t used, json_int_t max)
 {
-	return max > 0 && used >= max / 10 * 9;
+	return max <= 0 || used < max / 10 * 9 ? NULL
+	       : used < max                    ? "nearly full"
+	                                       : "full, no more points are taken";
+}
+
+/* It does not end by itself. */
+static bool
+turned_away(const json_t *x)
+{
+	const char *why = text_of(x, "error");
+
+	return strstr(why, "was revoked at this replica") != NULL ||
+	       strstr(why, "is not paired with this replica") != NULL;
 }
 
 static void
@@ -120,6 +133,20 @@ any_down(const json_t *replicas)
 	return false;
 }
 
+static bool
+any_wrong(const json_t *replicas)
+{
+	const json_t *x;
+	size_t i;
+
+	json_array_foreach(replicas, i, x)
+	{
+		if (json_is_string(json_object_get(x, "error")))
+			return true;
+	}
+	return false;
+}
+
 static void
 print_vm_step(const json_t *doc, const json_t *x)
 {
@@ -133,6 +160,8 @@ print_vm_step(const json_t *doc, const json_t *x)
 		next_step("see the spool, below");
 	else if (strcmp(state, "late") == 0 && any_down(replicas))
 		next_step("its points wait here for the replica that is DOWN, below");
+	else if (strcmp(state, "late") == 0 && any_wrong(replicas))
+		next_step("see what is wrong with the replica, below");
 	else if (strcmp(state, "late") == 0)
 		next_step("its points come too seldom, or go too slowly: is bandwidth too low for "
 		          "what changes? else a longer rpo");
@@ -168,9 +197,10 @@ print_quota(const json_t *x)
 		(void)printf("    %s used of the %s that this host may have there\n",
 		             size_format(of, sizeof of, (uint64_t)used),
 		             size_format(all, sizeof all, (uint64_t)max));
-	if (nearly(used, max))
-		next_step("nearly full: there, locum drop what is not needed, or locum replica "
-		          "limit HOST --max SIZE");
+	if (how_full(used, max) != NULL)
+		next_step("%s: there, locum replica limit HOST --max SIZE (what is dropped gives "
+		          "no room back yet)",
+		          how_full(used, max));
 }
 
 static void
@@ -188,7 +218,11 @@ print_site(const json_t *x)
 	                         (uint64_t)json_integer_value(json_object_get(x, "rate_bytes"))));
 	if (json_is_string(json_object_get(x, "error")))
 		(void)printf("    %s\n", text_of(x, "error"));
-	if (!up)
+	if (!up && turned_away(x))
+		next_step(
+		    "it lets this host in no more, and points wait here: locum replica hosts, "
+		    "there; with locum token there and locum pair here it does again");
+	else if (!up)
 		next_step("points wait here, and go by themselves when it is back; there: locum "
 		          "status, systemctl status locum-replica");
 	print_clock(x);
@@ -256,7 +290,9 @@ print_host(const json_t *h, bool *locked)
 
 	(void)printf(
 	    "%-20s %-10s %-26s %10s %10s %8lld\n", text_of(h, "name"),
-	    json_is_true(json_object_get(h, "connected")) ? "connected" : "AWAY",
+	    json_is_true(json_object_get(h, "connected")) ? "connected"
+	    : turned_away(h)                              ? "REVOKED"
+							  : "AWAY",
 	    text_of(h, "since"),
 	    size_format(got, sizeof got,
 	                (uint64_t)json_integer_value(json_object_get(h, "received_bytes"))),
@@ -264,7 +300,9 @@ print_host(const json_t *h, bool *locked)
 	    (long long)json_integer_value(json_object_get(h, "points")));
 	if (json_is_string(json_object_get(h, "error")))
 		(void)printf("    %s\n", text_of(h, "error"));
-	if (!json_is_true(json_object_get(h, "connected")))
+	if (turned_away(h))
+		next_step("its store stays; with a new token (locum token) it is let in again");
+	else if (!json_is_true(json_object_get(h, "connected")))
 		next_step(
 		    "there: locum status, systemctl status locum-agent (a host that sends by cron "
 		    "is away in between)");
@@ -277,11 +315,10 @@ print_host(const json_t *h, bool *locked)
 	if (max > 0)
 		(void)printf("    %s is all that it may have here\n",
 		             size_format(kept, sizeof kept, (uint64_t)max));
-	if (nearly(stored, max))
-		next_step(
-		    "nearly full: locum drop what is not needed, or locum replica limit %s --max "
-		    "SIZE",
-		    cli_word(&w, text_of(h, "name")));
+	if (how_full(stored, max) != NULL)
+		next_step("%s: locum replica limit %s --max SIZE (what is dropped gives no room "
+		          "back yet)",
+		          how_full(stored, max), cli_word(&w, text_of(h, "name")));
 	json_array_foreach(json_object_get(h, "vms"), i, x)
 	{
 		bool named = json_is_string(json_object_get(x, "name"));
@@ -341,6 +378,8 @@ verdict(const json_t *doc)
 	}
 	json_array_foreach(json_object_get(doc, "hosts"), i, x)
 	{
+		if (turned_away(x)) /* somebody wanted that */
+			continue;
 		if (!json_is_true(json_object_get(x, "connected")) ||
 		    json_integer_value(json_object_get(x, "damaged")) > 0 ||
 		    json_is_string(json_object_get(x, "error")))

@@ -45,7 +45,12 @@ agent "$(vm web01 protected)" "$(site true 1000 899)"
 says 0 '899 B used of the 1000 B'
 ! grep -q 'nearly full' "$t/out" || fail "89%% is not near: $(cat "$t/out")"
 agent "$(vm web01 protected)" "$(site true 1000 905)"
-says 0 '-> nearly full: there, locum drop .*locum replica limit HOST --max SIZE'
+says 0 '-> nearly full: there, locum replica limit HOST --max SIZE'
+agent "$(vm web01 late)" "$(site true 1000 1000 '"the replica refused it: what this host may keep at the replica is used up"')"
+says 3 '-> see what is wrong with the replica, below' 'is used up$' '-> full, no more points are taken: there, locum replica limit'
+agent "$(vm web01 protected)" "$(site false 0 0 '"the replica refused it: host host-a was revoked at this replica"')"
+says 3 '-> it lets this host in no more, .*locum token there and locum pair here'
+! grep -q 'when it is back' "$t/out" || fail "it does not come back by itself: $(cat "$t/out")"
 agent "$(vm web01 protected)" "$(site true 0 0 null '"2 contents are damaged there"')"
 says 3 '^    2 contents are damaged there$' '-> it is asked again now and then; there: locum scrub names the points'
 agent "$(vm web01 waiting)" "$(site false 0 0)" ', "spool": {"bytes": 10, "max_bytes": 10, "spent": true, "dropped_bytes": 0, "error": null}'
@@ -63,9 +68,9 @@ says 1 'no agent runs on this host'
 
 # At a replica.
 mkdir "$t/dr"
-host() { # CONNECTED STORED QUOTA NAME-OF-VM-OR-NOTHING
-	printf '{"name": "host-a", "fingerprint": "x", "connected": %s, "since": "%s", "received_bytes": 1, "points": 3, "refused": 0, "stored_bytes": %s, "quota_bytes": %s, "error": null, "vms": [{"vm": "00112233445566778899aabbccddeeff", %s"time": "%s", "age_s": 7, "points": 3}]}' \
-		"$1" "$now" "$2" "$3" "${4:+\"name\": \"$4\", }" "$now"
+host() { # CONNECTED STORED QUOTA NAME-OF-VM-OR-NOTHING [ERROR]
+	printf '{"name": "host-a", "fingerprint": "x", "connected": %s, "since": "%s", "received_bytes": 1, "points": 3, "refused": 0, "stored_bytes": %s, "quota_bytes": %s, "error": %s, "vms": [{"vm": "00112233445566778899aabbccddeeff", %s"time": "%s", "age_s": 7, "points": 3}]}' \
+		"$1" "$now" "$2" "$3" "${5:-null}" "${4:+\"name\": \"$4\", }" "$now"
 }
 replica() { # HOSTS
 	printf '{"role": "replica", "pid": %d, "time": "%s", "dir": "%s", "fingerprint": "f", "port": 1, "hosts": [%s]}\n' \
@@ -95,6 +100,8 @@ says_there 0 'VM web01 '
 ! grep -q unlock "$t/out" || fail "it is unlocked: $(cat "$t/out")"
 replica "$(host false 5 0)"
 says_there 3 'host-a +AWAY' '-> there: locum status, systemctl status locum-agent'
+replica "$(host false 5 0 '' '"host host-a was revoked at this replica"')"
+says_there 0 'host-a +REVOKED' '-> its store stays; with a new token'
 replica "$(host true 95 100)"
-says_there 0 '100 B is all that it may have here' '-> nearly full: .*locum replica limit host-a --max'
+says_there 0 '100 B is all that it may have here' '-> nearly full: locum replica limit host-a --max'
 echo "every state has its next step"
