@@ -16,6 +16,7 @@
 #include "agent/findings.h"
 #include "agent/hypervisor/launch_accel.h"
 #include "agent/hypervisor/settings.h"
+#include "replicator/identity.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
 #include "store/base/config.h"
@@ -230,6 +231,21 @@ look_at_run_dir(struct checkup *c)
 
 /* ---- store ---- */
 
+/* A host that is paired has had one: another with keys of its own is no way back to its points. */
+static bool
+advise_recall(const struct checkup *c, struct finding *x)
+{
+	struct peer *list = NULL;
+	struct cli_word w;
+	size_t n = 0;
+	bool paired = peer_list(c->settings->key_dir, &list, &n, NULL) == 0 && n > 0;
+
+	if (paired)
+		finding_advise(x, "locum recall %s", cli_word(&w, list[0].name));
+	lc_free(list);
+	return paired;
+}
+
 static void
 store_trouble(struct checkup *c, const struct lc_err *e)
 {
@@ -237,6 +253,8 @@ store_trouble(struct checkup *c, const struct lc_err *e)
 	struct cli_word w;
 	const char *dir = cli_word(&w, c->settings->store);
 
+	if (e->code == LC_ENOENT && advise_recall(c, x))
+		return;
 	if (e->code == LC_ENOENT)
 		finding_advise(x, "locum store init --store %s", dir);
 	else if (e->code == LC_EKEY)
