@@ -166,8 +166,12 @@ transfer_needs(struct store *s, uint64_t no, bool restart, char text[TRANSFER_NE
 	for (i = 0; rc == 0 && restart && i < users.n; i += sizeof x) {
 		memcpy(&x, users.p + i, sizeof x);
 		rc = catalog_newest(s->catalog, x.line, take_id, newest, e);
-		if (rc == 0 && memcmp(newest, x.point, sizeof newest) == 0)
+		if (rc == LC_ENOENT) { /* its points were dropped meanwhile */
+			lc_err_clear(e);
+			rc = 0;
+		} else if (rc == 0 && memcmp(newest, x.point, sizeof newest) == 0) {
 			rc = outgoing_restart(s, x.line, e);
+		}
 	}
 	lc_buf_free(&users);
 	return rc == LC_ENOENT ? 0 : rc;

@@ -10,6 +10,10 @@ style=$(mktemp)
 trap 'rm -f "$style"' EXIT
 sed 's/^ReflowComments:.*/ReflowComments: true/' .clang-format >"$style"
 for file in "$@"; do
+	case $file in
+	*.[ch]) ;;
+	*) continue ;; # it would take a script for C
+	esac
 	# Only where it must: reflowing takes hand-made line breaks away.
 	if expand "$file" | LC_ALL=C.UTF-8 grep -qE '^.{101}'; then
 		"$clang_format" -i --style="file:$style" "$file"
