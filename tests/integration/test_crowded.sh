@@ -13,8 +13,9 @@ mib=${1:-320} rate=${2:-8}
 most=160 # MiB: the budget, what is read and not yet stored when it is used up, and a segment that is being made thin
 scenario_begin crowded
 at_end() { kill -9 $replica_pid $agent_pid 2>/dev/null; }
-kept() { find "$t/store/segments" -type f -printf '%s\n' 2>/dev/null | awk '{ s += $1 } END { printf "%d\n", s / 1048576 }'; }
-there() { du -sm "$t"/dr/stores 2>/dev/null | cut -f 1; }
+# Files come and go meanwhile.
+kept() { { find "$t/store/segments" -type f -printf '%s\n' 2>/dev/null || true; } | awk '{ s += $1 } END { printf "%d\n", s / 1048576 }'; }
+there() { { du -sm "$t"/dr/stores 2>/dev/null || true; } | awk '{ n = $1 } END { print n + 0 }'; }
 
 head -c "${mib}M" /dev/urandom >"$t/img"
 printf '%s\n' "key_dir = $t/keys" 'spool_max = 64 MiB' 'rpo = 2s' "bandwidth = $rate MiB/s" >>"$LOCUM_CONFIG"
