@@ -43,7 +43,8 @@ room_left(struct room *r, struct spool *spool, struct sites *sites, uint64_t n, 
 		r->sent = sent;
 		r->bytes = st.bytes;
 	}
-	left = st.bytes < st.max ? (st.max - st.bytes) / (n == 0 ? 1 : n) : 0;
+	/* 0: it was not looked at yet. */
+	left = st.bytes > 0 && st.bytes < st.max ? (st.max - st.bytes) / (n == 0 ? 1 : n) : 0;
 	if (!again || left >= st.max / PART)
 		return left;
 	return now - r->since_ns > STILL_NS ? st.max / PART : 0;
