@@ -13,6 +13,7 @@
 #include "agent/control.h"
 #include "agent/discover.h"
 #include "agent/hypervisor/settings.h"
+#include "agent/past.h"
 #include "agent/protect.h"
 #include "agent/report.h"
 #include "agent/verbs.h"
@@ -57,6 +58,7 @@ struct agent {
 	struct capture_pool *pool;
 	struct throttle *throttle;
 	struct protect *protect;     /* NULL while it is exchanged */
+	struct past *past;           /* of the one before */
 	struct alert *alert;         /* NULL: no program */
 	struct metrics *metrics;     /* NULL: not served */
 	struct control *control;     /* NULL: not served */
@@ -122,6 +124,8 @@ static void
 end_protection(struct agent *x)
 {
 	control_protect(x->control, NULL);
+	past_free(x->past);
+	x->past = past_take(x->protect);
 	protect_stop(x->protect, on_stopped, x);
 }
 
@@ -496,7 +500,8 @@ begin(struct agent *x)
 	                         .settings = &x->settings,
 	                         .store = x->store,
 	                         .pool = x->pool,
-	                         .throttle = x->throttle};
+	                         .throttle = x->throttle,
+	                         .past = x->past};
 	struct lc_err e = LC_ERR_INIT;
 
 	if (protect_start(&o, &x->protect, &e) == 0) {
@@ -595,6 +600,7 @@ run_agent(const struct cli_args *a)
 	lc_free(x.desk_path);
 	store_close(x.store);
 	(void)uv_loop_close(&x.loop);
+	past_free(x.past);
 	settings_done(&x.settings);
 	settings_done(&x.next);
 	return status;

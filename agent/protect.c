@@ -5,6 +5,7 @@
 #include "agent/backup.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/others.h"
+#include "agent/past.h"
 #include "agent/protect.h"
 #include "agent/result.h"
 #include "agent/room.h"
@@ -499,6 +500,28 @@ look_back(struct guarded *g)
 	point_done(&p);
 }
 
+/* What it had been told before it began anew; the replicas say it again once they are there. */
+static void
+remember(struct guarded *g)
+{
+	const struct past *past = g->p->o.past;
+	const struct past_vm *was = past_find(past, g->name);
+	struct site_status st;
+	size_t k;
+
+	if (was == NULL || !g->known || memcmp(was->line, g->line, sizeof g->line) != 0)
+		return;
+	schedule_keep(&g->schedule, &was->schedule);
+	if (was->instant_ns == g->instant_ns)
+		g->fresh_ns = was->fresh_ns;
+	for (k = 0; k < g->p->nsites; k++) {
+		sites_status(g->p->sites, k, &st);
+		g->durable_ns[k] = past_durable(past, was, st.name);
+		if (safe_at(g, k) < g->schedule.safe_ns)
+			schedule_unsafe(&g->schedule, safe_at(g, k));
+	}
+}
+
 static int64_t
 goal_of(const struct settings *s, const struct settings_vm *vm)
 {
@@ -540,6 +563,7 @@ make_vms(struct protect *x, struct lc_err *e)
 		/* What has no point yet gets one at once. */
 		schedule_init(&g->schedule, goal_of(s, &s->vms[i]), clock_mono_ns(),
 		              g->known ? x->n : 0, want);
+		remember(g);
 		update_safe(g);
 		x->n++;
 	}
@@ -722,6 +746,9 @@ protect_vm(const struct protect *x, size_t i, struct vm_status *out)
 	                          .left_ns = left(g, now),
 	                          .point = g->known ? g->point : NULL,
 	                          .instant_ns = g->instant_ns,
+	                          .fresh_ns = g->fresh_ns,
+	                          .line = g->line,
+	                          .schedule = &g->schedule,
 	                          .points = g->points,
 	                          .failures = g->failures,
 	                          .pause_ns = g->pause_ns,
@@ -763,21 +790,4 @@ const struct protect_opts *
 protect_options(const struct protect *x)
 {
 	return &x->o;
-}
-
-void
-protect_summary(const struct protect *x, char *dst, size_t n)
-{
-	unsigned i, good = 0, up = 0;
-	struct site_status st;
-	size_t k;
-
-	for (i = 0; i < x->n; i++)
-		good += strcmp(state_of(&x->vms[i]), "protected") == 0 ? 1 : 0;
-	for (k = 0; x->sites != NULL && k < x->nsites; k++) {
-		sites_status(x->sites, k, &st);
-		up += st.up ? 1 : 0;
-	}
-	(void)snprintf(dst, n, "%u of %u VMs within their goals, %u of %zu replicas connected",
-	               good, x->n, up, x->nsites);
 }

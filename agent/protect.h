@@ -26,6 +26,8 @@ struct backup_result;
 struct capture_pool;
 struct guarded;
 struct other;
+struct past;
+struct schedule;
 struct site_status;
 struct spool_status;
 struct protect;
@@ -39,6 +41,7 @@ struct protect_opts {
 	struct store *store;
 	struct capture_pool *pool;
 	struct throttle *throttle; /* of what goes to replicas; NULL: none */
+	const struct past *past;   /* of the one before; NULL: there was none */
 };
 
 /** protect_start(o, out, e): begin.  LC_ENOENT: the settings name no VM to protect. */
@@ -78,8 +81,11 @@ struct vm_status {
 	int64_t age_ns;                    /* for how long it has been looked after */
 	int64_t left_ns; /* until its next state is safe, as the last ones went; INT64_MAX: it is
 	                    not on its way */
-	const uint8_t *point;       /* id of its newest one here; NULL: there is none ... */
-	int64_t instant_ns;         /* ... wall clock: the instant that it shows */
+	const uint8_t *point; /* id of its newest one here; NULL: there is none ... */
+	int64_t instant_ns;   /* ... wall clock: the instant that it shows */
+	int64_t fresh_ns;     /* ... and until when that was still so */
+	const uint8_t *line;  /* ... and its line */
+	const struct schedule *schedule;
 	uint64_t points, failures;  /* since this process began */
 	int64_t pause_ns, cycle_ns; /* of the last cycle */
 	const struct lc_err *err;   /* of the last cycle; LC_OK: nothing is wrong */

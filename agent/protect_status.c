@@ -2,6 +2,8 @@
  * What protect knows, as JSON for locum status.
  */
 #include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "agent/protect.h"
@@ -148,4 +150,23 @@ protect_status(const struct protect *x, FILE *f)
 		print_site(&st, f);
 	}
 	(void)fprintf(f, "]");
+}
+
+void
+protect_summary(const struct protect *x, char *dst, size_t n)
+{
+	size_t i, good = 0, up = 0;
+	struct site_status st;
+	struct vm_status v;
+
+	for (i = 0; i < protect_vms(x); i++) {
+		protect_vm(x, i, &v);
+		good += strcmp(v.state, "protected") == 0 ? 1 : 0;
+	}
+	for (i = 0; i < protect_sites(x); i++) {
+		protect_site(x, i, &st);
+		up += st.up ? 1 : 0;
+	}
+	(void)snprintf(dst, n, "%zu of %zu VMs within their goals, %zu of %zu replicas connected",
+	               good, protect_vms(x), up, protect_sites(x));
 }

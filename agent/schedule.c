@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "agent/schedule.h"
 #include "store/base/clock.h"
 
@@ -13,6 +15,18 @@ schedule_init(struct schedule *s, int64_t goal_ns, int64_t now_ns, unsigned i, u
 {
 	*s = (struct schedule){.goal_ns = goal_ns};
 	s->due_ns = now_ns + (n == 0 ? 0 : goal_ns / 2 / (int64_t)n * (int64_t)i);
+}
+
+void
+schedule_keep(struct schedule *s, const struct schedule *was)
+{
+	s->safe_ns = was->safe_ns;
+	s->seen_ns = was->seen_ns;
+	s->hour = was->hour;
+	s->late = was->late;
+	memcpy(s->worst, was->worst, sizeof s->worst);
+	if (was->delay_ns < s->goal_ns)
+		s->delay_ns = was->delay_ns;
 }
 
 void

@@ -184,9 +184,24 @@ grep -q 'is used up' "$t/err" || fail "the quota: $(cat "$t/err")"
 status_has '"has_all": false.*is used up'
 locum replica limit "$(hostname)" --dir "$t/dr" --max default >"$t/out" || fail "replica limit --max default: $?"
 status_has '"quota_bytes": 0,.*"has_all": true'
-kill -TERM $agent_pid
-wait $agent_pid || fail "the agent ended with $?"
+# What it had heard of the replica is known with other settings, too, while that is away.
 kill -TERM $replica_pid
 wait $replica_pid || fail "the replica ended with $?"
+printf changed | dd of="$t/b.raw" bs=64k seek=9 conv=notrunc status=none
+status_has '"lag_s": ([3-9]|[1-9][0-9]+)[.]'
+sed -i '/^run_dir/a freeze_timeout = 9s' "$LOCUM_CONFIG"
+kill -HUP $agent_pid
+for ((i = 0; i < 100; i++)); do
+	! grep -q 'reading the settings anew' "$t/agent.log" || break
+	sleep 0.1
+done
+for ((i = 0; i < 20; i++)); do # the status is one of the agent that has them
+	locum status --json >"$t/status" || true
+	grep -q '"lag_s": [0-9]' "$t/status" || fail "nothing is safe any more: $(cat "$t/status")"
+	grep -qE '"worst_lag_s": ([3-9]|[1-9][0-9]+)[.]' "$t/status" || fail "its worst lag: $(cat "$t/status")"
+	sleep 0.1
+done
+kill -TERM $agent_pid
+wait $agent_pid || fail "the agent ended with $?"
 ! at_replica points web01 --json | has "${ids[1]}" || fail "it is there still"
 echo "beside a replica: the same"
