@@ -11,6 +11,8 @@
 #include "replicator/receiver.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
+#include "store/base/memory.h"
+#include "store/point.h"
 
 #define STREAMS_MAX 64u
 #define ASKED_MAX (4u * OFFER_IDS_MAX) /* ids that were asked for and did not come, of a stream */
@@ -35,6 +37,7 @@ struct stream {
 	TAILQ_ENTRY(stream) entry;
 	uint32_t no;
 	uint8_t vm[16], point[16];
+	int64_t source_ns;
 	struct incoming *in;
 	struct asked *asked;
 	uint32_t nasked;
@@ -187,6 +190,20 @@ take_room(struct receiver *r, uint64_t n, struct lc_err *why)
 	return 0;
 }
 
+/* 0: not known. */
+static int64_t
+instant_of(struct lc_span entry)
+{
+	struct point *p = lc_alloc(sizeof *p);
+	struct lc_span sealed;
+	int64_t at = 0;
+
+	if (p != NULL && entry.n > 0 && point_decode(entry, p, &sealed, NULL) == 0)
+		at = p->source_ns;
+	lc_free(p);
+	return at;
+}
+
 static int
 on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
 {
@@ -225,6 +242,7 @@ on_begin(struct receiver *r, struct lc_span body, struct lc_err *e)
 		lc_free(st);
 		return refuse(r, no, p.vm, &why, e);
 	}
+	st->source_ns = instant_of(p.entry);
 	TAILQ_INSERT_TAIL(&r->streams, st, entry);
 	r->nstreams++;
 	return 0;
@@ -560,7 +578,7 @@ tell_outcome(struct receiver *r, struct stream *st, const struct incoming_end *e
 	if (end->rc != 0)
 		return refuse(r, st->no, st->vm, &end->err, e);
 	if (r->ev.committed != NULL)
-		r->ev.committed(r->ev.arg, st->vm, st->point);
+		r->ev.committed(r->ev.arg, st->vm, st->point, st->source_ns);
 	return emit(r, MESSAGE_COMMITTED, &body, message_put_committed(&body, &m), e);
 }
 

@@ -27,8 +27,10 @@ struct receiver_events {
 	/** emit(arg, type, spans, n, e): as sender_events. */
 	int (*emit)(void *arg, uint16_t type, const struct lc_span *spans, size_t n,
 	            struct lc_err *e);
-	/** committed(arg, vm, point): a point is durable here.  May be NULL. */
-	void (*committed)(void *arg, const uint8_t vm[16], const uint8_t point[16]);
+	/** committed(arg, vm, point, source_ns): a point is durable here; it shows that instant by
+	 * the host's clock (0: not known).  May be NULL. */
+	void (*committed)(void *arg, const uint8_t vm[16], const uint8_t point[16],
+	                  int64_t source_ns);
 	/** refused(arg, vm, why): one was not taken (zeros: contents that mend).  May be NULL. */
 	void (*refused)(void *arg, const uint8_t vm[16], const struct lc_err *why);
 	/** damaged(arg, contents, lines): what of this writer is damaged here; it was told so.  May

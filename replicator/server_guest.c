@@ -36,8 +36,19 @@ emit(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_
 	return session_emit(g->session, type, spans, n, e);
 }
 
+/* What came late is as old as the instant that it shows.  Who says that it is older than what came
+ * before, or of a time to come, has a wrong clock: then it is as old as it is here. */
+static int64_t
+instant_here(const struct guest *g, const struct host_vm *x, int64_t source_ns)
+{
+	bool skewed = g->ahead_ns > SESSION_SKEW_NS || g->ahead_ns < -SESSION_SKEW_NS;
+	int64_t now = clock_wall_ns(), at = source_ns - (skewed ? g->ahead_ns : 0);
+
+	return at > x->last_ns && at < now ? at : now;
+}
+
 static void
-on_committed(void *arg, const uint8_t vm[16], const uint8_t point[16])
+on_committed(void *arg, const uint8_t vm[16], const uint8_t point[16], int64_t source_ns)
 {
 	struct guest *g = arg;
 	struct host *h = g->host;
@@ -48,7 +59,7 @@ on_committed(void *arg, const uint8_t vm[16], const uint8_t point[16])
 	h->points++;
 	x = host_vm_find(h, vm);
 	if (x != NULL) {
-		x->last_ns = clock_wall_ns();
+		x->last_ns = instant_here(g, x, source_ns);
 		x->points++;
 	}
 	(void)pthread_mutex_unlock(&g->server->lock);
@@ -435,6 +446,7 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	char text[32];
 	int rc;
 
+	g->ahead_ns = ahead;
 	if (g->reading) {
 		rc = lender_new(g->store, g->who.writer, emit, g, &g->lender, e);
 		rc = rc != 0 ? rc : enter_reader(g, e);

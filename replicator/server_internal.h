@@ -31,7 +31,7 @@ struct throttle;
 
 struct host_vm {
 	uint8_t id[16];
-	int64_t last_ns; /* wall clock here: its newest point came; of one before: its instant */
+	int64_t last_ns; /* wall clock here: the instant of its newest point */
 	uint64_t points; /* that came */
 };
 
@@ -77,6 +77,7 @@ struct guest {
 	struct store *store; /* that one's */
 	struct receiver *receiver;
 	struct lender *lender;        /* instead, where it reads */
+	int64_t ahead_ns;             /* its clock before ours, when it came */
 	struct lc_err broken;         /* the store can't go on */
 	int64_t room_ns;              /* when that was looked at ... */
 	uint64_t max_seen;            /* ... with this much that it may take */

@@ -460,6 +460,33 @@ the_status_tells_hosts_and_opaque_vms(void **state)
 	two_done(&t);
 }
 
+static void
+note_last(void *arg, const struct server_host *h)
+{
+	*(int64_t *)arg = h->last_ns;
+}
+
+/* Not the time when it came, which is that of the link. */
+static void
+a_point_is_as_old_as_what_it_shows(void **state)
+{
+	struct vault_disk d = two_disk(3);
+	int64_t last = 0;
+	struct point p;
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	p = hostsite_backup(&t.h, "web01", &d);
+	run_for(&t.loop, 20);
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_idle, &t.h, "all there");
+	server_hosts(t.d.server, note_last, &last);
+	assert_true(last == p.source_ns);
+	vault_disk_free(&d);
+	two_done(&t);
+}
+
 /* ---- no memory ---- */
 
 static void
@@ -502,6 +529,7 @@ main(void)
 	    cmocka_unit_test(who_does_not_read_is_not_answered_for_ever),
 	    cmocka_unit_test(who_does_not_read_has_to_go),
 	    cmocka_unit_test(the_status_tells_hosts_and_opaque_vms),
+	    cmocka_unit_test(a_point_is_as_old_as_what_it_shows),
 	    cmocka_unit_test(allocations_that_fail_do_no_harm),
 	};
 
