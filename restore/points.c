@@ -113,6 +113,21 @@ print_order(struct printing *x, const struct point *p, bool same)
 		x->since = p->source_ns;
 }
 
+/* A disk is more than a sound card: it is named. */
+static void
+print_excluded(const char *left)
+{
+	const char *line = left, *end, *why;
+
+	for (; *line != '\0'; line = *end == '\0' ? end : end + 1) {
+		end = strchr(line, '\n');
+		end = end == NULL ? line + strlen(line) : end;
+		why = strstr(line, ": excluded in ");
+		if (strncmp(line, "disk ", 5) == 0 && why != NULL && why < end)
+			(void)printf("   %.*s is excluded: not in it\n", (int)(why - line), line);
+	}
+}
+
 /* Most points of a VM lack the same, so what one lacks is said where the one before lacks another
  * thing. */
 static void
@@ -123,6 +138,7 @@ print_left_out(struct printing *x, const struct point *p, bool same)
 
 	if (same && strcmp(left, x->left_out == NULL ? "" : x->left_out) == 0)
 		return;
+	print_excluded(left);
 	if (*left != '\0')
 		(void)printf("   something was left out of it (see: locum points %s --json)\n",
 		             cli_word(&w, p->vm));
