@@ -19,6 +19,7 @@ struct stranger {
 	char name[HV_NAME_MAX];
 	char monitor[108];
 	int64_t since_ns; /* monotonic */
+	bool named;       /* else by its process, which is no name for long */
 	bool there, told;
 };
 
@@ -87,6 +88,7 @@ meet(struct strangers *x, const struct process *p, int64_t now)
 		(void)snprintf(s->name, sizeof s->name, "%s", name);
 	}
 	(void)snprintf(s->monitor, sizeof s->monitor, "%s", p->monitor);
+	s->named = strcmp(p->name, name) == 0;
 	s->there = true;
 }
 
@@ -113,7 +115,7 @@ tell(struct strangers *x, struct stranger *s, int64_t now)
 		(void)snprintf(text, sizeof text,
 		               "%s runs on this host, and nothing protects it: write [vm %s] and "
 		               "qmp = %s into the configuration (see: locum doctor)",
-		               s->name, s->name, s->monitor);
+		               s->name, s->named ? s->name : "NAME", s->monitor);
 	} else {
 		(void)snprintf(text, sizeof text,
 		               "%s runs on this host, and nothing protects it: it has no monitor "

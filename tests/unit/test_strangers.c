@@ -94,17 +94,20 @@ who_is_named_by_nobody_is_told(void **state)
 	process(proc, 13, "web01-dr", "/run/locum/web01-dr/qmp");
 	process(proc, 14, "new", "/run/new.qmp");
 	process(proc, 15, "dumb", NULL);
+	process(proc, 16, "no name", "/run/no.qmp");
 	assert_int_equal(uv_loop_init(&loop), 0);
 	o.loop = &loop;
 	o.proc = proc;
 	assert_int_equal(strangers_open(&o, &x, &e), 0);
 	run_looks(&loop, &a, 4);
-	assert_int_equal(a.n, 2);
+	assert_int_equal(a.n, 3);
 	assert_string_equal(a.seen[0].vm, "new");
 	assert_int_equal(a.seen[0].level, ALARM_BAD);
 	assert_non_null(strstr(a.seen[0].text, "[vm new] and qmp = /run/new.qmp"));
 	assert_string_equal(a.seen[1].vm, "dumb");
 	assert_non_null(strstr(a.seen[1].text, "no monitor"));
+	assert_string_equal(a.seen[2].vm, "pid-16"); /* which is none to be written down */
+	assert_non_null(strstr(a.seen[2].text, "[vm NAME] and qmp = /run/no.qmp"));
 	/* Named, as after a reload; and ended. */
 	s.nvms = 3;
 	(void)unlink(tmpdir_path(proc, "15/cmdline"));
