@@ -260,8 +260,11 @@ take_length(struct channel *ch)
 		ch->want = PREFACE_SIZE;
 		return 0;
 	} else if (n != noise_overhead(&ch->hs)) {
-		return lc_fail(&ch->err, LC_EPEER, 0, "channel: a handshake message of %zu bytes",
-		               n);
+		return lc_fail(&ch->err, LC_EPEER, 0, "channel: a handshake message of %zu bytes%s",
+		               n,
+		               ch->hs.role == NOISE_INITIATOR
+		                   ? ": that is no replica's port, or something between answers"
+		                   : "");
 	}
 	ch->want = LENGTH_SIZE + n;
 	return 0;

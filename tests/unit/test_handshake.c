@@ -40,7 +40,7 @@ handshake_messages_of_other_lengths_are_refused(void **state)
 		side_new(&host, true);
 		side_new(&replica, false);
 		assert_int_equal(side_feed(&host, p, 2), LC_EPEER);
-		side_failed(&host, LC_EPEER, "a handshake message of");
+		side_failed(&host, LC_EPEER, "that is no replica's port");
 		assert_int_equal(side_feed(&replica, (const uint8_t *)"LOCUMCH\1", PREFACE), 0);
 		assert_int_equal(side_feed(&replica, p, 2), LC_EPEER);
 		side_failed(&replica, LC_EPEER, "a handshake message of");
