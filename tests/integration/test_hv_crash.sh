@@ -9,11 +9,12 @@
 COUNT=0
 NEWEST=
 turn() { # FAILPOINT HIT ACTION [FAILPOINTS that lead there] [commit|rollback]
-	local next rc how=${5:-commit} options=() event=()
+	local next rc how=${5:-commit} options=() event=() rest=(read="$OUT" valid release)
 	case $1 in
 	hv.drop.*) # by a snapshot that outgrows its scratch
 		options=(--scratch-max 100000)
 		event=(sh="$(poking vd0 ed 1024 512)" event=lost)
+		rest=(release) # which waits for it; what reads then fails at once, and ends the program
 		;;
 	esac
 	COUNT=$((COUNT + 1))
@@ -24,7 +25,7 @@ turn() { # FAILPOINT HIT ACTION [FAILPOINTS that lead there] [commit|rollback]
 	rm -f "$DIR/hits"
 	LOCUM_FAILPOINT=${4:+$4,}$1:$2:$3 LOCUM_FAILPOINT_LOG=$DIR/hits \
 		cycle "${options[@]}" prepare take=$next,$NEWEST sh="$(poking vd0 ee 512 64); $(poking sd1 ef 640 64)" \
-		"${event[@]}" read="$OUT" valid release end=$how
+		"${event[@]}" "${rest[@]}" end=$how
 	rc=$?
 	grep -qx "$1" "$DIR/hits" || fail "$1 was not passed"
 	if [ "$3" = kill ]; then
