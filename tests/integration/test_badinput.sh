@@ -148,12 +148,14 @@ if [ "$(id -u)" = 0 ] && mkdir "$t/small" && mount -t tmpfs -o size=48m none "$t
 	sed -e "s|^store = .*|store = $t/small/store|" -e "s|^run_dir|key_dir = $t/keys\nrun_dir|" "$LOCUM_CONFIG" >"$t/small.conf"
 	locum store init --config "$t/small.conf" --kit "$t/kit3" --quiet >"$t/out" || fail "init on a small disk"
 	[ ! -s "$t/out" ] || fail "init --quiet says something: $(cat "$t/out")"
+	small_ids() { locum points web01 --config "$t/small.conf" --json | grep -o '"id":"[0-9a-f]*"' | sort; }
 	guest_cmd "$t/vm" pause >/dev/null
 	rc=0
 	for ((i = 0; i < 30 && rc == 0; i++)); do
 		points=$i
 		guest_cmd "$t/vm" write 0 6M 4M $((100 + i)) >/dev/null
 		locum backup web01 --config "$t/small.conf" >"$t/full" 2>&1 || rc=$?
+		[ "$rc" != 0 ] || small_ids >"$t/told"
 	done
 	[ "$rc" = 1 ] || fail "48 MiB were never full"
 	grep -qiE "web01: .*$t/small/store.*(no space|disk is full)" "$t/full" || fail "what is full: $(cat "$t/full")"
@@ -164,10 +166,14 @@ if [ "$(id -u)" = 0 ] && mkdir "$t/small" && mount -t tmpfs -o size=48m none "$t
 	rm "$t/small/rest"
 	unharmed "$t/vm"
 	if [ "$points" -gt 0 ]; then
-		[ "$(locum points web01 --config "$t/small.conf" --json | grep -c '"id"')" = "$points" ] || fail "points were lost"
+		[ "$(wc -l <"$t/told")" = "$points" ] || fail "$points points, and listed were: $(cat "$t/told")"
+		# One that was durable when the catalog found no room was told as failed, and is there all the same.
+		small_ids >"$t/there"
+		[ -z "$(comm -23 "$t/told" "$t/there")" ] || fail "points were lost: $(comm -23 "$t/told" "$t/there")"
+		[ "$(wc -l <"$t/there")" -le $((points + 1)) ] || fail "$points points and one that failed, and there are: $(cat "$t/there")"
 		locum verify web01 --config "$t/small.conf" --quiet || fail "a full store does not verify"
 	fi
-	echo "a full store: $points points before, all there"
+	echo "a full store: $points points before, all there, $(small_ids | wc -l) now"
 	mount -o remount,size=256m "$t/small"
 	locum backup web01 --config "$t/small.conf" --json >"$t/out" || fail "after there is room: $(cat "$t/out")"
 	same_small() { LOCUM_CONFIG=$t/small.conf same_as web01 vd0="${disks[0]}" vd1="${disks[1]}"; }
