@@ -130,7 +130,7 @@ on_event(void *arg, struct hv *hv, enum hv_event ev, const char *why)
 static bool
 has_room(const struct backup *b)
 {
-	return !b->crowded || b->o.room(b->o.room_arg, true) > 0;
+	return !b->crowded || b->o.room(b->o.room_arg, b->again_ns) > 0;
 }
 
 static bool
@@ -204,7 +204,8 @@ begin_take(struct backup *b, struct lc_err *e)
 	b->covered_before = 0;
 	for (i = 0; base != NULL && (base->flags & POINT_SEED) != 0 && i < base->ndisks; i++)
 		b->covered_before += base->disks[i].covered;
-	b->room = b->o.room == NULL ? UINT64_MAX : b->o.room(b->o.room_arg, b->crowded);
+	b->room = b->o.room == NULL ? UINT64_MAX
+	                            : b->o.room(b->o.room_arg, b->crowded ? b->again_ns : 0);
 	if (b->room < ROOM_MIN)
 		b->room = ROOM_MIN;
 	b->partial = b->crowded = false;

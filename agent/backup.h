@@ -24,10 +24,11 @@ struct backup_opts {
 	const struct settings *settings;
 	const char *vm;
 	bool skip_same; /* a running VM that says what its newest point says gets no new one */
-	/** room(room_arg, again): how many bytes may be stored from now on; where they are used up
-	 * a pass ends, and the next one begins when there is some again: 0: there is none (it is
-	 * asked again and again).  again: a pass has ended for that.  NULL: as many as it takes. */
-	uint64_t (*room)(void *arg, bool again);
+	/** room(room_arg, since_ns): how many bytes may be stored from now on; where they are used
+	 * up a pass ends, and the next one begins when there is some again: 0: there is none (it is
+	 * asked again and again).  since_ns: when a pass has ended for that (monotonic), or 0.
+	 * NULL: as many as it takes. */
+	uint64_t (*room)(void *arg, int64_t since_ns);
 	void *room_arg;
 	/* As writer_base_damaged() has it, of this VM; NULL: looked for anew. */
 	uint64_t *damage_seen;

@@ -246,11 +246,11 @@ on_backup(void *arg, struct backup_result *r)
 }
 
 static uint64_t
-room(void *arg, bool again)
+room(void *arg, int64_t since_ns)
 {
 	struct protect *x = arg;
 
-	return room_left(&x->room, x->spool, x->sites, x->firsts, again);
+	return room_left(&x->room, x->spool, x->sites, x->firsts, since_ns);
 }
 
 static void

@@ -27,7 +27,7 @@ is_up(const struct sites *s, uint64_t *sent)
 }
 
 uint64_t
-room_left(struct room *r, struct spool *spool, struct sites *sites, uint64_t n, bool again)
+room_left(struct room *r, struct spool *spool, struct sites *sites, uint64_t n, int64_t since_ns)
 {
 	int64_t now = clock_mono_ns();
 	struct spool_status st = {0};
@@ -45,7 +45,11 @@ room_left(struct room *r, struct spool *spool, struct sites *sites, uint64_t n, 
 	}
 	/* 0: it was not looked at yet. */
 	left = st.bytes > 0 && st.bytes < st.max ? (st.max - st.bytes) / (n == 0 ? 1 : n) : 0;
-	if (!again || left >= st.max / PART)
+	if (since_ns == 0)
+		return left;
+	if (st.looked_ns <= since_ns)
+		return 0;
+	if (left >= st.max / PART)
 		return left;
 	return now - r->since_ns > STILL_NS ? st.max / PART : 0;
 }

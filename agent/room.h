@@ -21,12 +21,13 @@ struct room {                 /* begins as zeros */
 };
 
 /**
- * room_left(r, spool, sites, n, again):
- * For each of n points that are being made; UINT64_MAX: the store has no limit.  again: it is to go
- * on, having used up what there was: 0: it is to wait.  Where nothing moves though all replicas are
- * there, it is not they that could make room: then it goes on in small steps.
+ * room_left(r, spool, sites, n, since_ns):
+ * For each of n points that are being made; UINT64_MAX: the store has no limit.  since_ns, unless
+ * 0: it is to go on, having used up what there was by then (monotonic): 0: it is to wait, until the
+ * spool has been looked at since, too.  Where nothing moves though all replicas are there, it is
+ * not they that could make room: then it goes on in small steps.
  */
 uint64_t room_left(struct room *r, struct spool *spool, struct sites *sites, uint64_t n,
-                   bool again);
+                   int64_t since_ns);
 
 #endif

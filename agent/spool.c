@@ -97,7 +97,7 @@ drop(struct spool *s, uint64_t bytes, struct lc_err *e)
 }
 
 static void
-note(struct spool *s, uint64_t bytes, const struct lc_err *why)
+note(struct spool *s, uint64_t bytes, int64_t looked_ns, const struct lc_err *why)
 {
 	char size[32], max[32];
 	bool spent = bytes >= s->o.max;
@@ -105,6 +105,7 @@ note(struct spool *s, uint64_t bytes, const struct lc_err *why)
 
 	(void)pthread_mutex_lock(&s->lock);
 	s->st.bytes = bytes;
+	s->st.looked_ns = looked_ns;
 	s->st.spent = spent;
 	s->st.err = *why;
 	(void)pthread_mutex_unlock(&s->lock);
@@ -127,6 +128,7 @@ static void
 look(struct spool *s)
 {
 	struct lc_err err = LC_ERR_INIT;
+	int64_t looked_ns = clock_mono_ns();
 	uint64_t bytes, droppable;
 	bool tried = false;
 
@@ -135,6 +137,7 @@ look(struct spool *s)
 	if (bytes > spool_low(s->o.max) && droppable > 0 && clock_mono_ns() >= s->again_ns) {
 		tried = true;
 		drop(s, bytes, &err);
+		looked_ns = clock_mono_ns();
 		(void)thin_bytes(s->o.store, &bytes, &droppable, NULL);
 	}
 	if (!tried) {
@@ -144,7 +147,7 @@ look(struct spool *s)
 	}
 	if (bytes <= spool_low(s->o.max))
 		lc_err_clear(&err);
-	note(s, bytes, &err);
+	note(s, bytes, looked_ns, &err);
 }
 
 static void *

@@ -48,6 +48,7 @@ struct spool_status {
 	uint64_t bytes, max;
 	bool spent;        /* make no points */
 	uint64_t dropped;  /* bytes, since it began */
+	int64_t looked_ns; /* monotonic: bytes are as of then, or later */
 	struct lc_err err; /* why nothing could be dropped when that was tried last */
 };
 void spool_status(struct spool *s, struct spool_status *out);
