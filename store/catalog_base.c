@@ -28,11 +28,12 @@ catalog_put_base(struct catalog *c, uint64_t no, uint64_t base, struct lc_err *e
 	return rc;
 }
 
-int
-catalog_put_missing(struct catalog *c, const struct record *r, struct lc_err *e)
+/* Of a record: its id, number and writer. */
+static int
+run_missing(struct catalog *c, enum statement which, const struct record *r, struct lc_err *e)
 {
 	sqlite3_stmt *st;
-	int rc = sql_start(c, ST_MISSING_ADD, &st, e);
+	int rc = sql_start(c, which, &st, e);
 
 	if (rc == 0) {
 		sql_blob(st, 1, r->id, sizeof r->id);
@@ -42,6 +43,12 @@ catalog_put_missing(struct catalog *c, const struct record *r, struct lc_err *e)
 	}
 	sql_finish(c, st);
 	return rc;
+}
+
+int
+catalog_put_missing(struct catalog *c, const struct record *r, struct lc_err *e)
+{
+	return run_missing(c, ST_MISSING_ADD, r, e);
 }
 
 int
@@ -83,17 +90,7 @@ catalog_missing_base(struct catalog *c, uint64_t no, bool *is, struct lc_err *e)
 int
 catalog_found(struct catalog *c, const struct record *r, struct lc_err *e)
 {
-	sqlite3_stmt *st;
-	int rc = sql_start(c, ST_MISSING_OVER, &st, e);
-
-	if (rc == 0) {
-		sql_blob(st, 1, r->id, sizeof r->id);
-		sql_int(st, 2, r->seq);
-		sql_int(st, 3, r->writer);
-		rc = sql_run(c, st, e);
-	}
-	sql_finish(c, st);
-	return rc;
+	return run_missing(c, ST_MISSING_OVER, r, e);
 }
 
 int
