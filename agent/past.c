@@ -100,8 +100,8 @@ past_free(struct past *p)
 	for (i = 0; i < p->nsites; i++)
 		lc_free(p->sites[i]);
 	for (i = 0; i < p->n; i++) {
-		lc_free((void *)(uintptr_t)p->vms[i].name);
-		lc_free((void *)(uintptr_t)p->vms[i].durable_ns);
+		lc_free(p->vms[i].name);
+		lc_free(p->vms[i].durable_ns);
 	}
 	lc_free(p->sites);
 	lc_free(p->vms);

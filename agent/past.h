@@ -16,10 +16,10 @@ struct past;
 struct protect;
 
 struct past_vm {
-	const char *name;
+	char *name;
 	uint8_t line[16];
 	int64_t instant_ns, fresh_ns; /* of its newest point here; until when that was still so */
-	const int64_t *durable_ns;    /* of each site */
+	int64_t *durable_ns;          /* of each site */
 	struct schedule schedule;
 };
 
