@@ -241,6 +241,40 @@ what_the_record_header_says_is_bound(void **state)
 	keyring_free(k);
 }
 
+/* Two hosts of a domain make the same bytes of one window, so that a replica keeps it once.
+ * Whatever may have been packed in another way has another nonce. */
+static void
+same_content_is_sealed_to_the_same_bytes(void **state)
+{
+	static const size_t nrandom[] = {0, 30000, WINDOW_SIZE};
+	const size_t nonce = CHUNK_HEAD_SIZE;
+	struct lc_err e = LC_ERR_INIT;
+	struct sealer *same, *other;
+	struct sealed a, b;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(sealer_new(keys, 1, &same, &e), 0);
+	assert_int_equal(sealer_new(keys, 3, &other, &e), 0);
+	for (i = 0; i < sizeof nrandom / sizeof *nrandom; i++) {
+		fill(nrandom[i]);
+		a = seal_it(sealer);
+		memcpy(changed, payload, a.n);
+		b = seal_it(same);
+		assert_int_equal(a.n, b.n);
+		assert_memory_equal(changed, payload, a.n);
+		b = seal_it(other);
+		if (a.encoding == CHUNK_RAW) {
+			assert_int_equal(a.n, b.n);
+			assert_memory_equal(changed, payload, a.n);
+		} else {
+			assert_memory_not_equal(changed + nonce, payload + nonce, 24);
+		}
+	}
+	sealer_free(same);
+	sealer_free(other);
+}
+
 /* Only a writer of the domain can make these; they must not name what they are not. */
 static void
 authentic_chunk_must_be_what_its_id_says(void **state)
@@ -430,6 +464,7 @@ main(void)
 	    cmocka_unit_test(every_flipped_bit_is_refused),
 	    cmocka_unit_test(raw_chunk_of_other_length_is_refused),
 	    cmocka_unit_test(what_the_record_header_says_is_bound),
+	    cmocka_unit_test(same_content_is_sealed_to_the_same_bytes),
 	    cmocka_unit_test(authentic_chunk_must_be_what_its_id_says),
 	    cmocka_unit_test(authentic_frame_must_give_one_window),
 	    cmocka_unit_test(sealing_and_opening_take_no_memory),
