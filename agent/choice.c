@@ -38,6 +38,16 @@ choose_import(struct choice *c, struct settings *s, const struct cli_args *a)
 	return rc == 0 ? CLI_DONE : cli_error(&e);
 }
 
+static void
+on_left_out(void *arg, const char *domain, const char *state, const char *why)
+{
+	struct choice *c = arg;
+
+	(void)state;
+	log_error("domain %s has no restore points: %s", domain, why);
+	c->failed++;
+}
+
 int
 choice_make(struct choice *c, struct settings *s, const struct cli_args *a)
 {
@@ -53,7 +63,7 @@ choice_make(struct choice *c, struct settings *s, const struct cli_args *a)
 		return cli_usage(a, "give either VMs or --all");
 	if (!all && n == 0)
 		return cli_usage(a, "which VM? name one or more, or give --all");
-	if (all && discover(s, NULL, NULL, &e) != 0) {
+	if (all && discover(s, on_left_out, c, &e) != 0) {
 		log_error("%s", e.msg); /* the others are backed up */
 		c->failed++;
 	}

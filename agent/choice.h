@@ -15,7 +15,7 @@ struct settings;
 struct choice {
 	const char **vms; /* [nvms], to be freed; the names are the settings' and the operands' */
 	size_t nvms;
-	unsigned failed; /* others could not be found out about; that was told */
+	unsigned failed; /* that can't be backed up, or found out about; that was told */
 	bool import;     /* of image files, not of a VM that is known */
 };
 

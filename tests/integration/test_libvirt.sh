@@ -298,6 +298,11 @@ restored() {
 	locum restore web02 --to "$t/r3" --quiet || fail "restore of web02"
 	"$GUEST_OUT/seqcheck" --strict "$t/r3/web02-vda.raw" "$t/r3/web02-vdb.raw" >"$t/seq" 2>&1 || fail "web02: $(cat "$t/seq")"
 	locum backup --all --quiet || fail "backup --all"
+	# A domain that has no name for a VM has no points, which is no success of --all.
+	virsh_t dumpxml web02 | sed "s/<name>web02/<name>web 02/; /<uuid>/d; s/52:54:00:../52:54:00:99/" >"$t/blank.xml"
+	virsh_t define "$t/blank.xml" >/dev/null || fail "define: $(tail -n 3 "$t/lv/libvirtd.log")"
+	refused 3 'domain web 02 has no restore points: .*give it a section' locum backup --all --quiet
+	virsh_t undefine "web 02" >/dev/null
 	unharmed "$dir"
 	echo "restored as another domain, which works and is protected"
 }
