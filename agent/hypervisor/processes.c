@@ -10,11 +10,8 @@
 #include "store/base/files.h"
 #include "store/base/memory.h"
 
+#include "agent/hypervisor/commandline.h"
 #include "agent/hypervisor/processes.h"
-
-#define COMMAND_MAX (1u << 20)
-#define WORDS_MAX 4096
-#define MONITORS_MAX 8
 
 /* ---- options ---- */
 
@@ -47,38 +44,15 @@ option(char *dst, size_t n, const char *s, const char *key)
 	dst[used] = '\0';
 }
 
-static bool
-is_option(const char *word, const char *name)
-{
-	if (*word++ != '-')
-		return false;
-	return strcmp(word + (*word == '-' ? 1 : 0), name) == 0;
-}
-
-static bool
-is_qemu(const char *argv0)
-{
-	const char *base = strrchr(argv0, '/');
-
-	base = base == NULL ? argv0 : base + 1;
-	return strncmp(base, "qemu-system-", 12) == 0 || strcmp(base, "qemu-kvm") == 0 ||
-	       strcmp(base, "kvm") == 0;
-}
-
-struct words {
-	const char *at[WORDS_MAX];
-	size_t n;
-};
-
 /* Where the monitor on that chardev listens: its -chardev option. */
 static void
-find_chardev(const struct words *w, const char *id, struct process *p)
+find_chardev(const struct commandline *w, const char *id, struct process *p)
 {
 	char value[sizeof p->monitor];
 	size_t i;
 
 	for (i = 1; i + 1 < w->n; i++) {
-		if (!is_option(w->at[i], "chardev"))
+		if (!commandline_is(w->at[i], "chardev"))
 			continue;
 		option(value, sizeof value, w->at[i + 1], "id");
 		if (strcmp(value, id) != 0)
@@ -92,13 +66,13 @@ find_chardev(const struct words *w, const char *id, struct process *p)
 }
 
 static void
-read_monitor(const struct words *w, size_t i, struct process *p)
+read_monitor(const struct commandline *w, size_t i, struct process *p)
 {
 	static const char unix_socket[] = "unix:";
 	const char *value = w->at[i + 1];
 	char text[sizeof p->monitor];
 
-	if (is_option(w->at[i], "mon")) {
+	if (commandline_is(w->at[i], "mon")) {
 		option(text, sizeof text, value, "mode");
 		if (strcmp(text, "control") != 0)
 			return;
@@ -116,23 +90,24 @@ read_monitor(const struct words *w, size_t i, struct process *p)
 }
 
 static void
-read_words(const struct words *w, struct process *p)
+read_words(const struct commandline *w, struct process *p)
 {
 	size_t i, k;
 
 	for (i = 1; i + 1 < w->n; i++) {
 		const char *value = w->at[i + 1];
 
-		if (is_option(w->at[i], "name")) {
+		if (commandline_is(w->at[i], "name")) {
 			option(p->name, sizeof p->name, value, "guest");
 			if (p->name[0] == '\0')
 				option(p->name, sizeof p->name, value, NULL);
-		} else if (is_option(w->at[i], "uuid")) {
+		} else if (commandline_is(w->at[i], "uuid")) {
 			(void)snprintf(p->uuid, sizeof p->uuid, "%s", value);
 			for (k = 0; p->uuid[k] != '\0'; k++)
 				p->uuid[k] = (char)tolower((unsigned char)p->uuid[k]);
-		} else if (is_option(w->at[i], "qmp") || is_option(w->at[i], "qmp-pretty") ||
-		           is_option(w->at[i], "mon")) {
+		} else if (commandline_is(w->at[i], "qmp") ||
+		           commandline_is(w->at[i], "qmp-pretty") ||
+		           commandline_is(w->at[i], "mon")) {
 			read_monitor(w, i, p);
 		} else {
 			continue;
@@ -183,34 +158,21 @@ read_label(const char *dir, struct process *p)
 static bool
 read_process(const char *dir, struct process *p)
 {
-	char *path = path_join(dir, "cmdline");
-	struct lc_buf text = {0};
-	struct words *w = lc_alloc(sizeof *w);
+	struct commandline *w = NULL;
 	struct stat st;
-	size_t at;
-	bool yes = false;
 
-	if (path == NULL || w == NULL || stat(dir, &st) != 0 ||
-	    file_read_all(path, COMMAND_MAX, &text, NULL) != 0 || text.n == 0 ||
-	    lc_buf_append(&text, "", 1) != 0 || !is_qemu((const char *)text.p))
-		goto out;
-	for (at = 0; at + 1 < text.n && w->n < WORDS_MAX;
-	     at += strlen((const char *)text.p + at) + 1)
-		w->at[w->n++] = (const char *)text.p + at;
+	if (stat(dir, &st) != 0 || (w = commandline_read(dir)) == NULL)
+		return false;
 	p->uid = st.st_uid;
 	read_words(w, p);
+	commandline_free(w);
 	(void)cli_tame(p->name, strlen(p->name), "");
 	/* What is advised by it would be lines of somebody else's. */
 	if (cli_tame(p->monitor, strlen(p->monitor), "") > 0)
 		p->monitor[0] = '\0';
 	make_absolute(dir, p);
 	read_label(dir, p);
-	yes = true;
-out:
-	lc_buf_free(&text);
-	lc_free(path);
-	lc_free(w);
-	return yes;
+	return true;
 }
 
 static int

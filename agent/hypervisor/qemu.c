@@ -383,10 +383,12 @@ find_owner(struct qemu *q)
 	socklen_t n = sizeof c;
 
 	q->base.vm.uid = q->base.vm.gid = 0;
+	q->pid = 0;
 	if (getsockopt(qmp_descriptor(q->qmp), SOL_SOCKET, SO_PEERCRED, &c, &n) != 0)
 		return;
 	q->base.vm.uid = c.uid;
 	q->base.vm.gid = c.gid;
+	q->pid = c.pid;
 }
 
 static void

@@ -27,6 +27,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <uv.h>
 
@@ -115,6 +116,7 @@ struct qemu {
 	struct hv_target t;
 	char prefix[QEMU_PREFIX_MAX]; /* of every name of ours in QEMU */
 	struct qmp *qmp;
+	pid_t pid;         /* of whoever listens on its monitor; 0: not known */
 	uv_timer_t timer;  /* of the engine: start, and steps to repeat */
 	uv_timer_t budget; /* looks at the scratch while a snapshot lives */
 	int handles;

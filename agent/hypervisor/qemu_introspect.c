@@ -1,7 +1,9 @@
 /* The definition of a running machine, as two steps of hv_prepare. */
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "agent/hypervisor/commandline.h"
 #include "agent/hypervisor/handed.h"
 #include "agent/hypervisor/introspect.h"
 #include "agent/hypervisor/qemu.h"
@@ -120,6 +122,22 @@ name_handed(struct qemu *q, struct definition *def)
 	}
 }
 
+/* A domain's description tells these. */
+static void
+read_command(const struct qemu *q, struct definition *def)
+{
+	char dir[32];
+	struct commandline *c;
+
+	if (q->domain != NULL || q->pid <= 0)
+		return;
+	(void)snprintf(dir, sizeof dir, "/proc/%d", (int)q->pid);
+	c = commandline_read(dir);
+	if (c != NULL)
+		commandline_left_out(c, def);
+	commandline_free(c);
+}
+
 static int
 check_ask(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
@@ -130,6 +148,7 @@ check_ask(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	introspect_told(q->introspect, b, def);
 	name_handed(q, def);
 	qemu_domain_complete(q, def);
+	read_command(q, def);
 	introspect_free(q->introspect);
 	q->introspect = NULL;
 	lc_free(q->base.vm.def);

@@ -101,6 +101,17 @@ else
 	left_out "firmware variables: no OVMF (package ovmf)"
 fi
 
+# ---- what only the command line tells ----
+scenario_vm cmd "qmp = $t/vm/qmp"
+guest_start "$t/vm" -b scsi -w '' -x -S -x -smbios -x type=1,serial=X1 -x -object -x memory-backend-ram,id=m0,size=128M -x -numa -x node,memdev=m0 "$t/first.raw"
+qemu_ready vm
+backup cmd full
+left_out_of cmd 'SMBIOS: -smbios[^"]* not made again'
+left_out_of cmd 'NUMA nodes: -numa'
+! grep -q 'ACPI\|Hyper-V' "$t/points" || fail "told of what was not asked for: $(cat "$t/points")"
+guest_kill "$t/vm"
+echo "options of the command line: told"
+
 # ---- a TPM ----
 if command -v swtpm >/dev/null; then
 	mkdir "$t/tpm"

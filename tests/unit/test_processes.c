@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/hypervisor/commandline.h"
+#include "agent/hypervisor/definition.h"
 #include "agent/hypervisor/processes.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
@@ -152,6 +154,49 @@ finds_monitors(void **state)
 	}
 }
 
+static void
+tells_what_is_not_made_again(void **state)
+{
+	static const struct {
+		const char *words, *told; /* in order, with blanks between */
+	} table[] = {
+	    {"-name|web01|-cpu|EPYC,+aes", ""},
+	    {"-smbios|type=1,serial=X|-smbios|type=3", "SMBIOS "},
+	    {"--numa|node,nodeid=0|-m|1G", "NUMA nodes "},
+	    {"-cpu|host,hv-relaxed=on|-global|a.b=c", "Hyper-V features properties of devices "},
+	    {"-fw_cfg|name=opt/x,string=y|-acpitable|file=/a|-option-rom|/b",
+	     "firmware settings ACPI tables option ROMs "},
+	    {"-smbios", ""},
+	};
+	char words[512], told[512];
+	struct commandline *c;
+	struct definition *def;
+	size_t i, k;
+
+	(void)state;
+	for (i = 0; i < sizeof table / sizeof table[0]; i++) {
+		(void)snprintf(words, sizeof words, "qemu-system-x86_64|%s", table[i].words);
+		make("77", words, "unconfined");
+		c = commandline_read(tmpdir_path(top, "77"));
+		def = definition_new();
+		assert_non_null(c);
+		assert_non_null(def);
+		commandline_left_out(c, def);
+		told[0] = '\0';
+		for (k = 0; k < def->nleft_out; k++) {
+			(void)strncat(told, def->left_out[k].what, sizeof told / 2);
+			(void)strcat(told, " ");
+		}
+		assert_string_equal(told, table[i].told);
+		lc_free(def);
+		commandline_free(c);
+		dir_remove(tmpdir_path(top, "77"));
+	}
+	make("77", "qemu-nbd|-smbios|type=1", "unconfined");
+	assert_null(commandline_read(tmpdir_path(top, "77")));
+	assert_null(commandline_read(tmpdir_path(top, "78")));
+}
+
 int
 main(void)
 {
@@ -159,6 +204,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(tells_qemus_from_others, setup, teardown),
 	    cmocka_unit_test_setup_teardown(reads_names, setup, teardown),
 	    cmocka_unit_test_setup_teardown(finds_monitors, setup, teardown),
+	    cmocka_unit_test_setup_teardown(tells_what_is_not_made_again, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
