@@ -38,8 +38,9 @@ struct guarded { /* one VM */
 	struct lc_err err;                 /* of the last cycle */
 	char not_frozen[POINT_FREEZE_MAX]; /* why, as told last */
 	TAILQ_HEAD(, protect_ask) asks;
-	bool for_asks; /* this cycle would not have begun without them */
-	bool first;    /* this cycle makes its first point, which takes long */
+	bool for_asks;      /* this cycle would not have begun without them */
+	int64_t crowded_ns; /* monotonic: the last one failed for want of room; 0: not */
+	bool first;         /* this cycle makes its first point, which takes long */
 };
 
 struct protect {
@@ -232,25 +233,19 @@ on_backup(void *arg, struct backup_result *r)
 		/* One that is late may have failed at a replica: it is tried again. */
 		if (x->sites != NULL && (r->outcome == BACKUP_DONE || g->schedule.late))
 			sites_wake(x->sites, r->point.line);
-	} else if (r->err.code != LC_ECANCELED) {
+	} else if (!r->crowded && r->err.code != LC_ECANCELED) {
 		if (g->err.code == LC_OK || strcmp(g->err.msg, r->err.msg) != 0)
 			log_error("%s", r->err.msg);
 		g->err = r->err;
 		g->failures++;
 	}
-	/* One that nobody wanted any more has not failed. */
-	schedule_done(&g->schedule, clock_mono_ns(), ok || r->err.code == LC_ECANCELED);
+	g->crowded_ns = r->crowded ? clock_mono_ns() : 0;
+	/* One that nobody wanted any more has not failed, and one that waits has not. */
+	schedule_done(&g->schedule, clock_mono_ns(),
+	              ok || r->crowded || r->err.code == LC_ECANCELED);
 	answer(g, r, true);
 	point_done(&r->point);
 	end_if_over(x);
-}
-
-static uint64_t
-room(void *arg, int64_t since_ns)
-{
-	struct protect *x = arg;
-
-	return room_left(&x->room, x->spool, x->sites, x->firsts, since_ns);
 }
 
 static void
@@ -262,8 +257,8 @@ begin_cycle(struct guarded *g)
 	                        .settings = g->p->o.settings,
 	                        .vm = g->name,
 	                        .skip_same = TAILQ_EMPTY(&g->asks),
-	                        .room = g->known ? NULL : room, /* the others are small */
-	                        .room_arg = g->p,
+	                        .room = &g->p->room.ops,
+	                        .whole = g->crowded_ns == 0, /* it may be too much at once */
 	                        .damage_seen = &g->damage_seen};
 	struct backup_result failed = {.vm = g->name};
 	int64_t now = clock_mono_ns();
@@ -299,7 +294,8 @@ most_due(struct protect *x, int64_t now)
 	for (i = 0; i < x->n; i++) {
 		struct guarded *g = &x->vms[i];
 
-		if (g->backup != NULL || !has_room(x, !g->known))
+		if (g->backup != NULL || !has_room(x, !g->known) ||
+		    (g->crowded_ns != 0 && room_left(&x->room, g->crowded_ns, false) == 0))
 			continue;
 		if (!TAILQ_EMPTY(&g->asks))
 			return g;
@@ -606,7 +602,9 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 	if (x == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	x->o = *o;
-	others_init(&x->others, &x->o, on_other_made, on_other_over, x);
+	room_init(&x->room);
+	x->room.pool = o->pool;
+	others_init(&x->others, &x->o, &x->room.ops, on_other_made, on_other_over, x);
 	x->began_ns = clock_mono_ns();
 	rc = sites_start(&so, &x->sites, e);
 	if (rc == 0) {
@@ -623,6 +621,8 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 	(void)uv_timer_init(o->loop, &x->timer);
 	x->timer.data = x;
 	(void)uv_timer_start(&x->timer, on_timer, 0, TICK_MS);
+	x->room.spool = x->spool;
+	x->room.sites = x->sites;
 	*out = x;
 	return 0;
 }
@@ -683,6 +683,8 @@ protect_stop(struct protect *x, void (*stopped)(void *arg), void *arg)
 	}
 	x->sites = NULL;
 	x->spool = NULL;
+	x->room.spool = NULL;
+	x->room.sites = NULL;
 	spool_stop(spool, on_spool_gone, x);
 	sites_stop(s, on_sites_gone, x);
 }
@@ -697,7 +699,7 @@ state_of(const struct guarded *g)
 {
 	if (g->err.code != LC_OK)
 		return protect_states[3];
-	if (spent(g->p))
+	if (spent(g->p) || g->crowded_ns != 0)
 		return protect_states[4];
 	if (g->schedule.safe_ns == 0)
 		return protect_states[1];

@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
 mib=${1:-320} rate=${2:-8}
-most=160 # MiB: the budget, what is read and not yet stored when it is used up, and a segment that is being made thin
+most=68 # MiB: the budget, and a segment, which is written anew when it becomes thin
 scenario_begin crowded
 at_end() { kill -9 $replica_pid $agent_pid 2>/dev/null; }
 # Files come and go meanwhile.
