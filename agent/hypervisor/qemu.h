@@ -41,6 +41,7 @@
 #define QEMU_NODE_MAX 32         /* of a node name, with the NUL (QEMU's own limit) */
 #define QEMU_PATH_MAX 256        /* of an object's path */
 #define QEMU_BITMAP_MAX 112      /* of a bitmap's name */
+#define QEMU_LAID_BITMAP "locum" /* what is exported: not QEMU_ANY_PREFIX, as it is no record */
 #define QEMU_ANY_PREFIX "locum." /* of every name in QEMU, of whichever store */
 #define QEMU_PREFIX_MAX 26       /* "locum." + tag + "." */
 #define QEMU_MIN_VERSION 70100u  /* on-cbw-error, cbw-timeout */
@@ -231,6 +232,10 @@ bool qemu_bitmap_quiet(const struct driver *d, const uint8_t since[HV_ID_SIZE]);
 int qemu_bitmap_add(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
 /** qemu_bitmap_freeze(q, b, e): end the old record, after the instant. */
 int qemu_bitmap_freeze(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
+/** qemu_bitmap_lay(q, b, i, over): copy the old record of disk i to the node `over`, to be exported
+ * from there as QEMU_LAID_BITMAP.  QEMU 7.2 aborts where a disk is resized of which a bitmap is in
+ * use. */
+void qemu_bitmap_lay(const struct qemu *q, struct qmp_batch *b, size_t i, const char *over);
 extern const struct qemu_script qemu_bitmap_commit_script;
 extern const struct qemu_script qemu_bitmap_rollback_script;
 extern const struct qemu_script qemu_bitmap_forget_script;

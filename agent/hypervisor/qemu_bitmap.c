@@ -394,6 +394,20 @@ qemu_bitmap_freeze(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	return 0;
 }
 
+void
+qemu_bitmap_lay(const struct qemu *q, struct qmp_batch *b, size_t i, const char *over)
+{
+	const struct qemu_disk *x = &q->disks[i];
+
+	(void)qmp_batch_add(b, "block-dirty-bitmap-add",
+	                    qmp_pack("{s:s, s:s, s:i, s:b}", "node", over, "name", QEMU_LAID_BITMAP,
+	                             "granularity", (int)HV_GRANULE, "disabled", 1));
+	(void)qmp_batch_add(b, "block-dirty-bitmap-merge",
+	                    qmp_pack("{s:s, s:s, s:[{s:s, s:s}]}", "node", over, "target",
+	                             QEMU_LAID_BITMAP, "bitmaps", "node", x->node, "name",
+	                             x->since));
+}
+
 /* ---- end ---- */
 
 struct undo {

@@ -5,8 +5,8 @@
  *             ─► new bitmaps ─► filters, not in the way yet ─► NBD server ─► images written back
  *   CUT     does it run? ─► reopen of all permanent nodes, or begin of all copies,
  *                        or stop ─► both, and exchange of the nodes under the devices ─► cont
- *   SERVE   old bitmaps frozen ─► copies made ─► snapshot nodes ─► exports
- *             ─► look: is all as it should be?
+ *   SERVE   old bitmaps frozen ─► copies made ─► snapshot nodes, with copies of the bitmaps ─►
+ * exports ─► look: is all as it should be?
  *
  * The filter keeps, for every part of the disk that the guest overwrites, the old content in the
  * scratch; a snapshot node reads through both.  Where the scratch fails or is slow the snapshot
@@ -602,6 +602,8 @@ add_access(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 		(void)qmp_batch_add(b, "blockdev-add",
 		                    qmp_pack("{s:s, s:s, s:s}", "driver", "snapshot-access",
 		                             "node-name", name, "file", filter));
+		if (q->disks[i].since[0] != '\0')
+			qemu_bitmap_lay(q, b, i, name);
 	}
 	return 0;
 }
@@ -614,7 +616,8 @@ fill_source(struct qemu *q, struct hv_source *s, const struct qemu_disk *x, cons
 	if (x->since[0] == '\0')
 		return;
 	s->changes = HV_CHANGES_SUPERSET;
-	(void)snprintf(s->dirty_context, sizeof s->dirty_context, "qemu:dirty-bitmap:%s", x->since);
+	(void)snprintf(s->dirty_context, sizeof s->dirty_context,
+	               "qemu:dirty-bitmap:" QEMU_LAID_BITMAP);
 }
 
 static int
@@ -636,7 +639,7 @@ add_exports(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 		}
 		qemu_own_node(q, name, 'a', i);
 		if (x->since[0] != '\0')
-			maps = qmp_pack("[{s:s, s:s}]", "node", x->node, "name", x->since);
+			maps = qmp_pack("[s]", QEMU_LAID_BITMAP);
 		(void)qmp_batch_add(b, "block-export-add",
 		                    qmp_pack("{s:s, s:s, s:s, s:s, s:b, s:o*}", "type", "nbd", "id",
 		                             name, "node-name", name, "name", name, "writable", 0,
