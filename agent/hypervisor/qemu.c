@@ -90,6 +90,9 @@ judge(struct qemu *q, const struct qemu_step *s, const struct lc_err *sent)
 	struct lc_err err = *sent;
 	int rc = 0;
 
+	/* It refuses a command, so it is there: not to be taken for a VM that is gone. */
+	if ((err.code == LC_EPEER || err.code == LC_ENOENT) && qmp_usable(q->qmp))
+		err.code = LC_EIO;
 	if (err.code == LC_OK && s->check != NULL)
 		rc = s->check(q, op->b, &err);
 	qmp_batch_free(op->b);

@@ -112,6 +112,26 @@ same_as web01 vd0="$a" vd1="$b"
 backup web01 incremental
 echo "snapshot by another tool, and its commit: compared, then incremental"
 
+# ... and makes one over ours, which QEMU then can't give back: that is what is said, and not that the VM is off.
+put vd1 0x54 13M 64k
+LOCUM_FAILPOINT=backup.taken:1:stop "$bin/locum" backup web01 >"$t/err" 2>&1 &
+overlaid=$!
+stopped "$overlaid"
+filter=$(guest_qmp "$t/vm" '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' | grep -o '"locum[.0-9a-f]*\.c1"' | sed -n 1p)
+qmp blockdev-snapshot-sync "\"node-name\":$filter,\"snapshot-node-name\":\"snap2\",\"snapshot-file\":\"$t/img/snap2.qcow2\",\"format\":\"qcow2\""
+kill -CONT "$overlaid"
+! wait "$overlaid" || fail "a snapshot over ours went unnoticed"
+for verb in backup unprotect; do
+	refused 1 "web01: blockdev-del: .*is busy: node is used as backing hd of 'snap2'$" locum $verb web01
+done
+qmp block-commit "\"job-id\":\"c\",\"device\":\"snap2\",\"base-node\":$filter"
+answers query-jobs '"ready"'
+qmp job-complete '"id":"c"'
+answers query-jobs '"return": *\[\]'
+backup web01 incremental
+same_as web01 vd0="$a" vd1="$b"
+echo "snapshot by another tool over ours: said, then incremental"
+
 # Somebody removes our record, or stops it.
 put vd0 0x61 13M 64k
 qmp block-dirty-bitmap-remove "\"node\":\"disk0\",\"name\":\"$(bitmap disk0)\""
