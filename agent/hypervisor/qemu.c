@@ -566,6 +566,7 @@ part_closed(struct qemu *q)
 	if (--q->handles > 0)
 		return;
 	qemu_look_forget(q);
+	qmp_list_free(q->listed);
 	introspect_free(q->introspect);
 	domain_xml_free(q->domain);
 	qemu_scratch_close(q);

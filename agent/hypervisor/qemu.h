@@ -126,11 +126,12 @@ struct qemu {
 	struct domain_xml *domain;     /* what libvirt says, NULL: not asked */
 	struct introspect *introspect; /* while prepare asks what the machine is */
 	struct qemu_disk disks[HV_DISKS_MAX];
-	char socket[108]; /* of our NBD server */
-	bool serving;     /* the NBD server in QEMU is ours */
-	bool alive;       /* a snapshot lives: events matter */
-	bool lost;        /* it was reported lost ... */
-	bool dropped;     /* ... and has been given back, with this result */
+	struct json_t *listed; /* query-block when the disks were listed */
+	char socket[108];      /* of our NBD server */
+	bool serving;          /* the NBD server in QEMU is ours */
+	bool alive;            /* a snapshot lives: events matter */
+	bool lost;             /* it was reported lost ... */
+	bool dropped;          /* ... and has been given back, with this result */
 	struct lc_err drop_err;
 	hv_done_cb *release_done; /* a release that waits for that */
 	void *release_arg;
@@ -194,6 +195,9 @@ void qemu_domain_complete(const struct qemu *q, struct definition *def);
 
 /* qemu_disks.c */
 extern const struct qemu_script qemu_disks_script;
+/** qemu_disks_added(q): a disk that has come since the disks were listed, at the last look, or
+ * NULL; the name of its device. */
+const char *qemu_disks_added(const struct qemu *q);
 /** qemu_qdev_object(dst, n, qdev): path of the object that has the property "drive". */
 void qemu_qdev_object(char *dst, size_t n, const char *qdev);
 

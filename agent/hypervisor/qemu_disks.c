@@ -363,12 +363,38 @@ add_device(struct qemu *q, const struct json_t *dev, const struct json_t *const 
 	judge_device(d, x, type, props);
 }
 
+const char *
+qemu_disks_added(const struct qemu *q)
+{
+	const struct json_t *devices = qemu_look_devices(q);
+	size_t i, k;
+
+	for (i = 0; i < qmp_count(devices); i++) {
+		const char *qdev = qmp_str(qmp_at(devices, i), "qdev"), *known = NULL;
+
+		if (!is_candidate(qmp_at(devices, i)))
+			continue;
+		for (k = 0; k < qmp_count(q->listed); k++) {
+			known = qmp_str(qmp_at(q->listed, k), "qdev");
+			if (known != NULL && strcmp(known, qdev) == 0)
+				break;
+		}
+		if (k == qmp_count(q->listed))
+			return qdev;
+	}
+	return NULL;
+}
+
 static int
 take_peripherals(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	const struct json_t *devices = qemu_look_devices(q);
 	size_t i, k, next = 2;
 
+	qmp_list_free(q->listed);
+	q->listed = qmp_copy(devices);
+	if (q->listed == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	q->base.vm.ndisks = 0;
 	for (i = 0; i < qmp_count(devices); i++) {
 		const struct json_t *props[PROP_N];

@@ -131,6 +131,17 @@ check_disks(struct qemu *q, bool filtered, struct lc_err *e)
 	return 0;
 }
 
+/* One that comes between the listing of the disks and the instant would be missing in the point. */
+static int
+check_added(const struct qemu *q, struct lc_err *e)
+{
+	const char *device = qemu_disks_added(q);
+
+	if (device == NULL)
+		return 0;
+	return lc_fail(e, LC_ECONFLICT, 0, "a disk was added (%s)", device);
+}
+
 /* ---- ARM ---- */
 
 /* QEMU closes no descriptor that it was given while the VM does not run, and it has no endless
@@ -157,7 +168,7 @@ armed_look(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	if (check_fdsets(q, e) != 0)
 		return LC_EBUSY;
 	q->was_running = qmp_true(qemu_look_status(q), "running");
-	return check_disks(q, false, e);
+	return check_added(q, e) != 0 ? LC_ECONFLICT : check_disks(q, false, e);
 }
 
 /* QEMU tells of a migration only where this capability is on.  It changes nothing else and stays
@@ -654,7 +665,7 @@ serving(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
 	if (qemu_look_check(q, b, e) != 0)
 		return LC_ENOTSUP;
-	if (check_disks(q, true, e) != 0)
+	if (check_added(q, e) != 0 || check_disks(q, true, e) != 0)
 		return LC_ECONFLICT;
 	if (q->lost_why[0] != '\0')
 		return lc_fail(e, LC_ECONFLICT, 0, "%s", q->lost_why);

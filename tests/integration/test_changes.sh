@@ -90,6 +90,24 @@ qmp device_del '"id":"vd2"'
 kill -CONT "$asking"
 wait "$asking" || fail "a disk was unplugged while QEMU was asked: $(cat "$t/out" "$t/err")"
 same_as web01 vd0="$a" vd1="$b"
+
+# One that comes when the disks have been listed and the instant is not yet: it is in the point all the same.
+put vd0 0x42 7M 64k
+LOCUM_FAILPOINT=backup.prepared:1:stop "$bin/locum" backup web01 --json >"$t/out" 2>"$t/err" &
+listed=$!
+stopped "$listed"
+truncate -s 16M "$t/img/late.raw"
+guest_may "$t/img/late.raw"
+qmp blockdev-add "\"driver\":\"raw\",\"node-name\":\"late\",\"file\":{\"driver\":\"file\",\"filename\":\"$t/img/late.raw\"}"
+qmp device_add '"driver":"scsi-hd","id":"vd3","drive":"late","bus":"scsi0.0"'
+put vd3 0x43 1M 64k
+kill -CONT "$listed"
+wait "$listed" || fail "a disk was added after they were listed: $(cat "$t/out" "$t/err")"
+same_as web01 vd0="$a" vd1="$b" vd3="$t/img/late.raw"
+qmp device_del '"id":"vd3"'
+for ((i = 0; i < 100; i++)); do
+	! guest_qmp "$t/vm" '{"execute":"query-block"}' | has '"vd3"' || sleep 0.05
+done
 echo "added, removed, added again: incremental"
 
 # Somebody makes an external snapshot: what is written goes where our record is not.
