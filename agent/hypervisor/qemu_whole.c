@@ -161,21 +161,28 @@ qemu_whole_begin(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	return 0;
 }
 
-int
-qemu_whole_cancel(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+/* A command for each copy; false: there is none. */
+static bool
+tell_copies(const struct qemu *q, struct qmp_batch *b, const char *command)
 {
 	char name[QEMU_NODE_MAX];
 	size_t i, n = 0;
 
-	(void)e;
 	for (i = 0; i < q->base.vm.ndisks; i++) {
 		if (!wanted(q, i))
 			continue;
 		qemu_own_node(q, name, 'w', i);
-		add(b, "block-job-cancel", qmp_pack("{s:s, s:b}", "device", name, "force", 1));
+		add(b, command, qmp_pack("{s:s}", "id", name));
 		n++;
 	}
-	if (n > 0)
+	return n > 0;
+}
+
+int
+qemu_whole_cancel(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+{
+	(void)e;
+	if (tell_copies(q, b, "job-cancel"))
 		add(b, "query-jobs", qmp_none());
 	return 0;
 }
@@ -201,18 +208,8 @@ qemu_whole_canceled(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 int
 qemu_whole_ask(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
-	char name[QEMU_NODE_MAX];
-	size_t i, n = 0;
-
 	(void)e;
-	for (i = 0; i < q->base.vm.ndisks; i++) {
-		if (!wanted(q, i))
-			continue;
-		qemu_own_node(q, name, 'w', i);
-		add(b, "job-dismiss", qmp_pack("{s:s}", "id", name));
-		n++;
-	}
-	if (n > 0)
+	if (tell_copies(q, b, "job-dismiss"))
 		add(b, "query-named-block-nodes", qmp_pack("{s:b}", "flat", 1));
 	return 0;
 }
