@@ -117,7 +117,8 @@ look_up(struct export *x, const struct target *t, uint64_t first, uint32_t *n, s
 static int
 plan(struct export *x, struct target *t, struct lc_err *e)
 {
-	uint64_t first, ntables = 0;
+	uint64_t first, data, ntables = 0;
+	bool cut = false; /* there is data in the last window */
 	uint32_t i, n;
 
 	t->size = disk_of(x, t)->size;
@@ -137,6 +138,7 @@ plan(struct export *x, struct target *t, struct lc_err *e)
 			if (x->map[i] == 0)
 				continue;
 			t->ndata++;
+			cut = first + i + 1 == t->windows;
 			if (t->used != NULL && !t->used[area]) {
 				t->used[area] = true;
 				ntables++;
@@ -145,15 +147,17 @@ plan(struct export *x, struct target *t, struct lc_err *e)
 		if (interrupt_pending(&x->interrupt))
 			return lc_fail(e, LC_ECANCELED, 0, "interrupted; nothing was written");
 	}
-	t->file->data = t->ndata * WINDOW_SIZE;
-	t->file->written = t->file->data;
-	x->total += t->file->data;
+	data = t->ndata * WINDOW_SIZE;
+	t->file->written = data;
+	x->total += data;
 	if (t->tables) {
 		qcow2_plan(t->size, ntables, t->ndata, &t->q);
 		t->file->written = t->q.end;
 		if (t->interim != NULL)
-			t->file->written += convert_room(t->file->format, t->size, t->file->data);
+			t->file->written += convert_room(t->file->format, t->size, data);
 	}
+	/* The last window may be a part of one. */
+	t->file->data = data - (cut ? t->windows * WINDOW_SIZE - t->size : 0);
 	return 0;
 }
 

@@ -59,6 +59,10 @@ guest_kill "$t/vm2"
 backup web01 compared
 [ "$(figure changed_bytes)" = 0 ] || fail "nothing was written: $(cat "$t/out")"
 same_as web01 "${all[@]}"
+# No more of a disk is data than there is of it.
+for want in '"vd1",[^}]*"data_bytes":70144' '"vd2",[^}]*"data_bytes":1024' '"vd4",[^}]*"data_bytes":1536'; do
+	locum restore web01 --to "$t/again" --json --force | has "$want" || fail "a restore should say $want"
+done
 echo "tiny, uneven, read-only, no medium, made-up names: as they were"
 
 # Of no size: it is said which, and that it can be left out.
