@@ -70,9 +70,12 @@ write_down(struct subject *s, const struct hv_vm *vm, const struct definition *d
 		rc = encode(s, def, e);
 		rc = rc != 0 ? rc : lc_buf_append(&s->definition, "", 1);
 	}
-	for (i = 0; rc == 0 && def != NULL && i < def->nleft_out; i++)
-		rc = lc_buf_printf(&s->left_out, "%s: %s\n", def->left_out[i].what,
-		                   def->left_out[i].why);
+	for (i = 0; rc == 0 && def != NULL && i < def->nleft_out; i++) {
+		const char *what = def->left_out[i].what;
+
+		if (strncmp(what, "disk ", 5) != 0 || !excluded(s, what + 5))
+			rc = lc_buf_printf(&s->left_out, "%s: %s\n", what, def->left_out[i].why);
+	}
 	for (i = 0; rc == 0 && i < vm->ndisks; i++) {
 		/* Else it has to be excluded, or the take will fail. */
 		if (!vm->disks[i].capturable && !excluded(s, vm->disks[i].name))

@@ -113,11 +113,12 @@ print_order(struct printing *x, const struct point *p, bool same)
 		x->since = p->source_ns;
 }
 
-/* A disk is more than a sound card: it is named. */
-static void
+/* A disk is more than a sound card: it is named.  Whether anything else was left out. */
+static bool
 print_excluded(const char *left)
 {
 	const char *line = left, *end, *why;
+	bool more = false;
 
 	for (; *line != '\0'; line = *end == '\0' ? end : end + 1) {
 		end = strchr(line, '\n');
@@ -125,7 +126,10 @@ print_excluded(const char *left)
 		why = strstr(line, ": excluded in ");
 		if (strncmp(line, "disk ", 5) == 0 && why != NULL && why < end)
 			(void)printf("   %.*s is excluded: not in it\n", (int)(why - line), line);
+		else
+			more = true;
 	}
+	return more;
 }
 
 /* Most points of a VM lack the same, so what one lacks is said where the one before lacks another
@@ -138,11 +142,10 @@ print_left_out(struct printing *x, const struct point *p, bool same)
 
 	if (same && strcmp(left, x->left_out == NULL ? "" : x->left_out) == 0)
 		return;
-	print_excluded(left);
-	if (*left != '\0')
+	if (print_excluded(left))
 		(void)printf("   something was left out of it (see: locum points %s --json)\n",
 		             cli_word(&w, p->vm));
-	else if (same)
+	else if (same && *left == '\0')
 		(void)printf("   nothing was left out of it\n");
 	lc_free(x->left_out);
 	x->left_out = lc_strdup(left);

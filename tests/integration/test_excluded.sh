@@ -22,6 +22,7 @@ locum points web01 --json >"$t/points"
 grep -q 'disk shared: excluded in .*(shared with other writers (share-rw=on)); a restore makes an empty one of 3145728 bytes' "$t/points" ||
 	fail "the point does not say what was excluded: $(cat "$t/points")"
 locum points | has '^   disk shared is excluded: not in it$' || fail "the list does not: $(locum points)"
+! locum points | has 'something' || fail "the list says of nothing else that it is missing: $(locum points)"
 guest_kill "$t/vm"
 
 # Restored: beside what was in the point, and in the section that starts it.
