@@ -591,18 +591,24 @@ launch_alive(const char *dir, int *pid_out)
 	return true;
 }
 
-/* Say something to the monitor if it listens. */
+/* Ask the guest to power off, by a monitor that listens: ours, unless who waits for a sign of life
+ * has that. */
 static void
-say(const char *dir, const char *command)
+power_down(const char *dir)
 {
+	static const char *const monitors[] = {LAUNCH_MONITOR_OWN, LAUNCH_MONITOR};
 	char socket[PATH_MAX];
-	struct talk *t = NULL;
+	size_t i;
+	int rc = LC_EBUSY;
 
-	if (path_in(dir, LAUNCH_MONITOR_OWN, socket, sizeof socket, NULL) != 0)
-		return;
-	if (talk_open(socket, MONITOR_MS, &t, NULL) == 0)
-		(void)talk_do(t, command, NULL);
-	talk_close(t);
+	for (i = 0; rc != 0 && i < sizeof monitors / sizeof monitors[0]; i++) {
+		struct talk *t = NULL;
+
+		if (path_in(dir, monitors[i], socket, sizeof socket, NULL) == 0 &&
+		    talk_open(socket, MONITOR_MS, &t, NULL) == 0)
+			rc = talk_do(t, "system_powerdown", NULL);
+		talk_close(t);
+	}
 }
 
 int
@@ -618,11 +624,11 @@ launch_stop(const char *dir, int64_t grace_ms, struct lc_err *e)
 	if (pidfd == -1)
 		return 0;
 	if (grace_ms > 0) {
-		say(dir, "system_powerdown");
+		power_down(dir);
 		gone = proc_wait(pidfd, grace_ms);
 	}
 	if (!gone) {
-		say(dir, "quit");
+		proc_end(pidfd);
 		gone = proc_wait(pidfd, QUIT_MS);
 	}
 	if (!gone) {

@@ -97,7 +97,7 @@ int launch_start(const struct definition *def, const struct launch_opts *opts, i
 bool launch_alive(const char *dir, int *pid_out);
 /**
  * launch_stop(dir, grace_ms, e):
- * Ask the guest to power off (ACPI), wait grace_ms, then quit QEMU, then kill it.  0 when it is
+ * Ask the guest to power off (ACPI), wait grace_ms, then end QEMU, then kill it.  0 when it is
  * gone, also when it was not running.  grace_ms 0: the guest is not asked.  Blocking, grace_ms and
  * 20 s at most, which only a QEMU takes that does not answer.
  */

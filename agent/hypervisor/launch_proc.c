@@ -375,6 +375,12 @@ proc_wait(int pidfd, int64_t ms)
 }
 
 void
+proc_end(int pidfd)
+{
+	(void)syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0u);
+}
+
+void
 proc_kill(int pidfd)
 {
 	(void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0u);

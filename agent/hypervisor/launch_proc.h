@@ -35,6 +35,8 @@ int proc_start(const struct proc_opts *o, struct lc_err *e);
 int proc_find(const char *pid_file, int *pid);
 /** proc_wait(pidfd, ms): whether it has ended, after at most ms. */
 bool proc_wait(int pidfd, int64_t ms);
+/** proc_end(pidfd): SIGTERM, at which QEMU closes its images and ends. */
+void proc_end(int pidfd);
 /** proc_kill(pidfd): SIGKILL. */
 void proc_kill(int pidfd);
 

@@ -14,6 +14,7 @@
 #include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/base/memory.h"
+#include "store/base/unixsock.h"
 #include "tests/lib/process.h"
 #include "tests/lib/unit.h"
 
@@ -335,6 +336,32 @@ test_powerdown_and_hung_qemu(void **state)
 	assert_in_range(stop(t, 0), 0, 5000);
 }
 
+/* Who waits for a sign of life holds the monitor of our own for as long. */
+static void
+test_stop_while_somebody_waits(void **state)
+{
+	struct test *t = *state;
+	char *own = process_path(t->vm, LAUNCH_MONITOR_OWN), heard[4096];
+	const char hello[] = "{\"execute\": \"qmp_capabilities\"}\n";
+	size_t n = 0;
+	ssize_t got;
+	int fd;
+
+	add_disk(t, "vda", "virtio", "raw", t->raw);
+	(void)start(t);
+	fd = unixsock_connect(own);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, hello, sizeof hello - 1), sizeof hello - 1);
+	assert_in_range(stop(t, 100), 100, 4500); /* QEMU is not killed */
+	while (n < sizeof heard - 1 && (got = read(fd, heard + n, sizeof heard - 1 - n)) > 0)
+		n += (size_t)got;
+	heard[n] = '\0';
+	assert_non_null(strstr(heard, "\"POWERDOWN\""));
+	assert_non_null(strstr(heard, "\"SHUTDOWN\""));
+	(void)close(fd);
+	free(own);
+}
+
 static void
 test_what_cannot_start(void **state)
 {
@@ -584,6 +611,7 @@ main(void)
 	    T(test_a_guest_that_dies),
 	    T(test_a_serial_pattern),
 	    T(test_powerdown_and_hung_qemu),
+	    T(test_stop_while_somebody_waits),
 	    T(test_what_cannot_start),
 	    T(test_a_foreign_definition),
 	    T(test_kvm_that_is_there_but_no_good),
