@@ -139,7 +139,6 @@ is_hopeless(struct backup *b)
 {
 	if (!b->crowded || !b->o.room->hopeless(b->o.room->arg))
 		return false;
-	b->result.crowded = true;
 	(void)lc_fail(&b->err, LC_ENOSPC, 0,
 	              "%s: there is no more room (spool_max), and a replica is away: what was read "
 	              "is kept, and the next run goes on from there",
