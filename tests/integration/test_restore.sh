@@ -124,6 +124,7 @@ refused 2 'nothing stands after' locum restore web01@ --to "$t/x"
 refused '[12]' 'nothing stands after' locum drop web01@ --dry-run
 refused 2 'not an empty one' locum restore web01 --to "$t/x" --store ''
 refused 2 'no regular file' locum restore web01 --disk vda --to /dev/null --force
+! mknod "$t/dev" b 7 250 2>/dev/null || refused 2 'a device is written by nbdcopy' locum restore web01 --disk vda --to "$t/dev" --force
 [ ! -e "$t/x" ] || fail "a refusal left a folder"
 
 # ---- ends in the middle: nothing is there, least of all something half ----
