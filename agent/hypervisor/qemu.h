@@ -238,7 +238,7 @@ int qemu_bitmap_add(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
 int qemu_bitmap_freeze(struct qemu *q, struct qmp_batch *b, struct lc_err *e);
 /** qemu_bitmap_lay(q, b, i, over): copy the old record of disk i to the node `over`, to be exported
  * from there as QEMU_LAID_BITMAP.  QEMU 7.2 aborts where a disk is resized of which a bitmap is in
- * use. */
+ * use.  The last command, the copying, may fail. */
 void qemu_bitmap_lay(const struct qemu *q, struct qmp_batch *b, size_t i, const char *over);
 extern const struct qemu_script qemu_bitmap_commit_script;
 extern const struct qemu_script qemu_bitmap_rollback_script;

@@ -406,6 +406,7 @@ qemu_bitmap_lay(const struct qemu *q, struct qmp_batch *b, size_t i, const char 
 	                    qmp_pack("{s:s, s:s, s:[{s:s, s:s}]}", "node", over, "target",
 	                             QEMU_LAID_BITMAP, "bitmaps", "node", x->node, "name",
 	                             x->since));
+	qmp_batch_may_fail(b);
 }
 
 /* ---- end ---- */

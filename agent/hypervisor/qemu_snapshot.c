@@ -433,31 +433,24 @@ must_stand_still(const struct qemu *q)
 }
 
 /* Arming takes seconds at times, and the VM belongs to its operator, who may stop it or let it go
- * meanwhile.  From here on the events tell. */
+ * meanwhile (from here on the events tell), or resize a disk: a filter of the old size would give
+ * the guest errors behind the old end. */
 static int
-ask_status(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+look_again(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
-	(void)q;
-	(void)e;
-	(void)qmp_batch_add(b, "query-status", qmp_none());
-	return 0;
+	return q->take.group ? 0 : qemu_look_build(q, b, e); /* that was before the freeze */
 }
 
 static int
-ask_own_status(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+looked_again(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 {
-	return q->take.group ? 0 : ask_status(q, b, e); /* that was asked before the freeze */
-}
-
-static int
-told_status(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
-{
-	(void)e;
 	if (qmp_batch_count(b) == 0)
 		return 0;
-	q->was_running = qmp_true(qmp_reply(b, 0), "running");
+	if (qemu_look_check(q, b, e) != 0)
+		return LC_ENOTSUP;
+	q->was_running = qmp_true(qemu_look_status(q), "running");
 	q->stop_us = q->resume_us = 0;
-	return 0;
+	return check_added(q, e) != 0 ? LC_ECONFLICT : check_disks(q, false, e);
 }
 
 static int
@@ -521,7 +514,7 @@ stop_again(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 }
 
 static const struct qemu_step cut_steps[] = {
-    QEMU_STEP("hv.take.status", .build = ask_own_status, .check = told_status),
+    QEMU_STEP("hv.take.status", .build = look_again, .check = looked_again),
     QEMU_STEP("hv.take.cut", .build = cut, .check = was_cut, QEMU_SENT("hv.take.cut-sent")),
     QEMU_STEP("hv.take.stop-again", .build = stop_again, .always = true),
 };
@@ -588,7 +581,7 @@ thawed(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 }
 
 static const struct qemu_step freeze_steps[] = {
-    QEMU_STEP("hv.take.group-status", .build = ask_status, .check = told_status),
+    QEMU_STEP("hv.take.group-status", .build = qemu_look_build, .check = looked_again),
     QEMU_STEP("hv.take.freeze-cpus", .build = freeze, .check = frozen),
 };
 static const struct qemu_script freeze_script = QEMU_SCRIPT(freeze_steps);
@@ -615,6 +608,22 @@ add_access(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 		                             "node-name", name, "file", filter));
 		if (q->disks[i].since[0] != '\0')
 			qemu_bitmap_lay(q, b, i, name);
+	}
+	return 0;
+}
+
+/* Not of one size: the disk was resized since. */
+static int
+access_added(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
+{
+	size_t i;
+
+	(void)q;
+	for (i = 0; i < qmp_batch_count(b); i++) {
+		const struct lc_err *refused = qmp_reply_err(b, i);
+
+		if (refused->code != LC_OK)
+			return lc_fail(e, LC_ECONFLICT, 0, "%s", refused->msg);
 	}
 	return 0;
 }
@@ -680,7 +689,7 @@ static const struct qemu_step serve_steps[] = {
     QEMU_STEP("hv.take.copy-room", .errand = qemu_push_grow, .collect = qemu_push_grown),
     QEMU_STEP("hv.take.copy-wait", .build = qemu_push_wait, .check = qemu_push_waited),
     QEMU_STEP("hv.take.copied", .build = qemu_push_finish, .check = qemu_push_finished),
-    QEMU_STEP("hv.take.access", .build = add_access),
+    QEMU_STEP("hv.take.access", .build = add_access, .check = access_added),
     QEMU_STEP("hv.take.exports", .build = add_exports),
     QEMU_STEP("hv.take.verify", .build = qemu_look_build, .check = serving),
 };

@@ -186,7 +186,8 @@ meanwhile() { # FAILPOINT COMMAND OF THE OPERATOR... -- ARGUMENT...
 	done
 	[ "$n" -lt 200 ] || fail "$place was not reached: $(cat "$DIR/log")"
 	for command in "${commands[@]}"; do
-		qmp "{\"execute\":\"$command\"}" | has '"return"' || fail "$place: $command"
+		[ "${command:0:1}" = "{" ] || command="{\"execute\":\"$command\"}"
+		qmp "$command" | has '"return"' || fail "$place: $command"
 	done
 	kill -CONT "$pid"
 	rc=0
@@ -468,6 +469,23 @@ part_resize_through() {
 		done
 		stop
 	done
+}
+
+# Between the filters' making and the instant: a filter of the old size never gets under the device, where it would give the
+# guest errors behind the old end.
+part_resize_late() {
+	start drive
+	first
+	: >"$DIR/places"
+	LOCUM_FAILPOINT_LOG=$DIR/places meanwhile hv.take.status \
+		"{\"execute\":\"block_resize\",\"arguments\":{\"device\":\"dr1\",\"size\":$((SIZE + 1048576))}}" -- prepare take=two,one
+	grep -q "^FAIL take.*resized" "$DIR/log" || fail "resized before the instant: $(cat "$DIR/log")"
+	! grep -q '^hv.take.cut$' "$DIR/places" || fail "the filters were put under the devices"
+	clean "resized before the instant"
+	truncate -s $((SIZE + 1048576)) "$DIR/truth-sd1"
+	put sd1 22 $((SIZE / 1024)) 64
+	turn two "resized" sd1
+	stop
 }
 
 part_refused() {
