@@ -29,6 +29,7 @@
 #include "agent/hypervisor/link.h"
 #include "agent/hypervisor/qmp.h"
 #include "agent/hypervisor/qmp_batch.h"
+#include "agent/hypervisor/qmp_memo.h"
 
 #define READ_CHUNK 65536u
 #define READS_PER_TURN 16 /* then the loop serves others */
@@ -71,6 +72,7 @@ struct qmp {
 	struct qmp_cmds waiting;
 	TAILQ_HEAD(, qmp_batch) batches;
 	struct qmp_batch *negotiate;
+	struct qmp_memo *memo; /* what is said is put down there, or NULL */
 	uint64_t next_id;
 	unsigned version;
 	struct lc_err broken; /* why, where a callback has yet to be told */
@@ -349,6 +351,14 @@ qmp_batch_run(struct qmp_batch *b, qmp_done_cb *done, void *arg, struct lc_err *
 	return batch_start(b, done, arg, e);
 }
 
+void
+qmp_record(struct qmp *q, struct qmp_memo *m)
+{
+	if (m != NULL)
+		qmp_memo_clear(m);
+	q->memo = m;
+}
+
 /* ---- what arrives ---- */
 
 static void
@@ -423,12 +433,22 @@ take_refusal(struct qmp *q, const struct qmp_message *m)
 	              q->link.name, qmp_str(m->body, "desc"));
 }
 
-/* Takes m. */
 static void
-take_answer(struct qmp *q, struct qmp_message *m)
+answered(struct qmp *q, struct qmp_cmd *c)
+{
+	TAILQ_REMOVE(&q->waiting, c, link);
+	c->waiting = false;
+	c->answered_ns = clock_mono_ns();
+	q->since_ns = c->answered_ns;
+	if (--c->batch->unanswered == 0)
+		batch_finish(c->batch);
+}
+
+/* Takes m, which is the line of n bytes at p. */
+static void
+take_answer(struct qmp *q, struct qmp_message *m, const char *p, size_t n)
 {
 	struct qmp_cmd *c;
-	struct qmp_batch *b;
 
 	TAILQ_FOREACH (c, &q->waiting, link) {
 		if (m->id != 0 && c->id == m->id)
@@ -438,17 +458,26 @@ take_answer(struct qmp *q, struct qmp_message *m)
 		qmp_message_done(m);
 		return;
 	}
-	TAILQ_REMOVE(&q->waiting, c, link);
-	c->waiting = false;
 	c->reply = *m;
-	c->answered_ns = clock_mono_ns();
-	q->since_ns = c->answered_ns;
 	if (m->kind == QMP_ERROR)
 		(void)lc_fail(&c->err, code_of_qemu(m), 0, "%s: %s", c->name,
 		              qmp_str(m->body, "desc"));
-	b = c->batch;
-	if (--b->unanswered == 0)
-		batch_finish(b);
+	if (q->memo != NULL)
+		qmp_memo_add(q->memo, c, p, n);
+	answered(q, c);
+}
+
+/* Whether it is what was said to the same question before. */
+static bool
+take_recalled(struct qmp *q, const char *p, size_t n)
+{
+	struct qmp_cmd *c = TAILQ_FIRST(&q->waiting); /* QEMU answers in order */
+
+	if (c == NULL || c->recalled == NULL || !qmp_said_again(c->recalled, c->id, p, n))
+		return false;
+	c->as_recalled = true;
+	answered(q, c);
+	return true;
 }
 
 /* A line that is no message: where nothing was understood yet, this is no QMP at all. */
@@ -480,7 +509,7 @@ take_line(struct qmp *q, const char *p, size_t n)
 
 	if (n > 0 && p[n - 1] == '\r')
 		n--;
-	if (n == 0)
+	if (n == 0 || take_recalled(q, p, n))
 		return;
 	if (qmp_parse(p, n, &m, &why) != 0) {
 		refuse_line(q, p, n, &why);
@@ -500,10 +529,10 @@ take_line(struct qmp *q, const char *p, size_t n)
 			take_refusal(q, &m);
 			break;
 		}
-		take_answer(q, &m);
+		take_answer(q, &m, p, n);
 		return;
 	case QMP_RETURN:
-		take_answer(q, &m);
+		take_answer(q, &m, p, n);
 		return;
 	}
 	qmp_message_done(&m);

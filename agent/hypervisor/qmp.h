@@ -30,6 +30,7 @@ struct uv_loop_s;
 struct json_t;
 struct qmp;
 struct qmp_batch;
+struct qmp_memo;
 
 #define QMP_LINE_MAX (8u << 20) /* bytes of one message */
 
@@ -114,6 +115,22 @@ int qmp_batch_run(struct qmp_batch *b, qmp_done_cb *done, void *arg, struct lc_e
 void qmp_batch_may_fail(struct qmp_batch *b);
 /** qmp_batch_all_may_fail(b): nor is that of any command so far. */
 void qmp_batch_all_may_fail(struct qmp_batch *b);
+/** qmp_record(q, m): from now on questions and answers are put down in m, which is cleared; NULL:
+ * no more. Borrowed until then. */
+void qmp_record(struct qmp *q, struct qmp_memo *m);
+/** qmp_batch_unnoted(b): a memo leaves the command added last out: what is said to it changes by
+ * itself, or stays for as long as the process lives. */
+void qmp_batch_unnoted(struct qmp_batch *b);
+/**
+ * qmp_batch_recall(b, m):
+ * Append every question of a memo, borrowed until qmp_batch_free().  Answers that are the same,
+ * word for word, are not looked into: there is no qmp_reply().  No failure of one of these is the
+ * batch's.
+ */
+void qmp_batch_recall(struct qmp_batch *b, const struct qmp_memo *m);
+/** qmp_batch_differs(b): after it was run, the first of these questions to which something else was
+ * said; NULL: there is none. */
+const char *qmp_batch_differs(const struct qmp_batch *b);
 /** qmp_batch_free(b): NULL is fine.  Frees all replies. */
 void qmp_batch_free(struct qmp_batch *b);
 struct lc_buf;

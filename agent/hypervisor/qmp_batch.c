@@ -1,6 +1,7 @@
 /* Batches of commands, before they are sent and after they were answered. */
 #include <assert.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #include "store/base/memory.h"
 
 #include "agent/hypervisor/qmp_batch.h"
+#include "agent/hypervisor/qmp_memo.h"
 #include "agent/hypervisor/relay.h"
 
 size_t
@@ -103,6 +105,41 @@ qmp_batch_all_may_fail(struct qmp_batch *b)
 }
 
 void
+qmp_batch_unnoted(struct qmp_batch *b)
+{
+	if (b->ncmds > 0)
+		b->cmds[b->ncmds - 1].unnoted = true;
+}
+
+void
+qmp_batch_recall(struct qmp_batch *b, const struct qmp_memo *m)
+{
+	size_t i, n = qmp_memo_count(m);
+
+	for (i = 0; i < n && !b->bad; i++) {
+		const struct qmp_said *s = qmp_memo_at(m, i);
+		size_t k = qmp_batch_append(b, s->name, qmp_none(), -1);
+
+		if (b->bad)
+			return;
+		b->cmds[k].recalled = s;
+		b->cmds[k].may_fail = true;
+	}
+}
+
+const char *
+qmp_batch_differs(const struct qmp_batch *b)
+{
+	size_t i;
+
+	for (i = 0; i < b->ncmds; i++) {
+		if (b->cmds[i].recalled != NULL && !b->cmds[i].as_recalled)
+			return b->cmds[i].recalled->question;
+	}
+	return NULL;
+}
+
+void
 qmp_batch_free(struct qmp_batch *b)
 {
 	size_t i;
@@ -145,13 +182,31 @@ qmp_reply_ns(const struct qmp_batch *b, size_t i)
 	return i < b->ncmds ? b->cmds[i].answered_ns : 0;
 }
 
+static char *
+encode_recalled(const struct qmp_cmd *c, size_t *n)
+{
+	const struct qmp_said *s = c->recalled;
+	size_t max = s->nquestion + sizeof "18446744073709551615}\n";
+	char *p = lc_alloc(max);
+
+	if (p == NULL)
+		return NULL;
+	memcpy(p, s->question, s->nquestion);
+	*n = s->nquestion +
+	     (size_t)snprintf(p + s->nquestion, max - s->nquestion, "%" PRIu64 "}\n", c->id);
+	return p;
+}
+
 char *
 qmp_cmd_encode(const struct qmp_cmd *c, size_t *n)
 {
-	json_t *line = json_pack("{s:s, s:O, s:I}", "execute", c->name, "arguments", c->args, "id",
-	                         (json_int_t)c->id);
+	json_t *line;
 	char *p = NULL;
 
+	if (c->recalled != NULL)
+		return encode_recalled(c, n);
+	line = json_pack("{s:s, s:O, s:I}", "execute", c->name, "arguments", c->args, "id",
+	                 (json_int_t)c->id);
 	if (line == NULL)
 		return NULL;
 	*n = json_dumpb(line, NULL, 0, JSON_COMPACT) + 1;

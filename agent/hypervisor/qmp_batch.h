@@ -11,6 +11,8 @@
 
 #include "agent/hypervisor/qmp.h"
 
+struct qmp_said;
+
 #define QMP_KEEP_NAME "locum.keep" /* under which QEMU holds our end of the connection */
 
 struct qmp_cmd {
@@ -22,6 +24,9 @@ struct qmp_cmd {
 	int fd;
 	bool may_fail;
 	bool waiting;
+	bool unnoted;                    /* no memo puts it down */
+	const struct qmp_said *recalled; /* of a memo: asked again ... */
+	bool as_recalled;                /* ... and the same was said; there is no reply then */
 	struct qmp_message reply;
 	struct lc_err err;
 	int64_t answered_ns;
