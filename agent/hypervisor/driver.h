@@ -58,6 +58,12 @@ struct driver_take { /* one VM of a take; borrowed from ARM until SERVE or UNDO 
 
 struct driver_ops {
 	int (*prepare)(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e);
+	/* May be NULL: it can't be told.  Connects, as prepare does, and asks what the last one
+	 * asked that was noted; same: whether that is all as it was. */
+	int (*glance)(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e);
+	bool (*same)(const struct driver *d);
+	/* May be NULL.  After a prepare: keep what it saw in the target's memo. */
+	bool (*note)(struct driver *d);
 	int (*stage)(struct driver *d, enum driver_stage stage, const struct driver_take *t,
 	             hv_done_cb *done, void *arg, struct lc_err *e);
 	/* May be NULL: no stage takes long.  At any time. */

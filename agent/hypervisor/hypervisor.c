@@ -30,6 +30,7 @@
 enum hv_state { HV_ST_NEW = 0, HV_ST_READY, HV_ST_TAKEN, HV_ST_RELEASED };
 enum hv_call {
 	HV_CALL_NONE = 0,
+	HV_CALL_GLANCE,
 	HV_CALL_PREPARE,
 	HV_CALL_TAKE,
 	HV_CALL_VALID,
@@ -47,6 +48,7 @@ struct hv {
 	enum hv_state state;
 	enum hv_call call; /* in flight */
 	bool held;         /* a release failed: the next one tries again */
+	bool same;         /* at the last glance */
 	uv_timer_t soon;   /* ends a call that had nothing to do */
 	hv_event_cb *on_event;
 	void *event_arg;
@@ -178,6 +180,7 @@ on_call_done(void *arg, const struct lc_err *err)
 	case HV_CALL_END:
 		hv->state = HV_ST_READY;
 		break;
+	case HV_CALL_GLANCE:
 	case HV_CALL_VALID:
 	case HV_CALL_FORGET:
 		break;
@@ -246,6 +249,43 @@ freezer_opts_of(const struct hv *hv)
 	    .mark = hv->mark,
 	    .answer_ms = t->connect_timeout_ms > 0 ? t->connect_timeout_ms : ANSWER_MS,
 	    .limit_ms = t->freeze_timeout_ms > 0 ? t->freeze_timeout_ms : FREEZE_MS};
+}
+
+static void
+on_glanced(void *arg, const struct lc_err *err)
+{
+	struct hv *hv = arg;
+
+	hv->same = err->code == LC_OK && hv->driver->ops->same(hv->driver);
+	on_call_done(hv, err);
+}
+
+/* A guest that was left frozen writes nothing, and is to be thawed. */
+int
+hv_glance(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e)
+{
+	int rc = begin(hv, HV_CALL_GLANCE, hv->state == HV_ST_NEW, done, arg, e);
+
+	hv->same = false;
+	if (rc != 0)
+		return rc;
+	if (hv->driver->ops->glance == NULL || hv->t.memo == NULL ||
+	    (hv->mark[0] != '\0' && freezer_left(hv->mark)))
+		return started(hv, DRIVER_NOTHING, e);
+	return started(hv, hv->driver->ops->glance(hv->driver, on_glanced, hv, e), e);
+}
+
+bool
+hv_same(const struct hv *hv)
+{
+	return hv->same;
+}
+
+bool
+hv_note(struct hv *hv)
+{
+	return hv->state == HV_ST_READY && hv->driver->ops->note != NULL &&
+	       hv->driver->ops->note(hv->driver);
 }
 
 static int
@@ -598,12 +638,13 @@ check_disks(const struct hv *hv, struct lc_err *e)
 	size_t i;
 
 	for (i = 0; i < d->vm.ndisks; i++) {
-		if (!d->excluded[i] && !d->vm.disks[i].capturable)
+		if (!d->excluded[i] && !d->vm.disks[i].capturable) {
 			return lc_fail(e, LC_ENOTSUP, 0,
 			               "%s: disk %s cannot be captured: %s; leave it out by "
 			               "name to back up the others: exclude = %s",
 			               hv->vm, d->vm.disks[i].name, d->vm.disks[i].reason,
 			               d->vm.disks[i].name);
+		}
 	}
 	return 0;
 }

@@ -10,6 +10,8 @@
  *                       (the store commits the point)          ▼
  *                                        hv_end(COMMIT | ROLLBACK | LOST) ─► hv_close
  *
+ * Where nothing may have happened, hv_glance tells before hv_prepare, and for less.
+ *
  * hv_prepare removes what a dead process of ours left behind, enumerates the disks and tells what
  * each can do.  hv_take freezes one instant of all disks of all the VMs given.  hv_release gives
  * the snapshot back to the hypervisor as soon as the last byte was read; change tracking is settled
@@ -38,6 +40,7 @@
 
 struct uv_loop_s;
 struct hv;
+struct hv_memo;
 struct definition; /* definition.h */
 
 #define HV_NAME_MAX 64    /* of a VM or disk, with the NUL */
@@ -78,6 +81,8 @@ struct hv_target {
 	int64_t freeze_timeout_ms; /* they never stand still longer; 0 = 10000 */
 	/* Have every disk copied by a job of the hypervisor's own, whatever else would do. */
 	bool by_job;
+	/* For hv_glance() and hv_note(); NULL: neither is wanted. */
+	struct hv_memo *memo;
 	/* A disk that is copied so may be copied as a whole, which takes scratch of its size. */
 	bool push_full;
 };
@@ -212,6 +217,24 @@ int hv_open(struct uv_loop_s *loop, const struct hv_target *target, hv_event_cb 
  * LC_ETIMEDOUT within the connect timeout; a socket that is no hypervisor is LC_EINVAL.
  */
 int hv_prepare(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e);
+/** hv_memo_new(): what one VM looked like; holds nothing yet.  NULL when out of memory. */
+struct hv_memo *hv_memo_new(void);
+/** hv_memo_free(m): NULL is fine.  No target may still name it. */
+void hv_memo_free(struct hv_memo *m);
+/**
+ * hv_note(hv):
+ * After hv_prepare: keep what it found in the target's memo.  False: that can't be done, and the
+ * memo holds nothing.  Every hv_prepare makes it hold nothing again.
+ */
+bool hv_note(struct hv *hv);
+/**
+ * hv_glance(hv, done, arg, e):
+ * Before hv_prepare, or instead of it: connect, and see whether hv_prepare would find what it found
+ * when that was noted.  It changes nothing.  Fails as hv_prepare does.
+ */
+int hv_glance(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e);
+/** hv_same(hv): after hv_glance: it would.  False where it is not known. */
+bool hv_same(const struct hv *hv);
 /** hv_vm(hv): borrowed, valid after hv_prepare until hv_close. */
 const struct hv_vm *hv_vm(const struct hv *hv);
 /**

@@ -83,6 +83,20 @@ ask_property(struct qmp_batch *b, const char *path, const char *property)
 	return ask(b, "qom-get", qmp_pack("{s:s, s:s}", "path", path, "property", property));
 }
 
+/* All of it stays as the machine was started, but for the clock, which goes on. */
+static void
+ask_machine(struct qmp_batch *b, enum machine_prop p)
+{
+	(void)ask_property(b, "/machine", machine_props[p]);
+	qmp_batch_unnoted(b);
+}
+
+void
+introspect_clock_ask(struct qmp_batch *b)
+{
+	ask_machine(b, M_RTC);
+}
+
 void
 introspect_list(struct introspect *x, struct qmp_batch *b)
 {
@@ -178,7 +192,7 @@ introspect_ask(struct introspect *x, struct qmp_batch *b)
 
 	x->at_machine = qmp_batch_count(b);
 	for (i = 0; i < M_N; i++)
-		(void)ask_property(b, "/machine", machine_props[i]);
+		ask_machine(b, (enum machine_prop)i);
 	x->at_uuid = ask(b, "query-uuid", qmp_pack("{}"));
 	x->at_memory = ask(b, "query-memory-size-summary", qmp_pack("{}"));
 	x->at_pci = ask(b, "query-pci", qmp_pack("{}"));
@@ -293,10 +307,9 @@ tell_topology(struct introspect *x)
 
 /* The guest's clock against ours: local time where it shows that and local time differs from UTC by
  * now. */
-static void
-tell_clock(struct introspect *x)
+bool
+introspect_clock_local(const struct json_t *rtc)
 {
-	const struct json_t *rtc = qmp_reply(x->b, x->at_machine + M_RTC);
 	uint64_t year, month, day, hour, minute, second;
 	struct tm guest = {0}, local;
 	time_t now = time(NULL);
@@ -306,7 +319,7 @@ tell_clock(struct introspect *x)
 	    !qmp_u64(rtc, "tm_mday", &day) || !qmp_u64(rtc, "tm_hour", &hour) ||
 	    !qmp_u64(rtc, "tm_min", &minute) || !qmp_u64(rtc, "tm_sec", &second) || year > 1000 ||
 	    localtime_r(&now, &local) == NULL)
-		return;
+		return false;
 	guest = (struct tm){.tm_year = (int)year,
 	                    .tm_mon = (int)(month % 12),
 	                    .tm_mday = (int)(day % 32),
@@ -315,8 +328,7 @@ tell_clock(struct introspect *x)
 	                    .tm_sec = (int)(second % 61)};
 	offset_s = local.tm_gmtoff;
 	ahead_s = (long)(timegm(&guest) - now);
-	if (labs(offset_s) >= 900 && labs(ahead_s - offset_s) < 600)
-		(void)introspect_set(x, "machine", "", "clock", "localtime");
+	return labs(offset_s) >= 900 && labs(ahead_s - offset_s) < 600;
 }
 
 /* ---- kernel, initial ramdisk, firmware ---- */
@@ -390,7 +402,8 @@ introspect_told(struct introspect *x, const struct qmp_batch *b, struct definiti
 	tell_board(x);
 	introspect_tell_features(x);
 	tell_topology(x);
-	tell_clock(x);
+	if (introspect_clock_local(qmp_reply(x->b, x->at_machine + M_RTC)))
+		(void)introspect_set(x, "machine", "", "clock", "localtime");
 	tell_firmware(x);
 	introspect_tell_disks(x);
 	tell_direct_boot(x);

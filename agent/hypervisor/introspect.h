@@ -21,6 +21,7 @@
 #include "agent/hypervisor/hypervisor.h"
 #include "store/base/errors.h"
 
+struct json_t;
 struct qmp_batch;
 struct introspect;
 
@@ -45,6 +46,10 @@ void introspect_cpu_told(struct introspect *x, const struct qmp_batch *b);
 void introspect_ask(struct introspect *x, struct qmp_batch *b);
 /** introspect_told(x, b, def): fill *def, which definition_new() gave. */
 void introspect_told(struct introspect *x, const struct qmp_batch *b, struct definition *def);
+/** introspect_clock_ask(b), introspect_clock_local(reply): what the guest's clock shows, as the
+ * first of another batch; whether a definition would say by it that it shows local time. */
+void introspect_clock_ask(struct qmp_batch *b);
+bool introspect_clock_local(const struct json_t *reply);
 /** introspect_free(x): NULL is fine. */
 void introspect_free(struct introspect *x);
 

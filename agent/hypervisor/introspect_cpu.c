@@ -70,6 +70,7 @@ expand(struct qmp_batch *b, const char *model, struct json_t *props)
 	                    qmp_pack("{s:s, s:{s:s, s:o*}}", "type", "static", "model", "name",
 	                             model, "props", props));
 	qmp_batch_may_fail(b);
+	qmp_batch_unnoted(b); /* of the program and how it was started */
 }
 
 void

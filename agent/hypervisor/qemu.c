@@ -378,6 +378,13 @@ prepare_failed(struct qemu *q, const struct lc_err *err)
 	op_end(q);
 }
 
+static void
+begin_scripts(struct qemu *q)
+{
+	if (q->op.scripts == q->prepare)
+		qemu_glance_record(q);
+}
+
 /* Whoever listens on the monitor is QEMU. */
 static void
 find_owner(struct qemu *q)
@@ -414,6 +421,7 @@ on_connected(void *arg, const struct lc_err *err)
 		return;
 	}
 	find_owner(q);
+	begin_scripts(q);
 	advance(q);
 }
 
@@ -450,30 +458,72 @@ connect_now(struct qemu *q)
 		prepare_failed(q, &err);
 }
 
-static int
-qemu_prepare(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e)
+static void
+prepared(struct qemu *q, const struct lc_err *err)
 {
-	struct qemu *q = (struct qemu *)d;
+	(void)err;
+	if (q->qmp != NULL)
+		qmp_record(q->qmp, NULL);
+}
+
+/* As qemu_run(), and connect before. */
+static int
+connect_and_run(struct qemu *q, const struct qemu_script *scripts, size_t n, hv_done_cb *done,
+                void *arg, struct lc_err *e)
+{
 	int rc = 0;
 
 	assert(!q->op.running);
-	q->prepare[0] = qemu_domain_script;
-	q->prepare[1] = qemu_tidy_script;
-	q->prepare[2] = qemu_disks_script;
-	q->prepare[3] = qemu_introspect_script;
-	q->lost_why[0] = '\0';
-	q->lost = false;
-	if (q->qmp != NULL && qmp_usable(q->qmp))
-		return qemu_run(q, q->prepare, 4, NULL, done, arg, e);
+	if (q->qmp != NULL && qmp_usable(q->qmp)) {
+		rc = qemu_run(q, scripts, n, prepared, done, arg, e);
+		begin_scripts(q);
+		return rc;
+	}
 	if (q->qmp != NULL)
 		qmp_close(q->qmp, on_old_closed, q);
 	else
 		rc = connect_start(q, e);
 	if (rc != 0)
 		return rc;
-	q->op = (struct qemu_op){
-	    .scripts = q->prepare, .nscripts = 4, .running = true, .done = done, .arg = arg};
+	q->op = (struct qemu_op){.scripts = scripts,
+	                         .nscripts = n,
+	                         .running = true,
+	                         .over = prepared,
+	                         .done = done,
+	                         .arg = arg};
 	return 0;
+}
+
+static int
+qemu_prepare(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e)
+{
+	struct qemu *q = (struct qemu *)d;
+
+	qemu_glance_forget(q);
+	q->prepare[0] = qemu_domain_script;
+	q->prepare[1] = qemu_tidy_script;
+	q->prepare[2] = qemu_disks_script;
+	q->prepare[3] = qemu_introspect_script;
+	q->lost_why[0] = '\0';
+	q->lost = false;
+	return connect_and_run(q, q->prepare, 4, done, arg, e);
+}
+
+static int
+qemu_glance(struct driver *d, hv_done_cb *done, void *arg, struct lc_err *e)
+{
+	struct qemu *q = (struct qemu *)d;
+
+	q->same = false;
+	if (!qemu_glance_can(q))
+		return DRIVER_NOTHING;
+	return connect_and_run(q, &qemu_glance_script, 1, done, arg, e);
+}
+
+static bool
+qemu_same(const struct driver *d)
+{
+	return ((const struct qemu *)d)->same;
 }
 
 /* ---- cancel, release, end ---- */
@@ -618,6 +668,9 @@ qemu_close(struct driver *d, void (*closed)(void *arg), void *arg)
 
 static const struct driver_ops qemu_ops = {
     .prepare = qemu_prepare,
+    .glance = qemu_glance,
+    .same = qemu_same,
+    .note = qemu_note,
     .stage = qemu_stage,
     .cancel = qemu_cancel,
     .still_valid = qemu_still_valid,

@@ -5,6 +5,7 @@
  * qemu_domain.c     what libvirt says there is
  * qemu_look.c       what QEMU says there is: devices, nodes, the graph
  * qemu_disks.c      the VM's disks and what each can do
+ * qemu_glance.c     whether anything is different since then
  * qemu_tidy.c       everything of ours out of QEMU again
  * qemu_introspect.c what the machine is
  * qemu_snapshot.c   the stages of a take
@@ -129,6 +130,7 @@ struct qemu {
 	struct json_t *listed; /* query-block when the disks were listed */
 	char socket[108];      /* of our NBD server */
 	bool serving;          /* the NBD server in QEMU is ours */
+	bool same;             /* at the last glance */
 	bool alive;            /* a snapshot lives: events matter */
 	bool lost;             /* it was reported lost ... */
 	bool dropped;          /* ... and has been given back, with this result */
@@ -203,6 +205,17 @@ void qemu_qdev_object(char *dst, size_t n, const char *qdev);
 
 /* qemu_introspect.c: sets base.vm.def */
 extern const struct qemu_script qemu_introspect_script;
+
+/* qemu_glance.c */
+extern const struct qemu_script qemu_glance_script;
+/** qemu_glance_record(q): what a prepare asks from now on, until qmp_record(NULL). */
+void qemu_glance_record(struct qemu *q);
+/** qemu_glance_forget(q): what was noted does not count any more. */
+void qemu_glance_forget(struct qemu *q);
+/** qemu_glance_can(q): there is something to compare with. */
+bool qemu_glance_can(const struct qemu *q);
+/** qemu_note(d): as driver_ops. */
+bool qemu_note(struct driver *d);
 
 /* qemu_tidy.c */
 extern const struct qemu_script qemu_tidy_script;

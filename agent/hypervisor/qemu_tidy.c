@@ -234,6 +234,9 @@ remove_fds(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 			continue;
 		(void)qmp_batch_add(b, "remove-fd", qmp_pack("{s:I}", "fdset-id", (int64_t)id));
 		qmp_batch_may_fail(b);
+		/* QEMU keeps them for as long as the guest stands still; once more does nothing
+		 * more. */
+		qmp_batch_unnoted(b);
 	}
 	return 0;
 }

@@ -7,6 +7,9 @@
  * Commands, in order, on all VMs (hv_take takes them together):
  *
  *   prepare              disks              exclude=DISK
+ *   note                 keep what prepare saw: "note <vm> yes|no"
+ *   again                close the VM and open it anew
+ *   glance               "glance <vm> same|different" than what was kept
  *   take=POINT[,SINCE]   (ids: any text, padded with zeros to 16 bytes)
  *   read=DIR             nbdcopy every source to DIR/<vm>-<disk>.raw, the changed ranges to
  *                        DIR/<vm>-<disk>.map; of one that is "superset copied" the image holds
@@ -99,6 +102,8 @@ finish(void)
 		say("%s %s (%.2f ms)\n", c.must_fail ? "FAIL" : "ok", command, ms);
 	if (failed != c.must_fail)
 		c.failed = true;
+	for (size_t v = 0; !failed && v < c.nvms && strcmp(command, "glance") == 0; v++)
+		say("glance %s %s\n", c.vms[v].name, hv_same(c.vms[v].hv) ? "same" : "different");
 	if (!failed && strncmp(command, "take=", 5) == 0) {
 		for (size_t v = 0; v < c.nvms; v++)
 			say("pause %s %" PRId64 " us\n", c.vms[v].name,
@@ -449,6 +454,25 @@ do_end(struct hv *hv, hv_done_cb *done, void *arg, struct lc_err *e)
 	return hv_end(hv, how, done, arg, e);
 }
 
+static void
+open_anew(void *arg)
+{
+	struct vm *vm = arg;
+	struct lc_err e = LC_ERR_INIT;
+
+	if (hv_open(&c.loop, &vm->target, on_event, vm, &vm->hv, &e) != 0)
+		abort();
+	on_one(NULL, &e);
+}
+
+static void
+close_all(void)
+{
+	c.pending = c.nvms;
+	for (size_t v = 0; v < c.nvms; v++)
+		hv_close(c.vms[v].hv, open_anew, &c.vms[v]);
+}
+
 /* Commands that are over when they return; false: not one of them. */
 static bool
 at_once(const char *command, const char *arg)
@@ -462,6 +486,9 @@ at_once(const char *command, const char *arg)
 		for (size_t v = 0; v < c.nvms; v++)
 			say("scratch %s %" PRIu64 "\n", c.vms[v].name,
 			    hv_scratch_used(c.vms[v].hv));
+	} else if (strcmp(command, "note") == 0) {
+		for (size_t v = 0; v < c.nvms; v++)
+			say("note %s %s\n", c.vms[v].name, hv_note(c.vms[v].hv) ? "yes" : "no");
 	} else if (strcmp(command, "hang") == 0) {
 		hang();
 	} else if (strcmp(command, "unhang") == 0) {
@@ -491,6 +518,12 @@ begin(const char *command, const char *arg)
 {
 	if (strcmp(command, "prepare") == 0)
 		return each(hv_prepare);
+	if (strcmp(command, "glance") == 0)
+		return each(hv_glance);
+	if (strcmp(command, "again") == 0) {
+		close_all();
+		return 0;
+	}
 	if (strncmp(command, "take=", 5) == 0)
 		return start_take(arg);
 	if (strcmp(command, "valid") == 0)
@@ -622,6 +655,7 @@ main(int argc, char **argv)
 		vm->target = t;
 		vm->target.qmp = qmp;
 		vm->target.vm = vm->name;
+		vm->target.memo = hv_memo_new();
 		if (hv_open(&c.loop, &vm->target, on_event, vm, &vm->hv, &c.err) != 0) {
 			say("FAIL open: %s\n", c.err.msg);
 			return 1;
@@ -643,5 +677,7 @@ main(int argc, char **argv)
 			return 1;
 		}
 	}
+	for (size_t v = 0; v < c.nvms && !c.failed; v++)
+		hv_memo_free(c.vms[v].target.memo);
 	return c.failed ? 1 : 0;
 }
