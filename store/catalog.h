@@ -217,6 +217,8 @@ struct catalog_vm {
 int catalog_each_vm(struct catalog *c,
                     int (*on)(void *arg, const struct catalog_vm *vm, struct lc_err *e), void *arg,
                     struct lc_err *e);
+/** catalog_vm_line(c, vm, line, e): that line of one VM; LC_ENOENT. */
+int catalog_vm_line(struct catalog *c, const uint8_t vm[16], uint8_t line[16], struct lc_err *e);
 /** catalog_disk(c, line, disk, create, no, e): number of a disk on a line (which is made, too);
  * LC_ENOENT. */
 int catalog_disk(struct catalog *c, const uint8_t line[16], const uint8_t disk[16], bool create,

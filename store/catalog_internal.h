@@ -61,6 +61,8 @@
 	X(LINE_ADD, "INSERT OR IGNORE INTO line(id,vm) VALUES(?1,NULL)")                           \
 	X(VM_EACH, "SELECT vm.id,vm.sealed,(SELECT line.id FROM line WHERE line.vm=vm.no "         \
 	           "ORDER BY line.ord DESC LIMIT 1) FROM vm ORDER BY vm.no")                       \
+	X(VM_LINE, "SELECT id FROM line WHERE vm=(SELECT no FROM vm WHERE id=?1) "                 \
+	           "ORDER BY ord DESC LIMIT 1")                                                    \
 	X(FORK_PUT, "UPDATE line SET parent=(SELECT no FROM line WHERE id=?2),fork=?3 "            \
 	            "WHERE id=?1")                                                                 \
 	X(FORK_EACH, "SELECT id,fork FROM line WHERE parent=(SELECT no FROM line WHERE id=?1) "    \

@@ -77,6 +77,22 @@ each_point(struct catalog *c, enum statement which, const uint8_t *key,
 }
 
 int
+catalog_vm_line(struct catalog *c, const uint8_t vm[16], uint8_t line[16], struct lc_err *e)
+{
+	sqlite3_stmt *st;
+	int rc = sql_start(c, ST_VM_LINE, &st, e);
+
+	if (rc == 0) {
+		sql_blob(st, 1, vm, 16);
+		rc = sql_first(c, st, e);
+		if (rc == 0)
+			col_copy(st, 0, line, 16);
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+int
 catalog_points_after(struct catalog *c, const uint8_t line[16], const uint8_t point[16],
                      uint64_t *n, struct lc_err *e)
 {

@@ -168,6 +168,13 @@ int store_each_point(struct store *s, const char *vm,
  * it; where that is not here, how many there are. */
 int store_points_after(struct store *s, const uint8_t line[16], const uint8_t point[POINT_ID_SIZE],
                        uint64_t *n, struct lc_err *e);
+/**
+ * store_stands(s, p):
+ * Whether p (id, line and VM) is the newest that there is of its VM, a seed included, on the line
+ * that the next point will go to, and nothing is known of contents that are bad or gone.  False
+ * also where it can't be told.
+ */
+bool store_stands(struct store *s, const struct point *p);
 struct store_vm {
 	uint8_t id[16];
 	char name[POINT_NAME_MAX]; /* its id in hex without the key */

@@ -425,6 +425,35 @@ store_points_after(struct store *s, const uint8_t line[16], const uint8_t point[
 	return catalog_points_after(s->catalog, line, point, n, e);
 }
 
+struct standing {
+	const struct point *p;
+	bool is;
+};
+
+static int
+compare_newest(void *arg, const struct catalog_point *cp, struct lc_err *e)
+{
+	struct standing *x = arg;
+
+	(void)e;
+	x->is = memcmp(cp->id, x->p->id, POINT_ID_SIZE) == 0 &&
+	        (cp->flags & (POINT_SEED | POINT_MAP_DAMAGED)) == 0;
+	return 0;
+}
+
+bool
+store_stands(struct store *s, const struct point *p)
+{
+	struct standing x = {.p = p};
+	uint8_t line[16];
+	bool restarts;
+
+	return !s->fold->missing && catalog_vm_line(s->catalog, p->vm_id, line, NULL) == 0 &&
+	       memcmp(line, p->line, sizeof line) == 0 &&
+	       catalog_restarts(s->catalog, line, &restarts, NULL) == 0 && !restarts &&
+	       catalog_newest(s->catalog, line, compare_newest, &x, NULL) == 0 && x.is;
+}
+
 int
 store_find(struct store *s, const char *spec, struct point *out, struct lc_err *e)
 {

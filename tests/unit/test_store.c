@@ -145,7 +145,10 @@ points_are_listed_found_and_dropped(void **state)
 	assert_int_equal(after, 3);
 	must(store_points_after(v.s, none, none, &after, &e), &e);
 	assert_int_equal(after, 0);
+	assert_true(store_stands(v.s, &a.p[2]) && store_stands(v.s, &b.p[2]));
+	assert_false(store_stands(v.s, &a.p[1]));
 	must(store_drop(v.s, a.p[1].id, &e), &e);
+	assert_true(store_stands(v.s, &a.p[2]));
 	must(store_points_after(v.s, a.p[0].line, a.p[0].id, &after, &e), &e);
 	assert_int_equal(after, 1);
 	assert_int_equal(store_drop(v.s, a.p[1].id, NULL), LC_ENOENT);
@@ -742,8 +745,11 @@ points_one_by_one(void **state)
 		assert_memory_equal(x.ids[i], p[i].id, POINT_ID_SIZE);
 	x.n = 0;
 	x.drop = p[2].id;
+	assert_true(store_stands(v.s, &p[2]));
 	must(store_each_point(v.s, "web01", note_point, &x, &e), &e);
 	assert_int_equal(x.n, 2);
+	assert_false(store_stands(v.s, &p[2]));
+	assert_true(store_stands(v.s, &p[1]));
 	(void)lc_hex(hex, p[0].vm_id, 16);
 	hex[8] = '\0';
 	must(store_find(v.s, hex, &found, &e), &e);

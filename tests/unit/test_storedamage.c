@@ -78,6 +78,8 @@ a_damaged_map_marks_its_point_and_later_ones(void **state)
 	assert_false(damaged(&x, &x.web.p[0]));
 	assert_true(damaged(&x, &x.web.p[1]));
 	assert_true(damaged(&x, &x.web.p[2]));
+	assert_false(store_stands(x.v.s, &x.web.p[2]));
+	assert_true(store_stands(x.v.s, &x.db.p[2]));
 	same(&x.v, &x.web.p[0], &x.web.d[0]);
 	assert_int_equal(vault_compare(x.v.s, x.web.p[1].id, &x.web.d[1], 1, &e), LC_ECORRUPT);
 	assert_non_null(strstr(e.msg, "part of its map was damaged"));
@@ -117,6 +119,7 @@ damaged_state_restarts_the_line_once(void **state)
 		must(store_condemn(x.v.s, &t.first, 1, NULL, &e), &e);
 		w = vault_begin(x.v.s, "web01", &d, 1, &e);
 		assert_int_equal(writer_base(w) == NULL, i == 0);
+		assert_int_equal(store_stands(x.v.s, i == 0 ? &x.web.p[2] : &p), i != 0);
 		writer_abort(w);
 		w = vault_begin(x.v.s, "db", &x.db.d[2], 1, &e);
 		assert_non_null(writer_base(w));
@@ -260,7 +263,10 @@ a_fork_leaves_the_other_line_alone(void **state)
 	begin_three(&v, &t);
 	d[0] = vault_disk_copy(&t.d[1]);
 	d[0].codes[2] = 300;
+	assert_true(store_stands(v.s, &t.p[2]));
 	p[0] = fork_at(&v, "web01", &t.p[1], &d[0]);
+	assert_false(store_stands(v.s, &t.p[2])); /* the newest of a line that does not go on */
+	assert_true(store_stands(v.s, &p[0]));
 	assert_int_equal(p[0].changed, 1); /* not what the disk holds */
 	/* What comes next follows it. */
 	d[1] = vault_disk_copy(&d[0]);
@@ -319,6 +325,9 @@ a_fork_from_nowhere_is_refused(void **state)
 	w = vault_begin(x.v.s, "web01", x.web.d, 1, &e);
 	o.seed = true;
 	must(writer_commit(w, &o, &p, &e), &e);
+	assert_false(store_stands(x.v.s, &x.web.p[2]));
+	assert_false(store_stands(x.v.s, &p));
+	assert_true(store_stands(x.v.s, &x.db.p[2]));
 	assert_null(vault_fork(x.v.s, "web01", p.id, x.web.d, 1, &e));
 	assert_int_equal(e.code, LC_ENOENT);
 	point_done(&p);
@@ -495,6 +504,7 @@ a_lost_chunk_is_named_and_heals(void **state)
 	assert_int_equal(t.n, 2);
 	assert_non_null(strstr(t.all, "lost chunk|web01/vda in 2 restore points"));
 	wants_all(&x, true);
+	assert_false(store_stands(x.v.s, &x.web.p[2]));
 	/* The same content again, of another VM even. */
 	d = vault_disk("hda", 1);
 	d.codes[0] = x.web.d[1].codes[1];
