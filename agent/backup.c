@@ -1,13 +1,14 @@
 /*
  *   FIND ─► PREPARE ─► BEGIN ─► TAKE ─► DISKS ─► READ ─► VALID ─► RELEASE ─► COMMIT ─► END ─► CLOSE
- *    ▲         │         ▲                                                              │
- *    └─────────┘         └────────── the scratch was spent: another pass ───────────────┘
- *     its monitor is gone: the image files
+ *   ▲ │       ▲  │         ▲                                                              │
+ *   └─│───────│──┘         └────────── the scratch was spent: another pass ───────────────┘
+ *     │       │  its monitor is gone: the image files
+ *     └─► GLANCE ─► STANDS ─► CLOSE     a backup before found nothing different: still so
  *
- * BEGIN, DISKS and COMMIT block in the store and run on libuv's pool; all else is on the loop.  A
- * failure in any state goes to RELEASE (what was taken is given back), then END with rollback, then
- * CLOSE: so nothing is left behind in the hypervisor, and the next backup finds the changes since
- * the last point that was committed.
+ * STANDS, BEGIN, DISKS and COMMIT block in the store and run on libuv's pool; all else is on the
+ * loop.  A failure in any state goes to RELEASE (what was taken is given back), then END with
+ * rollback, then CLOSE: so nothing is left behind in the hypervisor, and the next backup finds the
+ * changes since the last point that was committed.
  *
  * A pass may end early because its scratch budget is spent, or there is no more room in the store,
  * which is then waited for (CLOSE ─► AGAIN), without a snapshot.  It becomes a seed: a point that
@@ -24,12 +25,14 @@
 #include "agent/backup_state.h"
 #include "agent/capture.h"
 #include "agent/import.h"
+#include "agent/lull.h"
 #include "store/base/clock.h"
 #include "store/base/failpoint.h"
 #include "store/base/log.h"
 
 static const char *const state_notes[] = {
     [BACKUP_ST_AGAIN] = "waiting",      [BACKUP_ST_FIND] = "looking",
+    [BACKUP_ST_GLANCE] = "connecting",  [BACKUP_ST_STANDS] = "looking",
     [BACKUP_ST_PREPARE] = "connecting", [BACKUP_ST_BEGIN] = "preparing",
     [BACKUP_ST_TAKE] = "snapshot",      [BACKUP_ST_DISKS] = "preparing",
     [BACKUP_ST_READ] = "reading",       [BACKUP_ST_VALID] = "checking",
@@ -293,6 +296,31 @@ begin_close(struct backup *b)
 	uv_close((uv_handle_t *)&b->watch, on_timer_closed);
 }
 
+static bool
+may_glance(const struct backup *b)
+{
+	return b->o.lull != NULL && b->o.skip_same && !b->subject.offline && b->tries == 0 &&
+	       lull_known(b->o.lull);
+}
+
+static int
+begin_look(struct backup *b, struct lc_err *e)
+{
+	int rc = target_make_dirs(&b->target, b->o.settings, e);
+
+	b->state = BACKUP_ST_PREPARE;
+	if (b->o.lull != NULL)
+		lull_forget(b->o.lull);
+	return rc != 0 ? rc : hv_prepare(b->hv, on_hv, b, e);
+}
+
+static void
+keep_lull(struct backup *b)
+{
+	b->result.point = *lull_point(b->o.lull);
+	b->result.outcome = BACKUP_UNCHANGED;
+}
+
 /* Connect, or go on with the image files where nobody answers. */
 static int
 begin_prepare(struct backup *b, struct lc_err *e)
@@ -306,9 +334,13 @@ begin_prepare(struct backup *b, struct lc_err *e)
 			rc = target_check_boot(b->o.settings, b->o.vm, e);
 		if (rc == 0 && b->subject.offline)
 			rc = target_check_images(&b->target, b->o.settings, b->o.store, e);
+		b->target.hv.memo = b->o.lull == NULL ? NULL : lull_memo(b->o.lull);
 		rc = rc != 0 ? rc : hv_open(b->o.loop, &b->target.hv, on_event, b, &b->hv, e);
 	}
-	return rc != 0 ? rc : hv_prepare(b->hv, on_hv, b, e);
+	if (rc != 0 || !may_glance(b))
+		return rc != 0 ? rc : begin_look(b, e);
+	b->state = BACKUP_ST_GLANCE;
+	return hv_glance(b->hv, on_hv, b, e);
 }
 
 /* A message without the name of the VM in front. */
@@ -346,8 +378,9 @@ reopen_offline(void *arg)
 static bool
 monitor_gone(const struct backup *b)
 {
-	return b->state == BACKUP_ST_PREPARE && b->hv != NULL && !b->subject.offline &&
-	       !b->canceled && (b->err.code == LC_ENOENT || b->err.code == LC_EPEER);
+	return (b->state == BACKUP_ST_PREPARE || b->state == BACKUP_ST_GLANCE) && b->hv != NULL &&
+	       !b->subject.offline && !b->canceled &&
+	       (b->err.code == LC_ENOENT || b->err.code == LC_EPEER);
 }
 
 /* Given up for a reason that may pass: once more, from the beginning. */
@@ -438,6 +471,18 @@ state_next(struct backup *b, struct lc_err *e)
 	case BACKUP_ST_FIND:
 		b->state = BACKUP_ST_PREPARE;
 		return begin_prepare(b, e);
+	case BACKUP_ST_GLANCE:
+		if (!hv_same(b->hv))
+			return begin_look(b, e);
+		b->state = BACKUP_ST_STANDS;
+		run_work(b, backup_work_stands);
+		return 0;
+	case BACKUP_ST_STANDS:
+		if (!b->lasts)
+			return begin_look(b, e);
+		keep_lull(b);
+		begin_close(b);
+		return 0;
 	case BACKUP_ST_PREPARE:
 		(void)failpoint("backup.prepared");
 		if (subject_describe(&b->subject, b->hv, b->target.def, e) != 0)
@@ -448,6 +493,8 @@ state_next(struct backup *b, struct lc_err *e)
 	case BACKUP_ST_BEGIN:
 		(void)failpoint("backup.begun");
 		if (unchanged(b)) {
+			if (b->o.lull != NULL && !b->subject.offline)
+				lull_begin(b->o.lull, b->hv, writer_base(b->writer));
 			backup_keep_base(b);
 			b->state =
 			    BACKUP_ST_COMMIT; /* nothing was taken: abort the writer, close */

@@ -15,6 +15,7 @@
 struct uv_loop_s;
 struct backup;
 struct capture_pool;
+struct lull;
 struct settings;
 
 /* What may be stored.  `first`: of a point that ends its pass where there is no more room, and goes
@@ -41,6 +42,9 @@ struct backup_opts {
 	/* A point of a VM that has one is not made in passes for want of room, after which the rest
 	 * of its disks is read as a whole: it fails, and changes collect in the VM. */
 	bool whole;
+	/* Of this VM: with skip_same it tells at a glance that nothing is different.  NULL: none.
+	 */
+	struct lull *lull;
 	/* As writer_base_damaged() has it, of this VM; NULL: looked for anew. */
 	uint64_t *damage_seen;
 };

@@ -21,6 +21,8 @@
 enum backup_state {
 	BACKUP_ST_AGAIN = 0,
 	BACKUP_ST_FIND,
+	BACKUP_ST_GLANCE,
+	BACKUP_ST_STANDS,
 	BACKUP_ST_PREPARE,
 	BACKUP_ST_BEGIN,
 	BACKUP_ST_TAKE,
@@ -55,6 +57,7 @@ struct backup {
 	struct reading readings[HV_DISKS_MAX]; /* [subject.ndisks] */
 	unsigned reading;                      /* captures that run */
 	bool untracked;                        /* a record of changes was found to lack some */
+	bool lasts;                            /* the lull does */
 	bool damaged;                          /* the base, in the store: nothing counts as known */
 	bool partial;                          /* this pass ended early */
 	uint64_t covered_before; /* sum of the seed's windows, to see that passes get on */
@@ -84,6 +87,7 @@ void backup_step(struct backup *b);
 void backup_fail(struct backup *b, const struct lc_err *e);
 
 /* backup_work.c: on the pool, with b->step_err, but for the last two */
+void backup_work_stands(uv_work_t *req);
 void backup_work_begin(uv_work_t *req);
 void backup_work_disks(uv_work_t *req);
 void backup_work_commit(uv_work_t *req);

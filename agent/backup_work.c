@@ -6,6 +6,7 @@
 #include "agent/capture.h"
 #include "agent/hypervisor/openas.h"
 #include "agent/likeness.h"
+#include "agent/lull.h"
 #include "store/base/files.h"
 
 /* How much scratch a pass may use.  Without a limit: what is free, and some of it left for others.
@@ -22,6 +23,14 @@ scratch_budget(const struct settings *s)
 	if (statvfs(s->scratch_dir, &v) != 0)
 		return 0;
 	return (uint64_t)v.f_bavail * v.f_frsize / jobs / 2;
+}
+
+void
+backup_work_stands(uv_work_t *req)
+{
+	struct backup *b = req->data;
+
+	b->lasts = lull_lasts(b->o.lull, b->o.store);
 }
 
 void

@@ -195,7 +195,8 @@ clean_vm(const struct settings *s, struct store *store, const char *vm, unsigned
 	int rc = target_find(s, store, vm, &t, e);
 
 	if (rc == 0 && (t.hv.qmp != NULL || t.hv.libvirt != NULL)) {
-		rc = clean_running(&t, &why);
+		rc = target_make_dirs(&t, s, &why);
+		rc = rc != 0 ? rc : clean_running(&t, &why);
 		if (rc != LC_ENOENT && rc != LC_EPEER)
 			(void)lc_fail(e, why.code, 0, "%s", why.msg);
 		else /* it is off */

@@ -4,6 +4,7 @@
 
 #include "agent/backup.h"
 #include "agent/hypervisor/settings.h"
+#include "agent/lull.h"
 #include "agent/others.h"
 #include "agent/past.h"
 #include "agent/protect.h"
@@ -24,7 +25,8 @@ struct guarded { /* one VM */
 	struct schedule schedule;
 	struct backup *backup; /* while one runs */
 	bool known;            /* the store has a point of it */
-	uint64_t damage_seen;  /* none of it is in the newest point */
+	struct lull *lull;
+	uint64_t damage_seen; /* none of it is in the newest point */
 	uint8_t vm_id[16], line[16];
 	uint8_t point[POINT_ID_SIZE]; /* its newest point here ... */
 	int64_t instant_ns;           /* ... the instant that it shows ... */
@@ -259,6 +261,7 @@ begin_cycle(struct guarded *g)
 	                        .skip_same = TAILQ_EMPTY(&g->asks),
 	                        .room = &g->p->room.ops,
 	                        .whole = g->crowded_ns == 0, /* it may be too much at once */
+	                        .lull = g->lull,
 	                        .damage_seen = &g->damage_seen};
 	struct backup_result failed = {.vm = g->name};
 	int64_t now = clock_mono_ns();
@@ -551,7 +554,9 @@ make_vms(struct protect *x, struct lc_err *e)
 		g->durable_ns = lc_alloc_array(x->nsites + 1, sizeof *g->durable_ns);
 		g->refused = lc_alloc_array(x->nsites + 1, sizeof *g->refused);
 		g->waiting = lc_alloc_array(x->nsites + 1, sizeof *g->waiting);
-		if (g->durable_ns == NULL || g->refused == NULL || g->waiting == NULL)
+		g->lull = lull_new();
+		if (g->durable_ns == NULL || g->refused == NULL || g->waiting == NULL ||
+		    g->lull == NULL)
 			return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 		for (k = 0; k < x->nsites; k++)
 			g->waiting[k] = PROTECT_UNKNOWN;
@@ -575,6 +580,7 @@ free_protect(struct protect *x)
 		lc_free(x->vms[i].durable_ns);
 		lc_free(x->vms[i].refused);
 		lc_free(x->vms[i].waiting);
+		lull_free(x->vms[i].lull);
 	}
 	lc_free(x->vms);
 	lc_free(x);

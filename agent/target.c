@@ -285,9 +285,16 @@ target_find(const struct settings *s, struct store *store, const char *vm, struc
 		else if (rc != 0)
 			rc = lc_fail(e, why.code, 0, "%s", why.msg);
 	}
-	rc = rc != 0 ? rc : dir_make(t->run_dir, 0700, e);
-	rc = rc != 0 ? rc : dir_make(s->scratch_dir, 0700, e);
 	return rc;
+}
+
+int
+target_make_dirs(struct target *t, const struct settings *s, struct lc_err *e)
+{
+	int rc = dir_make(t->run_dir, 0700, e);
+
+	t->has_dir = true;
+	return rc != 0 ? rc : dir_make(s->scratch_dir, 0700, e);
 }
 
 void
@@ -295,12 +302,13 @@ target_done(struct target *t)
 {
 	lc_free(t->qmp);
 	lc_free(t->guest_agent);
-	if (t->run_dir != NULL)
+	if (t->has_dir)
 		(void)rmdir(t->run_dir);
 	lc_free(t->run_dir);
 	lc_free(t->def);
 	t->qmp = NULL;
 	t->guest_agent = NULL;
 	t->run_dir = NULL;
+	t->has_dir = false;
 	t->def = NULL;
 }

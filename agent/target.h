@@ -16,6 +16,7 @@ struct target {
 	char *qmp;         /* owned */
 	char *guest_agent; /* owned, or NULL: its agent's channel is not known */
 	char *run_dir;     /* owned: for sockets of one backup */
+	bool has_dir;      /* run_dir was made */
 	char tag[17];
 	struct definition *def; /* owned, or NULL */
 	bool learned;           /* def is what target_learn() was told */
@@ -48,6 +49,9 @@ int target_agent(const struct settings *s, const char *vm, const char *monitor, 
  */
 int target_find(const struct settings *s, struct store *store, const char *vm, struct target *out,
                 struct lc_err *e);
+/** target_make_dirs(t, settings, e): the folders that hv_prepare() and what comes after it need.
+ * target_done() removes the one that is the target's own. */
+int target_make_dirs(struct target *t, const struct settings *s, struct lc_err *e);
 /** target_unknown(s, vm, e): fail because nothing is known of it; with the nearest name. */
 int target_unknown(const struct settings *s, const char *vm, struct lc_err *e);
 /** target_learn(t, def): that is what it is, as its driver found out; def may be NULL.  0 or

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Many VMs that do nothing: they are protected all the time, get no new points, and cost next to nothing.
 #
-# What is written as it was before makes no point either; what differs makes one.
+# What is written as it was before makes no point either; what differs makes one, and be it not in a byte of a disk.
 set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
@@ -20,19 +20,21 @@ at_end() {
 	done
 }
 
-# Write to its disk behind the guest's back, but through QEMU: it counts as a guest's write.
-poke() { # VM ARGUMENTS-OF-QEMU-IO
-	local answer
-	answer=$(printf '%s\n' '{"execute":"qmp_capabilities"}' \
-		"{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"qemu-io -d /machine/peripheral/vda/virtio-backend \\\"$2\\\"\"}}" |
-		python3 -c '
+tell() { # VM JSON
+	printf '%s\n' '{"execute":"qmp_capabilities"}' "$2" | python3 -c '
 import socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); f = s.makefile("rw")
 f.readline()
 for line in sys.stdin:
     f.write(line); f.flush()
     while "return" not in (got := f.readline()) and "error" not in got: pass
-print(got)' "$t/q$1/qmp2")
+print(got)' "$t/q$1/qmp2"
+}
+
+# Write to its disk behind the guest's back, but through QEMU: it counts as a guest's write.
+poke() { # VM ARGUMENTS-OF-QEMU-IO
+	local answer
+	answer=$(tell "$1" "{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"qemu-io -d /machine/peripheral/vda/virtio-backend \\\"$2\\\"\"}}")
 	[[ $answer = *"\"return\": \"\""* ]] || fail "qemu-io: $answer"
 }
 
@@ -72,13 +74,23 @@ for ((i = 1; i <= n; i++)); do
 	poke "$i" "write -P $i 0 4M"
 done
 
+passed() { grep -cx "$1" "$t/passed" || true; }
+[ "$n" -gt 8 ] || export LOCUM_FAILPOINT_LOG=$t/passed # which costs time, too
 "$bin/locum" agent >>"$t/agent.log" 2>&1 &
 agent_pid=$!
+unset LOCUM_FAILPOINT_LOG
 status_until 60 protected "$n"
 sleep 6 # the first cycles compare, and are over
 before=$(ticks)
+[ "$n" -gt 8 ] || looks=$(passed hv.prepare.look) glances=$(passed hv.glance)
 sleep $look_s
 used=$((($(ticks) - before) * 100 / $(getconf CLK_TCK) / look_s))
+if [ "$n" -le 8 ]; then # a VM in which nothing happens is looked at in full once, and then by a glance
+	looks=$(($(passed hv.prepare.look) - looks)) glances=$(($(passed hv.glance) - glances))
+	echo "$glances glances, of which $looks were followed by a full look"
+	[ "$glances" -ge "$n" ] || fail "idle VMs are not looked at"
+	[ $((looks * 4)) -lt "$glances" ] || fail "idle VMs are looked at in full"
+fi
 all_within
 for ((i = 1; i <= n; i++)); do
 	has_points "$i" 1 || fail "vm$i did nothing and has $(points_of "$i") points"
@@ -93,11 +105,23 @@ has_points 1 1 || fail "equal bytes made a point"
 poke 1 'write -P 77 1M 256k'
 status_until 20 has_points 1 2
 status_until 20 protected "$n"
+
+# Another machine, a longer disk, and a newest point that is the newest no more.
+newest=$(point_ids vm1 | tail -n 1)
+tell 2 '{"execute":"qom-set","arguments":{"path":"/machine/peripheral/vda","property":"bootindex","value":3}}' >/dev/null
+tell 3 '{"execute":"block_resize","arguments":{"node-name":"img","size":33554432}}' >/dev/null
+locum drop "vm1@$newest" --quiet || fail "drop"
+status_until 20 has_points 2 2
+status_until 20 has_points 3 2
+status_until 20 has_points 1 3
+status_until 20 protected "$n"
 kill -TERM $agent_pid
 wait $agent_pid || fail "the agent ended with $?"
 agent_pid=''
 locum restore vm1 --to "$t/r.raw" --quiet
 cmp "$t/q1/disk.raw" "$t/r.raw" || fail "the newest point is another state"
+locum restore vm3 --to "$t/r3.raw" --quiet
+cmp "$t/q3/disk.raw" "$t/r3.raw" || fail "the newest point is of another length"
 if grep -q -e warning -e ERROR "$t/agent.log"; then
 	grep -v 'nothing of it is safe yet' "$t/agent.log" | grep -e warning -e ERROR && fail "the agent warned"
 fi
