@@ -206,6 +206,16 @@ encode(struct qmp_cmd *c)
 	return o;
 }
 
+/* Without memory there is no memo of it. */
+static void
+keep_line(struct qmp_cmd *c, const struct qmp_out *o)
+{
+	c->line = lc_alloc(o->n + 1);
+	c->nline = o->n;
+	if (c->line != NULL)
+		memcpy(c->line, o->bytes, o->n);
+}
+
 static void
 free_out(struct qmp_out *o)
 {
@@ -312,6 +322,8 @@ batch_start(struct qmp_batch *b, qmp_done_cb *done, void *arg, struct lc_err *e)
 	for (i = 0; i < b->ncmds && !b->bad; i++) {
 		b->cmds[i].id = q->next_id++;
 		o = encode(&b->cmds[i]);
+		if (o != NULL && q->memo != NULL && !b->cmds[i].unnoted)
+			keep_line(&b->cmds[i], o);
 		if (o == NULL)
 			b->bad = true;
 		else

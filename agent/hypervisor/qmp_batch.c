@@ -149,6 +149,7 @@ qmp_batch_free(struct qmp_batch *b)
 	assert(!b->running);
 	for (i = 0; i < b->ncmds; i++) {
 		json_decref(b->cmds[i].args);
+		lc_free(b->cmds[i].line);
 		qmp_message_done(&b->cmds[i].reply);
 		fd_close(&b->cmds[i].fd);
 	}

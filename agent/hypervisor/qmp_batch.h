@@ -24,7 +24,9 @@ struct qmp_cmd {
 	int fd;
 	bool may_fail;
 	bool waiting;
-	bool unnoted;                    /* no memo puts it down */
+	bool unnoted; /* no memo puts it down */
+	char *line;   /* of nline bytes, as it was sent, for a memo; else NULL */
+	size_t nline;
 	const struct qmp_said *recalled; /* of a memo: asked again ... */
 	bool as_recalled;                /* ... and the same was said; there is no reply then */
 	struct qmp_message reply;

@@ -8,6 +8,8 @@
 #include "agent/hypervisor/qmp_memo.h"
 #include "agent/hypervisor/relay.h"
 
+#define ID_TAIL 64u
+
 struct qmp_memo {
 	struct qmp_said *said;
 	size_t n, cap, bytes;
@@ -113,16 +115,15 @@ reserve(struct qmp_memo *m)
 	return true;
 }
 
-/* Where the digits of the id begin; QEMU gives the id back, at whichever place of the line. */
+/* Where the digits of the id begin, which QEMU gives back, at the end mostly.  Where they are there
+ * twice the line will never be the same again, which does no harm. */
 static const char *
 find_id(const char *line, size_t n, const char *digits, size_t ndigits)
 {
-	const char *at = memmem(line, n, digits, ndigits), *again;
+	size_t tail = n < ID_TAIL ? n : ID_TAIL;
+	const char *at = memmem(line + n - tail, tail, digits, ndigits);
 
-	if (at == NULL)
-		return NULL;
-	again = memmem(at + 1, n - (size_t)(at + 1 - line), digits, ndigits);
-	return again == NULL ? at : NULL;
+	return at != NULL ? at : memmem(line, n, digits, ndigits);
 }
 
 static char *
@@ -171,19 +172,18 @@ put_down(struct qmp_memo *m, const struct qmp_cmd *c, char *question, size_t nqu
 }
 
 void
-qmp_memo_add(struct qmp_memo *m, const struct qmp_cmd *c, const char *line, size_t n)
+qmp_memo_add(struct qmp_memo *m, struct qmp_cmd *c, const char *line, size_t n)
 {
-	char *question = NULL;
-	size_t nq = 0;
+	char *question = c->line;
+	size_t nq = c->nline;
 
 	if (!m->whole || c->unnoted)
 		return;
-	question = qmp_cmd_encode(c, &nq);
 	if (question == NULL || !is_question(c->name, question)) {
-		lc_free(question);
 		m->whole = false;
 		return;
 	}
+	c->line = NULL;
 	/* The id is last: "123}\n". */
 	for (nq -= 2; question[nq - 1] >= '0' && question[nq - 1] <= '9'; nq--)
 		continue;

@@ -41,9 +41,9 @@ size_t qmp_memo_count(const struct qmp_memo *m);
 const struct qmp_said *qmp_memo_at(const struct qmp_memo *m, size_t i);
 
 /* For qmp.c. */
-/** qmp_memo_add(m, c, line, n): what was answered to c.  The same question again replaces what was
- * said before. */
-void qmp_memo_add(struct qmp_memo *m, const struct qmp_cmd *c, const char *line, size_t n);
+/** qmp_memo_add(m, c, line, n): what was answered to c; takes c->line.  The same question again
+ * replaces what was said before. */
+void qmp_memo_add(struct qmp_memo *m, struct qmp_cmd *c, const char *line, size_t n);
 /** qmp_said_again(s, id, line, n): whether that line is the same answer, to a question with that
  * id. */
 bool qmp_said_again(const struct qmp_said *s, uint64_t id, const char *line, size_t n);
