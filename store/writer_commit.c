@@ -226,11 +226,14 @@ writer_abort(struct writer *w)
 {
 	struct store *s;
 	uint8_t id[POINT_ID_SIZE];
+	bool put;
 
 	if (w == NULL)
 		return;
 	s = w->s;
 	memcpy(id, w->id, sizeof id);
+	put = w->disks != NULL;
 	writer_free(w);
-	store_discard(s, id);
+	if (put) /* else there is nothing of it, and no reason for a flush */
+		store_discard(s, id);
 }

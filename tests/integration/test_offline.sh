@@ -28,6 +28,8 @@ points=$(point_ids web01 | wc -l)
 backup web01 unchanged
 [ "$(point_ids web01 | wc -l)" = "$points" ] || fail "a point was made of unchanged images"
 locum backup web01 --verbose 2>/dev/null | has 'unchanged since its point of' || fail "it does not say so"
+LOCUM_FAILPOINT_LOG=$t/passed locum backup web01 --quiet || fail "once more"
+! grep -qx segment.sync "$t/passed" || fail "the store is synced for nothing"
 [ -z "$(locum backup web01 2>&1)" ] || fail "not silent without a terminal: $(locum backup web01 2>&1)"
 echo "off: compared, then unchanged"
 
