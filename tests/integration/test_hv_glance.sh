@@ -91,5 +91,11 @@ wait "$VM" 2>/dev/null
 export TZ=Asia/Tokyo
 start blockdev -rtc base=localtime
 glance same "clock" "sleep 1.1"
+hour=$(printf '%02d' $(((10#$(date +%H) + 12) % 24)))
+port() { # ADDRESS VALUE
+	tell "{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"o /1 $1 $2\"}}"
+}
+glance different "the guest sets its clock" "$(port 0x70 4) $(port 0x71 "0x$hour")"
+glance same "the clock that was set" "sleep 1.1"
 stop
 verdict
