@@ -194,9 +194,9 @@ clean_vm(const struct settings *s, struct store *store, const char *vm, unsigned
 	struct target t;
 	int rc = target_find(s, store, vm, &t, e);
 
+	rc = rc != 0 ? rc : target_make_dirs(&t, s, e);
 	if (rc == 0 && (t.hv.qmp != NULL || t.hv.libvirt != NULL)) {
-		rc = target_make_dirs(&t, s, &why);
-		rc = rc != 0 ? rc : clean_running(&t, &why);
+		rc = clean_running(&t, &why);
 		if (rc != LC_ENOENT && rc != LC_EPEER)
 			(void)lc_fail(e, why.code, 0, "%s", why.msg);
 		else /* it is off */
