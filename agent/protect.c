@@ -554,9 +554,8 @@ make_vms(struct protect *x, struct lc_err *e)
 		g->durable_ns = lc_alloc_array(x->nsites + 1, sizeof *g->durable_ns);
 		g->refused = lc_alloc_array(x->nsites + 1, sizeof *g->refused);
 		g->waiting = lc_alloc_array(x->nsites + 1, sizeof *g->waiting);
-		g->lull = lull_new();
-		if (g->durable_ns == NULL || g->refused == NULL || g->waiting == NULL ||
-		    g->lull == NULL)
+		g->lull = lull_new(); /* NULL: it is looked at in full */
+		if (g->durable_ns == NULL || g->refused == NULL || g->waiting == NULL)
 			return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 		for (k = 0; k < x->nsites; k++)
 			g->waiting[k] = PROTECT_UNKNOWN;
