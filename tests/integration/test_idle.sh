@@ -59,7 +59,15 @@ points_of() { # VM: that this agent has made
 	grep "\"vm\": \"vm$1\"" "$t/status" | grep -o '"points": [0-9]*' | grep -o '[0-9]*'
 }
 has_points() { [ "$(points_of "$1")" = "$2" ]; }
-ticks() { awk '{ print $14 + $15 }' "/proc/$agent_pid/stat"; }
+ticks() { # PID...: that they have used, together
+	local pid
+	for pid in "$@"; do
+		cat "/proc/$pid/stat"
+	done | awk '{ n += $14 + $15 } END { print n }'
+}
+# Tenths of a percent of a core, of so many ticks.
+share() { echo $(($1 * 1000 / $(getconf CLK_TCK) / look_s)); }
+percent() { echo "$(($1 / 10)).$(($1 % 10))%"; }
 
 sed -i "/^store =/a jobs = 4\nrpo = 5s" "$LOCUM_CONFIG"
 for ((i = 1; i <= n; i++)); do
@@ -81,10 +89,14 @@ agent_pid=$!
 unset LOCUM_FAILPOINT_LOG
 status_until 60 protected "$n"
 sleep 6 # the first cycles compare, and are over
-before=$(ticks)
+qemus=$(cat "$t"/q*/pid)
+# shellcheck disable=SC2086
+before=$(ticks $agent_pid) qemus_before=$(ticks $qemus)
 [ "$n" -gt 8 ] || looks=$(passed hv.prepare.look) glances=$(passed hv.glance)
 sleep $look_s
-used=$((($(ticks) - before) * 100 / $(getconf CLK_TCK) / look_s))
+used=$(share $(($(ticks $agent_pid) - before)))
+# shellcheck disable=SC2086
+qemus_used=$(share $(($(ticks $qemus) - qemus_before)))
 if [ "$n" -le 8 ]; then # a VM in which nothing happens is looked at in full once, and then by a glance
 	looks=$(($(passed hv.prepare.look) - looks)) glances=$(($(passed hv.glance) - glances))
 	echo "$glances glances, of which $looks were followed by a full look"
@@ -95,8 +107,8 @@ all_within
 for ((i = 1; i <= n; i++)); do
 	has_points "$i" 1 || fail "vm$i did nothing and has $(points_of "$i") points"
 done
-echo "$n idle VMs, goal 5 s: $used% of a core"
-[ "$used" -lt 5 ] || [ "$n" -gt 64 ] || fail "the agent takes $used% of a core"
+echo "$n idle VMs, goal 5 s: the agent takes $(percent "$used") of a core, all QEMUs $(percent "$qemus_used")"
+[ "$used" -lt 50 ] || [ "$n" -gt 64 ] || fail "the agent takes $(percent "$used") of a core"
 
 poke 1 'write -P 1 1M 256k' # what is there already
 sleep 7
