@@ -186,7 +186,7 @@ truncate -s "$(qemu-img info -U --output=json "$b" | grep -o '"virtual-size": [0
 same_as web02 vd0="$a" vd1="$t/empty.raw"
 locum points web02 --json | has 'disk vd1: excluded in' || fail "the point does not say what was left out"
 locum backup web02 --quiet
-[ "$(locum points web02 | grep -c 'left out')" = 1 ] || fail "what all points lack is said again and again: $(locum points web02)"
+[ "$(locum points web02 | grep -c 'is excluded: not in it')" = 1 ] || fail "what all points lack is said again and again: $(locum points web02)"
 
 # A disk that QEMU has to copy itself: as a whole only where that is allowed.
 guest_kill "$t/vm"
