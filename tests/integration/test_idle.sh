@@ -134,6 +134,5 @@ locum restore vm1 --to "$t/r.raw" --quiet
 cmp "$t/q1/disk.raw" "$t/r.raw" || fail "the newest point is another state"
 locum restore vm3 --to "$t/r3.raw" --quiet
 cmp "$t/q3/disk.raw" "$t/r3.raw" || fail "the newest point is of another length"
-if grep -q -e warning -e ERROR "$t/agent.log"; then
-	grep -v 'nothing of it is safe yet' "$t/agent.log" | grep -e warning -e ERROR && fail "the agent warned"
-fi
+# Of a VM that waits for its first point, it says so.
+! grep -v 'nothing of it is safe yet' "$t/agent.log" | grep -e warning -e ERROR || fail "the agent warned"
