@@ -1,6 +1,7 @@
 #include "agent/alarm.h"
 #include "store/base/clock.h"
 
+#define CONNECT_NS (30 * LC_NS_PER_S) /* then a replica that is there is connected again */
 #define RPO_FALL_MAX_NS (60 * LC_NS_PER_S)
 
 bool
@@ -40,7 +41,9 @@ alarm_rpo(const struct alarm_rpo *x)
 		return ALARM_OK;
 	if (lag <= x->goal_ns && left <= x->goal_ns - lag)
 		return ALARM_OK;
-	if (x->age_ns < x->goal_ns) /* what was not safe before it began is nobody's fault now */
+	/* What was not safe before it began is nobody's fault now; points that wait are, where the
+	 * replica does not come for them. */
+	if (x->age_ns < (x->behind && x->goal_ns > CONNECT_NS ? CONNECT_NS : x->goal_ns))
 		return ALARM_UNKNOWN;
 	return lag > x->goal_ns ? ALARM_BAD : ALARM_NEAR;
 }

@@ -36,6 +36,7 @@ struct alarm_rpo {
 	int64_t goal_ns;
 	int64_t lag_ns;  /* how old the newest safe state is; < 0: there is none */
 	int64_t age_ns;  /* for how long it has been protected by this process */
+	bool behind;     /* points of it wait for a replica */
 	int64_t left_ns; /* until the next state is safe, as things go; INT64_MAX: it is not on its
 	                    way */
 };

@@ -615,6 +615,8 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 	if (rc == 0) {
 		x->nsites = sites_count(x->sites);
 		rc = make_vms(x, e);
+		if (rc == 0 && o->past == NULL)
+			sites_recall(x->sites);
 		rc = rc != 0 ? rc : spool_start(&po, &x->spool, e);
 		if (rc != 0)
 			sites_stop(x->sites, NULL, NULL);
@@ -755,6 +757,8 @@ protect_vm(const struct protect *x, size_t i, struct vm_status *out)
 	                          .instant_ns = g->instant_ns,
 	                          .fresh_ns = g->fresh_ns,
 	                          .line = g->line,
+	                          .behind = g->schedule.safe_ns != 0 &&
+	                                    g->schedule.safe_ns < g->instant_ns,
 	                          .schedule = &g->schedule,
 	                          .points = g->points,
 	                          .failures = g->failures,

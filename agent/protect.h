@@ -85,6 +85,7 @@ struct vm_status {
 	int64_t instant_ns;   /* ... wall clock: the instant that it shows */
 	int64_t fresh_ns;     /* ... and until when that was still so */
 	const uint8_t *line;  /* ... and its line */
+	bool behind;          /* it is not at every replica, but one before it is */
 	const struct schedule *schedule;
 	uint64_t points, failures;  /* since this process began */
 	int64_t pause_ns, cycle_ns; /* of the last cycle */

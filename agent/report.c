@@ -300,8 +300,11 @@ report_metrics(const struct protect *p, FILE *f)
 static void
 see_goal(struct alert *a, const struct vm_status *v, int64_t now)
 {
-	struct alarm_rpo in = {
-	    .goal_ns = v->goal_ns, .lag_ns = v->lag_ns, .age_ns = v->age_ns, .left_ns = v->left_ns};
+	struct alarm_rpo in = {.goal_ns = v->goal_ns,
+	                       .lag_ns = v->lag_ns,
+	                       .age_ns = v->age_ns,
+	                       .behind = v->behind,
+	                       .left_ns = v->left_ns};
 	struct alert_sight x = {.vm = v->name,
 	                        .condition = ALERT_RPO,
 	                        .level = alarm_rpo(&in),

@@ -389,6 +389,19 @@ sites_current(const struct sites *s, const char *key_dir)
 }
 
 void
+sites_recall(struct sites *s)
+{
+	size_t i, n;
+
+	for (i = 0; i < s->n && s->ev.heads != NULL; i++) {
+		const struct witness_point *list = witness_points(s->sites[i].witness, &n);
+
+		if (n > 0)
+			s->ev.heads(s->ev.arg, i, list, n);
+	}
+}
+
+void
 sites_wake(struct sites *s, const uint8_t *line)
 {
 	size_t i;

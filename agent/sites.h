@@ -54,6 +54,9 @@ int sites_start(const struct sites_opts *o, struct sites **out, struct lc_err *e
 size_t sites_count(const struct sites *s);
 /** sites_current(s, key_dir): whether they are those that this host is paired with now. */
 bool sites_current(const struct sites *s, const char *key_dir);
+/** sites_recall(s): heads() comes for each replica of which it is known from before what it has
+ * acknowledged: that is what it has, until it is asked. */
+void sites_recall(struct sites *s);
 /** sites_wake(s, line): there are new points of that line in the store; NULL: of any. */
 void sites_wake(struct sites *s, const uint8_t *line);
 /** sites_also(s, vm, e): that VM (its id), too, is one to send, where only some are. */

@@ -201,6 +201,12 @@ witness_note(struct witness *w, const struct witness_point *p)
 		add(w, p);
 }
 
+const struct witness_point *
+witness_points(const struct witness *w, size_t *n)
+{
+	return points_of(w, n);
+}
+
 static const struct witness_point *
 pick(const struct witness_point *list, size_t n, const uint8_t line[16])
 {

@@ -12,6 +12,7 @@
 #define LOCUM_WITNESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "replicator/identity.h"
@@ -30,6 +31,8 @@ struct witness_point { /* the newest one of a line */
 /** witness_open(key_dir, peer, out, e): LC_ENOMEM; a file that is missing or wrong is empty. */
 int witness_open(const char *key_dir, const struct peer *peer, struct witness **out,
                  struct lc_err *e);
+/** witness_points(w, n): what it has acknowledged, as far as is known here: list[*n], borrowed. */
+const struct witness_point *witness_points(const struct witness *w, size_t *n);
 /** witness_note(w, p): the replica has p; kept unless it knows a newer one of that line. */
 void witness_note(struct witness *w, const struct witness_point *p);
 /**

@@ -135,6 +135,14 @@ cat "$t/refused"
 kill -9 $agent_pid
 wait $agent_pid 2>/dev/null || true
 agent_start
+# What the replica has acknowledged is known without it, from the first moment on.
+for ((i = 0; i < 200; i++)); do
+	locum status --json >"$t/status" 2>/dev/null || true
+	! grep -q "\"pid\": $agent_pid," "$t/status" || break
+	sleep 0.02
+done
+grep -qE '"lag_s": [0-9]' "$t/status" || fail "after a start it knows no lag: $(cat "$t/status")"
+grep -qE '"waiting_points": [0-9]' "$t/status" || fail "after a start it does not know what waits: $(cat "$t/status")"
 status_has '"spent": true'
 
 # It goes on by itself, and all points that waited arrive as points.

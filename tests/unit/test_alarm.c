@@ -91,6 +91,18 @@ test_rpo(void **state)
 	assert_rpo(9000000, 9999, -1, ALARM_UNKNOWN);
 	assert_rpo(9000000, 10000, -1, ALARM_BAD);
 	assert_rpo(100, 100, -1, ALARM_OK);
+	{ /* A replica is away, and the agent begins anew: not once more as long as the goal. */
+		struct alarm_rpo x = {.goal_ns = 3600 * S,
+		                      .lag_ns = 9000 * S,
+		                      .age_ns = 31 * S,
+		                      .left_ns = INT64_MAX};
+
+		assert_int_equal(alarm_rpo(&x), ALARM_UNKNOWN);
+		x.behind = true;
+		assert_int_equal(alarm_rpo(&x), ALARM_BAD);
+		x.age_ns = 29 * S; /* it may just be connecting */
+		assert_int_equal(alarm_rpo(&x), ALARM_UNKNOWN);
+	}
 	/* Nothing is safe: it counts from the beginning. */
 	assert_rpo(-1, 0, -1, ALARM_OK);
 	assert_rpo(-1, 9000, -1, ALARM_UNKNOWN);
