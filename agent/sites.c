@@ -28,6 +28,7 @@ struct site {
 	struct sender_damage damage; /* there, of what this host sent */
 	char damage_text[1200];
 	int64_t damaged_ns;
+	struct lc_buf crowded; /* [16] each: VMs of which it refused points as it has no room */
 };
 
 struct sites {
@@ -170,14 +171,44 @@ on_has(void *arg, const struct witness_point *list, size_t n, bool all)
 }
 
 static void
+note_crowded(struct site *x, const uint8_t vm[16])
+{
+	size_t i;
+
+	for (i = 0; i < x->crowded.n; i += 16) {
+		if (memcmp(x->crowded.p + i, vm, 16) == 0)
+			return;
+	}
+	(void)lc_buf_append(&x->crowded, vm, 16);
+}
+
+static void
 on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 {
 	struct site *x = arg;
 
 	x->err = *why;
 	log_error("replica %s: %s", x->peer.name, why->msg);
+	if (why->code == LC_ENOSPC)
+		note_crowded(x, vm);
 	if (x->sites->ev.refused != NULL)
 		x->sites->ev.refused(x->sites->ev.arg, x->no, vm, why);
+	tell(x->sites);
+}
+
+/* What was refused because there was no room is not refused any more: it goes now. */
+static void
+on_roomier(void *arg)
+{
+	const struct lc_err none = LC_ERR_INIT;
+	struct site *x = arg;
+	size_t i;
+
+	for (i = 0; i < x->crowded.n && x->sites->ev.refused != NULL; i += 16)
+		x->sites->ev.refused(x->sites->ev.arg, x->no, x->crowded.p + i, &none);
+	x->crowded.n = 0;
+	if (x->err.code == LC_ENOSPC && x->up)
+		lc_err_clear(&x->err);
 	tell(x->sites);
 }
 
@@ -257,6 +288,7 @@ free_sites(struct sites *s)
 		if (s->sites[i].witness != NULL)
 			save_witness(&s->sites[i]);
 		witness_free(s->sites[i].witness);
+		lc_buf_free(&s->sites[i].crowded);
 	}
 	workers_free(s->workers);
 	lc_free(s->sites);
@@ -322,6 +354,7 @@ start_all(const struct sites_opts *o, struct sites *s, const struct identity *id
 		                                    .committed = on_committed,
 		                                    .failed = on_failed,
 		                                    .damaged = on_damaged,
+		                                    .roomier = on_roomier,
 		                                    .idle = on_idle}};
 
 		rc = uplink_start(&uo, &x->uplink, e);

@@ -27,7 +27,8 @@ struct sites_events {
 	 * of its lines, and it has no others.  May be NULL.
 	 */
 	void (*heads)(void *arg, size_t site, const struct witness_point *list, size_t n);
-	/** refused(arg, site, vm, why): a point could not be given to a replica.  May be NULL. */
+	/** refused(arg, site, vm, why): a point could not be given to a replica; LC_OK: what was in
+	 * its way is not any more, it goes now.  May be NULL. */
 	void (*refused)(void *arg, size_t site, const uint8_t vm[16], const struct lc_err *why);
 	/** changed(arg): a connection came or went, or a replica has all there is.
 	 * May be NULL. */

@@ -308,9 +308,11 @@ look_at_room(struct guest *g)
 	struct host *h = g->host;
 	int64_t now = clock_mono_ns();
 
+	bool more;
 	if (g->room_ns != 0 && now - g->room_ns < ROOM_NS && max == g->max_seen)
 		return;
 	g->room_ns = now;
+	more = g->room_ns != 0 && (max == 0 || max > g->max_seen);
 	g->max_seen = max;
 	kept = bytes_kept(g);
 	receiver_room(g->receiver, max == 0 ? UINT64_MAX : kept < max ? max - kept : 0);
@@ -318,6 +320,8 @@ look_at_room(struct guest *g)
 	h->kept = kept;
 	h->room = max;
 	(void)pthread_mutex_unlock(&g->server->lock);
+	if (more && h->err.code == LC_ENOSPC) /* it is sent again now */
+		lc_err_clear(&h->err);
 }
 
 /* Now and then, in steps of a hundredth: a host cannot see by itself that its room ends. */

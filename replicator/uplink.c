@@ -26,7 +26,7 @@ enum uplink_state { UPLINK_WAITING = 0, UPLINK_RESOLVING, UPLINK_CONNECTED, UPLI
 
 struct event { /* what the sender told on a worker, for the loop */
 	STAILQ_ENTRY(event) entry;
-	enum { EVENT_COMMITTED, EVENT_FAILED, EVENT_HEADS, EVENT_DAMAGED } type;
+	enum { EVENT_COMMITTED, EVENT_FAILED, EVENT_HEADS, EVENT_DAMAGED, EVENT_ROOM } type;
 	struct witness_point at; /* committed: what it is; count 0: not known */
 	struct lc_buf heads;     /* of struct witness_point */
 	struct transfer_point point;
@@ -261,8 +261,15 @@ take_room(struct uplink *u, struct lc_span body, struct lc_err *e)
 	more = u->room.max != 0 && (m.max == 0 || m.max > u->room.max);
 	u->room = m;
 	(void)pthread_mutex_unlock(&u->lock);
-	if (more) /* what was refused may go by now */
+	if (more) { /* what was refused may go by now */
+		struct event *ev = lc_alloc(sizeof *ev);
+
 		sender_wake(u->sender, NULL);
+		if (ev != NULL) { /* else what goes tells */
+			ev->type = EVENT_ROOM;
+			push_event(u, ev);
+		}
+	}
 	return 0;
 }
 
@@ -460,6 +467,10 @@ tell_event(const struct uplink_events *to, const struct event *ev)
 		break;
 	case EVENT_DAMAGED:
 		if (to->damaged != NULL)
+	case EVENT_ROOM:
+		if (to->roomier != NULL)
+			to->roomier(to->arg);
+		break;
 			to->damaged(to->arg, &ev->damage);
 		break;
 	}

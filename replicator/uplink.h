@@ -37,6 +37,9 @@ struct uplink_events {
 	void (*committed)(void *arg, const struct transfer_point *p, int64_t wall_ns);
 	/** failed(arg, vm, why): as sender_events.  May be NULL. */
 	void (*failed)(void *arg, const uint8_t vm[16], const struct lc_err *why);
+	/** roomier(arg): it may keep more there than before: what was refused for want of room goes
+	 * now.  May be NULL. */
+	void (*roomier)(void *arg);
 	/** damaged(arg, d): as sender_events.  May be NULL. */
 	void (*damaged)(void *arg, const struct sender_damage *d);
 	/** idle(arg): all that is here is there, or failed.  May be NULL. */

@@ -184,6 +184,13 @@ grep -q 'is used up' "$t/err" || fail "the quota: $(cat "$t/err")"
 status_has '"has_all": false.*is used up'
 locum replica limit "$(hostname)" --dir "$t/dr" --max default >"$t/out" || fail "replica limit --max default: $?"
 status_has '"quota_bytes": 0,.*"has_all": true'
+# What was refused for it is over, there too.
+for ((i = 0; i < 30; i++)); do # it is written every second
+	LOCUM_CONFIG=/dev/null locum status --dir "$t/dr" --json >"$t/out" 2>/dev/null || true
+	grep -q 'is used up' "$t/out" || break
+	sleep 0.1
+done
+! grep 'is used up' "$t/out" || fail "the replica shows the refusal of before"
 # What it had heard of the replica is known with other settings, too, while that is away.
 kill -TERM $replica_pid
 wait $replica_pid || fail "the replica ended with $?"

@@ -230,6 +230,12 @@ on_has(void *arg, const struct witness_point *list, size_t n, bool all)
 }
 
 static void
+on_roomier(void *arg)
+{
+	((struct hostsite *)arg)->roomier++;
+}
+
+static void
 on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 {
 	struct hostsite *h = arg;
@@ -266,6 +272,7 @@ begin(struct hostsite *h, const uint8_t *secret, bool once)
 	                                   .has = on_has,
 	                                   .committed = on_committed,
 	                                   .failed = on_failed,
+	                                   .roomier = on_roomier,
 	                                   .idle = on_idle}};
 
 	h->up = false;

@@ -36,7 +36,7 @@ struct hostsite { /* a host */
 	struct throttle *throttle;
 	unsigned retry_ms;
 	char name[32];
-	unsigned ups, downs, committed, failed, idles;
+	unsigned ups, downs, committed, failed, roomier, idles;
 	bool up;
 	struct lc_err why;            /* of the last down or failed */
 	struct witness_point has[16]; /* that the replica has: told when it was asked, or since */

@@ -443,6 +443,12 @@ limit(const struct two *t, bool set, uint64_t max)
 	assert_int_equal(limits_write(t->d.dir, t->h.id.public, &l, NULL), 0);
 }
 
+static bool
+has_more_room(void *arg)
+{
+	return ((struct hostsite *)arg)->roomier == 1;
+}
+
 /* While the host is there, and while it is away: it does not go on by what was told once. */
 static void
 a_quota_that_is_lifted_is_none(void **state)
@@ -460,6 +466,7 @@ a_quota_that_is_lifted_is_none(void **state)
 	assert_int_equal(t.h.committed, 0);
 	limit(&t, true, 0);
 	two_wait(&t, has_no_quota, &t, "the end of the quota");
+	two_wait(&t, has_more_room, &t.h, "word that there is more room");
 	two_wait(&t, has_arrived, &t.h, "what was refused, by itself");
 	assert_int_equal(t.h.downs, 0);
 	limit(&t, true, 2u << 30);
