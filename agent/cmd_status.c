@@ -277,6 +277,35 @@ print_table(const json_t *doc)
 		             size_format(sent, sizeof sent, (uint64_t)bytes));
 }
 
+/* Not connected, and that is as it should be: it sends by cron. */
+static bool
+comes_by(const json_t *h)
+{
+	return json_is_true(json_object_get(h, "by_command")) &&
+	       !json_is_true(json_object_get(h, "late"));
+}
+
+static const char *
+how_linked(const json_t *h)
+{
+	return json_is_true(json_object_get(h, "connected"))    ? "connected"
+	       : turned_away(h)                                 ? "REVOKED"
+	       : comes_by(h)                                    ? "idle"
+	       : json_is_true(json_object_get(h, "by_command")) ? "LATE"
+	                                                        : "AWAY";
+}
+
+static void
+say_when(const json_t *h)
+{
+	bool usual = json_is_number(json_object_get(h, "comes_each_s"));
+	char each[32];
+
+	(void)printf("    it sends by cron, and did last at %s%s%s\n", text_of(h, "came"),
+	             usual ? "; from one time to the next: " : "",
+	             usual ? duration_of(h, "comes_each_s", each, sizeof each) : "");
+}
+
 static void
 print_host(const json_t *h, bool *locked)
 {
@@ -289,10 +318,7 @@ print_host(const json_t *h, bool *locked)
 	size_t i;
 
 	(void)printf(
-	    "%-20s %-10s %-26s %10s %10s %8lld\n", text_of(h, "name"),
-	    json_is_true(json_object_get(h, "connected")) ? "connected"
-	    : turned_away(h)                              ? "REVOKED"
-							  : "AWAY",
+	    "%-20s %-10s %-26s %10s %10s %8lld\n", text_of(h, "name"), how_linked(h),
 	    text_of(h, "since"),
 	    size_format(got, sizeof got,
 	                (uint64_t)json_integer_value(json_object_get(h, "received_bytes"))),
@@ -300,12 +326,17 @@ print_host(const json_t *h, bool *locked)
 	    (long long)json_integer_value(json_object_get(h, "points")));
 	if (json_is_string(json_object_get(h, "error")))
 		(void)printf("    %s\n", text_of(h, "error"));
+	if (strcmp(how_linked(h), "idle") == 0 || strcmp(how_linked(h), "LATE") == 0)
+		say_when(h);
 	if (turned_away(h))
 		next_step("its store stays; with a new token (locum token) it is let in again");
-	else if (!json_is_true(json_object_get(h, "connected")))
-		next_step(
-		    "there: locum status, systemctl status locum-agent (a host that sends by cron "
-		    "is away in between)");
+	else if (strcmp(how_linked(h), "AWAY") == 0)
+		next_step("there: locum status, systemctl status locum-agent (one that sends by "
+		          "cron is known as that when it has come once, and had no agent for a "
+		          "week)");
+	else if (strcmp(how_linked(h), "LATE") == 0)
+		next_step("there: what does cron say, and locum backup --all --to this replica? "
+		          "(where all of its VMs are off there is nothing to send)");
 	if (damaged > 0) {
 		(void)printf("    %lld contents or maps of it are damaged here\n",
 		             (long long)damaged);
@@ -380,7 +411,7 @@ verdict(const json_t *doc)
 	{
 		if (turned_away(x)) /* somebody wanted that */
 			continue;
-		if (!json_is_true(json_object_get(x, "connected")) ||
+		if ((!json_is_true(json_object_get(x, "connected")) && !comes_by(x)) ||
 		    json_integer_value(json_object_get(x, "damaged")) > 0 ||
 		    json_is_string(json_object_get(x, "error")))
 			return CLI_PARTLY;

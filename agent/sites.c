@@ -343,6 +343,7 @@ start_all(const struct sites_opts *o, struct sites *s, const struct identity *id
 		                         .identity = id,
 		                         .host = host,
 		                         .once = o->once,
+		                         .brief = o->brief,
 		                         .mend_first = o->mend_first,
 		                         .throttle = o->throttle,
 		                         .only = o->only,
@@ -353,8 +354,8 @@ start_all(const struct sites_opts *o, struct sites *s, const struct identity *id
 		                                    .has = on_has,
 		                                    .committed = on_committed,
 		                                    .failed = on_failed,
-		                                    .damaged = on_damaged,
 		                                    .roomier = on_roomier,
+		                                    .damaged = on_damaged,
 		                                    .idle = on_idle}};
 
 		rc = uplink_start(&uo, &x->uplink, e);

@@ -44,7 +44,7 @@ struct sites_opts {
 	size_t n;
 	bool once;                 /* do not connect again */
 	bool mend_first;           /* not idle before it has looked for damage there once */
-	bool brief;                /* say only what is wrong */
+	bool brief;                /* of a command: say only what is wrong */
 	const uint8_t (*only)[16]; /* ids of VMs to send; nonly = 0: all */
 	size_t nonly;
 	struct sites_events events;

@@ -95,8 +95,7 @@ message_put_hello(struct lc_buf *out, const struct hello *m)
 {
 	int rc = lc_wr16(out, m->version);
 
-	rc = rc != 0 ? rc
-	             : lc_wr16(out, (uint16_t)((m->pairing ? 1u : 0u) | (m->reading ? 2u : 0u)));
+	rc = rc != 0 ? rc : lc_wr16(out, m->pairing ? 1 : m->reading ? 2 : m->brief ? 4 : 0);
 	rc = rc != 0 ? rc : lc_wr32(out, 0);
 	rc = rc != 0 ? rc : lc_buf_append(out, m->domain, sizeof m->domain);
 	rc = rc != 0 ? rc : lc_buf_append(out, m->secret, sizeof m->secret);
@@ -284,7 +283,8 @@ message_get_hello(struct lc_span body, struct hello *m, struct lc_err *e)
 	m->keys = get_span(&r, MESSAGE_KEYS_MAX);
 	m->pairing = (flags & 1u) != 0;
 	m->reading = (flags & 2u) != 0;
-	return verdict(&r, flags <= 2, MESSAGE_HELLO, e);
+	m->brief = (flags & 4u) != 0;
+	return verdict(&r, flags <= 2 || flags == 4, MESSAGE_HELLO, e);
 }
 
 int

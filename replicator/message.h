@@ -71,6 +71,7 @@ struct hello {
 	uint8_t domain[16];
 	bool pairing;                      /* secret is a one-time token's */
 	bool reading;                      /* it only reads what it has sent before */
+	bool brief;                        /* it goes when all is sent: a command's */
 	uint8_t secret[TOKEN_SECRET_SIZE]; /* zeros unless pairing */
 	char name[64];                     /* of the source, for people */
 	int64_t wall_ns;                   /* the source's clock */

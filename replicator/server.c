@@ -313,6 +313,13 @@ on_tick(uv_timer_t *t)
 }
 
 /* Hosts that do not come belong into the status, too. */
+static void
+know_host(const struct server *s, struct host *h, const struct writer_entry *w)
+{
+	(void)snprintf(h->name, sizeof h->name, "%s", w->name);
+	visits_load(s->dir, w->key, &h->visits);
+}
+
 static int
 know_hosts(struct server *s, struct lc_err *e)
 {
@@ -324,7 +331,7 @@ know_hosts(struct server *s, struct lc_err *e)
 		struct host *h = list[i].revoked ? NULL : host_find(s, list[i].key);
 
 		if (h != NULL)
-			(void)snprintf(h->name, sizeof h->name, "%s", list[i].name);
+			know_host(s, h, &list[i]);
 		else if (!list[i].revoked)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}

@@ -53,7 +53,8 @@ struct server_host { /* one that was here since it began */
 	const char *name;
 	const uint8_t *key; /* [CHANNEL_KEY_SIZE] */
 	bool connected;
-	int64_t since_ns;                   /* wall clock: connected, or not, since then */
+	bool by_command, late; /* it comes by (visits.h); and is to have come again by now */
+	int64_t since_ns;      /* wall clock: connected, or not, since then */
 	uint64_t received, points, refused; /* bytes; points */
 	uint64_t kept, room; /* bytes of its store; and that it may have, 0: any number */
 	uint64_t damaged;    /* contents of it that are damaged here, and maps */

@@ -57,6 +57,7 @@ on_committed(void *arg, const uint8_t vm[16], const uint8_t point[16], int64_t s
 
 	(void)pthread_mutex_lock(&g->server->lock);
 	h->points++;
+	g->points++;
 	x = host_vm_find(h, vm);
 	if (x != NULL) {
 		x->last_ns = instant_here(g, x, source_ns);
@@ -307,21 +308,21 @@ look_at_room(struct guest *g)
 	uint64_t max = atomic_load(&g->max), kept;
 	struct host *h = g->host;
 	int64_t now = clock_mono_ns();
-
 	bool more;
+
 	if (g->room_ns != 0 && now - g->room_ns < ROOM_NS && max == g->max_seen)
 		return;
-	g->room_ns = now;
 	more = g->room_ns != 0 && (max == 0 || max > g->max_seen);
+	g->room_ns = now;
 	g->max_seen = max;
 	kept = bytes_kept(g);
 	receiver_room(g->receiver, max == 0 ? UINT64_MAX : kept < max ? max - kept : 0);
 	(void)pthread_mutex_lock(&g->server->lock);
 	h->kept = kept;
 	h->room = max;
-	(void)pthread_mutex_unlock(&g->server->lock);
 	if (more && h->err.code == LC_ENOSPC) /* it is sent again now */
 		lc_err_clear(&h->err);
+	(void)pthread_mutex_unlock(&g->server->lock);
 }
 
 /* Now and then, in steps of a hundredth: a host cannot see by itself that its room ends. */
@@ -396,6 +397,27 @@ enter_reader(struct guest *g, struct lc_err *e)
 	return rc;
 }
 
+/* When it comes and when it goes. */
+static void
+note_visit(const struct guest *g)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct host *h = g->host;
+	struct visits v;
+
+	if (h == NULL || g->reading || g->pairing || (g->brief && g->points == 0))
+		return;
+	(void)pthread_mutex_lock(&g->server->lock);
+	if (g->brief)
+		visits_command(&h->visits, clock_wall_ns());
+	else
+		visits_agent(&h->visits, clock_wall_ns());
+	v = h->visits;
+	(void)pthread_mutex_unlock(&g->server->lock);
+	if (visits_save(g->server->dir, g->key, &v, &e) != 0)
+		log_warn("%s: %s", g->who.name, e.msg);
+}
+
 /* From now on it is in the status. */
 static int
 enter(struct guest *g, struct lc_err *e)
@@ -416,6 +438,7 @@ enter(struct guest *g, struct lc_err *e)
 	(void)pthread_mutex_unlock(&s->lock);
 	if (h == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	note_visit(g);
 	look_at_room(g);
 	server_look(s, g->who.store, g->store);
 	return transfer_lines(g->store, note_line, g, e);
@@ -491,6 +514,8 @@ on_hello(struct guest *g, uint16_t type, struct lc_span body, struct lc_err *e)
 	rc = message_get_hello(body, &m, e);
 	/* Who joins has no store to send from yet; its keys are what it reads first. */
 	g->reading = rc == 0 && (m.reading || (m.pairing && m.keys.n == 0));
+	g->pairing = m.pairing;
+	g->brief = m.brief;
 	g->greeted = true; /* in this order */
 	rc = rc != 0 || m.pairing ? rc : let_in(g, &m, e);
 	if (rc == 0 && g->unwelcome.code != LC_OK && !g->reading) {
@@ -575,6 +600,7 @@ guest_leave(void *arg)
 {
 	struct guest *g = arg;
 
+	note_visit(g);
 	receiver_free(g->receiver);
 	lender_free(g->lender);
 	if (g->broken.code != LC_OK && g->broken.code != LC_EBUSY && g->shared != NULL) {

@@ -137,9 +137,17 @@ received_of(const struct host *h, const struct server *s)
 	return received;
 }
 
+static bool
+is_late(const struct host *h, int64_t wall)
+{
+	return h->connected == 0 && visits_by_command(&h->visits, wall) &&
+	       visits_late(&h->visits, wall);
+}
+
 void
 server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host *h), void *arg)
 {
+	int64_t wall = clock_wall_ns();
 	const struct host *h;
 
 	(void)pthread_mutex_lock(&s->lock);
@@ -148,6 +156,8 @@ server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host
 		struct server_host x = {.name = h->name,
 		                        .key = h->key,
 		                        .connected = h->connected > 0,
+		                        .by_command = visits_by_command(&h->visits, wall),
+		                        .late = is_late(h, wall),
 		                        .since_ns = h->since_ns,
 		                        .received = received_of(h, s),
 		                        .points = h->points,
@@ -183,6 +193,18 @@ print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
 		(void)fprintf(f, "null");
 	else
 		(void)fprintf(f, "\"%s\"", clock_format_utc(when, sizeof when, h->since_ns));
+	(void)fprintf(f, ", \"by_command\": %s, \"late\": %s, \"came\": ",
+	              visits_by_command(&h->visits, wall) ? "true" : "false",
+	              is_late(h, wall) ? "true" : "false");
+	if (h->visits.last_ns == 0)
+		(void)fprintf(f, "null");
+	else
+		(void)fprintf(f, "\"%s\"", clock_format_utc(when, sizeof when, h->visits.last_ns));
+	(void)fprintf(f, ", \"comes_each_s\": ");
+	if (h->visits.usual_ns == 0)
+		(void)fprintf(f, "null");
+	else
+		(void)fprintf(f, "%.3f", (double)h->visits.usual_ns / 1e9);
 	(void)fprintf(f, ", \"address\": ");
 	cli_json_string(f, h->at);
 	(void)fprintf(f,

@@ -18,6 +18,7 @@
 #include "replicator/meter.h"
 #include "replicator/server.h"
 #include "replicator/session.h"
+#include "replicator/visits.h"
 #include "replicator/writers.h"
 #include "store/base/errors.h"
 #include "store/base/memory.h"
@@ -48,8 +49,9 @@ struct host { /* what became of a paired host since this process began */
 	uint64_t kept, room;      /* bytes of its store; and that it may have, 0: any number */
 	uint64_t damaged;         /* contents of it that are damaged here ... */
 	size_t damaged_lines;     /* ... and lines of which the maps are */
-	struct lc_err err;        /* what was refused last, or why the connection ended */
-	struct lc_buf vms;        /* of struct host_vm, by their ids */
+	struct visits visits;
+	struct lc_err err; /* what was refused last, or why the connection ended */
+	struct lc_buf vms; /* of struct host_vm, by their ids */
 };
 
 struct guest {
@@ -60,6 +62,7 @@ struct guest {
 	uint8_t key[CHANNEL_KEY_SIZE];
 	atomic_bool greeted;         /* HELLO came */
 	atomic_bool reading;         /* and said that it only reads */
+	bool pairing, brief;         /* or that it pairs, or is a command's */
 	struct lc_err unwelcome;     /* told in answer to HELLO; set before it can come */
 	_Atomic(struct host *) host; /* NULL: not welcome yet */
 
@@ -77,6 +80,7 @@ struct guest {
 	struct store *store; /* that one's */
 	struct receiver *receiver;
 	struct lender *lender;        /* instead, where it reads */
+	uint64_t points;              /* that came */
 	int64_t ahead_ns;             /* its clock before ours, when it came */
 	struct lc_err broken;         /* the store can't go on */
 	int64_t room_ns;              /* when that was looked at ... */

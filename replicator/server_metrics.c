@@ -12,6 +12,12 @@ connected(const struct server_host *h)
 }
 
 static double
+late(const struct server_host *h)
+{
+	return h->late || (!h->connected && !h->by_command) ? 1 : 0;
+}
+
+static double
 since(const struct server_host *h)
 {
 	return (double)h->since_ns / 1e9;
@@ -70,6 +76,9 @@ static const struct family {
 	double (*value)(const struct server_host *h);
 } of_host[] = {
     {"locum_host_connected", "gauge", "Whether it is connected.", connected},
+    {"locum_host_late", "gauge",
+     "Whether it is not connected, and is no host that sends by cron and came when it was to.",
+     late},
     {"locum_host_since_timestamp_seconds", "gauge", "Since when that is so.", since},
     {"locum_host_points_total", "counter", "Points of it that became durable here.", points},
     {"locum_host_refused_total", "counter", "Points of it that were not taken.", refused},

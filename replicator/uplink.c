@@ -421,8 +421,10 @@ static int
 on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 {
 	struct uplink *u = arg;
-	struct hello m = {
-	    .version = MESSAGE_VERSION, .pairing = u->o.secret != NULL, .wall_ns = clock_wall_ns()};
+	struct hello m = {.version = MESSAGE_VERSION,
+	                  .pairing = u->o.secret != NULL,
+	                  .brief = u->o.brief,
+	                  .wall_ns = clock_wall_ns()};
 	struct lc_buf body = {0}, keys = {0};
 	int rc;
 
@@ -465,12 +467,12 @@ tell_event(const struct uplink_events *to, const struct event *ev)
 			to->has(to->arg, (const struct witness_point *)(const void *)ev->heads.p,
 			        ev->heads.n / sizeof(struct witness_point), true);
 		break;
-	case EVENT_DAMAGED:
-		if (to->damaged != NULL)
 	case EVENT_ROOM:
 		if (to->roomier != NULL)
 			to->roomier(to->arg);
 		break;
+	case EVENT_DAMAGED:
+		if (to->damaged != NULL)
 			to->damaged(to->arg, &ev->damage);
 		break;
 	}

@@ -55,6 +55,7 @@ struct uplink_opts {
 	const char *host;          /* what this host calls itself */
 	const uint8_t *secret;     /* of a token: pair; else NULL */
 	bool once;                 /* do not connect again */
+	bool brief;                /* a command's: the replica does not expect it to stay */
 	bool mend_first;           /* not idle before it has looked for damage there once */
 	uint16_t mend_writer;      /* whose contents of the store it may be */
 	unsigned retry_ms;         /* first pause before it connects again; 0: the usual */

@@ -149,6 +149,7 @@ forward(const struct settings *settings, struct store *store, unsigned writer, c
 	char host[256] = "host";
 	struct peer peer;
 	struct uplink_opts o = {.store = store,
+	                        .brief = true,
 	                        .peer = &peer,
 	                        .identity = &id,
 	                        .host = host,

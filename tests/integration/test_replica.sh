@@ -66,7 +66,9 @@ for ((i = 0; i < 100; i++)); do # it is written every second
 done
 grep -q '"name": "host-a"' "$t/out" || fail "the replica's status does not list the host: $(cat "$t/out")"
 grep -q web01 "$t/out" && fail "the replica's status names the VM"
-{ locum status --dir "$t/dr" || true; } | grep '^host-a .*AWAY' >/dev/null || fail "the replica's status as a table"
+# It sends by command, and has just done so.
+locum status --dir "$t/dr" >"$t/out" || fail "the replica's status ends with $?: $(cat "$t/out")"
+grep -q '^host-a .*idle' "$t/out" || fail "the replica's status as a table: $(cat "$t/out")"
 
 locum replica revoke host-a --dir "$t/dr" --quiet
 refused 3 'was revoked' locum backup web01 --to dr

@@ -100,6 +100,17 @@ says_there 0 'VM web01 '
 ! grep -q unlock "$t/out" || fail "it is unlocked: $(cat "$t/out")"
 replica "$(host false 5 0)"
 says_there 3 'host-a +AWAY' '-> there: locum status, systemctl status locum-agent'
+# One that sends by cron is idle in between, as long as it comes when it should.
+by_cron() { # LATE [ERROR]
+	host false 5 0 '' "${2:-null}" | sed "s/\"connected\": false/&, \"by_command\": true, \"late\": $1, \"came\": \"2026-01-02T03:04:05Z\", \"comes_each_s\": 86400/"
+}
+replica "$(by_cron false)"
+says_there 0 'host-a +idle' 'it sends by cron, and did last at 2026-01-02T03:04:05Z; from one time to the next: 24 h'
+! grep -q -- '-> there' "$t/out" || fail "it is as it should be, and something is to do: $(cat "$t/out")"
+replica "$(by_cron true)"
+says_there 3 'host-a +LATE' 'it sends by cron' '-> there: what does cron say'
+replica "$(by_cron false '"the disk is full"')"
+says_there 3 'host-a +idle' 'the disk is full'
 replica "$(host false 5 0 '' '"host host-a was revoked at this replica"')"
 says_there 0 'host-a +REVOKED' '-> its store stays; with a new token'
 replica "$(host true 95 100)"
