@@ -30,12 +30,13 @@ check_target(const char *path, bool force, struct lc_err *e)
 			return 0;
 		return lc_fail_errno(e, "%s", path);
 	}
-	if (S_ISBLK(st.st_mode))
+	if (S_ISBLK(st.st_mode)) {
 		return lc_fail(
 		    e, LC_EINVAL, 0,
 		    "%s: a device is written by nbdcopy, from the disk over NBD (see: man "
 		    "locum, Disks over NBD)",
 		    path);
+	}
 	if (!S_ISREG(st.st_mode))
 		return lc_fail(e, LC_EINVAL, 0, "%s: is there and is no regular file", path);
 	if (!force)
