@@ -177,7 +177,19 @@ has_disk(const struct hv_vm *vm, const char *name)
 	return false;
 }
 
-/* Every disk that would make a backup fail. */
+static bool
+has_any(const struct settings_vm *sv, const struct hv_vm *vm)
+{
+	size_t i;
+
+	for (i = 0; i < vm->ndisks; i++) {
+		if (!is_excluded(sv, vm->disks[i].name))
+			return true;
+	}
+	return false;
+}
+
+/* Every disk that would make a backup fail, and the lack of any. */
 static size_t
 judge_disks(struct round *r, const char *name, const struct settings_vm *sv, const struct hv_vm *vm)
 {
@@ -213,12 +225,22 @@ judge_disks(struct round *r, const char *name, const struct settings_vm *sv, con
 		finding_advise(x, "remove exclude = %s from [vm %s] of %s", sv->excludes[i], name,
 		               origin(r->c));
 	}
+	if (!has_any(sv, vm)) {
+		bad++;
+		x = findings_vm(f, sv == NULL ? FINDING_NOTE : FINDING_BAD, name, "no",
+		                "it has no disk%s", vm->ndisks == 0 ? "" : " that is not excluded");
+		if (sv != NULL)
+			finding_advise(x, "remove %s[vm %s] of %s",
+			               vm->ndisks == 0 ? "" : "an exclude = from ", name,
+			               origin(r->c));
+	}
 	return bad;
 }
 
 /* "running, disks vda 20 GiB, vdb 1 TiB; the guest pauses for milliseconds" */
 static void
-describe(const struct round *r, const struct hv_vm *vm, const char *monitor, struct lc_buf *out)
+describe(const struct round *r, const struct settings_vm *sv, const struct hv_vm *vm,
+         const char *monitor, struct lc_buf *out)
 {
 	const struct process *p = process_of(r, monitor);
 	char size[32];
@@ -226,8 +248,9 @@ describe(const struct round *r, const struct hv_vm *vm, const char *monitor, str
 
 	(void)lc_buf_printf(out, "%s, disk%s", vm->state, vm->ndisks == 1 ? "" : "s");
 	for (i = 0; i < vm->ndisks; i++)
-		(void)lc_buf_printf(out, "%s %s %s", i == 0 ? "" : ",", vm->disks[i].name,
-		                    size_format(size, sizeof size, vm->disks[i].size));
+		(void)lc_buf_printf(out, "%s %s %s%s", i == 0 ? "" : ",", vm->disks[i].name,
+		                    size_format(size, sizeof size, vm->disks[i].size),
+		                    is_excluded(sv, vm->disks[i].name) ? " (excluded)" : "");
 	if (strcmp(vm->way, "pause") == 0)
 		(void)lc_buf_printf(out, "; the guest pauses for milliseconds");
 	if (p != NULL)
@@ -471,7 +494,7 @@ judge(struct round *r, const char *name, const struct settings_vm *sv, const str
 		return;
 	if (judge_disks(r, name, sv, vm) > 0)
 		return;
-	describe(r, vm, monitor, &what);
+	describe(r, sv, vm, monitor, &what);
 	judge_protection(r, name, newest, what.n == 0 ? "" : (const char *)what.p,
 	                 not_copied(sv, vm));
 	lc_buf_free(&what);
@@ -694,7 +717,7 @@ look_at_stranger(struct round *r, const struct process *p)
 	           judge_disks(r, name, NULL, hv_vm(probe.hv)) == 0) {
 		struct lc_buf what = {0};
 
-		describe(r, hv_vm(probe.hv), p->monitor, &what);
+		describe(r, NULL, hv_vm(probe.hv), p->monitor, &what);
 		x = findings_vm(c->findings, FINDING_WARN, name, "possible",
 		                "not protected, but it could be (%s)",
 		                what.n == 0 ? "" : (const char *)what.p);

@@ -123,12 +123,26 @@ exclude(struct subject *s, struct hv *hv, struct lc_err *e)
 	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", s->vm);
 }
 
+static int
+check_any(const struct subject *s, const struct hv_vm *vm, struct lc_err *e)
+{
+	size_t i;
+
+	for (i = 0; i < vm->ndisks; i++) {
+		if (!excluded(s, vm->disks[i].name))
+			return 0;
+	}
+	return lc_fail(e, LC_ENOTSUP, 0, "%s: it has no disk to back up%s", s->vm,
+	               vm->ndisks == 0 ? "" : ": all of them are excluded");
+}
+
 int
 subject_describe(struct subject *s, struct hv *hv, const struct definition *def, struct lc_err *e)
 {
 	const struct hv_vm *vm = hv_vm(hv);
-	int rc = write_down(s, vm, best(vm, def), e);
+	int rc = check_any(s, vm, e);
 
+	rc = rc != 0 ? rc : write_down(s, vm, best(vm, def), e);
 	return rc != 0 ? rc : exclude(s, hv, e);
 }
 

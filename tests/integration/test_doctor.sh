@@ -183,6 +183,7 @@ sick 0 warn clone 'UUID 6a1f0000.* is that of VM sick01, too' 'another UUID' "${
 # ---- a VM that runs, and that nobody has named ----
 truncate -s 1M "$t/c.raw" "$t/d.raw"
 guest_start "$t/vm" -b scsi -w '' -x -S -x -name -x stranger "$t/c.raw"
+qemu_ready vm
 sick 0 warn stranger 'not protected, but it could be .paused, disk vd0 1.0 MiB' "\[vm stranger\]" stranger
 grep -A3 '\[vm stranger\]' "$t/said" | sed -e 's/.*| //' -e '/^at the end/d' >>"$LOCUM_CONFIG"
 sick 0 warn stranger 'no restore point yet' 'locum backup stranger' stranger
@@ -193,6 +194,7 @@ guest_kill "$t/vm"
 guest_start "$t/vm" -b scsi -w '' -x -S -x -name -x stranger \
 	-x -blockdev -x "driver=raw,node-name=sh,file.driver=file,file.filename=$t/d.raw" \
 	-x -device -x scsi-hd,id=sh,drive=sh,share-rw=on,bus=scsi0.0 "$t/c.raw"
+qemu_ready vm
 sick 3 bad stranger 'disk sh: shared with other writers' 'exclude = sh, in \[vm stranger\]' stranger
 echo "exclude = sh" >>"$LOCUM_CONFIG"
 doctor stranger stranger
@@ -200,10 +202,24 @@ grep -q '^ok protected ' "$t/said" || fail "of stranger: $(cat "$t/said")"
 guest_qmp "$t/vm" '{"execute":"query-named-block-nodes"}' | has '"name": *"locum\.d0c7' && fail "doctor left something in QEMU"
 guest_kill "$t/vm"
 
+# ---- without a disk, or with none that is to be in a point ----
+printf '[vm none]\nqmp = %s\n' "$t/vm/qmp" >>"$LOCUM_CONFIG"
+guest_start "$t/vm" -w '' -x -S -x -name -x none
+qemu_ready vm
+sick 3 bad none 'it has no disk' 'remove \[vm none\] of ' none
+guest_kill "$t/vm"
+guest_start "$t/vm" -w '' -x -S -x -name -x none "$t/a.raw"
+qemu_ready vm
+echo "exclude = vd0" >>"$LOCUM_CONFIG"
+sick 3 bad none 'it has no disk that is not excluded' 'remove an exclude = from \[vm none\] of ' none
+guest_kill "$t/vm"
+sed -i '/^exclude = vd0/d; /^\[vm none\]/,+1d' "$LOCUM_CONFIG"
+
 # ---- on an IOThread: its first point is a copy that has to be allowed ----
 truncate -s 1M "$t/e.raw"
 printf '[vm threads]\nqmp = %s\n' "$t/vm/qmp" >>"$LOCUM_CONFIG"
 guest_start "$t/vm" -i -w '' -x -S -x -name -x threads "$t/e.raw"
+qemu_ready vm
 sick 0 warn threads 'no restore point yet.*QEMU has to copy disk vd0 as a whole' 'push_full = yes, in \[vm threads\] of .*; then: locum backup threads' threads
 echo "push_full = yes" >>"$LOCUM_CONFIG"
 sick 0 warn threads 'no restore point yet' 'locum backup threads' threads

@@ -72,7 +72,14 @@ qemu_ready vm
 refused 1 'web01: disk vd1 cannot be captured: it has no size.*leave it out by name' locum backup web01
 sed -i '/^\[vm web01\]/a exclude = vd1' "$LOCUM_CONFIG"
 locum backup web01 || fail "without it"
+sed -i '/^\[vm web01\]/a exclude = vd0' "$LOCUM_CONFIG"
+refused 1 'web01: it has no disk to back up: all of them are excluded' locum backup web01
 guest_kill "$t/vm"
+guest_start "$t/vm" -b scsi -w '' -x -S
+qemu_ready vm
+refused 1 'web01: it has no disk to back up$' locum backup web01
+guest_kill "$t/vm"
+sed -i '/^exclude = vd0/d' "$LOCUM_CONFIG"
 
 # 100 GiB with 1 GiB in them.
 truncate -s 100G "$d/huge.raw"
