@@ -375,15 +375,15 @@ make_disks(struct boot *b, struct lc_err *e)
 			               b->point.vm, d->name);
 		rc = d->role == HV_ROLE_DISK ? make_overlay(b, d, e) : extract(b, i, e);
 	}
+	machine_drop_unknown(b->def, b->point.vm);
 	for (i = 0; rc == 0 && i < b->def->ndisks; i++) {
 		const struct def_disk *d = &b->def->disks[i];
 
 		if (is_made(b, d->name))
 			continue;
-		if (d->content != DEF_CONTENT_EMPTY || d->size == 0 || d->role != HV_ROLE_DISK)
+		if (d->content != DEF_CONTENT_EMPTY || d->role != HV_ROLE_DISK)
 			return lc_fail(e, LC_ENOTSUP, 0,
-			               "%s: the point has no disk %s, which the machine needs "
-			               "(it was left out of the backup)",
+			               "%s: the point has no disk %s, which the machine needs",
 			               b->point.vm, d->name);
 		rc = make_empty(b, d, e);
 	}

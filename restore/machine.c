@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -139,6 +140,23 @@ machine_definition(const struct point *p, const struct machine_file *files, size
 	d->ndisks = kept;
 	*out = d;
 	return 0;
+}
+
+void
+machine_drop_unknown(struct definition *d, const char *vm)
+{
+	size_t i, kept = 0;
+
+	for (i = 0; i < d->ndisks; i++) {
+		const struct def_disk *x = &d->disks[i];
+
+		if (x->content == DEF_CONTENT_EMPTY && x->size == 0 && x->role == HV_ROLE_DISK)
+			(void)fprintf(stderr, "%s: disk %s is not in the point: without it\n", vm,
+			              x->name);
+		else
+			d->disks[kept++] = *x;
+	}
+	d->ndisks = kept;
 }
 
 int

@@ -36,6 +36,12 @@ int machine_section(const struct point *p, const struct machine_file *files, siz
                     const char *dir, const char *comment, struct lc_buf *out, struct lc_err *e);
 
 /**
+ * machine_drop_unknown(d, vm):
+ * Leave out the disks that were excluded from the point and of which no size is known, as nothing
+ * can stand in their place; told on stderr.
+ */
+void machine_drop_unknown(struct definition *d, const char *vm);
+/**
  * machine_make_empty(path, size, e):
  * An empty raw image in the place of a disk that was excluded from a point.  One that is there
  * already is left as it is.

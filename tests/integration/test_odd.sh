@@ -81,6 +81,12 @@ refused 1 'web01: it has no disk to back up$' locum backup web01
 guest_kill "$t/vm"
 sed -i '/^exclude = vd0/d' "$LOCUM_CONFIG"
 
+# One that is off boots without it: there is nothing that could stand in its place.
+scenario_vm web04 "disk = a raw $d/window.raw" "disk = gone raw $d/gone.raw" 'exclude = gone'
+locum backup web04 || fail "without an image that is gone"
+refused 1 'web04: disk gone is not in the point: without it' locum boot web04 --test --timeout 1s
+grep -q 'no sign of life' "$t/refused" || fail "it does not boot: $(cat "$t/refused")"
+
 # 100 GiB with 1 GiB in them.
 truncate -s 100G "$d/huge.raw"
 scenario_vm web03 "qmp = $t/vm3/qmp"
