@@ -42,8 +42,8 @@ static const char *const state_notes[] = {
 
 #define WATCH_MS 50 /* how often the scratch budget is looked at */
 #define TRIES_MAX 2u
-#define TRIES_SCRATCH_MAX 6u      /* a pass that got no further: how far one gets is luck */
-#define HELD_NS (2 * LC_NS_PER_S) /* others that read, too, may find room all the time */
+#define TRIES_SCRATCH_MAX 6u         /* a pass that got no further: how far one gets is luck */
+#define ROOM_MIN (UINT64_C(8) << 20) /* a pass is to get on */
 #define AGAIN_NS (2 * LC_NS_PER_S)
 
 static int
@@ -133,55 +133,18 @@ on_event(void *arg, struct hv *hv, enum hv_event ev, const char *why)
 static bool
 has_room(const struct backup *b)
 {
-	return !b->crowded || b->o.room->left(b->o.room->arg, b->again_ns, true) > 0;
+	return !b->crowded || b->o.room(b->o.room_arg, b->again_ns) > 0;
 }
 
-/* It waits for room that nobody makes. */
 static bool
-is_hopeless(struct backup *b)
+uses_up_room(const struct backup *b)
 {
-	if (!b->crowded || !b->o.room->hopeless(b->o.room->arg))
-		return false;
-	(void)lc_fail(&b->err, LC_ENOSPC, 0,
-	              "%s: there is no more room (spool_max), and a replica is away: what was read "
-	              "is kept, and the next run goes on from there",
-	              b->o.vm);
-	return true;
-}
+	struct writer_stats st;
 
-/* What is read and not stored yet may take less than it was taken for. */
-static bool
-uses_up_room(struct backup *b)
-{
-	if (b->held_ns == 0)
+	if (b->room == UINT64_MAX)
 		return false;
-	if (capture_pool_busy(b->o.pool) > 0 && clock_mono_ns() - b->held_ns < HELD_NS)
-		return false;
-	if (capture_pool_busy(b->o.pool) == 0) {
-		b->held_ns = 0;
-		capture_pool_pump(b->o.pool);
-	}
-	return b->held_ns != 0;
-}
-
-static void
-end_crowded(struct backup *b)
-{
-	struct lc_err e = LC_ERR_INIT;
-
-	b->crowded = true;
-	b->held_ns = 0;
-	if (b->first || !b->o.whole) {
-		b->partial = true;
-		backup_read_stop(b, NULL);
-		return;
-	}
-	b->result.crowded = true;
-	(void)lc_fail(&e, LC_ENOSPC, 0,
-	              "%s: no point is made: what has changed does not fit into the store "
-	              "(spool_max) until the replicas have what waits",
-	              b->o.vm);
-	backup_read_stop(b, &e);
+	writer_stats(b->writer, &st);
+	return st.stored >= b->room;
 }
 
 static void
@@ -190,11 +153,11 @@ on_watch(uv_timer_t *t)
 	struct backup *b = t->data;
 
 	if (b->state == BACKUP_ST_AGAIN && b->hv == NULL &&
-	    (b->canceled || is_hopeless(b) || (clock_mono_ns() >= b->again_ns && has_room(b)))) {
+	    (b->canceled || (clock_mono_ns() >= b->again_ns && has_room(b)))) {
 		backup_step(b);
-	} else if (b->state == BACKUP_ST_READ && !b->partial && b->err.code == LC_OK &&
-	           uses_up_room(b)) {
-		end_crowded(b);
+	} else if (b->state == BACKUP_ST_READ && !b->partial && uses_up_room(b)) {
+		b->partial = b->crowded = true;
+		backup_read_stop(b, NULL);
 	} else if (b->state == BACKUP_ST_READ && !b->partial && b->budget > 0 &&
 	           hv_scratch_used(b->hv) > b->budget) {
 		b->partial = true;
@@ -244,8 +207,10 @@ begin_take(struct backup *b, struct lc_err *e)
 	b->covered_before = 0;
 	for (i = 0; base != NULL && (base->flags & POINT_SEED) != 0 && i < base->ndisks; i++)
 		b->covered_before += base->disks[i].covered;
-	b->first = base == NULL || (base->flags & POINT_SEED) != 0;
-	b->held_ns = 0;
+	b->room = b->o.room == NULL ? UINT64_MAX
+	                            : b->o.room(b->o.room_arg, b->crowded ? b->again_ns : 0);
+	if (b->room < ROOM_MIN)
+		b->room = ROOM_MIN;
 	b->partial = b->crowded = false;
 	b->tries++;
 	b->result.scanned = 0;

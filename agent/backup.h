@@ -18,19 +18,6 @@ struct capture_pool;
 struct lull;
 struct settings;
 
-/* What may be stored.  `first`: of a point that ends its pass where there is no more room, and goes
- * on when there is some again. */
-struct backup_room {
-	/** left(arg, since_ns, first): whether it is worth going on after that one has ended
-	 * (monotonic) for want of room; 0: it is not (it is asked again and again). */
-	uint64_t (*left)(void *arg, int64_t since_ns, bool first);
-	/** may(arg, bytes, first): whether so many more may be read. */
-	bool (*may)(void *arg, uint64_t bytes, bool first);
-	/** hopeless(arg): while one waits: whether it is to give up. */
-	bool (*hopeless)(void *arg);
-	void *arg;
-};
-
 struct backup_opts {
 	struct uv_loop_s *loop;
 	struct store *store;
@@ -38,10 +25,12 @@ struct backup_opts {
 	const struct settings *settings;
 	const char *vm;
 	bool skip_same; /* a running VM that says what its newest point says gets no new one */
-	const struct backup_room *room; /* borrowed; NULL: as much as it takes */
-	/* A point of a VM that has one is not made in passes for want of room, after which the rest
-	 * of its disks is read as a whole: it fails, and changes collect in the VM. */
-	bool whole;
+	/** room(room_arg, since_ns): how many bytes may be stored from now on; where they are used
+	 * up a pass ends, and the next one begins when there is some again: 0: there is none (it is
+	 * asked again and again).  since_ns: when a pass has ended for that (monotonic), or 0.
+	 * NULL: as many as it takes. */
+	uint64_t (*room)(void *arg, int64_t since_ns);
+	void *room_arg;
 	/* Of this VM: with skip_same it tells at a glance that nothing is different.  NULL: none.
 	 */
 	struct lull *lull;
@@ -64,7 +53,6 @@ struct backup_result {
 	struct point point;        /* given: the receiver calls point_done() */
 	struct writer_stats stats; /* of all passes */
 	unsigned passes;
-	bool crowded;          /* it failed for want of room alone (LC_ENOSPC) */
 	bool full;             /* no base: everything was new */
 	unsigned scanned;      /* disks that were read as a whole and compared */
 	char why_scanned[256]; /* of the first of them */

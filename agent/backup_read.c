@@ -4,7 +4,6 @@
 
 #include "agent/backup_state.h"
 #include "agent/capture.h"
-#include "store/base/clock.h"
 
 #define SEED_PASSES_MAX 1000u
 
@@ -56,18 +55,6 @@ on_captured(void *arg, uint64_t covered, const struct lc_err *err)
 		backup_step(b);
 }
 
-static bool
-may_read(void *arg, uint64_t bytes)
-{
-	struct backup *b = arg;
-
-	if (b->o.room->may(b->o.room->arg, bytes, b->first))
-		b->held_ns = 0;
-	else if (b->held_ns == 0)
-		b->held_ns = clock_mono_ns();
-	return b->held_ns == 0;
-}
-
 static int
 start_capture(struct backup *b, size_t i, struct lc_err *e)
 {
@@ -90,24 +77,18 @@ start_capture(struct backup *b, size_t i, struct lc_err *e)
 	                         .untracked = &b->untracked,
 	                         .force = {UINT64_MAX, UINT64_MAX}};
 
-	/* What lies in a file is read to its end: it can't be gone on with. */
-	if (b->o.room != NULL && (b->subject.offline || !is_file(d->source))) {
-		o.may = may_read;
-		o.may_arg = b;
-	}
 	(void)snprintf(name, sizeof name, "%s/%s", b->o.vm, d->name);
 	if (known && base->size != d->size) { /* what lies behind an end may differ */
 		o.force[0] = base->size == 0 ? UINT64_MAX : (base->size - 1) / WINDOW_SIZE;
 		o.force[1] = d->size == 0 ? UINT64_MAX : (d->size - 1) / WINDOW_SIZE;
 	}
-	if (base != NULL && !known && b->result.scanned++ == 0) {
+	if (base != NULL && !known && b->result.scanned++ == 0)
 		(void)snprintf(b->result.why_scanned, sizeof b->result.why_scanned, "%s: %s",
 		               d->name,
 		               b->damaged ? "contents of its newest point are damaged in the store"
 		               : b->untracked ? "the record of changes lacks some: a disk was made "
 		                                "smaller and larger again"
 		                              : d->source->why_unknown);
-	}
 	return capture_start(&o, on_captured, &b->readings[i], &b->readings[i].capture, e);
 }
 

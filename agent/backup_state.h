@@ -62,9 +62,8 @@ struct backup {
 	bool partial;                          /* this pass ended early */
 	uint64_t covered_before; /* sum of the seed's windows, to see that passes get on */
 	uint64_t budget;         /* bytes of scratch after which a pass ends, 0: none */
-	bool first;              /* this pass can end early, and be gone on from */
-	int64_t held_ns;         /* since when there was no room for more; 0: there is */
-	bool crowded;            /* this pass ended for that */
+	uint64_t room;           /* bytes in the store, likewise; UINT64_MAX: no limit */
+	bool crowded;            /* this pass ended for those */
 	bool gone;               /* the VM ended */
 	bool stuck;              /* the snapshot could not be given back */
 	bool may_pass;           /* what failed may not be there a moment later */

@@ -41,7 +41,6 @@ struct job {
 	bool tail;    /* ... of which nothing is marked */
 	uint64_t first;
 	uint64_t n;
-	uint64_t bytes; /* to be read */
 	int rc;
 	struct lc_err err;
 };
@@ -54,7 +53,6 @@ struct capture_pool {
 	struct job *jobs; /* [njobs], those with buffers */
 	uint8_t *memory;
 	size_t njobs;
-	uint64_t busy; /* bytes in jobs that have begun */
 	struct job_list idle;
 	struct capture_list captures; /* reading; the head is served first and goes to the tail */
 
@@ -106,8 +104,6 @@ struct capture {
 	unsigned in_flight, zero_jobs;
 	uint64_t looked; /* windows handled, for progress */
 	bool stopped;
-	bool (*may)(void *arg, uint64_t bytes);
-	void *may_arg;
 	struct lc_err err;
 	capture_done_cb *done;
 	void *arg;
@@ -176,7 +172,6 @@ job_over(struct job *j)
 	struct capture *c = j->c;
 
 	c->in_flight--;
-	j->pool->busy -= j->bytes;
 	if (j->buf == NULL)
 		c->zero_jobs--;
 	c->looked += j->n;
@@ -275,18 +270,6 @@ unsigned
 capture_pool_threads(const struct capture_pool *p)
 {
 	return workers_count(p->workers);
-}
-
-uint64_t
-capture_pool_busy(const struct capture_pool *p)
-{
-	return p->busy;
-}
-
-void
-capture_pool_pump(struct capture_pool *p)
-{
-	pump_all(p);
 }
 
 static void
@@ -475,8 +458,6 @@ start_job(struct capture *c, struct job *j, uint64_t first, uint64_t n)
 	j->tail = false;
 	j->first = first;
 	j->n = n;
-	j->bytes = j->buf == NULL ? 0 : n * WINDOW_SIZE;
-	j->pool->busy += j->bytes;
 	j->rc = 0;
 	lc_err_clear(&j->err);
 	c->in_flight++;
@@ -490,7 +471,7 @@ start_read(struct capture *c, struct run *r)
 	struct job *j = STAILQ_FIRST(&c->pool->idle);
 	int rc;
 
-	if (j == NULL || (c->may != NULL && !c->may(c->may_arg, bytes)))
+	if (j == NULL)
 		return false;
 	STAILQ_REMOVE_HEAD(&c->pool->idle, entry);
 	start_job(c, j, r->first, n);
@@ -677,8 +658,6 @@ capture_start(const struct capture_opts *o, capture_done_cb *done, void *arg, st
 	c->force[0] = o->force[0];
 	c->force[1] = o->force[1];
 	c->untracked = o->untracked;
-	c->may = o->may;
-	c->may_arg = o->may_arg;
 	c->done = done;
 	c->arg = arg;
 	(void)snprintf(c->name, sizeof c->name, "%s", o->name);

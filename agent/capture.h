@@ -28,10 +28,6 @@ int capture_pool_new(struct uv_loop_s *loop, unsigned threads, uint64_t bytes,
                      struct capture_pool **out, struct lc_err *e);
 /** capture_pool_threads(p): how many workers; what writer_opts.workers must be. */
 unsigned capture_pool_threads(const struct capture_pool *p);
-/** capture_pool_busy(p): bytes that are being read, or were and are not in the store yet. */
-uint64_t capture_pool_busy(const struct capture_pool *p);
-/** capture_pool_pump(p): read on, where that may be now. */
-void capture_pool_pump(struct capture_pool *p);
 /** capture_pool_close(p): after the last capture is done; the loop must run once more for its
  * handle. */
 void capture_pool_close(struct capture_pool *p);
@@ -52,10 +48,6 @@ struct capture_opts {
 	                       allocated */
 	bool *untracked;    /* set where zeros are there that no record of changes tells of */
 	uint64_t force[2];  /* windows to read whatever is marked; UINT64_MAX: none */
-	/** may(may_arg, bytes): whether so many more may be read; asked anew, where not, when
-	 * something that was read is stored, and by capture_pool_pump().  NULL: they may. */
-	bool (*may)(void *arg, uint64_t bytes);
-	void *may_arg;
 };
 
 /**

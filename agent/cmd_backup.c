@@ -9,7 +9,6 @@
 #include <uv.h>
 
 #include "agent/backup.h"
-#include "agent/budget.h"
 #include "agent/capture.h"
 #include "agent/choice.h"
 #include "agent/control.h"
@@ -29,13 +28,14 @@
 #include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/base/progress.h"
+#include "store/base/unixsock.h"
 
 #define BUFFER_BYTES (UINT64_C(24) << 20)
 #define REDRAW_MS 200
 #define AGAIN_MS 500
 #define PATIENCE_MS 60000 /* with an agent that stops or begins anew, in all */
 
-enum vm_state { VM_TO_DO = 0, VM_CROWDED, VM_BEGUN, VM_MADE, VM_FAILED };
+enum vm_state { VM_TO_DO = 0, VM_MADE, VM_FAILED };
 
 struct command {
 	uv_loop_t loop;
@@ -46,7 +46,7 @@ struct command {
 	struct capture_pool *pool;
 	const char **vms; /* [nvms], borrowed */
 	enum vm_state *states;
-	size_t nvms, running;
+	size_t nvms, next, running;
 	unsigned failed, good;
 	const char **to; /* [nto], borrowed: replicas */
 	size_t nto;
@@ -55,26 +55,22 @@ struct command {
 	struct delivery_result delivered;
 	struct slot *slots; /* [nslots] */
 	size_t nslots;
-	bool json, quiet, talk, canceled, begun, made;
+	bool json, quiet, talk, canceled, made;
 	bool import;           /* of image files, not of a VM that is known */
 	char *agent_path;      /* of the socket of an agent that has the store; NULL: we have it */
 	struct lc_err busy;    /* what opening the store said then */
 	struct submit *submit; /* while the agent works for us */
 	const char **asked;    /* [nvms] what it is to do, then what it only is to send */
 	int64_t waited_ms, patience_ms;
-	bool waiting;          /* for it; that was told */
-	unsigned unsent;       /* replicas that do not have everything */
-	struct budget *budget; /* NULL: there is none */
-	uint64_t dropped;
-	int64_t crowded_ns; /* monotonic: when a point found no room last */
+	bool waiting;    /* for it; that was told */
+	unsigned unsent; /* replicas that do not have everything */
+	bool spent;      /* the store's budget: no points are made */
 	bool first_json;
 };
 
 struct slot { /* one backup that runs */
 	struct command *c;
 	const char *vm; /* that the agent backs up */
-	enum vm_state *state;
-	int64_t crowded_ns; /* monotonic: when it found no room; 0: it did not */
 	struct backup *backup;
 	struct progress *progress;
 };
@@ -127,13 +123,7 @@ on_done(void *arg, struct backup_result *r)
 	s->progress = NULL;
 	s->backup = NULL;
 	c->running--;
-	/* Once more, in passes, unless that was tried. */
-	if (r->crowded && s->crowded_ns == 0) {
-		*s->state = VM_CROWDED;
-		c->crowded_ns = clock_mono_ns();
-	} else {
-		tell_result(c, r);
-	}
+	tell_result(c, r);
 	if (c->delivery != NULL && r->outcome != BACKUP_FAILED)
 		delivery_made(c->delivery, &r->point);
 	point_done(&r->point);
@@ -150,8 +140,6 @@ stop_handles(struct command *c)
 	uv_close((uv_handle_t *)&c->again, NULL);
 	throttle_close(c->throttle);
 	c->throttle = NULL;
-	budget_stop(c->budget);
-	c->budget = NULL;
 	capture_pool_close(c->pool);
 	c->pool = NULL;
 }
@@ -194,7 +182,6 @@ static void
 finish(struct command *c)
 {
 	c->made = true;
-	budget_sites(c->budget, NULL);
 	if (c->delivery == NULL)
 		stop_handles(c);
 	else if (c->canceled)
@@ -300,9 +287,8 @@ wait_for_agent(struct command *c)
 	(void)uv_timer_start(&c->again, on_again, AGAIN_MS, 0);
 }
 
-/* Those that have not begun. */
-static bool
-fail_rest(struct command *c, const struct lc_err *why)
+static void
+give_up(struct command *c, const struct lc_err *why)
 {
 	bool told = false;
 	size_t i;
@@ -310,20 +296,13 @@ fail_rest(struct command *c, const struct lc_err *why)
 	for (i = 0; i < c->nvms; i++) {
 		struct backup_result r = {.vm = c->vms[i]};
 
-		if (c->states[i] > VM_CROWDED)
+		if (c->states[i] != VM_TO_DO)
 			continue;
-		c->states[i] = VM_FAILED;
 		(void)lc_fail(&r.err, why->code, 0, "%s: %s", r.vm, why->msg);
 		not_done(c, &r);
 		told = true;
 	}
-	return told;
-}
-
-static void
-give_up(struct command *c, const struct lc_err *why)
-{
-	if (!fail_rest(c, why))
+	if (!told)
 		(void)cli_error(why); /* all is made, and not all of it sent */
 	c->unsent++;
 	stop_handles(c);
@@ -381,7 +360,28 @@ ask_agent(struct command *c)
 		give_up(c, rc == LC_ENOENT ? &c->busy : &e);
 }
 
-/* ---- by us ---- */
+/* ---- within the budget of the store (spool.h) ---- */
+
+/* What the replicas have need not stay here.  Who sends to none keeps everything. */
+static int
+trim(struct command *c, struct lc_err *e)
+{
+	struct spool_opts o = {
+	    .store = c->store, .key_dir = c->settings.key_dir, .max = c->settings.spool_max};
+	struct spool_status st;
+	char size[32];
+	int rc;
+
+	c->spent = false;
+	if (c->store == NULL || c->nto == 0 || o.max == 0)
+		return 0;
+	rc = spool_trim(&o, &st, e);
+	c->spent = rc == 0 && st.spent;
+	if (rc == 0 && st.dropped > 0 && c->talk && !c->json)
+		printf("%s that the replicas have were dropped here\n",
+		       size_format(size, sizeof size, st.dropped));
+	return rc;
+}
 
 static struct slot *
 free_slot(struct command *c)
@@ -395,74 +395,53 @@ free_slot(struct command *c)
 	return NULL;
 }
 
-/* The next that is in that state; what an agent has made before is not made again. */
-static size_t
-find_vm(const struct command *c, enum vm_state state)
+/* What an agent has made before is not made again. */
+static bool
+has_next(struct command *c)
 {
-	size_t i;
-
-	for (i = 0; i < c->nvms && c->states[i] != state; i++)
-		;
-	return i;
+	while (c->next < c->nvms && c->states[c->next] != VM_TO_DO)
+		c->next++;
+	return c->next < c->nvms;
 }
 
-/* One that may begin; c->nvms: none may. */
-static size_t
-next_vm(struct command *c)
-{
-	size_t i = find_vm(c, VM_TO_DO);
-
-	if (i < c->nvms)
-		return budget_left(c->budget, 0) ? i : c->nvms;
-	i = find_vm(c, VM_CROWDED);
-	return i == c->nvms || budget_left(c->budget, c->crowded_ns) ? i : c->nvms;
-}
-
-static void
-begin_vm(struct command *c, struct slot *s, size_t i)
-{
-	struct backup_opts o = {.loop = &c->loop,
-	                        .store = c->store,
-	                        .pool = c->pool,
-	                        .settings = &c->settings,
-	                        .vm = c->vms[i],
-	                        .room = budget_room(c->budget),
-	                        .whole = c->states[i] == VM_TO_DO};
-	struct backup_result failed = {.vm = c->vms[i]};
-
-	s->c = c;
-	s->crowded_ns = c->states[i] == VM_CROWDED ? c->crowded_ns : 0;
-	s->state = &c->states[i];
-	*s->state = VM_BEGUN;
-	if (backup_start(&o, on_done, s, &s->backup, &failed.err) == 0) {
-		c->running++;
-		s->progress = progress_new(o.vm, !c->quiet && !c->json);
-		return;
-	}
-	not_done(c, &failed);
-}
-
-/* Called again and again while somebody waits for room. */
 static void
 start_more(struct command *c)
 {
-	const struct lc_err canceled = {.code = LC_ECANCELED, .msg = "not begun"};
-	const struct lc_err crowded = {
-	    .code = LC_ENOSPC,
-	    .msg = "no point is made: the store's spool_max is used up until the replicas have "
-		   "what waits (see: locum store stats)"};
 	struct slot *s;
-	size_t i;
-	bool left;
 
-	while (!c->canceled && (s = free_slot(c)) != NULL && (i = next_vm(c)) < c->nvms)
-		begin_vm(c, s, i);
-	if (c->running > 0 || c->pool == NULL || c->made)
+	while (!c->canceled && !c->spent && has_next(c) && (s = free_slot(c)) != NULL) {
+		struct backup_opts o = {.loop = &c->loop,
+		                        .store = c->store,
+		                        .pool = c->pool,
+		                        .settings = &c->settings,
+		                        .vm = c->vms[c->next]};
+		struct backup_result failed = {.vm = c->vms[c->next]};
+
+		c->next++;
+		s->c = c;
+		if (backup_start(&o, on_done, s, &s->backup, &failed.err) == 0) {
+			c->running++;
+			s->progress = progress_new(o.vm, !c->quiet && !c->json);
+			continue;
+		}
+		not_done(c, &failed);
+	}
+	if (c->running > 0 || c->pool == NULL)
 		return;
-	left = find_vm(c, VM_TO_DO) < c->nvms || find_vm(c, VM_CROWDED) < c->nvms;
-	if (left && !c->canceled && budget_waits(c->budget))
-		return;
-	(void)fail_rest(c, c->canceled ? &canceled : &crowded);
+	while (has_next(c)) { /* interrupted, or there is no room for them */
+		struct backup_result r = {.vm = c->vms[c->next++]};
+
+		if (c->canceled) {
+			(void)lc_fail(&r.err, LC_ECANCELED, 0, "%s: not begun", r.vm);
+		} else {
+			(void)lc_fail(&r.err, LC_ENOSPC, 0,
+			              "%s: no point is made: the store's spool_max is used up "
+			              "until the replicas have what waits (see: locum store "
+			              "stats)",
+			              r.vm);
+		}
+		not_done(c, &r);
+	}
 	finish(c);
 }
 
@@ -509,8 +488,6 @@ on_redraw(uv_timer_t *t)
 		    .done = p.looked, .total = p.total, .moved = p.stored, .note = p.note};
 		progress_update(c->slots[i].progress, &ps);
 	}
-	if (c->begun)
-		start_more(c);
 }
 
 static int
@@ -526,6 +503,19 @@ choose_vms(struct command *c, const struct cli_args *a)
 	return status;
 }
 
+/* One of this host's agent, which listens, or is about to begin or to end. */
+static bool
+agent_has_store(const struct command *c, const char *socket)
+{
+	char *desk = path_join(c->settings.run_dir, CONTROL_DESK_FILE), at[STORE_DESK_MAX];
+	bool is = unixsock_listens(socket);
+
+	store_desk(c->settings.store, at);
+	is = is || (desk != NULL && strcmp(at, desk) == 0);
+	lc_free(desk);
+	return is;
+}
+
 /* Or find that the agent has it. */
 static int
 open_store(struct command *c, int64_t wait_ms, struct lc_err *e)
@@ -535,6 +525,7 @@ open_store(struct command *c, int64_t wait_ms, struct lc_err *e)
 	                       .who = "locum backup",
 	                       .key_dir = c->settings.key_dir,
 	                       .similar_bytes = c->settings.similar_max};
+	char *path;
 	int rc;
 
 	if (c->nto > 0)
@@ -542,12 +533,14 @@ open_store(struct command *c, int64_t wait_ms, struct lc_err *e)
 	rc = store_open(&o, &c->store, e);
 	if (rc != LC_EBUSY)
 		return rc;
-	if (control_has(c->settings.run_dir, c->settings.store)) {
-		c->agent_path = path_join(c->settings.run_dir, CONTROL_FILE);
+	path = path_join(c->settings.run_dir, CONTROL_FILE);
+	if (path != NULL && agent_has_store(c, path)) {
+		c->agent_path = path;
 		c->busy = *e;
 		lc_err_clear(e);
-		return c->agent_path != NULL ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+		return 0;
 	}
+	lc_free(path);
 	if (wait_ms == 0)
 		return rc;
 	lc_err_clear(e);
@@ -559,22 +552,15 @@ open_store(struct command *c, int64_t wait_ms, struct lc_err *e)
 static int
 prepare(struct command *c, struct lc_err *e)
 {
-	struct budget_opts o = {.loop = &c->loop,
-	                        .store = c->store,
-	                        .settings = &c->settings,
-	                        .nto = c->nto,
-	                        .dropped = &c->dropped};
-	int rc;
+	int rc = trim(c, e);
 
-	if (c->agent_path != NULL)
-		return 0;
+	if (rc != 0 || c->agent_path != NULL)
+		return rc;
 	rc = c->import ? import_check(c->store, c->vms[0], e) : 0;
 	if (rc == 0)
 		rc = capture_pool_new(&c->loop, (unsigned)c->settings.workers, BUFFER_BYTES,
 		                      &c->pool, e);
-	o.pool = c->pool;
-	rc = rc != 0 ? rc : throttle_new(&c->loop, c->settings.bandwidth, &c->throttle, e);
-	return rc != 0 ? rc : budget_start(&o, &c->budget, e);
+	return rc != 0 ? rc : throttle_new(&c->loop, c->settings.bandwidth, &c->throttle, e);
 }
 
 static void
@@ -585,9 +571,6 @@ begin(struct command *c)
 		return;
 	}
 	deliver(c);
-	if (c->delivery != NULL)
-		budget_sites(c->budget, delivery_sites(c->delivery));
-	c->begun = true;
 	start_more(c);
 }
 
@@ -671,8 +654,6 @@ static int
 run_loop(struct command *c)
 {
 	struct lc_err e = LC_ERR_INIT;
-	char size[32];
-	bool spent;
 
 	(void)uv_timer_init(&c->loop, &c->redraw);
 	(void)uv_timer_init(&c->loop, &c->again);
@@ -683,12 +664,8 @@ run_loop(struct command *c)
 	(void)uv_run(&c->loop, UV_RUN_DEFAULT);
 	if (c->talk && !c->json && c->nto > 0 && c->delivered.points > 0)
 		printf("%" PRIu64 " points sent\n", c->delivered.points);
-	if (c->store != NULL && c->nto > 0 &&
-	    budget_trim(c->store, &c->settings, &c->dropped, &spent, &e) != 0)
+	if (trim(c, &e) != 0)
 		log_warn("the store stays as it is: %s", e.msg);
-	if (c->talk && !c->json && c->dropped > 0)
-		printf("%s that the replicas have were dropped here\n",
-		       size_format(size, sizeof size, c->dropped));
 	if (c->failed == 0 && c->unsent == 0)
 		return CLI_DONE;
 	return c->good > 0 ? CLI_PARTLY : CLI_FAILED;
@@ -765,9 +742,9 @@ const struct cli_verb verb_backup = {
 	"boots here; the next export of it, in the same order of disks, is compared with it.\n"
 	"\n"
 	"With --to the points of these VMs that a replica lacks are sent, each when it is made,\n"
-	"and what there is of a large one before.  Contents that all replicas have are dropped\n"
-	"here, as far as spool_max of the configuration asks for that; a point that does not fit\n"
-	"is read in parts.  Where nothing more fits, as a replica is away, no points are made.\n"
+	"and what there is of a large one before.  Then contents that all replicas have are\n"
+	"dropped here, as far as spool_max of the configuration asks for that; where it is used\n"
+	"up no points are made.\n"
 	"\n"
 	"While `locum agent` runs, which has the store, it does the work; all else is the same.\n"
 	"One that stops or begins anew in the middle is waited for, a minute or as long as\n"

@@ -14,11 +14,8 @@
 #include "agent/result.h"
 #include "agent/sites.h"
 #include "store/base/clock.h"
-#include "store/base/files.h"
 #include "store/base/memory.h"
-#include "store/base/unixsock.h"
 #include "store/desk/parley.h"
-#include "store/store.h"
 
 #define ASKERS_MAX 16u
 #define VMS_MAX 1024u
@@ -438,21 +435,6 @@ on_tick(void *mine)
 }
 
 /* ---- begin and end ---- */
-
-bool
-control_has(const char *run_dir, const char *store)
-{
-	char *path = path_join(run_dir, CONTROL_FILE),
-	     *desk = path_join(run_dir, CONTROL_DESK_FILE);
-	char at[STORE_DESK_MAX];
-	bool has = path != NULL && unixsock_listens(path);
-
-	store_desk(store, at);
-	has = has || (desk != NULL && strcmp(at, desk) == 0);
-	lc_free(path);
-	lc_free(desk);
-	return has;
-}
 
 void
 control_protect(struct control *c, struct protect *p)

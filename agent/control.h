@@ -25,8 +25,6 @@
 #ifndef LOCUM_CONTROL_H
 #define LOCUM_CONTROL_H
 
-#include <stdbool.h>
-
 #include "store/base/errors.h"
 
 struct control;
@@ -46,9 +44,6 @@ struct control_opts {
 
 /** control_start(o, out, e): listen.  LC_EBUSY: somebody else does, there. */
 int control_start(const struct control_opts *o, struct control **out, struct lc_err *e);
-/** control_has(run_dir, store): whether an agent of this host has that store: it listens, or is
- * about to begin or to end.  Thread: any. */
-bool control_has(const char *run_dir, const char *store);
 /** control_protect(c, p): who does the work from now on; NULL: nobody at the moment. */
 void control_protect(struct control *c, struct protect *p);
 /** control_stop(c): everybody is sent away; nobody may have asked protect for anything any more. It

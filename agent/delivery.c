@@ -192,12 +192,6 @@ delivery_start(const struct delivery_opts *o, struct delivery_result *result, st
 	return 0;
 }
 
-const struct sites *
-delivery_sites(const struct delivery *d)
-{
-	return d->sites;
-}
-
 void
 delivery_made(struct delivery *d, const struct point *p)
 {

@@ -18,7 +18,6 @@
 
 struct delivery;
 struct settings;
-struct sites;
 struct throttle;
 struct uv_loop_s;
 
@@ -43,8 +42,6 @@ struct delivery_result {
 /** delivery_start(o, result, out, e): result is valid when it is over. */
 int delivery_start(const struct delivery_opts *o, struct delivery_result *result,
                    struct delivery **out, struct lc_err *e);
-/** delivery_sites(d): where to; until delivery_finish() or delivery_cancel(). */
-const struct sites *delivery_sites(const struct delivery *d);
 /** delivery_made(d, p): a point of a VM was made, or still holds. */
 void delivery_made(struct delivery *d, const struct point *p);
 /** delivery_finish(d): no more points are made; over() when all were sent or can't be. */

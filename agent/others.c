@@ -16,10 +16,10 @@ struct other {
 };
 
 void
-others_init(struct others *x, const struct protect_opts *o, const struct backup_room *room,
+others_init(struct others *x, const struct protect_opts *o,
             void (*made)(void *arg, const uint8_t *line), void (*over)(void *arg), void *arg)
 {
-	*x = (struct others){.o = o, .room = room, .made = made, .over = over, .arg = arg};
+	*x = (struct others){.o = o, .made = made, .over = over, .arg = arg};
 	TAILQ_INIT(&x->list);
 }
 
@@ -123,8 +123,7 @@ others_begin(struct others *x)
 	struct backup_opts bo = {.loop = x->o->loop,
 	                         .store = x->o->store,
 	                         .pool = x->o->pool,
-	                         .settings = x->o->settings,
-	                         .room = x->room};
+	                         .settings = x->o->settings};
 	struct backup_result failed = {.outcome = BACKUP_FAILED};
 
 	if (o == NULL)

@@ -14,12 +14,10 @@
 #include "agent/protect.h"
 #include "store/base/errors.h"
 
-struct backup_room;
 struct other;
 
 struct others {
 	const struct protect_opts *o;
-	const struct backup_room *room;
 	TAILQ_HEAD(, other) list;
 	unsigned running; /* backups */
 	/** made(arg, line): there is a new point on that line, borrowed; who asked for it hears of
@@ -31,11 +29,11 @@ struct others {
 };
 
 /**
- * others_init(x, o, room, made, over, arg):
- * Nobody asks for anything.  Borrows o, what it points to and room for as long as there are asks; x
- * may be freed in over(), and whenever running is 0 after others_turn_away().
+ * others_init(x, o, made, over, arg):
+ * Nobody asks for anything.  Borrows o and what it points to for as long as there are asks; x may
+ * be freed in over(), and whenever running is 0 after others_turn_away().
  */
-void others_init(struct others *x, const struct protect_opts *o, const struct backup_room *room,
+void others_init(struct others *x, const struct protect_opts *o,
                  void (*made)(void *arg, const uint8_t *line), void (*over)(void *arg), void *arg);
 /** others_ask(x, ask, e): LC_ENOMEM; else ask->import is taken, and ask->other is set until its
  * done(), which comes later, or others_unask(). */

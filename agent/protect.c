@@ -29,20 +29,17 @@ struct guarded { /* one VM */
 	uint64_t damage_seen; /* none of it is in the newest point */
 	uint8_t vm_id[16], line[16];
 	uint8_t point[POINT_ID_SIZE]; /* its newest point here ... */
-	int64_t instant_ns;           /* ... the instant that it shows ... */
-	int64_t fresh_ns;             /* ... and until when that was still so */
+	int64_t instant_ns, fresh_ns; /* ... its instant, and until when it was still so */
 	int64_t *durable_ns;          /* [nsites] instant of the newest point there; 0: unknown */
 	struct lc_err *refused;       /* [nsites] */
 	uint64_t *waiting;            /* [nsites] points that it lacks; PROTECT_UNKNOWN */
 	uint64_t points, failures;    /* since this process began */
-	int64_t pause_ns;             /* of the last cycle */
-	int64_t cycle_ns;
-	struct lc_err err;                 /* of the last cycle */
+	int64_t pause_ns, cycle_ns;   /* of the last cycle */
+	struct lc_err err;            /* of the last cycle */
 	char not_frozen[POINT_FREEZE_MAX]; /* why, as told last */
 	TAILQ_HEAD(, protect_ask) asks;
-	bool for_asks;      /* this cycle would not have begun without them */
-	int64_t crowded_ns; /* monotonic: the last one failed for want of room; 0: not */
-	bool first;         /* this cycle makes its first point, which takes long */
+	/* This cycle would not have begun without them; makes its first point, which takes long. */
+	bool for_asks, first;
 };
 
 struct protect {
@@ -235,19 +232,25 @@ on_backup(void *arg, struct backup_result *r)
 		/* One that is late may have failed at a replica: it is tried again. */
 		if (x->sites != NULL && (r->outcome == BACKUP_DONE || g->schedule.late))
 			sites_wake(x->sites, r->point.line);
-	} else if (!r->crowded && r->err.code != LC_ECANCELED) {
+	} else if (r->err.code != LC_ECANCELED) {
 		if (g->err.code == LC_OK || strcmp(g->err.msg, r->err.msg) != 0)
 			log_error("%s", r->err.msg);
 		g->err = r->err;
 		g->failures++;
 	}
-	g->crowded_ns = r->crowded ? clock_mono_ns() : 0;
-	/* One that nobody wanted any more has not failed, and one that waits has not. */
-	schedule_done(&g->schedule, clock_mono_ns(),
-	              ok || r->crowded || r->err.code == LC_ECANCELED);
+	/* One that nobody wanted any more has not failed. */
+	schedule_done(&g->schedule, clock_mono_ns(), ok || r->err.code == LC_ECANCELED);
 	answer(g, r, true);
 	point_done(&r->point);
 	end_if_over(x);
+}
+
+static uint64_t
+room(void *arg, int64_t since_ns)
+{
+	struct protect *x = arg;
+
+	return room_left(&x->room, x->spool, x->sites, x->firsts, since_ns);
 }
 
 static void
@@ -259,8 +262,8 @@ begin_cycle(struct guarded *g)
 	                        .settings = g->p->o.settings,
 	                        .vm = g->name,
 	                        .skip_same = TAILQ_EMPTY(&g->asks),
-	                        .room = &g->p->room.ops,
-	                        .whole = g->crowded_ns == 0, /* it may be too much at once */
+	                        .room = g->known ? NULL : room, /* the others are small */
+	                        .room_arg = g->p,
 	                        .lull = g->lull,
 	                        .damage_seen = &g->damage_seen};
 	struct backup_result failed = {.vm = g->name};
@@ -297,8 +300,7 @@ most_due(struct protect *x, int64_t now)
 	for (i = 0; i < x->n; i++) {
 		struct guarded *g = &x->vms[i];
 
-		if (g->backup != NULL || !has_room(x, !g->known) ||
-		    (g->crowded_ns != 0 && room_left(&x->room, g->crowded_ns, false) == 0))
+		if (g->backup != NULL || !has_room(x, !g->known))
 			continue;
 		if (!TAILQ_EMPTY(&g->asks))
 			return g;
@@ -607,9 +609,7 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 	if (x == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	x->o = *o;
-	room_init(&x->room);
-	x->room.pool = o->pool;
-	others_init(&x->others, &x->o, &x->room.ops, on_other_made, on_other_over, x);
+	others_init(&x->others, &x->o, on_other_made, on_other_over, x);
 	x->began_ns = clock_mono_ns();
 	rc = sites_start(&so, &x->sites, e);
 	if (rc == 0) {
@@ -628,8 +628,6 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 	(void)uv_timer_init(o->loop, &x->timer);
 	x->timer.data = x;
 	(void)uv_timer_start(&x->timer, on_timer, 0, TICK_MS);
-	x->room.spool = x->spool;
-	x->room.sites = x->sites;
 	*out = x;
 	return 0;
 }
@@ -690,8 +688,6 @@ protect_stop(struct protect *x, void (*stopped)(void *arg), void *arg)
 	}
 	x->sites = NULL;
 	x->spool = NULL;
-	x->room.spool = NULL;
-	x->room.sites = NULL;
 	spool_stop(spool, on_spool_gone, x);
 	sites_stop(s, on_sites_gone, x);
 }
@@ -706,7 +702,7 @@ state_of(const struct guarded *g)
 {
 	if (g->err.code != LC_OK)
 		return protect_states[3];
-	if (spent(g->p) || g->crowded_ns != 0)
+	if (spent(g->p))
 		return protect_states[4];
 	if (g->schedule.safe_ns == 0)
 		return protect_states[1];

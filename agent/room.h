@@ -1,10 +1,8 @@
 /**
- * room: how much may be stored before the spool's budget is used up, for all points that are being
- * made together.
+ * room: how much a first point may store while the spool is near its budget.
  *
  * What is sent makes room, also of points that are not complete: their contents go ahead, and what
- * all replicas have is dropped.  First points, which can end their pass and wait, leave a part to
- * the others, which are small and have a goal.
+ * all replicas have is dropped.
  *
  * Thread: loop.
  */
@@ -14,33 +12,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "agent/backup.h"
-
-struct capture_pool;
 struct sites;
 struct spool;
 
-struct room {                /* begins as zeros but for the first ones, then room_init() */
-	struct spool *spool; /* NULL: without limit */
-	const struct sites *sites;
-	const struct capture_pool *pool;
-	int64_t patience_ns;    /* a replica may be away for so long; 0: for ever */
-	struct backup_room ops; /* for backup_opts */
-	uint64_t sent, bytes;   /* as of when something moved last ... */
-	int64_t since_ns;       /* ... and when that was */
-	int64_t away_ns;        /* since when a replica is; 0: all are there */
-	uint64_t beyond;        /* bytes that it may hold though that is over its budget; 0: none */
+struct room {                 /* begins as zeros */
+	uint64_t sent, bytes; /* as of when something moved last ... */
+	int64_t since_ns;     /* ... and when that was */
 };
 
-/** room_init(r): fills ops. */
-void room_init(struct room *r);
 /**
- * room_left(r, since_ns, first):
- * Bytes for points that begin or go on; 0: it is to wait.  since_ns, unless 0: it had used up what
- * there was by then (monotonic): until the spool has been looked at since.  Where nothing moves
- * though all replicas are there, it is not they that could make room: then it goes on in small
- * steps, over the budget.
+ * room_left(r, spool, sites, n, since_ns):
+ * For each of n points that are being made; UINT64_MAX: the store has no limit.  since_ns, unless
+ * 0: it is to go on, having used up what there was by then (monotonic): 0: it is to wait, until the
+ * spool has been looked at since, too.  Where nothing moves though all replicas are there, it is
+ * not they that could make room: then it goes on in small steps.
  */
-uint64_t room_left(struct room *r, int64_t since_ns, bool first);
+uint64_t room_left(struct room *r, struct spool *spool, struct sites *sites, uint64_t n,
+                   int64_t since_ns);
 
 #endif

@@ -8,15 +8,11 @@
 #include "store/base/config.h"
 #include "store/base/log.h"
 #include "store/base/memory.h"
-#include "store/store.h"
 #include "store/thin.h"
 
 #define LOOK_NS (LC_NS_PER_S / 2)
-/* After a try that freed nothing, unless much was sent since: it asks for every content. */
-#define AGAIN_NS (10 * LC_NS_PER_S)
-#define AGAIN_BYTES (UINT64_C(64) << 20) /* of the budget, for each second of that */
-#define MUCH 32u                         /* of the budget */
-#define TELL_NS (10 * LC_NS_PER_S) /* a first point uses it up again and again, for a moment */
+#define AGAIN_NS (10 * LC_NS_PER_S) /* after a try that freed nothing */
+#define TELL_NS (10 * LC_NS_PER_S)  /* a first point uses it up again and again, for a moment */
 
 struct spool {
 	struct spool_opts o;
@@ -25,17 +21,14 @@ struct spool {
 	uv_async_t over;
 	void (*gone)(void *arg);
 	void *arg;
-	int64_t again_ns;   /* the next try, after one that freed nothing ... */
-	uint64_t sent_then; /* ... and `sent` of that */
-	int64_t spent_ns;   /* since when it is; 0: it is not */
-	bool told;          /* that it is */
+	int64_t again_ns;
+	int64_t spent_ns; /* since when it is; 0: it is not */
+	bool told;        /* that it is */
 
 	pthread_mutex_t lock; /* what follows */
 	pthread_cond_t cond;
 	bool stopping;
 	struct spool_status st;
-	uint64_t mark; /* what store_appended() said when it was looked at */
-	uint64_t sent;
 };
 
 static bool
@@ -80,32 +73,6 @@ find_replicas(struct spool *s, struct lc_err *e)
 
 /* ---- on its thread ---- */
 
-static uint64_t
-sent_now(struct spool *s)
-{
-	uint64_t sent;
-
-	(void)pthread_mutex_lock(&s->lock);
-	sent = s->sent;
-	(void)pthread_mutex_unlock(&s->lock);
-	return sent;
-}
-
-static void
-put_off(struct spool *s, uint64_t sent)
-{
-	int64_t ns = (int64_t)(s->o.max / AGAIN_BYTES) * LC_NS_PER_S;
-
-	s->again_ns = clock_mono_ns() + (ns < AGAIN_NS ? ns : AGAIN_NS);
-	s->sent_then = sent;
-}
-
-static bool
-is_due(struct spool *s)
-{
-	return clock_mono_ns() >= s->again_ns || sent_now(s) - s->sent_then >= s->o.max / MUCH;
-}
-
 static void
 drop(struct spool *s, uint64_t bytes, struct lc_err *e)
 {
@@ -115,12 +82,11 @@ drop(struct spool *s, uint64_t bytes, struct lc_err *e)
 	                      .peers = remote_names(s->remote),
 	                      .bytes = bytes - spool_low(s->o.max)};
 	struct thin_stats st;
-	uint64_t sent = sent_now(s);
 	char size[32];
 
 	(void)thin_run(s->o.store, &o, &st, e);
 	if (st.freed == 0) {
-		put_off(s, sent);
+		s->again_ns = clock_mono_ns() + AGAIN_NS;
 		return;
 	}
 	log_debug("spool: dropped %s that the replicas have",
@@ -130,29 +96,17 @@ drop(struct spool *s, uint64_t bytes, struct lc_err *e)
 	(void)pthread_mutex_unlock(&s->lock);
 }
 
-struct mark { /* when it is looked at */
-	int64_t looked_ns;
-	uint64_t appended;
-};
-
-static struct mark
-mark_now(const struct spool *s)
-{
-	return (struct mark){.looked_ns = clock_mono_ns(), .appended = store_appended(s->o.store)};
-}
-
 static void
-note(struct spool *s, uint64_t bytes, const struct mark *at, const struct lc_err *why)
+note(struct spool *s, uint64_t bytes, int64_t looked_ns, const struct lc_err *why)
 {
 	char size[32], max[32];
-	bool spent = bytes + SPOOL_SLACK > s->o.max;
+	bool spent = bytes >= s->o.max;
 	int64_t now = clock_mono_ns();
 
 	(void)pthread_mutex_lock(&s->lock);
 	s->st.bytes = bytes;
-	s->st.looked_ns = at->looked_ns;
+	s->st.looked_ns = looked_ns;
 	s->st.spent = spent;
-	s->mark = at->appended;
 	s->st.err = *why;
 	(void)pthread_mutex_unlock(&s->lock);
 	(void)size_format(size, sizeof size, bytes);
@@ -174,16 +128,16 @@ static void
 look(struct spool *s)
 {
 	struct lc_err err = LC_ERR_INIT;
-	struct mark at = mark_now(s);
+	int64_t looked_ns = clock_mono_ns();
 	uint64_t bytes, droppable;
 	bool tried = false;
 
 	if (thin_bytes(s->o.store, &bytes, &droppable, &err) != 0)
 		return;
-	if (bytes > spool_low(s->o.max) && droppable > 0 && is_due(s)) {
+	if (bytes > spool_low(s->o.max) && droppable > 0 && clock_mono_ns() >= s->again_ns) {
 		tried = true;
 		drop(s, bytes, &err);
-		at = mark_now(s);
+		looked_ns = clock_mono_ns();
 		(void)thin_bytes(s->o.store, &bytes, &droppable, NULL);
 	}
 	if (!tried) {
@@ -193,7 +147,7 @@ look(struct spool *s)
 	}
 	if (bytes <= spool_low(s->o.max))
 		lc_err_clear(&err);
-	note(s, bytes, &at, &err);
+	note(s, bytes, looked_ns, &err);
 }
 
 static void *
@@ -263,7 +217,6 @@ int
 spool_start(const struct spool_opts *o, struct spool **out, struct lc_err *e)
 {
 	struct spool *s = lc_alloc(sizeof *s);
-	uint64_t droppable;
 	int rc;
 
 	if (s == NULL)
@@ -278,9 +231,6 @@ spool_start(const struct spool_opts *o, struct spool **out, struct lc_err *e)
 		return rc;
 	}
 	s->over.data = s;
-	s->mark = store_appended(o->store);
-	if (s->remote != NULL && thin_bytes(o->store, &s->st.bytes, &droppable, NULL) == 0)
-		s->st.looked_ns = clock_mono_ns();
 	(void)pthread_mutex_init(&s->lock, NULL);
 	(void)pthread_cond_init(&s->cond, NULL);
 	if (pthread_create(&s->thread, NULL, run, s) != 0) {
@@ -297,25 +247,6 @@ spool_status(struct spool *s, struct spool_status *out)
 {
 	(void)pthread_mutex_lock(&s->lock);
 	*out = s->st;
-	(void)pthread_mutex_unlock(&s->lock);
-}
-
-uint64_t
-spool_now(struct spool *s)
-{
-	uint64_t now;
-
-	(void)pthread_mutex_lock(&s->lock);
-	now = s->st.bytes + (store_appended(s->o.store) - s->mark);
-	(void)pthread_mutex_unlock(&s->lock);
-	return now;
-}
-
-void
-spool_sent(struct spool *s, uint64_t bytes)
-{
-	(void)pthread_mutex_lock(&s->lock);
-	s->sent = bytes;
 	(void)pthread_mutex_unlock(&s->lock);
 }
 

@@ -26,9 +26,6 @@ spool_low(uint64_t max)
 {
 	return max / 4 * 3;
 }
-/* Where there is less room than that, it is spent: what is read at once might not
- * fit. */
-#define SPOOL_SLACK (UINT64_C(1) << 20)
 /** spool_segment(max): how large segments of such a store may get, as what is not sealed can't be
  * dropped; 0: the usual. */
 static inline uint64_t
@@ -49,18 +46,12 @@ int spool_start(const struct spool_opts *o, struct spool **out, struct lc_err *e
 
 struct spool_status {
 	uint64_t bytes, max;
-	bool spent;        /* make no points: nothing fits any more */
+	bool spent;        /* make no points */
 	uint64_t dropped;  /* bytes, since it began */
 	int64_t looked_ns; /* monotonic: bytes are as of then, or later */
 	struct lc_err err; /* why nothing could be dropped when that was tried last */
 };
 void spool_status(struct spool *s, struct spool_status *out);
-/** spool_sent(s, bytes): how much has gone to the replicas by now, since whenever: it looks for
- * what can be dropped sooner then. */
-void spool_sent(struct spool *s, uint64_t bytes);
-/** spool_now(s): bytes that the store holds at most, with what was appended since it was looked
- * at. */
-uint64_t spool_now(struct spool *s);
 /**
  * spool_trim(o, out, e):
  * Once, where nobody stays to look after it: drop what the replicas have, if the store is near its

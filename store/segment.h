@@ -201,11 +201,6 @@ int segments_rekey(struct segments *s, struct lc_span keys, struct lc_err *e);
 int segments_append(struct segments *s, struct record *r, const uint8_t *payload, struct lc_err *e);
 /** segments_unsynced(s): bytes appended since the last sync. */
 uint64_t segments_unsynced(const struct segments *s);
-/** segments_appended(s): bytes appended since it was opened.  Thread: any. */
-uint64_t segments_appended(const struct segments *s);
-/** segments_now(s, out): the segment that is being appended to, with what is not in the file yet;
- * no = 0: there is none.  Thread: any. */
-void segments_now(struct segments *s, struct segment_info *out);
 /**
  * segments_sync(s, upto, e):
  * Durable, on return of 0: every record appended before the call.  *upto (may be NULL) = their last

@@ -119,7 +119,6 @@ append_locked(struct segments *s, struct record *r, const uint8_t *payload, stru
 		s->next_seq = record_last_seq(r) + 1;
 	s->buffered += total;
 	s->size += total;
-	s->appended += total;
 	s->unsynced += total;
 	return 0;
 }
@@ -154,7 +153,6 @@ begin_locked(struct segments *s, struct lc_err *e)
 	h.made_ns = clock_wall_ns();
 	segment_header_encode(&h, s->buffer);
 	s->buffered = s->size = SEGMENT_HEADER_SIZE;
-	s->appended += SEGMENT_HEADER_SIZE;
 	s->begun = 0;
 	rc = append_locked(s, &keys, s->keys.p, e);
 	return rc == 0 ? 0 : failed_locked(s, rc, e);
@@ -214,7 +212,6 @@ write_index_locked(struct segments *s, struct lc_err *e)
 	segment_trailer_encode(s->no, r.off, s->size + SEGMENT_TRAILER_SIZE, s->buffer);
 	s->buffered = SEGMENT_TRAILER_SIZE;
 	s->size += SEGMENT_TRAILER_SIZE;
-	s->appended += SEGMENT_TRAILER_SIZE;
 	return flush_locked(s, e);
 }
 
@@ -347,24 +344,6 @@ uint64_t
 segments_unsynced(const struct segments *s)
 {
 	return s->unsynced;
-}
-
-uint64_t
-segments_appended(const struct segments *s)
-{
-	return s->appended;
-}
-
-void
-segments_now(struct segments *s, struct segment_info *out)
-{
-	*out = (struct segment_info){0};
-	(void)pthread_mutex_lock(&s->lock);
-	if (s->fd >= 0) {
-		out->no = s->no;
-		out->bytes = s->size;
-	}
-	(void)pthread_mutex_unlock(&s->lock);
 }
 
 bool

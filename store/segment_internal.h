@@ -55,7 +55,6 @@ struct segments {
 	uint64_t next_seq;
 	uint64_t begun;            /* the kernel was told to write what is before it */
 	_Atomic uint64_t unsynced; /* also read without the lock */
-	_Atomic uint64_t appended; /* likewise */
 	struct lc_buf keys;
 };
 

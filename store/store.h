@@ -88,8 +88,6 @@ void store_desk(const char *dir, char path[STORE_DESK_MAX]);
 /** store_failed(s): a write failed, so nothing more is written until the store is opened again.
  * Thread: any. */
 bool store_failed(struct store *s);
-/** store_appended(s): bytes that went into its log since it was opened.  Thread: any. */
-uint64_t store_appended(const struct store *s);
 /** store_close(s): a writer's open segment stays open for the next one. */
 void store_close(struct store *s);
 /** store_dir(s), store_id(s), store_tag(s): folder; 16 bytes; the first 8 of them in hex. */

@@ -273,12 +273,6 @@ store_flush_index(struct store *s, uint64_t durable_upto)
 		log_warn("store %s: %s", s->dir, err.msg);
 }
 
-uint64_t
-store_appended(const struct store *s)
-{
-	return segments_appended(s->segments);
-}
-
 bool
 store_failed(struct store *s)
 {

@@ -294,18 +294,14 @@ thin_run(struct store *s, const struct thin_opts *o, struct thin_stats *st, stru
 int
 thin_bytes(struct store *s, uint64_t *all, uint64_t *droppable, struct lc_err *e)
 {
-	struct segment_info *list, now;
+	struct segment_info *list;
 	size_t i, n;
-	int rc;
+	int rc = segments_list(s->segments, &list, &n, e);
 
-	segments_now(s->segments, &now);
-	rc = segments_list(s->segments, &list, &n, e);
 	*all = *droppable = 0;
 	if (rc != 0)
 		return rc;
 	for (i = 0; i < n; i++) {
-		if (list[i].no == now.no && list[i].bytes < now.bytes)
-			list[i].bytes = now.bytes;
 		*all += list[i].bytes;
 		if (list[i].sealed && !list[i].thin)
 			*droppable += list[i].bytes;

@@ -53,8 +53,8 @@ int thin_run(struct store *s, const struct thin_opts *o, struct thin_stats *st, 
  * are.  Durable. */
 int thin_name_peers(struct store *s, const char *names, struct lc_err *e);
 
-/** thin_bytes(s, all, droppable, e): bytes of the log on disk, or about to be, and those in
- * segments that could still become thin.  At least all that store_appended() told of before. */
+/** thin_bytes(s, all, droppable, e): bytes of the log on disk, and those in segments that could
+ * still become thin. */
 int thin_bytes(struct store *s, uint64_t *all, uint64_t *droppable, struct lc_err *e);
 
 struct fetched { /* a chunk as it lies there */

@@ -93,7 +93,7 @@ static void
 make(struct others *x, const struct protect_opts *o)
 {
 	memset(&fake, 0, sizeof fake);
-	others_init(x, o, NULL, on_made, on_over, NULL);
+	others_init(x, o, on_made, on_over, NULL);
 }
 
 /* Who asked looks then at whether the replicas have it: they have to know of it before. */
