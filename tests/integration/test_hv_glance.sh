@@ -35,6 +35,12 @@ for mode in top drive iothread mixed blockdev; do
 	[ $mode = blockdev ] || stop
 done
 
+# Killed at a glance: the guest goes on, nothing of ours is left, and the next full look goes well.
+(LOCUM_FAILPOINT=hv.glance:1:kill cycle prepare note again glance) >/dev/null 2>&1 && fail "a glance does not pass hv.glance"
+alive || verdict
+clean "killed at a glance"
+glance same "after that" true
+
 # What changes nothing.
 glance same "read" "$(io vd0 'read 0 1M')"
 glance same "stopped and let go" "$(tell '{"execute":"stop"}' '{"execute":"cont"}')"

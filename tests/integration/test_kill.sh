@@ -20,8 +20,9 @@ guest_past "$t/vm" "$(guest_last "$t/vm")"
 LOCUM_FAILPOINT_LOG=$t/places LOCUM_FAILPOINT=writer.rows:1000000:eio locum backup web01 || fail "second backup"
 mapfile -t places < <(sort -u "$t/places")
 
-# All that the code has, but for what a cycle that goes well does not come to: test_hv_crash.sh, test_hv_group.sh and test_identity.sh do.
-elsewhere='hv\.forget\..*|hv\.drop\..*|hv\.undo\..*|hv\.end\.(forget|roll).*|hv\.take\.(freeze-cpus|thaw-cpus|group-status)|hv\.guard\.act'
+# All that the code has, but for what a cycle that goes well does not come to: test_hv_crash.sh, test_hv_group.sh, test_hv_glance.sh and
+# test_identity.sh do.
+elsewhere='hv\.forget\..*|hv\.drop\..*|hv\.undo\..*|hv\.end\.(forget|roll).*|hv\.take\.(freeze-cpus|thaw-cpus|group-status)|hv\.guard\.act|hv\.glance'
 while read -r place; do
 	[[ "$place" =~ ^($elsewhere)$ ]] || grep -qx "$place" "$t/places" || fail "a backup does not pass $place, which the code has"
 done < <(grep -ohE '(QEMU_STEP|QEMU_SENT|\bfailpoint)\("(hv|backup|commit|writer|qemu)\.[^"]*"' -r "$src/agent" "$src/store" --include='*.c' |
