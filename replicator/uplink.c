@@ -7,13 +7,13 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <uv.h>
 
 #include "replicator/message.h"
 #include "replicator/session.h"
 #include "replicator/throttle.h"
 #include "replicator/uplink.h"
+#include "replicator/uplink_news.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 
@@ -23,20 +23,6 @@
 #define LINES_MAX 64u /* that are named when there are new points */
 
 enum uplink_state { UPLINK_WAITING = 0, UPLINK_RESOLVING, UPLINK_CONNECTED, UPLINK_STOPPED };
-
-struct event { /* what the sender told on a worker, for the loop */
-	STAILQ_ENTRY(event) entry;
-	enum { EVENT_COMMITTED, EVENT_FAILED, EVENT_HEADS, EVENT_DAMAGED, EVENT_ROOM } type;
-	struct witness_point at; /* committed: what it is; count 0: not known */
-	struct lc_buf heads;     /* of struct witness_point */
-	struct transfer_point point;
-	struct lc_buf entry_bytes;
-	int64_t wall_ns;
-	uint8_t vm[16];
-	struct lc_err why;
-	struct sender_damage damage;
-};
-STAILQ_HEAD(event_list, event);
 
 struct uplink {
 	struct uplink_opts o;
@@ -61,11 +47,11 @@ struct uplink {
 	/* The worker's while a session works; the loop looks under the lock. */
 	struct sender *sender;
 	struct sender_care care;
-	struct lc_buf heads;  /* of struct witness_point; that came so far ... */
-	bool heads_short;     /* ... but for some, for want of memory */
-	size_t named;         /* bytes of `only` that the sender knows of */
+	struct lc_buf heads; /* of struct witness_point; that came so far ... */
+	bool heads_short;    /* ... but for some, for want of memory */
+	size_t named;        /* bytes of `only` that the sender knows of */
+	struct uplink_news news;
 	pthread_mutex_t lock; /* what follows */
-	struct event_list events;
 	struct sender_stats stats;
 	int64_t ahead_ns; /* the replica's clock before ours */
 	struct room room; /* of this host there; max 0: not told */
@@ -85,14 +71,6 @@ emit(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_
 	struct uplink *u = arg;
 
 	return session_emit(u->session, type, spans, n, e);
-}
-
-static void
-push_event(struct uplink *u, struct event *ev)
-{
-	(void)pthread_mutex_lock(&u->lock);
-	STAILQ_INSERT_TAIL(&u->events, ev, entry);
-	(void)pthread_mutex_unlock(&u->lock);
 }
 
 static void
@@ -130,7 +108,6 @@ on_head(void *arg, const uint8_t *line, const uint8_t *vm, struct lc_span entry)
 {
 	struct uplink *u = arg;
 	struct witness_point at;
-	struct event *ev;
 
 	if (line != NULL) {
 		if (entry.n > 0 && open_entry(u, line, vm, entry, &at) &&
@@ -139,56 +116,31 @@ on_head(void *arg, const uint8_t *line, const uint8_t *vm, struct lc_span entry)
 		return;
 	}
 	/* Where it is not known what it has, nothing is said: the next connection tells again. */
-	ev = u->heads_short || !store_has_key(u->o.store) ? NULL : lc_alloc(sizeof *ev);
-	if (ev == NULL)
-		return;
-	ev->type = EVENT_HEADS;
-	ev->heads = u->heads;
-	u->heads = (struct lc_buf){0};
-	push_event(u, ev);
+	if (!u->heads_short && store_has_key(u->o.store))
+		news_heads(&u->news, &u->heads);
 }
 
 static void
 on_committed(void *arg, const struct transfer_point *p, int64_t wall_ns)
 {
-	struct event *ev = lc_alloc(sizeof *ev);
+	struct uplink *u = arg;
+	struct witness_point at = {.counter = 0};
 
-	note_clock(arg, wall_ns);
-	if (ev == NULL)
-		return; /* the next HEADS tells again */
-	ev->type = EVENT_COMMITTED;
-	(void)open_entry(arg, p->line, p->vm, p->entry, &ev->at);
-	ev->point = *p;
-	ev->wall_ns = wall_ns;
-	(void)lc_buf_append(&ev->entry_bytes, p->entry.p, p->entry.n);
-	ev->point.entry = (struct lc_span){ev->entry_bytes.p, ev->entry_bytes.n};
-	ev->point.name = (struct lc_span){0};
-	push_event(arg, ev);
+	note_clock(u, wall_ns);
+	(void)open_entry(u, p->line, p->vm, p->entry, &at);
+	news_committed(&u->news, &at, p, wall_ns);
 }
 
 static void
 on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 {
-	struct event *ev = lc_alloc(sizeof *ev);
-
-	if (ev == NULL)
-		return;
-	ev->type = EVENT_FAILED;
-	memcpy(ev->vm, vm, 16);
-	ev->why = *why;
-	push_event(arg, ev);
+	news_failed(&((struct uplink *)arg)->news, vm, why);
 }
 
 static void
 on_damaged(void *arg, const struct sender_damage *d)
 {
-	struct event *ev = lc_alloc(sizeof *ev);
-
-	if (ev == NULL)
-		return; /* the next look tells again */
-	ev->type = EVENT_DAMAGED;
-	ev->damage = *d;
-	push_event(arg, ev);
+	news_damaged(&((struct uplink *)arg)->news, d);
 }
 
 /* Tell the sender of VMs that it does not know of yet. */
@@ -262,13 +214,8 @@ take_room(struct uplink *u, struct lc_span body, struct lc_err *e)
 	u->room = m;
 	(void)pthread_mutex_unlock(&u->lock);
 	if (more) { /* what was refused may go by now */
-		struct event *ev = lc_alloc(sizeof *ev);
-
 		sender_wake(u->sender, NULL);
-		if (ev != NULL) { /* else what goes tells */
-			ev->type = EVENT_ROOM;
-			push_event(u, ev);
-		}
+		news_roomier(&u->news);
 	}
 	return 0;
 }
@@ -449,54 +396,6 @@ on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 }
 
 static void
-tell_event(const struct uplink_events *to, const struct event *ev)
-{
-	switch (ev->type) {
-	case EVENT_COMMITTED:
-		if (to->has != NULL && ev->at.counter > 0)
-			to->has(to->arg, &ev->at, 1, false);
-		if (to->committed != NULL)
-			to->committed(to->arg, &ev->point, ev->wall_ns);
-		break;
-	case EVENT_FAILED:
-		if (to->failed != NULL)
-			to->failed(to->arg, ev->vm, &ev->why);
-		break;
-	case EVENT_HEADS:
-		if (to->has != NULL)
-			to->has(to->arg, (const struct witness_point *)(const void *)ev->heads.p,
-			        ev->heads.n / sizeof(struct witness_point), true);
-		break;
-	case EVENT_ROOM:
-		if (to->roomier != NULL)
-			to->roomier(to->arg);
-		break;
-	case EVENT_DAMAGED:
-		if (to->damaged != NULL)
-			to->damaged(to->arg, &ev->damage);
-		break;
-	}
-}
-
-static void
-tell_events(struct uplink *u)
-{
-	struct event_list list = STAILQ_HEAD_INITIALIZER(list);
-	struct event *ev;
-
-	(void)pthread_mutex_lock(&u->lock);
-	STAILQ_CONCAT(&list, &u->events);
-	(void)pthread_mutex_unlock(&u->lock);
-	while ((ev = STAILQ_FIRST(&list)) != NULL) {
-		STAILQ_REMOVE_HEAD(&list, entry);
-		tell_event(&u->o.events, ev);
-		lc_buf_free(&ev->entry_bytes);
-		lc_buf_free(&ev->heads);
-		lc_free(ev);
-	}
-}
-
-static void
 on_settled(void *arg)
 {
 	struct uplink *u = arg;
@@ -514,7 +413,7 @@ on_settled(void *arg)
 		if (u->o.events.up != NULL)
 			u->o.events.up(u->o.events.arg);
 	}
-	tell_events(u);
+	news_tell(&u->news, &u->o.events);
 	if (idle && u->o.events.idle != NULL)
 		u->o.events.idle(u->o.events.arg);
 }
@@ -527,6 +426,7 @@ free_if_over(struct uplink *u)
 	if (u->stopped != NULL)
 		u->stopped(u->arg);
 	(void)pthread_mutex_destroy(&u->lock);
+	news_done(&u->news);
 	lc_buf_free(&u->lines);
 	lc_buf_free(&u->only);
 	sender_care_done(&u->care);
@@ -565,7 +465,7 @@ on_ended(void *arg, const struct lc_err *why)
 	u->received += st.received;
 	u->sent += st.sent;
 	u->session = NULL;
-	tell_events(u);
+	news_tell(&u->news, &u->o.events);
 	(void)pthread_mutex_lock(&u->lock);
 	u->welcome = u->told_up = u->idle = u->told_idle = false;
 	u->stats = (struct sender_stats){0};
@@ -680,7 +580,7 @@ uplink_start(const struct uplink_opts *o, struct uplink **out, struct lc_err *e)
 	(void)snprintf(u->host, sizeof u->host, "%s", o->host);
 	if (o->secret != NULL)
 		memcpy(u->secret, o->secret, sizeof u->secret);
-	STAILQ_INIT(&u->events);
+	news_init(&u->news);
 	(void)pthread_mutex_init(&u->lock, NULL);
 	u->retry_ms = first_pause(u);
 	(void)uv_timer_init(o->loop, &u->timer);
