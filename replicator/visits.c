@@ -1,7 +1,4 @@
-#include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "replicator/visits.h"
@@ -89,29 +86,20 @@ visits_save(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], const struct v
             struct lc_err *e)
 {
 	char *folder = path_join(dir, "visits"), *path = file_of(dir, key);
-	char *made = path == NULL ? NULL : lc_asprintf("%s.new", path);
-	FILE *f = NULL;
-	int rc = 0;
+	struct lc_buf text = {0};
+	int rc;
 
-	if (folder == NULL || made == NULL)
+	if (folder == NULL || path == NULL ||
+	    lc_buf_printf(&text,
+	                  "# when this host came by last; made by locum\n"
+	                  "last_ns = %" PRId64 "\nusual_ns = %" PRId64 "\nagent_ns = %" PRId64 "\n",
+	                  v->last_ns, v->usual_ns, v->agent_ns) != 0)
 		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	else if (mkdir(folder, 0700) != 0 && errno != EEXIST)
-		rc = lc_fail_errno(e, "%s", folder);
-	if (rc == 0 && (f = fopen(made, "we")) == NULL)
-		rc = lc_fail_errno(e, "%s", made);
-	if (f != NULL) {
-		bool bad = fprintf(f,
-		                   "# when this host came by last; made by locum\n"
-		                   "last_ns = %" PRId64 "\nusual_ns = %" PRId64
-		                   "\nagent_ns = %" PRId64 "\n",
-		                   v->last_ns, v->usual_ns, v->agent_ns) < 0;
-
-		bad = fclose(f) != 0 || bad;
-		if (bad || rename(made, path) != 0)
-			rc = lc_fail(e, LC_EIO, 0, "%s can't be written", path);
-	}
+	else
+		rc = dir_make(folder, 0700, e);
+	rc = rc != 0 ? rc : file_write_atomic(path, text.p, text.n, 0600, e);
+	lc_buf_free(&text);
 	lc_free(folder);
-	lc_free(made);
 	lc_free(path);
 	return rc;
 }

@@ -32,7 +32,7 @@ bool visits_by_command(const struct visits *v, int64_t now_ns);
 bool visits_late(const struct visits *v, int64_t now_ns);
 /** visits_load(dir, key, out): zeros where nothing is known. */
 void visits_load(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct visits *out);
-/** visits_save(dir, key, v, e): survives the process, not a power failure at once. */
+/** visits_save(dir, key, v, e): durable, on return of 0. */
 int visits_save(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], const struct visits *v,
                 struct lc_err *e);
 
