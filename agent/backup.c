@@ -279,13 +279,6 @@ begin_look(struct backup *b, struct lc_err *e)
 	return rc != 0 ? rc : hv_prepare(b->hv, on_hv, b, e);
 }
 
-static void
-keep_lull(struct backup *b)
-{
-	b->result.point = *lull_point(b->o.lull);
-	b->result.outcome = BACKUP_UNCHANGED;
-}
-
 /* Connect, or go on with the image files where nobody answers. */
 static int
 begin_prepare(struct backup *b, struct lc_err *e)
@@ -386,7 +379,7 @@ begin_commit(struct backup *b)
 {
 	b->state = BACKUP_ST_COMMIT;
 	if (backup_all_same(b))
-		backup_keep_base(b);
+		backup_keep(b, writer_base(b->writer));
 	run_work(b, b->result.outcome == BACKUP_UNCHANGED ? backup_work_abort : backup_work_commit);
 }
 
@@ -445,7 +438,7 @@ state_next(struct backup *b, struct lc_err *e)
 	case BACKUP_ST_STANDS:
 		if (!b->lasts)
 			return begin_look(b, e);
-		keep_lull(b);
+		backup_keep(b, lull_point(b->o.lull));
 		begin_close(b);
 		return 0;
 	case BACKUP_ST_PREPARE:
@@ -460,7 +453,7 @@ state_next(struct backup *b, struct lc_err *e)
 		if (unchanged(b)) {
 			if (b->o.lull != NULL && !b->subject.offline)
 				lull_begin(b->o.lull, b->hv, writer_base(b->writer));
-			backup_keep_base(b);
+			backup_keep(b, writer_base(b->writer));
 			b->state =
 			    BACKUP_ST_COMMIT; /* nothing was taken: abort the writer, close */
 			run_work(b, backup_work_abort);

@@ -94,8 +94,8 @@ void backup_work_abort(uv_work_t *req);
 /** backup_all_same(b): all that changed was written as it was before.  The changes go on being
  * recorded since the base. */
 bool backup_all_same(const struct backup *b);
-/** backup_keep_base(b): the base still holds; it is the result. */
-void backup_keep_base(struct backup *b);
+/** backup_keep(b, p): that point still holds; without its texts it is the result. */
+void backup_keep(struct backup *b, const struct point *p);
 
 /* backup_read.c */
 void backup_read_start(struct backup *b);

@@ -106,11 +106,9 @@ commit_opts_of(const struct backup *b, const uint64_t *covered)
 }
 
 void
-backup_keep_base(struct backup *b)
+backup_keep(struct backup *b, const struct point *p)
 {
-	const struct point *base = writer_base(b->writer);
-
-	b->result.point = *base;
+	b->result.point = *p;
 	b->result.point.definition = NULL;
 	b->result.point.left_out = NULL;
 	b->result.outcome = BACKUP_UNCHANGED;

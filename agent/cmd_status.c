@@ -309,6 +309,7 @@ say_when(const json_t *h)
 static void
 print_host(const json_t *h, bool *locked)
 {
+	const char *linked = how_linked(h);
 	json_int_t max = json_integer_value(json_object_get(h, "quota_bytes"));
 	json_int_t stored = json_integer_value(json_object_get(h, "stored_bytes"));
 	json_int_t damaged = json_integer_value(json_object_get(h, "damaged"));
@@ -318,23 +319,22 @@ print_host(const json_t *h, bool *locked)
 	size_t i;
 
 	(void)printf(
-	    "%-20s %-10s %-26s %10s %10s %8lld\n", text_of(h, "name"), how_linked(h),
-	    text_of(h, "since"),
+	    "%-20s %-10s %-26s %10s %10s %8lld\n", text_of(h, "name"), linked, text_of(h, "since"),
 	    size_format(got, sizeof got,
 	                (uint64_t)json_integer_value(json_object_get(h, "received_bytes"))),
 	    size_format(kept, sizeof kept, (uint64_t)stored),
 	    (long long)json_integer_value(json_object_get(h, "points")));
 	if (json_is_string(json_object_get(h, "error")))
 		(void)printf("    %s\n", text_of(h, "error"));
-	if (strcmp(how_linked(h), "idle") == 0 || strcmp(how_linked(h), "LATE") == 0)
+	if (strcmp(linked, "idle") == 0 || strcmp(linked, "LATE") == 0)
 		say_when(h);
 	if (turned_away(h))
 		next_step("its store stays; with a new token (locum token) it is let in again");
-	else if (strcmp(how_linked(h), "AWAY") == 0)
+	else if (strcmp(linked, "AWAY") == 0)
 		next_step("there: locum status, systemctl status locum-agent (one that sends by "
 		          "cron is known as that when it has come once, and had no agent for a "
 		          "week)");
-	else if (strcmp(how_linked(h), "LATE") == 0)
+	else if (strcmp(linked, "LATE") == 0)
 		next_step("there: what does cron say, and locum backup --all --to this replica? "
 		          "(where all of its VMs are off there is nothing to send)");
 	if (damaged > 0) {

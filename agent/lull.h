@@ -13,7 +13,6 @@
 
 #include "store/point.h"
 
-struct definition;
 struct hv;
 struct hv_memo;
 struct lull;

@@ -5,8 +5,8 @@
  *             ─► new bitmaps ─► filters, not in the way yet ─► NBD server ─► images written back
  *   CUT     does it run? ─► reopen of all permanent nodes, or begin of all copies,
  *                        or stop ─► both, and exchange of the nodes under the devices ─► cont
- *   SERVE   old bitmaps frozen ─► copies made ─► snapshot nodes, with copies of the bitmaps ─►
- * exports ─► look: is all as it should be?
+ *   SERVE   old bitmaps frozen ─► copies made ─► snapshot nodes, with copies of the bitmaps
+ *             ─► exports ─► look: is all as it should be?
  *
  * The filter keeps, for every part of the disk that the guest overwrites, the old content in the
  * scratch; a snapshot node reads through both.  Where the scratch fails or is slow the snapshot

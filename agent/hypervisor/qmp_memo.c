@@ -63,21 +63,16 @@ qmp_memo_at(const struct qmp_memo *m, size_t i)
 	return &m->said[i];
 }
 
-static bool
-starts(const char *s, const char *prefix)
-{
-	return strncmp(s, prefix, strlen(prefix)) == 0;
-}
-
 /* That QEMU is as before when it was answered.  Others do something, or may do. */
 static bool
 is_question(const char *name, const char *line)
 {
+	static const char query[] = "query-";
 	static const char *const others[] = {"qom-list", "qom-get", "x-debug-query-block-graph",
 	                                     RELAY_DOMAIN};
 	size_t i;
 
-	if (starts(name, "query-"))
+	if (strncmp(name, query, sizeof query - 1) == 0)
 		return true;
 	for (i = 0; i < sizeof others / sizeof others[0]; i++) {
 		if (strcmp(name, others[i]) == 0)

@@ -4,7 +4,7 @@
  *
  *     qmp_memo_new ─► qmp_record ─► (batches) ─► qmp_record(NULL) ─► qmp_memo_whole?
  *                                                                        │
- *         another connection:  qmp_batch_recall ─► qmp_batch_run ─► qmp_batch_as_recalled?
+ *         another connection:  qmp_batch_recall ─► qmp_batch_run ─► qmp_batch_differs?
  *
  * Only questions are in it.  Where a command was among them that does something, or more was said
  * than a memo holds, it is not whole, and what was asked is not known to be all.
