@@ -312,7 +312,6 @@ on_tick(uv_timer_t *t)
 		turn_away(s, "out of memory");
 }
 
-/* Hosts that do not come belong into the status, too. */
 static void
 know_host(const struct server *s, struct host *h, const struct writer_entry *w)
 {
@@ -320,6 +319,7 @@ know_host(const struct server *s, struct host *h, const struct writer_entry *w)
 	visits_load(s->dir, w->key, &h->visits);
 }
 
+/* Hosts that do not come belong into the status, too. */
 static int
 know_hosts(struct server *s, struct lc_err *e)
 {
