@@ -148,12 +148,14 @@ segments_open(const char *dir, const uint8_t store_id[16], const uint8_t domain[
 
 	if (s != NULL) {
 		s->dir = lc_strdup(dir);
-		s->buffer = lc_alloc(APPEND_BUFFER + RECORD_PAYLOAD_MAX + 64);
+		s->buffer = lc_alloc(APPEND_BUFFER_MAX);
+		s->full = lc_alloc(APPEND_BUFFER_MAX);
 	}
-	if (s == NULL || s->dir == NULL || s->buffer == NULL) {
+	if (s == NULL || s->dir == NULL || s->buffer == NULL || s->full == NULL) {
 		if (s != NULL) {
 			lc_free(s->dir);
 			lc_free(s->buffer);
+			lc_free(s->full);
 		}
 		lc_free(s);
 		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", dir);
@@ -193,6 +195,7 @@ segments_close(struct segments *s)
 	lc_buf_free(&s->keys);
 	lc_free(s->records);
 	lc_free(s->buffer);
+	lc_free(s->full);
 	lc_free(s->dir);
 	lc_free(s);
 }

@@ -199,6 +199,13 @@ int segments_rekey(struct segments *s, struct lc_span keys, struct lc_err *e);
  * Append a record of type, encoding, key, n and id as in *r; fills seq, segment and off.
  */
 int segments_append(struct segments *s, struct record *r, const uint8_t *payload, struct lc_err *e);
+/**
+ * segments_write(s, e):
+ * Hand to the kernel what fills a buffer, while others append to the next one: to be called after
+ * segments_append(), without the locks that it is called under.  Where nobody does, appending
+ * writes, and whoever else appends waits for it.
+ */
+int segments_write(struct segments *s, struct lc_err *e);
 /** segments_unsynced(s): bytes appended since the last sync. */
 uint64_t segments_unsynced(const struct segments *s);
 /**

@@ -1,5 +1,8 @@
 /*
- * The open segment: append, flush, seal.
+ * The open segment: append, write, flush, seal.
+ *
+ * There are two buffers: one takes what is appended while the other is written.  One piece is under
+ * way at a time, and what follows it is written after it.
  *
  * A segment is sealed when it is full: index record, trailer, fdatasync, rename to .seg, fsync of
  * the folder.  A crash between the trailer and the rename leaves an .open file with a good index,
@@ -53,7 +56,7 @@ failed_locked(struct segments *s, int rc, const struct lc_err *e)
 			(void)lc_fail(&s->cause, rc, 0, "%s: %s", s->dir, lc_code_text(rc));
 	}
 	s->failed = true;
-	s->buffered = 0;
+	s->buffered = s->nfull = 0;
 	fd_close(&s->fd);
 	return rc;
 }
@@ -67,27 +70,97 @@ refuse(const struct segments *s, struct lc_err *e)
 	               s->cause.msg);
 }
 
+struct piece { /* of the open segment, to be written */
+	int fd;
+	uint64_t no, at;
+	const uint8_t *p;
+	size_t n;
+};
+
 static int
-flush_locked(struct segments *s, struct lc_err *e)
+write_piece(const struct segments *s, const struct piece *x, struct lc_err *e)
 {
 	char name[32];
 	int rc, fail;
 
-	if (s->buffered == 0)
+	if (x->n == 0)
 		return 0;
-	(void)segment_name(name, s->no, false);
+	(void)segment_name(name, x->no, false);
 	fail = failpoint("segment.write");
 	if (fail != 0) {
 		errno = fail;
 		rc = lc_fail_errno(e, "%s", name);
 	} else {
-		rc = file_pwrite_full(s->fd, s->buffer, s->buffered, s->size - s->buffered, name,
-		                      e);
+		rc = file_pwrite_full(x->fd, x->p, x->n, x->at, name, e);
 	}
-	if (rc != 0) {
+	if (rc != 0)
 		lc_wrap(e, "%s", s->dir);
+	return rc;
+}
+
+static struct piece
+full_piece(const struct segments *s)
+{
+	return (struct piece){.fd = s->fd,
+	                      .no = s->no,
+	                      .at = s->size - s->buffered - s->nfull,
+	                      .p = s->full,
+	                      .n = s->nfull};
+}
+
+/* Nobody is writing. */
+static int
+flush_full_locked(struct segments *s, struct lc_err *e)
+{
+	struct piece x = full_piece(s);
+	int rc;
+
+	assert(!s->writing);
+	rc = write_piece(s, &x, e);
+	if (rc != 0)
 		return failed_locked(s, rc, e);
-	}
+	s->nfull = 0;
+	return 0;
+}
+
+/* Nobody is writing. */
+static int
+flush_locked(struct segments *s, struct lc_err *e)
+{
+	int rc = flush_full_locked(s, e);
+	struct piece x = {.fd = s->fd,
+	                  .no = s->no,
+	                  .at = s->size - s->buffered,
+	                  .p = s->buffer,
+	                  .n = s->buffered};
+
+	if (rc != 0)
+		return rc;
+	rc = write_piece(s, &x, e);
+	if (rc != 0)
+		return failed_locked(s, rc, e);
+	s->buffered = 0;
+	return 0;
+}
+
+static bool
+overflows(const struct segments *s, uint64_t total)
+{
+	return s->buffered > 0 && s->buffered + total > APPEND_BUFFER;
+}
+
+/* An empty buffer, where nobody is writing the other one. */
+static int
+turn_buffers_locked(struct segments *s, struct lc_err *e)
+{
+	uint8_t *empty = s->full;
+	int rc = flush_full_locked(s, e);
+
+	if (rc != 0)
+		return rc;
+	s->full = s->buffer;
+	s->nfull = s->buffered;
+	s->buffer = empty;
 	s->buffered = 0;
 	return 0;
 }
@@ -100,8 +173,8 @@ append_locked(struct segments *s, struct record *r, const uint8_t *payload, stru
 	int rc;
 
 	assert(total <= APPEND_BUFFER + RECORD_PAYLOAD_MAX);
-	if (s->buffered + total > APPEND_BUFFER) {
-		rc = flush_locked(s, e);
+	if (overflows(s, total)) {
+		rc = turn_buffers_locked(s, e);
 		if (rc != 0)
 			return rc;
 	}
@@ -265,27 +338,16 @@ full_locked(const struct segments *s, const struct record *r)
 	       (s->nrecords > 1 && s->size + record_size(r->n) > s->limit);
 }
 
-/*
- * Have the kernel begin to write what it was given, so that the next fdatasync() finds little left
- * to wait for.  It tells nothing, and takes no failure from the fdatasync() that is to tell it.
- * Without the lock, which is held again afterwards.
- */
-static void
-write_back_locked(struct segments *s)
+/* What is under way must tell its failure before the segment can be called sealed; and there are
+ * two buffers. */
+static bool
+must_wait_locked(const struct segments *s, const struct record *r)
 {
-	uint64_t from = s->begun, to = s->size - s->buffered;
-	int fd;
-
-	if (to - from < WRITE_BACK || s->syncing)
-		return;
-	fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	s->begun = to;
-	(void)pthread_mutex_unlock(&s->lock);
-	(void)sync_file_range(fd, (off_t)from, (off_t)(to - from), SYNC_FILE_RANGE_WRITE);
-	(void)close(fd);
-	(void)pthread_mutex_lock(&s->lock);
+	if (s->failed || s->fd < 0)
+		return false;
+	if (full_locked(s, r))
+		return s->syncing || s->writing;
+	return s->writing && overflows(s, record_size(r->n));
 }
 
 int
@@ -296,9 +358,7 @@ segments_append(struct segments *s, struct record *r, const uint8_t *payload, st
 	if (r->n > RECORD_PAYLOAD_MAX)
 		return lc_fail(e, LC_EINVAL, 0, "record of %u bytes is too large", r->n);
 	(void)pthread_mutex_lock(&s->lock);
-	/* A flush that is under way must tell its failure before the segment can be called sealed.
-	 */
-	while (!s->failed && s->fd >= 0 && s->syncing && full_locked(s, r))
+	while (must_wait_locked(s, r))
 		(void)pthread_cond_wait(&s->idle, &s->lock);
 	if (s->failed)
 		rc = refuse(s, e);
@@ -308,8 +368,58 @@ segments_append(struct segments *s, struct record *r, const uint8_t *payload, st
 		rc = begin_locked(s, e);
 	if (rc == 0)
 		rc = append_locked(s, r, payload, e);
+	(void)pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+/*
+ * Have the kernel begin to write what it was given, so that the next fdatasync() finds little left
+ * to wait for.  It tells nothing, and takes no failure from the fdatasync() that is to tell it.
+ */
+static void
+begin_write_back(int fd, uint64_t from, uint64_t to)
+{
+	if (to > from)
+		(void)sync_file_range(fd, (off_t)from, (off_t)(to - from), SYNC_FILE_RANGE_WRITE);
+}
+
+/* The lock is held again afterwards; the duplicate descriptor keeps the file should one of the
+ * others fail. */
+static int
+write_unlocked(struct segments *s, struct lc_err *e)
+{
+	struct piece x = full_piece(s);
+	uint64_t end = x.at + x.n, from = end;
+	int rc;
+
+	x.fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 0);
+	if (x.fd < 0)
+		return failed_locked(s, lc_fail_errno(e, "%s", s->dir), e);
+	if (end - s->begun >= WRITE_BACK && !s->syncing) {
+		from = s->begun;
+		s->begun = end;
+	}
+	s->writing = true;
+	(void)pthread_mutex_unlock(&s->lock);
+	rc = write_piece(s, &x, e);
 	if (rc == 0)
-		write_back_locked(s);
+		begin_write_back(x.fd, from, end);
+	(void)close(x.fd);
+	(void)pthread_mutex_lock(&s->lock);
+	s->writing = false;
+	s->nfull = 0;
+	(void)pthread_cond_broadcast(&s->idle);
+	return rc == 0 ? 0 : failed_locked(s, rc, e);
+}
+
+int
+segments_write(struct segments *s, struct lc_err *e)
+{
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&s->lock);
+	if (s->nfull > 0 && !s->writing)
+		rc = write_unlocked(s, e);
 	(void)pthread_mutex_unlock(&s->lock);
 	return rc;
 }
@@ -323,7 +433,7 @@ segments_rekey(struct segments *s, struct lc_span keys, struct lc_err *e)
 	if (lc_buf_append(&fresh, keys.p, keys.n) != 0)
 		return lc_fail(e, LC_ENOMEM, 0, "%s: out of memory", s->dir);
 	(void)pthread_mutex_lock(&s->lock);
-	while (!s->failed && s->fd >= 0 && s->syncing)
+	while (!s->failed && s->fd >= 0 && (s->syncing || s->writing))
 		(void)pthread_cond_wait(&s->idle, &s->lock);
 	if (s->failed)
 		rc = refuse(s, e);
@@ -390,7 +500,7 @@ segments_sync(struct segments *s, uint64_t *upto, struct lc_err *e)
 	int rc;
 
 	(void)pthread_mutex_lock(&s->lock);
-	while (s->syncing)
+	while (s->syncing || s->writing)
 		(void)pthread_cond_wait(&s->idle, &s->lock);
 	rc = s->failed ? refuse(s, e) : 0;
 	if (rc == 0 && s->fd >= 0)

@@ -19,6 +19,7 @@
 /* What an index record can hold. */
 #define SEGMENT_RECORDS_MAX ((RECORD_PAYLOAD_MAX - INDEX_HEAD_SIZE) / INDEX_ENTRY_SIZE)
 #define APPEND_BUFFER (1u << 20)
+#define APPEND_BUFFER_MAX (APPEND_BUFFER + RECORD_PAYLOAD_MAX + 64) /* with the last record */
 #define WRITE_BACK (2u << 20) /* bytes that the kernel is told to begin with at once */
 #define FD_CACHE 64u
 
@@ -39,15 +40,18 @@ struct segments {
 	uint64_t tick;
 
 	pthread_mutex_t lock; /* what follows */
-	pthread_cond_t idle;  /* `syncing` became false */
+	pthread_cond_t idle;  /* `syncing` or `writing` became false */
 	bool syncing;         /* a flush to disk is under way, without the lock */
+	bool writing;         /* `full` is being written, without the lock */
 	bool failed;          /* a write or flush failed: nothing more is written */
 	struct lc_err cause;  /* that failure */
-	uint8_t *buffer;
+	uint8_t *buffer;      /* what is appended goes here */
 	size_t buffered;
+	uint8_t *full; /* what came before it and is still to be written */
+	size_t nfull;
 	int fd;        /* of the open segment, -1 if none */
 	uint64_t no;   /* its number */
-	uint64_t size; /* its size with what is buffered */
+	uint64_t size; /* its size with what is to be written */
 	struct record *records;
 	size_t nrecords, records_cap;
 	uint64_t limit;   /* size at which a segment is sealed */

@@ -107,7 +107,7 @@ store_append(struct store *s, struct record *r, const uint8_t *payload, struct m
 	(void)pthread_mutex_unlock(&s->log_lock);
 	if (rc != 0)
 		lc_free(map);
-	return rc;
+	return rc != 0 ? rc : segments_write(s->segments, e);
 }
 
 /* Encoding of a chunk that is here; LC_ENOENT: it is not, or its bytes are not.  log_lock is
@@ -187,6 +187,7 @@ store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, ui
 		}
 	}
 	(void)pthread_mutex_unlock(&s->log_lock);
+	rc = rc != 0 ? rc : segments_write(s->segments, e);
 	return rc != 0 ? rc : store_relieve(s, e);
 }
 

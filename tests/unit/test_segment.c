@@ -2,6 +2,7 @@
  * Segments as they are written and read; taking them over after a crash is in test_adopt.c.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,6 +185,91 @@ after_a_failed_write_its_cause_is_told(void **state)
 }
 
 static void
+a_buffer_that_can_not_be_written_ends_the_log(void **state)
+{
+	const struct rlimit small = {.rlim_cur = 8192, .rlim_max = RLIM_INFINITY};
+	struct rlimit was;
+	struct lc_err first = LC_ERR_INIT, next = LC_ERR_INIT;
+	struct folder f;
+	unsigned i;
+
+	(void)state;
+	folder_make(&f);
+	assert_int_equal(segments_write(f.s, NULL), 0); /* there is nothing */
+	for (i = 0; i < 3; i++)
+		(void)folder_append(&f, RECORD_CHUNK, APPEND_BUFFER / 2);
+	(void)signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	assert_int_not_equal(segments_write(f.s, &first), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+	assert_non_null(strstr(first.msg, "0000000000000001.open"));
+	assert_int_equal(segments_write(f.s, NULL), 0); /* it was told */
+	assert_int_equal(segments_sync(f.s, NULL, &next), first.code);
+	assert_non_null(strstr(next.msg, first.msg));
+	folder_free(&f);
+}
+
+#define APPENDERS 4u
+#define APPENDED 48u
+
+struct appender {
+	pthread_t thread;
+	struct folder *f;
+	uint32_t n;
+	struct record r[APPENDED];
+};
+
+static void *
+append_some(void *arg)
+{
+	struct appender *a = arg;
+	unsigned i;
+
+	for (i = 0; i < APPENDED; i++) {
+		a->r[i] = folder_append(a->f, RECORD_CHUNK, a->n + i);
+		assert_int_equal(segments_write(a->f->s, NULL), 0);
+		if (i % 16 == 15)
+			folder_sync(a->f);
+	}
+	return NULL;
+}
+
+/* Segments are sealed, and flushed, in the middle of that. */
+static void
+others_append_while_a_buffer_is_written(void **state)
+{
+	struct appender a[APPENDERS];
+	uint8_t *p = malloc(RECORD_PAYLOAD_MAX);
+	struct folder f;
+	unsigned i, k;
+
+	(void)state;
+	folder_make(&f);
+	segments_limit(f.s, 5u << 20);
+	for (i = 0; i < APPENDERS; i++) {
+		a[i].f = &f;
+		a[i].n = 60000 + i * 50021;
+		assert_int_equal(pthread_create(&a[i].thread, NULL, append_some, &a[i]), 0);
+	}
+	for (i = 0; i < APPENDERS; i++)
+		(void)pthread_join(a[i].thread, NULL);
+	folder_sync(&f);
+	assert_true(folder_count(&f) > 2);
+	for (i = 0; i < APPENDERS; i++) {
+		for (k = 0; k < APPENDED; k++) {
+			const uint32_t n = a[i].n + k;
+
+			assert_int_equal(segment_read(f.s, &a[i].r[k], p, NULL), 0);
+			assert_int_equal(p[0], (uint8_t)(RECORD_CHUNK + n));
+			assert_memory_equal(p, p + 1, n - 1);
+		}
+	}
+	free(p);
+	folder_free(&f);
+}
+
+static void
 only_names_of_segments_count(void **state)
 {
 	static const char *const names[] = {
@@ -245,6 +331,8 @@ main(void)
 	    cmocka_unit_test(a_missing_file_is_damage),
 	    cmocka_unit_test(damage_names_the_file_that_is_there),
 	    cmocka_unit_test(after_a_failed_write_its_cause_is_told),
+	    cmocka_unit_test(a_buffer_that_can_not_be_written_ends_the_log),
+	    cmocka_unit_test(others_append_while_a_buffer_is_written),
 	    cmocka_unit_test(only_names_of_segments_count),
 	    cmocka_unit_test(a_bad_index_reports_nothing),
 	};
