@@ -315,15 +315,23 @@ apply_durable(struct store *s, uint64_t upto, struct lc_err *e)
 	return rc;
 }
 
+/* flush_lock is held. */
+static int
+flush_locked(struct store *s, struct lc_err *e)
+{
+	uint64_t upto;
+	int rc = segments_sync(s->segments, &upto, e);
+
+	return rc != 0 ? rc : apply_durable(s, upto, e);
+}
+
 int
 store_flush(struct store *s, struct lc_err *e)
 {
-	uint64_t upto;
 	int rc;
 
 	(void)pthread_mutex_lock(&s->flush_lock);
-	rc = segments_sync(s->segments, &upto, e);
-	rc = rc != 0 ? rc : apply_durable(s, upto, e);
+	rc = flush_locked(s, e);
 	(void)pthread_mutex_unlock(&s->flush_lock);
 	return rc;
 }
@@ -331,10 +339,14 @@ store_flush(struct store *s, struct lc_err *e)
 int
 store_relieve(struct store *s, struct lc_err *e)
 {
+	int rc;
+
+	/* Who is at it already does it for all. */
 	if (s->pending_bytes < s->flush_bytes || pthread_mutex_trylock(&s->flush_lock) != 0)
 		return 0;
+	rc = flush_locked(s, e);
 	(void)pthread_mutex_unlock(&s->flush_lock);
-	return store_flush(s, e);
+	return rc;
 }
 
 /* A commit follows only what is durable; others went on appending since the last flush. */
