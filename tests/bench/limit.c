@@ -2,9 +2,10 @@
  * The limit that a backup can come to on this machine: its primitives and nothing else, on all
  * cores.  Whoever is as fast as this has no work left to save but in the primitives.
  *
- *   limit backup DISK DIR [LEVEL]
+ *   limit backup DISK DIR [LEVEL [lib]]
  *           read windows, skip holes and zeros, BLAKE2b, zstd (level: as Locum's),
- *           XChaCha20-Poly1305, append to files of 64 MiB, make them durable
+ *           XChaCha20-Poly1305, append to files of 64 MiB, make them durable; lib: as the
+ *           libraries have them, which is one hash at a time (else as many at once as Locum does)
  *   limit verify DIR
  *           read, open, decompress, hash and compare
  *   limit restore DIR FILE
@@ -58,6 +59,7 @@ static struct head head;
 static struct place *places;
 static const char *dir;
 static int level = SEAL_LEVEL;
+static bool by_library; /* hash with libsodium */
 static int disk = -1, out = -1, files[FILES];
 static atomic_uint_fast64_t next_piece;
 static uint64_t pieces;
@@ -174,7 +176,7 @@ seal(struct thread *t, uint64_t w, const uint8_t *plain)
 static void
 hash(const uint8_t *const *in, size_t n, uint8_t (*ids)[IDHASH_SIZE])
 {
-	unsigned lanes = idhash_lanes();
+	unsigned lanes = by_library ? 0 : idhash_lanes();
 	size_t i = 0;
 
 	for (; lanes == 8 && n - i >= 8; i += 8)
@@ -363,9 +365,10 @@ int
 main(int argc, char **argv)
 {
 	check(sodium_init() >= 0, "libsodium");
-	if ((argc == 4 || argc == 5) && strcmp(argv[1], "backup") == 0) {
+	if (argc >= 4 && argc <= 6 && strcmp(argv[1], "backup") == 0) {
 		dir = argv[3];
-		level = argc == 5 ? atoi(argv[4]) : level;
+		level = argc >= 5 ? atoi(argv[4]) : level;
+		by_library = argc == 6 && strcmp(argv[5], "lib") == 0;
 		back_up(argv[2]);
 	} else if (argc == 3 && strcmp(argv[1], "verify") == 0) {
 		dir = argv[2];
@@ -375,7 +378,8 @@ main(int argc, char **argv)
 		bring_back(argv[3]);
 	} else {
 		(void)fprintf(stderr,
-		              "limit: backup DISK DIR [LEVEL], verify DIR or restore DIR FILE\n");
+		              "limit: backup DISK DIR [LEVEL [lib]], verify DIR or restore DIR "
+		              "FILE\n");
 		return 2;
 	}
 	return 0;

@@ -11,9 +11,9 @@ locum*:backup) locum backup "$vm" --quiet ;;
 locum*:restore) locum restore "$vm" --quiet --to "$out/disk.raw" ;;
 locum*:verify) locum verify "$vm" --quiet ;;
 
-limit:init) mkdir "$repo" ;;
 limit:backup) limit backup "$disk" "$repo" ;;
 limit-1:backup) limit backup "$disk" "$repo" 1 ;;
+limit-lib:backup) limit backup "$disk" "$repo" 1 lib ;;
 limit:restore) limit restore "$repo" "$out/disk.raw" ;;
 limit:verify) limit verify "$repo" ;;
 

@@ -151,14 +151,17 @@ bench_peer() { # NAME
 
 # What a program can come to that does nothing but what must be: limit.c.
 bench_limit() {
+	local other
 	use day1
 	quietly "$here/peer.sh" limit init
 	measure peers limit first --repo "$repo" --warm "$disk" -- "$here/peer.sh" limit backup
 	measure peers limit verify -- "$here/peer.sh" limit verify
 	rm -rf "$repo"
-	quietly "$here/peer.sh" limit-1 init
-	measure peers limit-1 first --repo "$repo" --warm "$disk" -- "$here/peer.sh" limit-1 backup
-	rm -rf "$repo"
+	for other in limit-1 limit-lib; do
+		quietly "$here/peer.sh" "$other" init
+		measure peers "$other" first --repo "$repo" --warm "$disk" -- "$here/peer.sh" "$other" backup
+		rm -rf "$repo"
+	done
 	use day2 # what the others restore
 	quietly "$here/peer.sh" limit init
 	quietly "$here/peer.sh" limit backup
@@ -384,7 +387,8 @@ cat <<-END
 	read from its image as the others read it.  locum, restic and borg encrypt and deduplicate, casync deduplicates,
 	qemu-img, cp and zstd (all cores) do neither.  **limit** is the primitives alone, on all cores: read, BLAKE2b, zstd,
 	XChaCha20-Poly1305, write and flush, and back, with no catalog and nothing known before: a ratio of 1.11 to it is 90%
-	of what can be had.  (**limit-1**: with zstd's level 1.)  Disks are in the page cache; wall ends when all is written
+	of what can be had (**limit-1**: with zstd's level 1; **limit-lib**: so, and hashed as libsodium does it, one window at a
+	time, not as Locum does it).  Disks are in the page cache; wall ends when all is written
 	out; CPU is user and system; medians.  Every restore was compared with the disk.  *verify* reads all that day one
 	takes (\`locum verify\`, \`restic check --read-data\`, \`borg check --verify-data\`, \`casync digest\`, \`zstd -t\`).
 	Ratios are wall / CPU / bytes added, below 1 = locum needs less.
