@@ -40,6 +40,12 @@ done
 alive || verdict
 clean "killed at a glance"
 glance same "after that" true
+# And one that fails is told as such.
+rc=0
+(LOCUM_FAILPOINT=hv.glance:1:eio cycle prepare note again glance) >/dev/null 2>&1 || rc=$?
+[ "$rc" = 1 ] || fail "a glance failed, and the exit status is $rc"
+clean "a glance failed"
+glance same "after that failure" true
 
 # What changes nothing.
 glance same "read" "$(io vd0 'read 0 1M')"
