@@ -31,9 +31,13 @@ at_end() {
 scratch_tmpfs() { # SIZE
 	mount -t tmpfs -o "size=$1,mode=0700" none "$t/scratch"
 }
-scratch_ext4() { # on a loop device: can be frozen and shut down
-	truncate -s 256M "$t/fs/ext4"
-	mkfs.ext4 -q -F "$t/fs/ext4" && mount -o loop "$t/fs/ext4" "$t/scratch"
+# On a loop device: can be frozen and shut down. A file of its own each time: one that was shut down lives on until the last that
+# has it open lets go, and who mounts its file again gets it back.
+nscratch=0
+scratch_ext4() {
+	local file=$t/fs/ext4-$((++nscratch))
+	truncate -s 256M "$file"
+	mkfs.ext4 -q -F "$file" && mount -o loop "$file" "$t/scratch"
 }
 if [ "$(id -u)" != 0 ] || ! scratch_ext4 2>/dev/null; then
 	left_out "faults of the scratch: not root, or no loop devices"
