@@ -199,10 +199,30 @@ read_file(struct definition *d, const char *role, const char *path)
 	set(d, "disk", role, "path", path);
 }
 
+/* Its file is the element's text or, said at length, in a source of its own. */
 static void
-read_os(struct definition *d, const xmlNode *root)
+read_nvram(struct definition *d, const xmlNode *nvram)
+{
+	const xmlNode *source = child(nvram, "source");
+	char v[TEXT_MAX];
+
+	if (source == NULL)
+		(void)value(nvram, NULL, v);
+	else
+		(void)value(source, has_value(nvram, "type", "block") ? "dev" : "file", v);
+	if (source != NULL && v[0] == '\0')
+		definition_leave_out(d, "firmware variables",
+		                     "neither a file nor a block device of this host");
+	read_file(d, "nvram", v);
+	if (v[0] != '\0')
+		set(d, "disk", "nvram", "format", value(nvram, "format", v));
+}
+
+static void
+read_os(struct domain_xml *x, const xmlNode *root)
 {
 	const xmlNode *os = child(root, "os"), *loader = child(os, "loader");
+	struct definition *d = x->def;
 	char v[TEXT_MAX];
 
 	set(d, "machine", "", "type", value(child(os, "type"), "machine", v));
@@ -214,7 +234,8 @@ read_os(struct definition *d, const xmlNode *root)
 		set(d, "machine", "", "firmware", value(loader, NULL, v));
 	else if (loader != NULL)
 		definition_leave_out(d, "firmware", value(loader, NULL, v));
-	read_file(d, "nvram", value(child(os, "nvram"), NULL, v));
+	x->chooses = loader == NULL && has_value(os, "firmware", "efi");
+	read_nvram(d, child(os, "nvram"));
 	read_file(d, "kernel", value(child(os, "kernel"), NULL, v));
 	read_file(d, "initrd", value(child(os, "initrd"), NULL, v));
 	set(d, "machine", "", "append", value(child(os, "cmdline"), NULL, v));
@@ -427,7 +448,7 @@ read_domain(struct domain_xml *x, const xmlNode *root, struct lc_err *e)
 	if (!is(root, "domain") ||
 	    !(has_value(root, "type", "kvm") || has_value(root, "type", "qemu")))
 		return lc_fail(e, LC_EINVAL, 0, "libvirt's description: no domain of QEMU");
-	read_os(x->def, root);
+	read_os(x, root);
 	read_memory(x->def, root);
 	read_cpu(x->def, root);
 	tell_the_rest(x->def, root);
@@ -466,6 +487,19 @@ domain_xml_read(const char *text, size_t n, struct domain_xml **out, struct lc_e
 	}
 	domain_xml_free(x);
 	return lc_fail(e, why.code, 0, "%s", why.msg);
+}
+
+void
+domain_xml_firmware(struct domain_xml *x, const char *code, const char *vars)
+{
+	if (!x->chooses)
+		return;
+	if (code == NULL || definition_set(x->def, "machine", "", "firmware", code, NULL) != 0)
+		definition_leave_out(x->def, "firmware",
+		                     "libvirt chooses it when the domain starts, and a point of it "
+		                     "while it runs has it");
+	else if (vars != NULL && definition_role(x->def, HV_ROLE_NVRAM) == NULL)
+		read_file(x->def, "nvram", vars);
 }
 
 void

@@ -30,6 +30,7 @@ struct domain_xml {
 	size_t naliases;
 	enum hv_agent agent; /* of the guest, as far as libvirt knows */
 	char agent_socket[108];
+	bool chooses; /* libvirt, its firmware, when it starts: domain_xml_firmware() */
 };
 
 /**
@@ -41,6 +42,12 @@ struct domain_xml {
 int domain_xml_read(const char *text, size_t n, struct domain_xml **out, struct lc_err *e);
 /** domain_xml_free(x): NULL is fine. */
 void domain_xml_free(struct domain_xml *x);
+/**
+ * domain_xml_firmware(x, code, vars):
+ * Where the description leaves it to libvirt: the files of its firmware that libvirt would choose,
+ * or NULL where it does not tell; then that is left out.
+ */
+void domain_xml_firmware(struct domain_xml *x, const char *code, const char *vars);
 /** domain_xml_alone_tells(what): whether something that is left out is told by the description
  * only, not by the QEMU that runs. */
 bool domain_xml_alone_tells(const char *what);

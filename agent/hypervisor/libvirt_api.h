@@ -17,6 +17,7 @@
 #define LIBVIRT_FUNCTIONS(X)                \
 	X(virConnectClose)                  \
 	X(virConnectDomainEventRegisterAny) \
+	X(virConnectDomainXMLToNative)      \
 	X(virConnectGetLibVersion)          \
 	X(virConnectIsAlive)                \
 	X(virConnectListAllDomains)         \

@@ -5,8 +5,10 @@
  * knows what it calls the disks, and what networks the cards are on.  Where the domain is off, its
  * description is all that there is: it becomes vm.def, and prepare ends with LC_ENOENT.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/hypervisor/domainxml.h"
 #include "agent/hypervisor/qemu.h"
@@ -19,6 +21,23 @@ ask(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	if (q->t.qmp == NULL)
 		(void)qmp_batch_add(b, RELAY_DOMAIN, qmp_none());
 	return 0;
+}
+
+/* libvirt makes the file of the variables when the domain is first started. */
+static void
+no_nvram_yet(struct definition *d)
+{
+	const struct def_disk *nvram = definition_role(d, HV_ROLE_NVRAM);
+	size_t i = nvram == NULL ? 0 : (size_t)(nvram - d->disks);
+
+	if (nvram == NULL || nvram->path[0] == '\0' || access(nvram->path, F_OK) == 0 ||
+	    errno != ENOENT)
+		return;
+	definition_leave_out(d, "firmware variables",
+	                     "their file is not there: libvirt makes it when the domain starts");
+	memmove(&d->disks[i], &d->disks[i + 1], (d->ndisks - i - 1) * sizeof d->disks[0]);
+	d->ndisks--;
+	memset(&d->disks[d->ndisks], 0, sizeof d->disks[0]);
 }
 
 static int
@@ -39,6 +58,9 @@ told(struct qemu *q, struct qmp_batch *b, struct lc_err *e)
 	memcpy(q->base.vm.agent_socket, q->domain->agent_socket, sizeof q->domain->agent_socket);
 	if (qmp_version(q->qmp) > 0)
 		return 0;
+	domain_xml_firmware(q->domain, qmp_str(qmp_reply(b, 0), "firmware"),
+	                    qmp_str(qmp_reply(b, 0), "nvram"));
+	no_nvram_yet(q->domain->def);
 	def = definition_new();
 	if (def == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");

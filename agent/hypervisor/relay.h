@@ -19,7 +19,9 @@
  * Commands of its own:
  *
  *   RELAY_DOMAIN    {}                 what libvirt knows of the domain: {"name", "uuid", "state",
- *                                      "persistent", "xml"}
+ *                                      "persistent", "xml"}, and "firmware" and "nvram", the files
+ *                                      of UEFI that it would take, where it is off and libvirt is
+ *                                      to choose them
  *   RELAY_DOMAINS   {}                 all of them: a list of the same without "xml"
  *   RELAY_DEFINE    {"xml": TEXT}      define a domain; {"name", "uuid"}
  *   RELAY_PAUSE     {}                 a `stop` follows that a `cont` will undo: whatever becomes

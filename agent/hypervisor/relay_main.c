@@ -372,6 +372,34 @@ state_name(struct relay *r, virDomainPtr dom)
 	}
 }
 
+/* libvirt's description of a domain that is off does not name a firmware that it chooses itself
+ * when the domain starts.  It does where it makes QEMU's command line, of which nothing else is
+ * read. */
+static void
+add_firmware(struct relay *r, const char *xml, json_t *v)
+{
+	static const struct {
+		const char *node, *key;
+	} flash[] = {{"libvirt-pflash0-storage", "firmware"}, {"libvirt-pflash1-storage", "nvram"}};
+	char *line = r->v.virConnectDomainXMLToNative(r->conn, "qemu-argv", xml, 0);
+	const char *p;
+	size_t i;
+
+	for (p = line == NULL ? NULL : strchr(line, '{'); p != NULL; p = strchr(p + 1, '{')) {
+		json_t *node = json_loads(p, JSON_DISABLE_EOF_CHECK, NULL);
+		const char *name = json_string_value(json_object_get(node, "node-name"));
+		const char *driver = json_string_value(json_object_get(node, "driver"));
+
+		for (i = 0; i < 2 && name != NULL && driver != NULL; i++) {
+			if (strcmp(driver, "file") == 0 && strcmp(name, flash[i].node) == 0)
+				(void)json_object_set(v, flash[i].key,
+				                      json_object_get(node, "filename"));
+		}
+		json_decref(node);
+	}
+	free(line);
+}
+
 static json_t *
 describe(struct relay *r, virDomainPtr dom, bool with_xml)
 {
@@ -385,6 +413,9 @@ describe(struct relay *r, virDomainPtr dom, bool with_xml)
 	v = json_pack("{s:s, s:s, s:s, s:b, s:s*}", "name", r->v.virDomainGetName(dom), "uuid",
 	              uuid, "state", state_name(r, dom), "persistent",
 	              r->v.virDomainIsPersistent(dom) == 1, "xml", xml);
+	if (v != NULL && xml != NULL && strstr(xml, "<os firmware=") != NULL &&
+	    r->v.virDomainIsActive(dom) == 0)
+		add_firmware(r, xml, v);
 	free(xml);
 	return v;
 }

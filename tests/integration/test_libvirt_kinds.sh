@@ -204,6 +204,20 @@ off() {
 		same_firmware off03 off01
 		cmp "$t/img/a.raw" "$(sed -n "s/.*<source file='\(.*vda.raw\)'.*/\1/p" "$t/off03.xml")" || fail "vda"
 		virsh_t undefine off01 --nvram >/dev/null || fail "undefine"
+		# libvirt is to choose the firmware, as virt-install has it: its description of a domain that is off names none.
+		cp "$vars" "$t/d-off01/vars.fd"
+		sed "s/off01</off04</; s/<os>/<os firmware='efi'>/; /<loader/d; s/<nvram template='[^']*'>/<nvram>/" "$t/off01.xml" >"$t/off04.xml"
+		virsh_t define "$t/off04.xml" >/dev/null || fail "define: $(tail -n 3 "$t/lv/libvirtd.log")"
+		! virsh_t dumpxml off04 | grep '<loader' || fail "this libvirt chooses earlier"
+		scenario_vm off04 'exclude = vdb'
+		backup off04 full
+		defined off04 off05
+		grep -q "<loader readonly='yes' type='pflash'>/.*OVMF_CODE" "$t/off05.xml" || fail "no firmware: $(cat "$t/off05.xml")"
+		cmp "$vars" "$(sed -n 's/.*<nvram.*>\(.*\)<.nvram>/\1/p' "$t/off05.xml")" || fail "its variables are others"
+		rm "$t/d-off01/vars.fd"
+		backup off04 compared
+		omits off04 'firmware variables: their file is not there'
+		virsh_t undefine off04 >/dev/null || fail "undefine"
 		sed -i '/^\[vm/,$d' "$LOCUM_CONFIG"
 	else
 		left_out "ovmf is not installed"

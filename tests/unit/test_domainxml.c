@@ -318,6 +318,50 @@ test_the_rest(void **state)
 	assert_false(domain_xml_alone_tells("tpm"));
 }
 
+/* A firmware that libvirt chooses when the domain starts, and variables said at length. */
+static void
+test_firmware(void **state)
+{
+	static const char chosen[] =
+	    "<domain type='kvm'><os firmware='efi'><type>hvm</type></os></domain>";
+	struct domain_xml *x = read_text(chosen);
+
+	(void)state;
+	domain_xml_firmware(x, "/fw/code.fd", "/nvram/a.fd");
+	assert_string_equal(x->def->firmware, "/fw/code.fd");
+	assert_non_null(definition_role(x->def, HV_ROLE_NVRAM));
+	assert_string_equal(definition_role(x->def, HV_ROLE_NVRAM)->path, "/nvram/a.fd");
+	assert_int_equal(x->def->nleft_out, 0);
+	domain_xml_free(x);
+	x = read_text(chosen);
+	domain_xml_firmware(x, NULL, NULL);
+	assert_string_equal(x->def->firmware, "");
+	assert_non_null(why_left_out(x->def, "firmware"));
+	domain_xml_free(x);
+	/* Its own goes before, and a BIOS needs no file. */
+	x = read_text(live);
+	domain_xml_firmware(x, "/fw/code.fd", "/nvram/a.fd");
+	assert_string_equal(x->def->firmware, "/usr/share/OVMF/OVMF_CODE_4M.fd");
+	domain_xml_free(x);
+	x = read_text("<domain type='kvm'><os firmware='bios'><type>hvm</type></os></domain>");
+	domain_xml_firmware(x, NULL, NULL);
+	assert_int_equal(x->def->nleft_out, 0);
+	domain_xml_free(x);
+	x = read_text(
+	    "<domain type='kvm'><os><loader type='pflash'>/c</loader>"
+	    "<nvram type='file' format='qcow2'>\n  <source file='/v.fd'/>\n</nvram></os></domain>");
+	assert_int_equal(x->def->nleft_out, 0);
+	assert_string_equal(definition_role(x->def, HV_ROLE_NVRAM)->path, "/v.fd");
+	assert_string_equal(definition_role(x->def, HV_ROLE_NVRAM)->format, "qcow2");
+	domain_xml_free(x);
+	x = read_text(
+	    "<domain type='kvm'><os><loader type='pflash'>/c</loader><nvram type='network'>"
+	    "<source protocol='nbd'/></nvram></os></domain>");
+	assert_null(definition_role(x->def, HV_ROLE_NVRAM));
+	assert_non_null(why_left_out(x->def, "firmware variables"));
+	domain_xml_free(x);
+}
+
 /* What libvirt says of the guest agent. */
 static void
 test_agent(void **state)
@@ -354,7 +398,7 @@ main(void)
 	    cmocka_unit_test(test_nics),     cmocka_unit_test(test_refused),
 	    cmocka_unit_test(test_written),  cmocka_unit_test(test_targets),
 	    cmocka_unit_test(test_agent),    cmocka_unit_test(test_topology),
-	    cmocka_unit_test(test_the_rest),
+	    cmocka_unit_test(test_the_rest), cmocka_unit_test(test_firmware),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
