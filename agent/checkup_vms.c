@@ -230,9 +230,10 @@ judge_disks(struct round *r, const char *name, const struct settings_vm *sv, con
 		x = findings_vm(f, sv == NULL ? FINDING_NOTE : FINDING_BAD, name, "no",
 		                "it has no disk%s", vm->ndisks == 0 ? "" : " that is not excluded");
 		if (sv != NULL)
-			finding_advise(x, "remove %s[vm %s] of %s",
-			               vm->ndisks == 0 ? "" : "an exclude = from ", name,
-			               origin(r->c));
+			finding_advise(x, "%s [vm %s] of %s",
+			               vm->ndisks == 0 ? "protect = no, in"
+			                               : "remove an exclude = from",
+			               name, origin(r->c));
 	}
 	return bad;
 }
@@ -618,7 +619,14 @@ look_at(struct round *r, const char *name)
 static void
 look_at_wanted(struct round *r, const char *name)
 {
-	if (is_wanted(r, name))
+	const struct settings_vm *sv = settings_vm(r->c->settings, name);
+
+	if (!is_wanted(r, name))
+		return;
+	if (sv != NULL && sv->left_alone)
+		(void)findings_vm(r->c->findings, FINDING_NOTE, name, "no",
+		                  "left alone: protect = no, in [vm %s] of %s", name, origin(r->c));
+	else
 		look_at(r, name);
 }
 

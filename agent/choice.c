@@ -81,10 +81,16 @@ choice_make(struct choice *c, struct settings *s, const struct cli_args *a)
 	for (i = 0; i < n; i++) {
 		const char *vm = all ? s->vms[i].name : cli_operand(a, i);
 
+		if (all && s->vms[i].left_alone)
+			continue;
 		for (k = 0; k < c->nvms && strcmp(c->vms[k], vm) != 0; k++)
 			;
 		if (k == c->nvms)
 			c->vms[c->nvms++] = vm;
 	}
-	return CLI_DONE;
+	if (c->nvms > 0)
+		return CLI_DONE;
+	log_error("--all: every VM of %s is left alone (protect = no)",
+	          s->origin == NULL ? "the configuration" : s->origin);
+	return CLI_FAILED;
 }

@@ -526,7 +526,7 @@ remember(struct guarded *g)
 static int64_t
 goal_of(const struct settings *s, const struct settings_vm *vm)
 {
-	return (vm->rpo_set ? vm->rpo_ms : s->rpo_ms) * LC_NS_PER_MS;
+	return (vm->left_alone ? 0 : vm->rpo_set ? vm->rpo_ms : s->rpo_ms) * LC_NS_PER_MS;
 }
 
 static int

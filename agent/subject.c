@@ -132,8 +132,13 @@ check_any(const struct subject *s, const struct hv_vm *vm, struct lc_err *e)
 		if (!excluded(s, vm->disks[i].name))
 			return 0;
 	}
-	return lc_fail(e, LC_ENOTSUP, 0, "%s: it has no disk to back up%s", s->vm,
-	               vm->ndisks == 0 ? "" : ": all of them are excluded");
+	if (vm->ndisks > 0)
+		return lc_fail(e, LC_ENOTSUP, 0,
+		               "%s: it has no disk to back up: all of them are excluded", s->vm);
+	return lc_fail(
+	    e, LC_ENOTSUP, 0,
+	    "%s: it has no disk to back up; protect = no in [vm %s] of %s leaves it alone", s->vm,
+	    s->vm, subject_origin(s));
 }
 
 int

@@ -252,7 +252,7 @@ static const struct settings_key vm_keys[] = {
     {"cpus", "1"},        {"topology", ""},    {"memory", "512 MiB"}, {"uuid", ""},
     {"clock", "utc"},     {"append", ""},      {"firmware", ""},      {"nvram", ""},
     {"kernel", ""},       {"initrd", ""},      {"disk", ""},          {"nic", ""},
-    {"guest_agent", ""},  {"freeze", ""},      {"cpu_features", ""},
+    {"guest_agent", ""},  {"freeze", ""},      {"cpu_features", ""},  {"protect", "yes"},
 };
 #define NVM (sizeof vm_keys / sizeof vm_keys[0])
 
@@ -280,6 +280,7 @@ enum vm_key {
 	VM_GUEST_AGENT,
 	VM_FREEZE,
 	VM_CPU_FEATURES,
+	VM_PROTECT,
 };
 
 /* Cut text (changed) into words at blanks; "..." keeps blanks.  Returns their number, or -1 where
@@ -456,6 +457,8 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 		return set_choice(&vm->by_job, name, "auto", "backup", value, e);
 	if (key == VM_PUSH_FULL)
 		return set_choice(&vm->push_full, name, "no", "yes", value, e);
+	if (key == VM_PROTECT)
+		return set_choice(&vm->left_alone, name, "yes", "no", value, e);
 	if (vm->def == NULL) {
 		vm->def = definition_new();
 		if (vm->def == NULL)
@@ -490,6 +493,7 @@ set_vm(struct settings_vm *vm, enum vm_key key, const char *value, struct lc_err
 	case VM_FREEZE:
 	case VM_SNAPSHOT:
 	case VM_PUSH_FULL:
+	case VM_PROTECT:
 		break;
 	}
 	return lc_fail(e, LC_EINVAL, 0, "%s: no rule", name);
@@ -681,16 +685,6 @@ settings_vm(const struct settings *s, const char *name)
 	return NULL;
 }
 
-enum hv_freeze
-settings_freeze(const struct settings_vm *vm)
-{
-	if (vm == NULL)
-		return HV_FREEZE_NEVER;
-	if (vm->freeze_set)
-		return vm->freeze;
-	return vm->guest_agent != NULL ? HV_FREEZE_AUTO : HV_FREEZE_NEVER;
-}
-
 const struct settings_key *
 settings_keys(const char *section, size_t *n)
 {
@@ -746,8 +740,9 @@ same_vm(const struct settings_vm *a, const struct settings_vm *b)
 	if (strcmp(a->name, b->name) != 0 || !same_text(a->qmp, b->qmp) ||
 	    !same_text(a->domain, b->domain) || !same_text(a->guest_agent, b->guest_agent) ||
 	    settings_freeze(a) != settings_freeze(b) || a->nexcludes != b->nexcludes ||
-	    a->by_job != b->by_job || a->push_full != b->push_full || a->rpo_set != b->rpo_set ||
-	    a->rpo_ms != b->rpo_ms || (a->def == NULL) != (b->def == NULL))
+	    a->by_job != b->by_job || a->push_full != b->push_full ||
+	    a->left_alone != b->left_alone || a->rpo_set != b->rpo_set || a->rpo_ms != b->rpo_ms ||
+	    (a->def == NULL) != (b->def == NULL))
 		return false;
 	for (i = 0; i < a->nexcludes; i++) {
 		if (strcmp(a->excludes[i], b->excludes[i]) != 0)

@@ -40,6 +40,7 @@ struct settings_vm {
 	int64_t rpo_ms;         /* 0: the agent leaves it alone */
 	bool by_job;            /* snapshot = backup: every disk is copied by a job of QEMU's */
 	bool push_full;         /* such a copy may be of a whole disk */
+	bool left_alone;        /* protect = no: only where it is named */
 	struct definition *def; /* what it is, or NULL where no key says so */
 	unsigned line;          /* of its section's first key, for messages */
 };

@@ -129,3 +129,13 @@ settings_need_store(const struct settings *s, struct lc_err *e)
 	               "[locum] in %s",
 	               s->origin != NULL ? s->origin : SETTINGS_DEFAULT_PATH);
 }
+
+enum hv_freeze
+settings_freeze(const struct settings_vm *vm)
+{
+	if (vm == NULL)
+		return HV_FREEZE_NEVER;
+	if (vm->freeze_set)
+		return vm->freeze;
+	return vm->guest_agent != NULL ? HV_FREEZE_AUTO : HV_FREEZE_NEVER;
+}

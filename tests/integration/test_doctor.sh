@@ -206,7 +206,11 @@ guest_kill "$t/vm"
 printf '[vm none]\nqmp = %s\n' "$t/vm/qmp" >>"$LOCUM_CONFIG"
 guest_start "$t/vm" -w '' -x -S -x -name -x none
 qemu_ready vm
-sick 3 bad none 'it has no disk' 'remove \[vm none\] of ' none
+sick 3 bad none 'it has no disk' 'protect = no, in \[vm none\] of ' none
+echo "protect = no" >>"$LOCUM_CONFIG"
+doctor none none
+grep -q '^note no left alone: protect = no, in \[vm none\] of ' "$t/said" || fail "of none: $(cat "$t/said")"
+sed -i '/^protect = no/d' "$LOCUM_CONFIG"
 guest_kill "$t/vm"
 guest_start "$t/vm" -w '' -x -S -x -name -x none "$t/a.raw"
 qemu_ready vm

@@ -77,9 +77,17 @@ refused 1 'web01: it has no disk to back up: all of them are excluded' locum bac
 guest_kill "$t/vm"
 guest_start "$t/vm" -b scsi -w '' -x -S
 qemu_ready vm
-refused 1 'web01: it has no disk to back up$' locum backup web01
+refused 1 'web01: it has no disk to back up; protect = no in \[vm web01\] of .* leaves it alone$' locum backup web01
+refused 3 'web01: it has no disk to back up; ' locum backup --all
+sed -i '/^\[vm web01\]/a protect = no' "$LOCUM_CONFIG"
+locum backup --all --json >"$t/out" || fail "backup --all without the one that has no disk: $(cat "$t/out")"
+grep -q '"vm": *"web02"' "$t/out" || fail "web02 is left alone, too: $(cat "$t/out")"
+! grep -q web01 "$t/out" || fail "web01 is not left alone: $(cat "$t/out")"
+refused 1 'web01: it has no disk to back up; ' locum backup web01
+sed -i '/^\[vm web02\]/a protect = no' "$LOCUM_CONFIG"
+refused 1 'every VM of .* is left alone' locum backup --all
 guest_kill "$t/vm"
-sed -i '/^exclude = vd0/d' "$LOCUM_CONFIG"
+sed -i '/^exclude = vd0/d; /^protect = no/d' "$LOCUM_CONFIG"
 
 # One that is off boots without it: there is nothing that could stand in its place.
 scenario_vm web04 "disk = a raw $d/window.raw" "disk = gone raw $d/gone.raw" 'exclude = gone'

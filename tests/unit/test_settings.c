@@ -133,6 +133,7 @@ test_same(void **state)
 	    "[locum]\nstore = /s\nfreeze_timeout = 1s\n[vm a]\nqmp = /a\nexclude = vdb\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\nsnapshot = backup\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\npush_full = yes\n",
+	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\nprotect = no\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\n[vm b]\nqmp = /b\n",
 	    "[locum]\nstore = /s\n[vm a]\nqmp = /a\nexclude = vdb\ndomain = a\n",
 	    "[locum]\nstore = /s\nlibvirt = qemu:///system\n[vm a]\nqmp = /a\nexclude = vdb\n",
@@ -161,7 +162,7 @@ test_vm_keys(void **state)
 	(void)state;
 	assert_ok(
 	    "[vm a]\nqmp = /run/a.qmp\ndomain = Web 01\nrpo = 15m\nexclude = vdb\nexclude = vdc\n"
-	    "snapshot = backup\npush_full = yes\n"
+	    "snapshot = backup\npush_full = yes\nprotect = no\n"
 	    "[vm web01]\nmachine = pc\ncpus = 2\ncpu_features = +aes\ntopology = 1:1:2\nmemory = 1 "
 	    "GiB\nkernel = "
 	    "/k/vmlinux\n"
@@ -179,6 +180,7 @@ test_vm_keys(void **state)
 	assert_string_equal(vm->excludes[1], "vdc");
 	assert_true(vm->by_job);
 	assert_true(vm->push_full);
+	assert_true(vm->left_alone);
 	assert_true(vm->rpo_set);
 	assert_int_equal(vm->rpo_ms, 900000);
 	assert_null(vm->def);
@@ -283,6 +285,7 @@ test_complaints(void **state)
 	assert_complaint("[vm a]\nexclude =\n", ":2: exclude: name a disk");
 	assert_complaint("[vm a]\nsnapshot = push\n",
 	                 ":2: snapshot: 'push' is neither auto nor backup");
+	assert_complaint("[vm a]\nprotect = never\n", ":2: protect: 'never' is neither yes nor no");
 	assert_complaint("[vm a]\npush_full = 1\n", ":2: push_full: '1' is neither no nor yes");
 }
 
@@ -408,7 +411,7 @@ test_conf_lists_every_key(void **state)
 		check_section((char *)text.p, sections[i], &total);
 		lc_buf_free(&text);
 	}
-	assert_int_equal(total, 51);
+	assert_int_equal(total, 52);
 }
 
 static void
