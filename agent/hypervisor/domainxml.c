@@ -11,6 +11,11 @@
 #include "agent/hypervisor/domainxml.h"
 
 #define TEXT_MAX 2048
+#define CLOCK_NEAR_S 60
+
+/* What only the description tells of, besides `rest` below. */
+static const char smbios[] = "SMBIOS", settings[] = "firmware settings", clock_of[] = "clock";
+static const char port_of[] = "port of ";
 
 /* ---- the tree ---- */
 
@@ -119,10 +124,11 @@ read_memory(struct definition *d, const xmlNode *root)
 
 /* Where it says nothing libvirt makes a socket of each. */
 static void
-read_topology(struct definition *d, const xmlNode *topology)
+read_topology(struct definition *d, const xmlNode *topology, bool more)
 {
 	char v[TEXT_MAX], text[64];
 	uint64_t sockets = d->cpus, cores = 1, threads = 1, dies = 1;
+	static const char what[] = "CPU topology";
 
 	if (topology != NULL) {
 		sockets = number(value(topology, "sockets", v));
@@ -130,13 +136,15 @@ read_topology(struct definition *d, const xmlNode *topology)
 		threads = number(value(topology, "threads", v));
 		dies = value(topology, "dies", v)[0] == '\0' ? 1 : number(v);
 	}
-	if (d->cpus == 1)
+	if (more)
+		definition_leave_out(d, what, "with places for more CPUs: not made again");
+	if (d->cpus == 1 || more)
 		return;
 	(void)snprintf(text, sizeof text, "%" PRIu64 ":%" PRIu64 ":%" PRIu64, sockets, cores,
 	               threads);
 	if (dies != 1 || sockets * cores * threads != d->cpus ||
 	    definition_set(d, "machine", "", "topology", text, NULL) != 0)
-		definition_leave_out(d, "CPU topology", "it is another one: with dies, or uneven");
+		definition_leave_out(d, what, "it is another one: with dies, or uneven");
 }
 
 /* libvirt has its own spelling of some. */
@@ -183,10 +191,31 @@ read_cpu(struct definition *d, const xmlNode *root)
 	else if (text[0] != '\0')
 		model = text;
 	set(d, "machine", "", "cpu", model);
-	read_topology(d, child(cpu, "topology"));
+	read_topology(d, child(cpu, "topology"),
+	              number(value(child(root, "vcpu"), NULL, v)) > d->cpus);
+	(void)value(cpu, "mode", v);
 	if (strcmp(v, "host-model") == 0)
 		definition_leave_out(d, "CPU model", "that of the host, as libvirt sees it");
 	read_features(d, cpu);
+}
+
+/* libvirt notes in a variable one what the guest has set; some seconds are no other clock. */
+static void
+read_clock(struct definition *d, const xmlNode *clock)
+{
+	bool variable = has_value(clock, "offset", "variable"), apart;
+	char v[TEXT_MAX];
+
+	if (has_value(clock, "offset", "localtime") ||
+	    (variable && has_value(clock, "basis", "localtime")))
+		set(d, "machine", "", "clock", "localtime");
+	apart = has_value(clock, "offset", "timezone") || has_value(clock, "offset", "absolute");
+	if (variable)
+		apart = llabs(strtoll(value(clock, "adjustment", v), NULL, 10)) > CLOCK_NEAR_S;
+	if (apart)
+		definition_leave_out(d, clock_of,
+		                     "what it shows besides UTC and this host's local "
+		                     "time: not made again");
 }
 
 static void
@@ -228,8 +257,8 @@ read_os(struct domain_xml *x, const xmlNode *root)
 	set(d, "machine", "", "type", value(child(os, "type"), "machine", v));
 	set(d, "machine", "", "uuid", value(child(root, "uuid"), NULL, v));
 	set(d, "machine", "", "cpus", value(child(root, "vcpu"), NULL, v));
-	if (has_value(child(root, "clock"), "offset", "localtime"))
-		set(d, "machine", "", "clock", "localtime");
+	set(d, "machine", "", "cpus", value(child(root, "vcpu"), "current", v));
+	read_clock(d, child(root, "clock"));
 	if (has_value(loader, "type", "pflash"))
 		set(d, "machine", "", "firmware", value(loader, NULL, v));
 	else if (loader != NULL)
@@ -269,6 +298,8 @@ out_of_reach(const xmlNode *disk)
 	if (source == NULL ||
 	    !(has_value(disk, "type", "file") || has_value(disk, "type", "block")))
 		return "it is neither a file nor a block device of this host";
+	if (child(source, "slices") != NULL)
+		return "it is a slice of its image, it can be read while it runs";
 	if (child(source, "encryption") != NULL || child(disk, "encryption") != NULL)
 		return "libvirt keeps the key of its encryption, it can be read while it runs";
 	return NULL;
@@ -315,6 +346,35 @@ read_disk(struct domain_xml *x, const xmlNode *disk, struct lc_err *e)
 }
 
 static void
+read_port(struct definition *d, const xmlNode *nic, const char *name)
+{
+	static const struct {
+		const char *element, *what;
+	} known[] = {{"vlan", "VLAN"},
+	             {"virtualport", "virtual port"},
+	             {"filterref", "filter"},
+	             {"bandwidth", "bandwidth"},
+	             {"mtu", "MTU"}};
+	char what[96], why[128] = "", v[TEXT_MAX];
+	size_t i, used = 0;
+
+	for (i = 0; i < sizeof known / sizeof known[0]; i++) {
+		if (child(nic, known[i].element) != NULL)
+			used += (size_t)snprintf(why + used, sizeof why - used, "%s, ",
+			                         known[i].what);
+	}
+	if (value(child(nic, "source"), "portgroup", v)[0] != '\0')
+		used += (size_t)snprintf(why + used, sizeof why - used, "port group, ");
+	if (has_value(child(nic, "link"), "state", "down"))
+		used += (size_t)snprintf(why + used, sizeof why - used, "link that is down, ");
+	if (used == 0)
+		return;
+	(void)snprintf(why + used - 2, sizeof why - used + 2, ": not made again");
+	(void)snprintf(what, sizeof what, "%s%s", port_of, name);
+	definition_leave_out(d, what, why);
+}
+
+static void
 read_nic(struct definition *d, const xmlNode *nic)
 {
 	const xmlNode *source = child(nic, "source");
@@ -336,6 +396,7 @@ read_nic(struct definition *d, const xmlNode *nic)
 		definition_leave_out(d, name,
 		                     "on a network that is not kept; map it when restoring");
 	set(d, "nic", name, "network", network);
+	read_port(d, nic, name);
 }
 
 static void
@@ -399,8 +460,6 @@ read_devices(struct domain_xml *x, const xmlNode *devices, struct lc_err *e)
 	return 0;
 }
 
-static const char smbios[] = "SMBIOS";
-
 /* What the guest sees of the machine besides, and libvirt's way around itself. */
 static const struct {
 	const char *parent, *name, *what, *why;
@@ -409,13 +468,14 @@ static const struct {
     {"features", "kvm", "KVM features", "not made again"},
     {"cpu", "numa", "NUMA nodes", "not made again: all memory is one"},
     {NULL, "launchSecurity", "launch security", "not made again: memory is not encrypted"},
+    {"os", "acpi", "ACPI tables", "not made again"},
     {NULL, "commandline", "arguments for QEMU", "handed on by libvirt, not made again"},
 };
 
 static void
 tell_the_rest(struct definition *d, const xmlNode *root)
 {
-	const xmlNode *shown = child(child(root, "os"), "smbios");
+	const xmlNode *shown = child(child(root, "os"), "smbios"), *n;
 	size_t i;
 
 	for (i = 0; i < sizeof rest / sizeof rest[0]; i++) {
@@ -428,6 +488,13 @@ tell_the_rest(struct definition *d, const xmlNode *root)
 		definition_leave_out(d, smbios,
 		                     "what the machine is called, its serial number: "
 		                     "not made again, and a guest may be licensed for it");
+	for (n = root->children; n != NULL; n = n->next) {
+		if (is(n, "sysinfo") && has_value(n, "type", "fwcfg"))
+			definition_leave_out(d, settings, "fw_cfg: not made again");
+	}
+	/* Of one that runs QEMU tells: it has a device of it. */
+	if (child(root, "genid") != NULL)
+		definition_leave_out(d, "VM generation ID", "not made again");
 }
 
 bool
@@ -439,7 +506,8 @@ domain_xml_alone_tells(const char *what)
 		if (strcmp(what, rest[i].what) == 0)
 			return true;
 	}
-	return strcmp(what, smbios) == 0;
+	return strcmp(what, smbios) == 0 || strcmp(what, settings) == 0 ||
+	       strcmp(what, clock_of) == 0 || strncmp(what, port_of, sizeof port_of - 1) == 0;
 }
 
 static int

@@ -297,6 +297,13 @@ test_the_rest(void **state)
 	    {"<launchSecurity type='sev'/>", "launch security"},
 	    {"<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'/>",
 	     "arguments for QEMU"},
+	    {"<sysinfo type='fwcfg'><entry name='opt/x'>y</entry></sysinfo>", "firmware settings"},
+	    {"<os><acpi><table type='slic'>/s</table></acpi></os>", "ACPI tables"},
+	    {"<clock offset='timezone' timezone='Asia/Tokyo'/>", "clock"},
+	    {"<clock offset='absolute' start='0'/>", "clock"},
+	    {"<clock offset='variable' adjustment='-7200' basis='utc'/>", "clock"},
+	    {"<clock offset='variable' adjustment='-3' basis='localtime'/>", NULL},
+	    {"<clock offset='utc' adjustment='reset'/>", NULL},
 	    {"<os><smbios mode='emulate'/></os><features><acpi/></features>", NULL},
 	};
 	char text[512];
@@ -316,6 +323,8 @@ test_the_rest(void **state)
 		domain_xml_free(x);
 	}
 	assert_false(domain_xml_alone_tells("tpm"));
+	assert_false(domain_xml_alone_tells("network of net0"));
+	assert_true(domain_xml_alone_tells("port of net0"));
 }
 
 /* A firmware that libvirt chooses when the domain starts, and variables said at length. */
@@ -362,6 +371,68 @@ test_firmware(void **state)
 	domain_xml_free(x);
 }
 
+/* What a card has at the other end of its line. */
+static void
+test_ports(void **state)
+{
+	static const struct {
+		const char *type, *text, *why;
+	} rows[] = {
+	    {"network", "<source network='default' portgroup='eng'/>",
+	     "port group: not made again"},
+	    {"bridge",
+	     "<source bridge='br0'/><vlan><tag id='42'/></vlan><virtualport type='openvswitch'/>",
+	     "VLAN, virtual port: not made again"},
+	    {"network",
+	     "<source network='default'/><filterref filter='clean-traffic'/><link state='down'/>",
+	     "filter, link that is down: not made again"},
+	    {"network", "<source network='default' bridge='virbr0'/><link state='up'/>", NULL},
+	};
+	char text[512];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct domain_xml *x;
+
+		(void)snprintf(text, sizeof text,
+		               "<domain type='kvm'><devices><interface type='%s'>%s<model "
+		               "type='virtio'/></interface></devices></domain>",
+		               rows[i].type, rows[i].text);
+		x = read_text(text);
+		assert_int_equal(x->def->nnics, 1);
+		assert_int_equal(x->def->nleft_out, rows[i].why != NULL);
+		if (rows[i].why != NULL)
+			assert_string_equal(why_left_out(x->def, "port of net0"), rows[i].why);
+		domain_xml_free(x);
+	}
+}
+
+/* What else a domain that is off would lose without a word. */
+static void
+test_off(void **state)
+{
+	static const char text[] =
+	    "<domain type='kvm'><genid/><vcpu current='2'>8</vcpu>"
+	    "<clock offset='variable' adjustment='3600' basis='localtime'/><devices>"
+	    "<disk type='file' device='disk'><source file='/a.raw'>"
+	    "<slices><slice type='storage' offset='65536' size='65536'/></slices></source>"
+	    "<target dev='vda' bus='virtio'/></disk></devices></domain>";
+	struct domain_xml *x = read_text(text);
+
+	(void)state;
+	assert_non_null(why_left_out(x->def, "VM generation ID"));
+	assert_false(domain_xml_alone_tells("VM generation ID"));
+	assert_int_equal(x->def->cpus, 2); /* as many as one that runs has */
+	assert_non_null(why_left_out(x->def, "CPU topology"));
+	assert_string_equal(x->def->clock, "localtime");
+	assert_non_null(why_left_out(x->def, "clock"));
+	/* The file is not what the guest sees. */
+	assert_string_equal(definition_disk(x->def, "vda")->path, "");
+	assert_non_null(why_left_out(x->def, "disk vda"));
+	domain_xml_free(x);
+}
+
 /* What libvirt says of the guest agent. */
 static void
 test_agent(void **state)
@@ -399,6 +470,7 @@ main(void)
 	    cmocka_unit_test(test_written),  cmocka_unit_test(test_targets),
 	    cmocka_unit_test(test_agent),    cmocka_unit_test(test_topology),
 	    cmocka_unit_test(test_the_rest), cmocka_unit_test(test_firmware),
+	    cmocka_unit_test(test_ports),    cmocka_unit_test(test_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
