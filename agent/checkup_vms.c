@@ -189,6 +189,26 @@ has_any(const struct settings_vm *sv, const struct hv_vm *vm)
 	return false;
 }
 
+/* Where libvirt says where it is, a `disk` in a section would make another VM of it. */
+static void
+advise_image(const struct round *r, struct finding *x, const char *name, const char *disk)
+{
+	const char *domain = target_domain(r->c->settings, name);
+	struct cli_word uri, word;
+
+	if (domain != NULL)
+		finding_advise(x,
+		               "virsh -c %s edit %s, with where the image is now; exclude = %s, in "
+		               "[vm %s] of %s, if it may be lost",
+		               cli_word(&uri, r->c->settings->libvirt), cli_word(&word, domain),
+		               disk, name, origin(r->c));
+	else
+		finding_advise(x,
+		               "disk = %s FORMAT FILE, in [vm %s] of %s, with where the "
+		               "image is now; exclude = %s, if it may be lost",
+		               disk, name, origin(r->c), disk);
+}
+
 /* Every disk that would make a backup fail, and the lack of any. */
 static size_t
 judge_disks(struct round *r, const char *name, const struct settings_vm *sv, const struct hv_vm *vm)
@@ -205,10 +225,7 @@ judge_disks(struct round *r, const char *name, const struct settings_vm *sv, con
 		bad++;
 		x = findings_vm(f, FINDING_BAD, name, "no", "disk %s: %s", d->name, d->reason);
 		if (d->path[0] != '\0' && access(d->path, F_OK) != 0 && errno == ENOENT) {
-			finding_advise(x,
-			               "disk = %s FORMAT FILE, in [vm %s] of %s, with where the "
-			               "image is now; exclude = %s, if it may be lost",
-			               d->name, name, origin(r->c), d->name);
+			advise_image(r, x, name, d->name);
 		} else {
 			finding_advise(x, "exclude = %s, in [vm %s] of %s, if it may be lost",
 			               d->name, name, origin(r->c));
@@ -570,7 +587,8 @@ look_at_domain(struct round *r, const char *name, const struct settings_vm *sv,
 		return;
 	}
 	probe_begin(r, &t, &off);
-	if (off.err.code == LC_OK)
+	if (off.err.code == LC_OK ||
+	    (off.err.code == LC_EINVAL && off.hv != NULL && hv_vm(off.hv)->ndisks == 0))
 		judge(r, name, sv, hv_vm(off.hv), NULL, newest);
 	else
 		judge_failure(r, name, NULL, &off.err);

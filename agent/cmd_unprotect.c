@@ -201,6 +201,11 @@ clean_vm(const struct settings *s, struct store *store, const char *vm, unsigned
 			(void)lc_fail(e, why.code, 0, "%s", why.msg);
 		else /* it is off */
 			rc = target_offline(s, store, vm, &t, e);
+		/* Nobody but libvirt knows it. */
+		if (rc == LC_ENOENT && t.hv.libvirt != NULL) {
+			lc_err_clear(e);
+			rc = lc_fail(e, why.code, 0, "%s", why.msg);
+		}
 		if (rc == 0 && t.hv.qmp == NULL && t.hv.libvirt == NULL)
 			rc = clean_off(&t, removed, e);
 	} else if (rc == 0) {

@@ -125,6 +125,27 @@ target_learn(struct target *t, const struct definition *def, struct lc_err *e)
 	return copy_definition(def, t, t->hv.vm, e);
 }
 
+/* What libvirt says is all that there is: its domain may have had disks before, which a point names
+ * and which are another VM's by now. */
+static int
+check_learned(const struct target *t, const struct settings *s, struct lc_err *e)
+{
+	size_t i;
+
+	for (i = 0; t->learned && i < t->def->ndisks; i++) {
+		enum hv_role role = t->def->disks[i].role;
+
+		if (role == HV_ROLE_DISK || role == HV_ROLE_NVRAM)
+			return 0;
+	}
+	if (!t->learned)
+		return 0;
+	return lc_fail(
+	    e, LC_ENOTSUP, 0,
+	    "%s: it has no disk to back up; protect = no in [vm %s] of %s leaves it alone",
+	    t->hv.vm, t->hv.vm, s->origin == NULL ? "locum.conf" : s->origin);
+}
+
 int
 target_offline(const struct settings *s, struct store *store, const char *vm, struct target *t,
                struct lc_err *e)
@@ -135,6 +156,8 @@ target_offline(const struct settings *s, struct store *store, const char *vm, st
 
 	if (t->hv.libvirt != NULL && !t->learned)
 		return lc_fail(e, LC_ENOENT, 0, "%s: libvirt does not say where its disks are", vm);
+	if (t->hv.libvirt != NULL && check_learned(t, s, e) != 0)
+		return LC_ENOTSUP;
 	lc_free(t->qmp);
 	t->qmp = NULL;
 	t->hv.qmp = t->hv.libvirt = NULL;

@@ -413,6 +413,18 @@ read_channel(struct domain_xml *x, const xmlNode *channel)
 		memcpy(x->agent_socket, v, strlen(v) + 1);
 }
 
+static void
+read_controller(struct definition *d, const xmlNode *controller)
+{
+	char model[TEXT_MAX], why[128];
+
+	if (!has_value(controller, "type", "scsi") ||
+	    strncmp(value(controller, "model", model), "virtio", 6) == 0 || model[0] == '\0')
+		return;
+	(void)snprintf(why, sizeof why, "%.60s: becomes virtio-scsi", model);
+	definition_leave_out(d, "SCSI controller", why);
+}
+
 /* In the words that a machine that runs is told of with. */
 static const char *
 why_not(const xmlNode *device)
@@ -452,6 +464,8 @@ read_devices(struct domain_xml *x, const xmlNode *devices, struct lc_err *e)
 			read_nic(x->def, n);
 		if (is(n, "channel"))
 			read_channel(x, n);
+		if (is(n, "controller"))
+			read_controller(x->def, n);
 		for (i = 0; i < sizeof usual / sizeof usual[0] && !is(n, usual[i]); i++)
 			;
 		if (i == sizeof usual / sizeof usual[0] && !is(n, "disk") && !is(n, "interface"))

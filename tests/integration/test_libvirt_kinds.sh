@@ -192,6 +192,22 @@ bus() {
 	disk_xml=() lv_edit=''
 }
 
+bare() { # NAME DEVICE
+	cat >"$t/$1.xml" <<-END
+		<domain type='qemu'><name>$1</name><uuid>5b3f0000-0000-4000-8000-000000000001</uuid><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+		<os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
+		<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>$2</devices></domain>
+	END
+	virsh_t define "$t/$1.xml" >/dev/null || fail "define $1: $(tail -n 3 "$t/lv/libvirtd.log")"
+}
+
+doctor_says() { # VM REGEX ADVICE
+	locum doctor "$1" --quiet >"$t/out" 2>&1 || true
+	sed -n "/^bad  *$1 /,\$p" "$t/out" >"$t/said"
+	grep -q "$2" "$t/said" || fail "doctor: $(cat "$t/out")"
+	grep -q "$3" "$t/said" || fail "doctor: $(cat "$t/out")"
+}
+
 off() {
 	if [ -e "$code" ]; then
 		uefi_define off01
@@ -239,6 +255,19 @@ off() {
 	cmp "$t/img/sata.raw" "$t/r/bus00-sdb.raw" || fail "sdb"
 	cmp "$t/img/scsi.raw" "$t/r/bus00-sda.raw" || fail "sda"
 	virsh_t undefine bus00 >/dev/null
+	# Without a disk, as it never had one and after it had one: what its points name are not its disks any more.
+	bare bare01 ''
+	refused 1 'bare01: .*it has no disk to back up; protect = no in .vm bare01. of .* leaves it alone$' locum backup bare01
+	doctor_says bare01 'it has no disk' 'do: protect = no, in .vm bare01. of '
+	bare bare01 "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$t/img/o1.raw'/><target dev='vda' bus='virtio'/></disk>"
+	backup bare01 full
+	bare bare01 ''
+	refused 1 'bare01: .*it has no disk to back up' locum backup bare01
+	# Its image is gone: libvirt says where it is, so a `disk` in a section would make another VM of it.
+	bare bare01 "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$t/img/gone.raw'/><target dev='vda' bus='virtio'/></disk>"
+	doctor_says bare01 'disk vda: .*gone.raw: No such file' 'do: virsh -c .* edit [^ ]*, with where the image is now; exclude = vda, in .vm bare01. of '
+	virsh_t undefine bare01 >/dev/null
+	refused 1 'nosuch: .*Domain not found' locum unprotect nosuch
 }
 
 for part in bus off uefi; do

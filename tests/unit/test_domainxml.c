@@ -417,10 +417,13 @@ test_off(void **state)
 	    "<clock offset='variable' adjustment='3600' basis='localtime'/><devices>"
 	    "<disk type='file' device='disk'><source file='/a.raw'>"
 	    "<slices><slice type='storage' offset='65536' size='65536'/></slices></source>"
-	    "<target dev='vda' bus='virtio'/></disk></devices></domain>";
+	    "<target dev='vda' bus='virtio'/></disk><controller type='scsi' model='virtio-scsi'/>"
+	    "<controller type='scsi' index='1' model='lsisas1068'/></devices></domain>";
 	struct domain_xml *x = read_text(text);
 
 	(void)state;
+	assert_string_equal(why_left_out(x->def, "SCSI controller"),
+	                    "lsisas1068: becomes virtio-scsi");
 	assert_non_null(why_left_out(x->def, "VM generation ID"));
 	assert_false(domain_xml_alone_tells("VM generation ID"));
 	assert_int_equal(x->def->cpus, 2); /* as many as one that runs has */
