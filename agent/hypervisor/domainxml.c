@@ -272,6 +272,52 @@ read_os(struct domain_xml *x, const xmlNode *root)
 
 /* ---- devices ---- */
 
+static unsigned long
+hex(const xmlNode *n, const char *attribute)
+{
+	char v[TEXT_MAX];
+
+	return strtoul(value(n, attribute, v), NULL, 16);
+}
+
+/* The firmware counts the buses behind root ports by the places of those; libvirt's numbers are the
+ * same where nothing else has a bus and the ports are in order. */
+static bool
+has_plain_buses(const xmlNode *devices)
+{
+	const xmlNode *n;
+	unsigned long next = 1, last = 0, place;
+	char v[TEXT_MAX];
+
+	for (n = devices == NULL ? NULL : devices->children; n != NULL; n = n->next) {
+		if (!is(n, "controller") || !has_value(n, "type", "pci") ||
+		    has_value(n, "model", "pci-root") || has_value(n, "model", "pcie-root"))
+			continue;
+		place = hex(child(n, "address"), "slot") * 8 + hex(child(n, "address"), "function");
+		if (!has_value(n, "model", "pcie-root-port") ||
+		    hex(child(n, "address"), "bus") != 0 || number(value(n, "index", v)) != next ||
+		    place <= last)
+			return false;
+		next++;
+		last = place;
+	}
+	return true;
+}
+
+/* As one that runs is told of by QEMU. */
+static void
+read_address(struct domain_xml *x, const char *section, const char *name, const xmlNode *device)
+{
+	const xmlNode *address = child(device, "address");
+	char text[64];
+
+	if (!x->plain_buses || !has_value(address, "type", "pci"))
+		return;
+	(void)snprintf(text, sizeof text, "%02lx:%02lx.%lx", hex(address, "bus"),
+	               hex(address, "slot"), hex(address, "function"));
+	(void)definition_set(x->def, section, name, "address", text, NULL);
+}
+
 static void
 add_alias(struct domain_xml *x, const xmlNode *disk, const char *name)
 {
@@ -338,6 +384,7 @@ read_disk(struct domain_xml *x, const xmlNode *disk, struct lc_err *e)
 	set(d, "disk", name, "serial", value(child(disk, "serial"), NULL, v));
 	set(d, "disk", name, "boot", value(child(disk, "boot"), "order", v));
 	set(d, "disk", name, "block", value(child(disk, "blockio"), "logical_block_size", v));
+	read_address(x, "disk", name, disk);
 	if (why != NULL) {
 		(void)snprintf(what, sizeof what, "disk %.60s", name);
 		definition_leave_out(d, what, why);
@@ -375,8 +422,9 @@ read_port(struct definition *d, const xmlNode *nic, const char *name)
 }
 
 static void
-read_nic(struct definition *d, const xmlNode *nic)
+read_nic(struct domain_xml *x, const xmlNode *nic)
 {
+	struct definition *d = x->def;
 	const xmlNode *source = child(nic, "source");
 	char name[HV_NAME_MAX], v[TEXT_MAX], network[TEXT_MAX + 8] = "none";
 
@@ -396,6 +444,7 @@ read_nic(struct definition *d, const xmlNode *nic)
 		definition_leave_out(d, name,
 		                     "on a network that is not kept; map it when restoring");
 	set(d, "nic", name, "network", network);
+	read_address(x, "nic", name, nic);
 	read_port(d, nic, name);
 }
 
@@ -455,13 +504,14 @@ read_devices(struct domain_xml *x, const xmlNode *devices, struct lc_err *e)
 	const xmlNode *n;
 	size_t i;
 
+	x->plain_buses = has_plain_buses(devices);
 	for (n = devices == NULL ? NULL : devices->children; n != NULL; n = n->next) {
 		if (n->type != XML_ELEMENT_NODE)
 			continue;
 		if (is(n, "disk") && read_disk(x, n, e) != 0)
 			return (int)e->code;
 		if (is(n, "interface"))
-			read_nic(x->def, n);
+			read_nic(x, n);
 		if (is(n, "channel"))
 			read_channel(x, n);
 		if (is(n, "controller"))

@@ -30,7 +30,8 @@ struct domain_xml {
 	size_t naliases;
 	enum hv_agent agent; /* of the guest, as far as libvirt knows */
 	char agent_socket[108];
-	bool chooses; /* libvirt, its firmware, when it starts: domain_xml_firmware() */
+	bool plain_buses; /* a bus has the same number in its addresses and in the guest */
+	bool chooses;     /* libvirt, its firmware, when it starts: domain_xml_firmware() */
 };
 
 /**

@@ -1,12 +1,14 @@
 /* Making a description. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agent/hypervisor/deftext.h"
 #include "agent/hypervisor/domainxml.h"
 
 #define TARGET_MAX 16
+#define PORTS_MAX 24 /* as where we start it ourselves */
 
 struct writer {
 	struct lc_buf *out;
@@ -251,8 +253,20 @@ put_disks(struct writer *w, const struct definition *d, struct lc_err *e)
 	return 0;
 }
 
+/* Behind a root port, by whose number a guest calls its card; libvirt makes the ports up to it. */
 static void
-put_nic(struct writer *w, const struct def_nic *nic)
+put_port(struct writer *w, const struct definition *d, const char *address)
+{
+	unsigned long bus = strtoul(address, NULL, 16);
+
+	if (bus == 0 || bus > PORTS_MAX || strcmp(address + 2, ":00.0") != 0 ||
+	    strstr(d->machine, "q35") == NULL)
+		return;
+	put_number(w, "<address type='pci' domain='0' bus='", bus, "' slot='0' function='0'/>\n");
+}
+
+static void
+put_nic(struct writer *w, const struct definition *d, const struct def_nic *nic)
 {
 	static const char bridge[] = "bridge:";
 	size_t n = sizeof bridge - 1;
@@ -271,6 +285,7 @@ put_nic(struct writer *w, const struct def_nic *nic)
 	}
 	put_between(w, "<mac address='", nic->mac, "'/>\n");
 	put_between(w, "<model type='", nic->model, "'/>\n");
+	put_port(w, d, nic->address);
 	put(w, "</interface>\n");
 }
 
@@ -310,7 +325,7 @@ domain_xml_write(const struct definition *d, const struct domain_xml_opts *o, st
 	if (rc != 0)
 		return rc;
 	for (i = 0; i < d->nnics; i++)
-		put_nic(&w, &d->nics[i]);
+		put_nic(&w, d, &d->nics[i]);
 	/* What an operator looks at, and the guest agent's channel. */
 	put(&w, "<serial type='pty'/>\n<console type='pty'/>\n<graphics type='vnc'/>\n"
 	        "<video><model type='vga'/></video>\n<channel type='unix'><target type='virtio' "

@@ -198,8 +198,16 @@ test_written(void **state)
 			                                "path", "/r/<x>.raw", &e),
 			                 0);
 	}
+	assert_int_equal(
+	    definition_set(x->def, "nic", x->def->nics[0].name, "address", "05:00.0", &e), 0);
+	assert_int_equal(
+	    definition_set(x->def, "nic", x->def->nics[1].name, "address", "00:1f.0", &e), 0);
 	assert_int_equal(domain_xml_write(x->def, &o, &text, &e), 0);
 	assert_int_equal(lc_buf_append(&text, "", 1), 0);
+	assert_non_null(strstr((char *)text.p,
+	                       "<model type='virtio'/>\n<address type='pci' domain='0' "
+	                       "bus='5' slot='0' function='0'/>\n</interface>"));
+	assert_non_null(strstr((char *)text.p, "<model type='e1000'/>\n</interface>"));
 	assert_non_null(
 	    strstr((char *)text.p, "<name>a &lt;b&gt; &amp; &apos;c&apos; &quot;d&quot;</name>"));
 	assert_non_null(strstr((char *)text.p, "<feature policy='disable' name='pclmuldq'/>"));
@@ -408,6 +416,50 @@ test_ports(void **state)
 	}
 }
 
+/* The numbers that the firmware gives to buses are libvirt's where there are root ports only, in
+ * order. */
+static void
+test_addresses(void **state)
+{
+	static const char nic[] =
+	    "<interface type='user'><model type='virtio'/><address type='pci' domain='0x0000' "
+	    "bus='%s' slot='0x%s' function='0x0'/></interface>";
+	static const char port[] =
+	    "<controller type='pci' index='%d' model='pcie-root-port'><address type='pci' "
+	    "bus='0x00' slot='0x0%d' function='0x%d'/></controller>";
+	static const struct {
+		int second; /* slot of the second port */
+		const char *bus, *slot, *more, *address;
+	} rows[] = {
+	    {2, "0x02", "00", "", "02:00.0"},
+	    {2, "0x00", "1f", "", "00:1f.0"},
+	    {2, "0x02", "00", "<controller type='pci' index='3' model='pcie-to-pci-bridge'/>", ""},
+	    {1, "0x02", "00", "", ""}, /* before the first one */
+	    {2, "0x02", "00", "<controller type='pci' index='9' model='pcie-root-port'/>", ""},
+	    {2, "0x102", "00", "", ""},
+	};
+	char text[2048];
+	size_t i, n;
+
+	(void)state;
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct domain_xml *x;
+
+		n = (size_t)snprintf(text, sizeof text,
+		                     "<domain type='kvm'><devices>"
+		                     "<controller type='pci' index='0' model='pcie-root'/>");
+		n += (size_t)snprintf(text + n, sizeof text - n, port, 1, 1, 1);
+		n += (size_t)snprintf(text + n, sizeof text - n, port, 2, rows[i].second, 0);
+		n += (size_t)snprintf(text + n, sizeof text - n, "%s", rows[i].more);
+		n += (size_t)snprintf(text + n, sizeof text - n, nic, rows[i].bus, rows[i].slot);
+		(void)snprintf(text + n, sizeof text - n, "</devices></domain>");
+		x = read_text(text);
+		assert_int_equal(x->def->nnics, 1);
+		assert_string_equal(x->def->nics[0].address, rows[i].address);
+		domain_xml_free(x);
+	}
+}
+
 /* What else a domain that is off would lose without a word. */
 static void
 test_off(void **state)
@@ -468,12 +520,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_machine),  cmocka_unit_test(test_disks),
-	    cmocka_unit_test(test_nics),     cmocka_unit_test(test_refused),
-	    cmocka_unit_test(test_written),  cmocka_unit_test(test_targets),
-	    cmocka_unit_test(test_agent),    cmocka_unit_test(test_topology),
-	    cmocka_unit_test(test_the_rest), cmocka_unit_test(test_firmware),
-	    cmocka_unit_test(test_ports),    cmocka_unit_test(test_off),
+	    cmocka_unit_test(test_machine),   cmocka_unit_test(test_disks),
+	    cmocka_unit_test(test_nics),      cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_written),   cmocka_unit_test(test_targets),
+	    cmocka_unit_test(test_agent),     cmocka_unit_test(test_topology),
+	    cmocka_unit_test(test_the_rest),  cmocka_unit_test(test_firmware),
+	    cmocka_unit_test(test_ports),     cmocka_unit_test(test_off),
+	    cmocka_unit_test(test_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
