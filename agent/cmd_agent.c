@@ -378,6 +378,13 @@ same_vms(const struct settings *a, const struct settings *b)
 	return a->nvms == b->nvms;
 }
 
+/* Known, and not to be left alone. */
+static bool
+is_wanted(const struct settings_vm *vm)
+{
+	return vm != NULL && !vm->left_alone && !(vm->rpo_set && vm->rpo_ms == 0);
+}
+
 /* Which VMs came and went. */
 static void
 tell_changes(const struct agent *x)
@@ -386,15 +393,20 @@ tell_changes(const struct agent *x)
 
 	for (i = 0; i < x->settings.nvms; i++) {
 		const char *name = x->settings.vms[i].name;
+		const struct settings_vm *next = settings_vm(&x->next, name);
+		const char *why = "it has no section";
 
-		if (settings_vm(&x->next, name) == NULL)
-			log_warn("%s: not protected any more, %s; its points stay", name,
-			         x->next.libvirt == NULL
-			             ? "it has no section"
-			             : "it has no section and libvirt has no such domain");
+		if (!is_wanted(&x->settings.vms[i]) || is_wanted(next))
+			continue;
+		if (next != NULL)
+			why = next->left_alone ? "protect = no" : "rpo = 0";
+		else if (x->next.libvirt != NULL)
+			why = "it has no section and libvirt has no such domain";
+		log_warn("%s: not protected any more, %s; its points stay", name, why);
 	}
 	for (i = 0; i < x->next.nvms; i++) {
-		if (settings_vm(&x->settings, x->next.vms[i].name) == NULL)
+		if (is_wanted(&x->next.vms[i]) &&
+		    !is_wanted(settings_vm(&x->settings, x->next.vms[i].name)))
 			log_info("%s: protected from now on", x->next.vms[i].name);
 	}
 }

@@ -208,6 +208,18 @@ for ((i = 0; i < 20; i++)); do # the status is one of the agent that has them
 	grep -qE '"worst_lag_s": ([3-9]|[1-9][0-9]+)[.]' "$t/status" || fail "its worst lag: $(cat "$t/status")"
 	sleep 0.1
 done
+# One that is to be left alone from now on is told of, and one that always was is not.
+sed -i '/^\[vm db\]/a protect = no' "$LOCUM_CONFIG"
+printf '[vm later]\ndisk = vda raw %s\nprotect = no\n' "$t/a.raw" >>"$LOCUM_CONFIG"
+sed -i '/^\[vm web01\]/,/^rpo/s/^rpo = .*/rpo = 5s/' "$LOCUM_CONFIG"
+kill -HUP $agent_pid
+for ((i = 0; i < 100; i++)); do
+	! grep -q 'web01: protected from now on' "$t/agent.log" || break
+	sleep 0.1
+done
+grep -q 'web01: protected from now on' "$t/agent.log" || fail "the agent: $(tail -n 5 "$t/agent.log")"
+grep -q 'db: not protected any more, protect = no; its points stay' "$t/agent.log" || fail "the agent: $(tail -n 5 "$t/agent.log")"
+! grep 'later: ' "$t/agent.log" || fail "it is left alone"
 kill -TERM $agent_pid
 wait $agent_pid || fail "the agent ended with $?"
 ! at_replica points web01 --json | has "${ids[1]}" || fail "it is there still"
