@@ -39,6 +39,7 @@ whole() { # WHAT
 
 echo "qemu-guest-agent in the guest"
 settings never "$t/vm/qga"
+begins
 backup web01 full
 grep -q '"frozen": false, "freeze": null' "$t/out" || fail "freeze = never: $(cat "$t/out")"
 needs_recovery || fail "a point of a busy filesystem that was not frozen needs no recovery: this test shows nothing"

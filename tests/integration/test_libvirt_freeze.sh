@@ -55,6 +55,7 @@ end() { # kill -9, without a word from the shell
 
 echo "a domain whose section says nothing of it"
 settings never
+begins
 backup web01 full
 grep -q '"frozen": false, "freeze": null' "$t/out" || fail "freeze = never: $(cat "$t/out")"
 needs_recovery || fail "a point of a busy filesystem that was not frozen needs no recovery: this test shows nothing"

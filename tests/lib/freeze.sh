@@ -13,6 +13,16 @@ files() { # operations on files that the guest has finished
 	guest_cmd "$dir" stat | grep -oE 'fsops=[0-9]+' | cut -d = -f 2
 }
 
+# Until files are written for the first time: the guest is up before its filesystem is mounted, on a busy machine long before.
+begins() {
+	local i
+	for ((i = 0; i < 600; i++)); do
+		[ "$(files)" -eq 0 ] || return 0
+		sleep 0.1
+	done
+	fail "the guest writes no files"
+}
+
 # The guest's filesystem stands still.
 still() { # WHAT
 	local n
