@@ -15,7 +15,8 @@
 
 /* What only the description tells of, besides `rest` below. */
 static const char smbios[] = "SMBIOS", settings[] = "firmware settings", clock_of[] = "clock";
-static const char port_of[] = "port of ";
+static const char secure_boot[] = "secure boot";
+static const char port_of[] = "port of ", protection_of[] = "write protection of ";
 
 /* ---- the tree ---- */
 
@@ -263,6 +264,11 @@ read_os(struct domain_xml *x, const xmlNode *root)
 		set(d, "machine", "", "firmware", value(loader, NULL, v));
 	else if (loader != NULL)
 		definition_leave_out(d, "firmware", value(loader, NULL, v));
+	if (has_value(loader, "secure", "yes"))
+		definition_leave_out(
+		    d, secure_boot,
+		    "what keeps the guest from the firmware's variables (SMM): not "
+		    "made again");
 	x->chooses = loader == NULL && has_value(os, "firmware", "efi");
 	read_nvram(d, child(os, "nvram"));
 	read_file(d, "kernel", value(child(os, "kernel"), NULL, v));
@@ -385,6 +391,10 @@ read_disk(struct domain_xml *x, const xmlNode *disk, struct lc_err *e)
 	set(d, "disk", name, "boot", value(child(disk, "boot"), "order", v));
 	set(d, "disk", name, "block", value(child(disk, "blockio"), "logical_block_size", v));
 	read_address(x, "disk", name, disk);
+	if (child(disk, "readonly") != NULL) {
+		(void)snprintf(what, sizeof what, "%s%.60s", protection_of, name);
+		definition_leave_out(d, what, "it comes back as one that can be written to");
+	}
 	if (why != NULL) {
 		(void)snprintf(what, sizeof what, "disk %.60s", name);
 		definition_leave_out(d, what, why);
@@ -505,6 +515,10 @@ read_devices(struct domain_xml *x, const xmlNode *devices, struct lc_err *e)
 	size_t i;
 
 	x->plain_buses = has_plain_buses(devices);
+	if (!x->plain_buses)
+		definition_leave_out(x->def, "PCI addresses",
+		                     "behind bridges, or root ports that are not in order: a point "
+		                     "of it while it runs has them");
 	for (n = devices == NULL ? NULL : devices->children; n != NULL; n = n->next) {
 		if (n->type != XML_ELEMENT_NODE)
 			continue;
@@ -571,7 +585,9 @@ domain_xml_alone_tells(const char *what)
 			return true;
 	}
 	return strcmp(what, smbios) == 0 || strcmp(what, settings) == 0 ||
-	       strcmp(what, clock_of) == 0 || strncmp(what, port_of, sizeof port_of - 1) == 0;
+	       strcmp(what, clock_of) == 0 || strcmp(what, secure_boot) == 0 ||
+	       strncmp(what, port_of, sizeof port_of - 1) == 0 ||
+	       strncmp(what, protection_of, sizeof protection_of - 1) == 0;
 }
 
 static int

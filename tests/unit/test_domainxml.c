@@ -307,6 +307,11 @@ test_the_rest(void **state)
 	     "arguments for QEMU"},
 	    {"<sysinfo type='fwcfg'><entry name='opt/x'>y</entry></sysinfo>", "firmware settings"},
 	    {"<os><acpi><table type='slic'>/s</table></acpi></os>", "ACPI tables"},
+	    {"<os><loader secure='yes' type='pflash'>/fw.fd</loader></os>", "secure boot"},
+	    {"<os><loader secure='no' type='pflash'>/fw.fd</loader></os>", NULL},
+	    {"<devices><disk type='file' device='disk'><driver type='raw'/><source file='/a'/>"
+	     "<target dev='vda' bus='virtio'/><readonly/></disk></devices>",
+	     "write protection of vda"},
 	    {"<clock offset='timezone' timezone='Asia/Tokyo'/>", "clock"},
 	    {"<clock offset='absolute' start='0'/>", "clock"},
 	    {"<clock offset='variable' adjustment='-7200' basis='utc'/>", "clock"},
@@ -333,6 +338,7 @@ test_the_rest(void **state)
 	assert_false(domain_xml_alone_tells("tpm"));
 	assert_false(domain_xml_alone_tells("network of net0"));
 	assert_true(domain_xml_alone_tells("port of net0"));
+	assert_false(domain_xml_alone_tells("PCI addresses"));
 }
 
 /* A firmware that libvirt chooses when the domain starts, and variables said at length. */
@@ -456,6 +462,8 @@ test_addresses(void **state)
 		x = read_text(text);
 		assert_int_equal(x->def->nnics, 1);
 		assert_string_equal(x->def->nics[0].address, rows[i].address);
+		assert_int_equal(why_left_out(x->def, "PCI addresses") != NULL,
+		                 rows[i].address[0] == '\0' && strlen(rows[i].bus) == 4);
 		domain_xml_free(x);
 	}
 }
