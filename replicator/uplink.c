@@ -652,7 +652,7 @@ uplink_idle(const struct uplink *u)
 	bool idle;
 
 	(void)pthread_mutex_lock(lock);
-	idle = u->idle && !u->wake;
+	idle = u->idle && !u->wake && u->told_idle; /* what led there was told, too */
 	(void)pthread_mutex_unlock(lock);
 	return idle;
 }
