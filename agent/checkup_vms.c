@@ -196,17 +196,18 @@ advise_image(const struct round *r, struct finding *x, const char *name, const c
 	const char *domain = target_domain(r->c->settings, name);
 	struct cli_word uri, word;
 
-	if (domain != NULL)
+	if (domain != NULL) {
 		finding_advise(x,
 		               "virsh -c %s edit %s, with where the image is now; exclude = %s, in "
 		               "[vm %s] of %s, if it may be lost",
 		               cli_word(&uri, r->c->settings->libvirt), cli_word(&word, domain),
 		               disk, name, origin(r->c));
-	else
+	} else {
 		finding_advise(x,
 		               "disk = %s FORMAT FILE, in [vm %s] of %s, with where the "
 		               "image is now; exclude = %s, if it may be lost",
 		               disk, name, origin(r->c), disk);
+	}
 }
 
 /* Every disk that would make a backup fail, and the lack of any. */

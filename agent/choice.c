@@ -48,12 +48,25 @@ on_left_out(void *arg, const char *domain, const char *state, const char *why)
 	c->failed++;
 }
 
+/* Once, however often it is named. */
+static void
+add_vm(struct choice *c, const char *vm)
+{
+	size_t i;
+
+	for (i = 0; i < c->nvms; i++) {
+		if (strcmp(c->vms[i], vm) == 0)
+			return;
+	}
+	c->vms[c->nvms++] = vm;
+}
+
 int
 choice_make(struct choice *c, struct settings *s, const struct cli_args *a)
 {
 	bool all = cli_has(a, "all");
 	struct lc_err e = LC_ERR_INIT;
-	size_t i, k, n = cli_operands(a);
+	size_t i, n = cli_operands(a);
 
 	if (cli_get_many(a, "image", 0) != NULL)
 		return choose_import(c, s, a);
@@ -79,14 +92,8 @@ choice_make(struct choice *c, struct settings *s, const struct cli_args *a)
 		return CLI_FAILED;
 	}
 	for (i = 0; i < n; i++) {
-		const char *vm = all ? s->vms[i].name : cli_operand(a, i);
-
-		if (all && s->vms[i].left_alone)
-			continue;
-		for (k = 0; k < c->nvms && strcmp(c->vms[k], vm) != 0; k++)
-			;
-		if (k == c->nvms)
-			c->vms[c->nvms++] = vm;
+		if (!all || !s->vms[i].left_alone)
+			add_vm(c, all ? s->vms[i].name : cli_operand(a, i));
 	}
 	if (c->nvms > 0)
 		return CLI_DONE;
