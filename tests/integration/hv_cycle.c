@@ -2,7 +2,7 @@
  * hv_cycle: the life of a snapshot by hand, for shell tests.
  *
  *   hv_cycle [--run DIR] [--scratch DIR] [--tag HEX] [--scratch-max BYTES] [--copy-timeout S]
- *            [--events FILE] [--by-job] [--push-full] --qmp SOCKET... COMMAND...
+ *            [--events FILE] [--by-job] [--push-full] [--debug] --qmp SOCKET... COMMAND...
  *
  * Commands, in order, on all VMs (hv_take takes them together):
  *
@@ -42,6 +42,7 @@
 #include "agent/hypervisor/hypervisor.h"
 #include "agent/hypervisor/source.h"
 #include "store/base/clock.h"
+#include "store/base/log.h"
 
 #define VMS_MAX 8
 
@@ -589,17 +590,13 @@ on_vm_closed(void *arg)
 int
 main(int argc, char **argv)
 {
-	static const struct option options[] = {{"run", 1, NULL, 'r'},
-	                                        {"scratch", 1, NULL, 's'},
-	                                        {"tag", 1, NULL, 't'},
-	                                        {"scratch-max", 1, NULL, 'm'},
-	                                        {"qmp", 1, NULL, 'q'},
-	                                        {"copy-timeout", 1, NULL, 'c'},
-	                                        {"by-job", 0, NULL, 'j'},
-	                                        {"push-full", 0, NULL, 'f'},
-	                                        {"connect-ms", 1, NULL, 'C'},
-	                                        {"command-ms", 1, NULL, 'd'},
-	                                        {NULL, 0, NULL, 0}};
+	static const struct option options[] = {
+	    {"run", 1, NULL, 'r'},        {"scratch", 1, NULL, 's'},
+	    {"tag", 1, NULL, 't'},        {"scratch-max", 1, NULL, 'm'},
+	    {"qmp", 1, NULL, 'q'},        {"copy-timeout", 1, NULL, 'c'},
+	    {"by-job", 0, NULL, 'j'},     {"push-full", 0, NULL, 'f'},
+	    {"connect-ms", 1, NULL, 'C'}, {"command-ms", 1, NULL, 'd'},
+	    {"debug", 0, NULL, 'D'},      {NULL, 0, NULL, 0}};
 	struct hv_target t = {.run_dir = "/tmp", .scratch_dir = "/tmp", .tag = "00c0ffee"};
 	int o;
 
@@ -633,6 +630,9 @@ main(int argc, char **argv)
 			break;
 		case 'd':
 			t.command_timeout_ms = strtoll(optarg, NULL, 10);
+			break;
+		case 'D':
+			log_set_level(LOG_LV_DEBUG);
 			break;
 		case 'q':
 			if (c.nvms < VMS_MAX)
