@@ -22,8 +22,24 @@ struct verify {
 	struct remote *remote;     /* of a thin store */
 	struct progress *progress; /* of the point at hand */
 	struct verified *verified; /* what is in several points is read once */
-	unsigned looked_at, bad;
+	unsigned looked_at, bad;   /* bad: or not checked */
 };
+
+/* Whether it says something of the point, and not of what was in the way of reading it. */
+static bool
+is_verdict(const struct lc_err *e)
+{
+	switch (e->code) {
+	case LC_OK:
+	case LC_EIO:
+	case LC_ECORRUPT:
+	case LC_ENOENT:
+	case LC_EVERSION:
+		return true;
+	default:
+		return false;
+	}
+}
 
 static void
 on_progress(void *arg, uint64_t done, uint64_t total)
@@ -58,7 +74,10 @@ print_json(const struct verify *v, const char *asked, const struct point *p, int
 	else
 		describe_json(stdout, p);
 	(void)printf(",\"ok\":%s,\"ms\":%" PRId64 ",\"error\":",
-	             e->code == LC_OK ? "true" : "false", took_ns / LC_NS_PER_MS);
+	             e->code == LC_OK ? "true"
+	             : is_verdict(e)  ? "false"
+	                              : "null",
+	             took_ns / LC_NS_PER_MS);
 	cli_json_string(stdout, e->code == LC_OK ? NULL : e->msg);
 	(void)fputc('}', stdout);
 }
@@ -70,7 +89,8 @@ print_verdict(struct verify *v, const struct point *p, int64_t took_ns, const st
 
 	(void)describe_line(p, line, sizeof line);
 	if (e->code != LC_OK)
-		(void)fprintf(stderr, "locum: %s is NOT good: %s\n", line, e->msg);
+		(void)fprintf(stderr, "locum: %s %s: %s\n", line,
+		              is_verdict(e) ? "is NOT good" : "could not be checked", e->msg);
 	else if (!cli_has(v->args, "quiet"))
 		(void)printf("%s is good: %s in %s\n", line,
 		             size_format(size, sizeof size, bytes_of(p)),
@@ -213,6 +233,8 @@ const struct cli_verb verb_verify = {
 	"Reads, decrypts and decodes the content of every window of every disk of the points,\n"
 	"checks each against its id, and each point's whole map against the hash that was\n"
 	"sealed with it. A content that is in several windows or points is read once.\n"
+	"A point that is neither good nor bad, as its contents are at a replica that does not\n"
+	"answer, \"could not be checked\" (--json: \"ok\" is null).\n"
 	"Exit status 0: all are good; 1: none is, or it could not be done; 3: some are not.\n"
 	"\n"
 	"Examples:\n"

@@ -128,6 +128,9 @@ locum status >"$t/out" 2>&1 && fail "status says that all is well"
 grep -q 'SPENT' "$t/out" || fail "status does not say why: $(cat "$t/out")"
 refused 1 "web01/vda.*(byte|bytes) .*replica dr" locum restore "web01@$newest" --to "$t/r.raw"
 cat "$t/refused"
+# It is not said to be bad: nobody knows.
+refused 1 'could not be checked: .*web01/vda.*replica dr' locum verify "web01@$newest"
+{ locum verify "web01@$newest" --json || true; } 2>/dev/null | has '"ok":null' || fail "verify --json with the replica away"
 
 # Killed meanwhile; nothing is lost, and it stays as it was.
 kill -9 $agent_pid
