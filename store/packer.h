@@ -21,7 +21,7 @@
 struct packer; /* of one thread */
 struct store;
 
-/** packer_new(s, level, out, e): level is zstd's.  Some 1.4 MiB. */
+/** packer_new(s, level, out, e): level is zstd's.  Some 1 MiB. */
 int packer_new(struct store *s, int level, struct packer **out, struct lc_err *e);
 /** packer_free(p): NULL is fine. */
 void packer_free(struct packer *p);

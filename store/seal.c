@@ -16,13 +16,6 @@
 /* Compressed only where that saves 3%. */
 #define ZSTD_MAX (WINDOW_SIZE - WINDOW_SIZE * 3u / 100u - 1u)
 
-/* The table of matches of SEAL_LEVEL is four times as large as a processor's first cache; this one
- * fits.  In windows whose bytes vary, where little repeats, it is looked up the most and finds the
- * least: a fifth of the time for 1% more bytes.  In text it would save nothing. */
-#define VARIED_TABLE_LOG 13
-#define SAMPLES 1024u
-#define VARIED_PAIRS 40u /* of a sample with all: fewer that are alike make it varied */
-
 /* So many levels above that of whole windows: 6% fewer bytes, and still twice as fast. */
 #define DELTA_LEVELS 1
 
@@ -32,7 +25,6 @@ _Static_assert(crypto_aead_xchacha20poly1305_ietf_KEYBYTES == KEY_SIZE, "key");
 struct sealer {
 	const struct keyring *k;
 	ZSTD_CCtx *c;
-	ZSTD_CCtx *varied; /* for windows that are; NULL but at SEAL_LEVEL */
 	ZSTD_DCtx *d;
 	int level;
 	ZSTD_CCtx *prefix;          /* for deltas; NULL until the first one */
@@ -40,54 +32,16 @@ struct sealer {
 	uint8_t delta[WINDOW_SIZE]; /* of librsync, not compressed */
 };
 
-/* The raw length is known and the seal is the check: neither belongs in the frame. */
+/* The raw length is known and the seal is the check: neither belongs in the frame.  table_log 0:
+ * the level's own. */
 static int
-set_up(ZSTD_CCtx *c, int level, struct lc_err *e)
+set_up(ZSTD_CCtx *c, int level, int table_log, struct lc_err *e)
 {
 	if (ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, level)) ||
+	    ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_hashLog, table_log)) ||
 	    ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, 0)) ||
 	    ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 0)))
 		return lc_fail(e, LC_EINVAL, 0, "sealer: zstd refuses level %d", level);
-	return 0;
-}
-
-/* A pure function of the window: the same content is packed in the same way everywhere. */
-static bool
-is_varied(const uint8_t *window)
-{
-	unsigned n[256] = {0}, pairs = 0, i;
-
-	for (i = 0; i < SAMPLES; i++) /* one of each cache line, anywhere in it */
-		pairs += n[window[i * (WINDOW_SIZE / SAMPLES) + i * 7 % 64]]++;
-	/* each pair was counted once, and a sample is alike with itself */
-	return 2 * pairs + SAMPLES < VARIED_PAIRS * SAMPLES;
-}
-
-static int
-set_up_varied(struct sealer *s, struct lc_err *e)
-{
-	int rc;
-
-	if (s->level != SEAL_LEVEL)
-		return 0;
-	s->varied = ZSTD_createCCtx();
-	if (s->varied == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "sealer: out of memory");
-	rc = set_up(s->varied, s->level, e);
-	if (rc == 0 &&
-	    ZSTD_isError(ZSTD_CCtx_setParameter(s->varied, ZSTD_c_hashLog, VARIED_TABLE_LOG)))
-		rc = lc_fail(e, LC_EINVAL, 0, "sealer: zstd refuses a table of 2^%d",
-		             VARIED_TABLE_LOG);
-	return rc;
-}
-
-/* A window makes zstd take its memory; none is taken later. */
-static int
-warm_up(ZSTD_CCtx *c, struct sealer *s, const uint8_t *window, struct lc_err *e)
-{
-	if (c != NULL &&
-	    ZSTD_isError(ZSTD_compress2(c, s->packed, sizeof s->packed, window, WINDOW_SIZE)))
-		return lc_fail(e, LC_ENOMEM, 0, "sealer: out of memory");
 	return 0;
 }
 
@@ -113,10 +67,12 @@ sealer_new(const struct keyring *k, int level, struct sealer **out, struct lc_er
 		goto out;
 	}
 	s->level = level;
-	rc = set_up(s->c, level, e);
-	rc = rc != 0 ? rc : set_up_varied(s, e);
-	rc = rc != 0 ? rc : warm_up(s->c, s, window, e);
-	rc = rc != 0 ? rc : warm_up(s->varied, s, window, e);
+	rc = set_up(s->c, level, level == SEAL_LEVEL ? SEAL_TABLE_LOG : 0, e);
+	if (rc != 0)
+		goto out;
+	/* The first window makes zstd take its memory; none is taken later. */
+	if (ZSTD_isError(ZSTD_compress2(s->c, s->packed, sizeof s->packed, window, WINDOW_SIZE)))
+		rc = lc_fail(e, LC_ENOMEM, 0, "sealer: out of memory");
 out:
 	lc_free(window);
 	if (rc != 0) {
@@ -133,7 +89,6 @@ sealer_free(struct sealer *s)
 	if (s == NULL)
 		return;
 	(void)ZSTD_freeCCtx(s->c);
-	(void)ZSTD_freeCCtx(s->varied);
 	(void)ZSTD_freeDCtx(s->d);
 	(void)ZSTD_freeCCtx(s->prefix);
 	sodium_memzero(s->packed, sizeof s->packed);
@@ -304,8 +259,7 @@ seal_chunk(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SI
 
 	if (rc != 0)
 		return rc;
-	nbody = ZSTD_compress2(s->varied != NULL && is_varied(window) ? s->varied : s->c,
-	                       payload + head + NONCE_SIZE, ZSTD_MAX, window, WINDOW_SIZE);
+	nbody = ZSTD_compress2(s->c, payload + head + NONCE_SIZE, ZSTD_MAX, window, WINDOW_SIZE);
 	*encoding = CHUNK_ZSTD;
 	if (ZSTD_isError(nbody)) { /* Did not get small enough; raw is always right. */
 		*encoding = CHUNK_RAW;
@@ -329,7 +283,7 @@ pack_prefix(struct sealer *s, const uint8_t *window, const struct chunk_bases *b
 		s->prefix = ZSTD_createCCtx();
 		if (s->prefix == NULL)
 			return lc_fail(e, LC_ENOMEM, 0, "sealer: out of memory");
-		rc = set_up(s->prefix, s->level + DELTA_LEVELS, e);
+		rc = set_up(s->prefix, s->level + DELTA_LEVELS, 0, e);
 		if (rc != 0)
 			return rc;
 	}

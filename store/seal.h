@@ -38,12 +38,15 @@ chunk_is_delta(uint8_t encoding)
 }
 
 #define SEAL_LEVEL 2 /* by default */
+/* With it: the level's own table of matches is four times as large as a processor's first cache;
+ * this one fits, and takes a tenth less time for 0.6% more bytes. */
+#define SEAL_TABLE_LOG 13
 
 struct sealer; /* contexts of one thread: zstd both ways, scratch; not shared */
 
 /**
  * sealer_new(k, level, out, e):
- * Borrows the keyring; level is zstd's.  Some 900 KiB at SEAL_LEVEL, all taken here.
+ * Borrows the keyring; level is zstd's.  Some 550 KiB at SEAL_LEVEL, all taken here.
  */
 int sealer_new(const struct keyring *k, int level, struct sealer **out, struct lc_err *e);
 /** sealer_free(s): wipe and free; NULL is fine. */

@@ -296,6 +296,8 @@ run_all(void)
 		          (t->d = ZSTD_createDCtx()) != NULL,
 		      "memory");
 		(void)ZSTD_CCtx_setParameter(t->c, ZSTD_c_compressionLevel, level);
+		if (level == SEAL_LEVEL)
+			(void)ZSTD_CCtx_setParameter(t->c, ZSTD_c_hashLog, SEAL_TABLE_LOG);
 		(void)ZSTD_CCtx_setParameter(t->c, ZSTD_c_contentSizeFlag, 0);
 		threads[i] = t;
 		check(pthread_create(&t->id, NULL, run, t) == 0, "thread");

@@ -275,63 +275,6 @@ same_content_is_sealed_to_the_same_bytes(void **state)
 	sealer_free(other);
 }
 
-/* Words of bytes under `mask`, of more kinds than a small table of matches has room for. */
-static void
-fill_words(uint8_t mask)
-{
-	static uint8_t words[4096][6];
-	const uint8_t *word = words[0];
-	size_t i;
-
-	randombytes_buf(words, sizeof words);
-	for (i = 0; i < WINDOW_SIZE; i++) {
-		if (i % 6 == 0)
-			word = words[randombytes_uniform(4096)];
-		window[i] = word[i % 6] & mask;
-	}
-}
-
-/* How a window is packed depends on nothing but its content, whatever was packed before it. */
-static void
-a_window_is_packed_by_itself(void **state)
-{
-	/* One whose bytes vary, one of sixteen letters, one that stays raw; in two orders. */
-	static const uint8_t masks[] = {0xff, 0x0f};
-	static const int orders[2][6] = {{0, 0, 1, 1, 2, 2}, {2, 1, 0, 1, 0, 2}};
-	static uint8_t windows[3][WINDOW_SIZE], first[3][CHUNK_PAYLOAD_MAX];
-	struct lc_err e = LC_ERR_INIT;
-	struct sealed a[3] = {{.n = 0}}, b;
-	struct sealer *s;
-	size_t i, k;
-
-	(void)state;
-	for (i = 0; i < 2; i++) {
-		fill_words(masks[i]);
-		memcpy(windows[i], window, WINDOW_SIZE);
-	}
-	randombytes_buf(windows[2], WINDOW_SIZE);
-	for (k = 0; k < 2; k++) {
-		assert_int_equal(sealer_new(keys, SEAL_LEVEL, &s, &e), 0);
-		for (i = 0; i < 6; i++) {
-			int at = orders[k][i];
-
-			memcpy(window, windows[at], WINDOW_SIZE);
-			b = seal_it(s);
-			if (a[at].n == 0) {
-				a[at] = b;
-				memcpy(first[at], payload, b.n);
-			}
-			assert_int_equal(a[at].n, b.n);
-			assert_memory_equal(first[at], payload, b.n);
-			assert_int_equal(open_it(payload, b.n, b.encoding, b.key), 0);
-		}
-		sealer_free(s);
-	}
-	assert_int_equal(a[0].encoding, CHUNK_ZSTD);
-	assert_int_equal(a[1].encoding, CHUNK_ZSTD);
-	assert_int_equal(a[2].encoding, CHUNK_RAW);
-}
-
 /* Only a writer of the domain can make these; they must not name what they are not. */
 static void
 authentic_chunk_must_be_what_its_id_says(void **state)
@@ -522,7 +465,6 @@ main(void)
 	    cmocka_unit_test(raw_chunk_of_other_length_is_refused),
 	    cmocka_unit_test(what_the_record_header_says_is_bound),
 	    cmocka_unit_test(same_content_is_sealed_to_the_same_bytes),
-	    cmocka_unit_test(a_window_is_packed_by_itself),
 	    cmocka_unit_test(authentic_chunk_must_be_what_its_id_says),
 	    cmocka_unit_test(authentic_frame_must_give_one_window),
 	    cmocka_unit_test(sealing_and_opening_take_no_memory),
