@@ -68,8 +68,11 @@ static int
 get_payload(struct chunk_reader *r, uint64_t chunk, struct record *rec, struct lc_err *e)
 {
 	struct lc_err err = LC_ERR_INIT;
-	int rc = store_chunk_payload(r->s, chunk, r->payload, rec, &err);
+	int rc = 0;
 
+	memset(rec, 0, sizeof *rec);
+	rc = store_chunk_row(r->s, chunk, rec, &err);
+	rc = rc != 0 ? rc : store_payload_at(r->s, chunk, r->payload, rec, &err);
 	if (rc == LC_ENOENT && rec->segment == 0)
 		return lc_fail(e, LC_ECORRUPT, 0,
 		               "store %s: the catalog has no chunk %" PRIu64

@@ -165,6 +165,13 @@ void segment_advise(struct segments *s, uint64_t no, uint64_t off, uint64_t n);
  * at. */
 enum record_look segment_peek(struct segments *s, uint64_t no, uint64_t off, struct record *r);
 
+/**
+ * segments_recent(s, seq, r):
+ * The record of the open segment with that sequence, where it was given to the system, so that
+ * segment_read() finds it; durable or not.  Thread: any.
+ */
+bool segments_recent(struct segments *s, uint64_t seq, struct record *r);
+
 /* ---- appending (the owner only) ---- */
 
 /**

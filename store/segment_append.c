@@ -45,6 +45,38 @@ segment_remember(struct segments *s, const struct record *r)
 
 /* The functions below that end in _locked need s->lock. */
 
+/* NULL where the open segment has none of that sequence. */
+static const struct record *
+remembered_locked(const struct segments *s, uint64_t seq)
+{
+	size_t low = 0, high = s->nrecords;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (s->records[mid].seq < seq)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < s->nrecords && s->records[low].seq == seq ? &s->records[low] : NULL;
+}
+
+bool
+segments_recent(struct segments *s, uint64_t seq, struct record *r)
+{
+	const struct record *x;
+	bool written;
+
+	(void)pthread_mutex_lock(&s->lock);
+	x = s->failed ? NULL : remembered_locked(s, seq);
+	written = x != NULL && x->off + record_size(x->n) <= s->size - s->buffered - s->nfull;
+	if (written)
+		*r = *x;
+	(void)pthread_mutex_unlock(&s->lock);
+	return written;
+}
+
 static int
 failed_locked(struct segments *s, int rc, const struct lc_err *e)
 {

@@ -45,7 +45,7 @@ can_be_base(struct store *s, uint64_t chunk, uint8_t id[CHUNK_ID_SIZE])
 	struct record r;
 	uint64_t no;
 
-	if (catalog_chunk(s->catalog, chunk, &r, NULL) != 0 || chunk_is_delta(r.encoding))
+	if (store_chunk_row(s, chunk, &r, NULL) != 0 || chunk_is_delta(r.encoding))
 		return false;
 	memcpy(id, r.id, CHUNK_ID_SIZE);
 	return store_find_base(s, 0, id, &no, NULL) == 0;

@@ -64,6 +64,7 @@ struct store {
 	pthread_mutex_t log_lock; /* appending, `pending` and `broken` */
 	struct pending *pending, **pending_tail;
 	_Atomic uint64_t pending_bytes; /* of it, in the log and in memory; read without the lock */
+	_Atomic uint64_t applied_seq;   /* the catalog knows all up to it; 0: not told */
 	uint64_t flush_bytes;           /* at which a writer flushes; tests want less */
 
 	pthread_mutex_t flush_lock;
@@ -146,6 +147,10 @@ int store_read_passphrase(const char *path, struct lc_buf *out, struct lc_err *e
 /** store_key_path(key_dir, domain): path of the host's key file, or NULL; free with lc_free(). */
 char *store_key_path(const char *key_dir, const uint8_t domain[16]);
 
+/** store_chunk_row(s, no, r, e): catalog_chunk(), or of what the owner's catalog is to learn yet
+ * and can be read from the log all the same.  That may not be durable, but what is appended now is
+ * so no earlier. */
+int store_chunk_row(struct store *s, uint64_t no, struct record *r, struct lc_err *e);
 /**
  * store_chunk_payload(s, no, buf, r, e):
  * The CHUNK payload of a chunk into buf[RECORD_PAYLOAD_MAX], from here or (thin.h) elsewhere; *r

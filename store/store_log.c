@@ -110,6 +110,17 @@ store_append(struct store *s, struct record *r, const uint8_t *payload, struct m
 	return rc != 0 ? rc : segments_write(s->segments, e);
 }
 
+int
+store_chunk_row(struct store *s, uint64_t no, struct record *r, struct lc_err *e)
+{
+	uint64_t applied = s->applied_seq;
+
+	if (applied != 0 && no > applied && segments_recent(s->segments, no, r) &&
+	    r->type == RECORD_CHUNK)
+		return 0;
+	return catalog_chunk(s->catalog, no, r, e);
+}
+
 /* Encoding of a chunk that is here; LC_ENOENT: it is not, or its bytes are not.  log_lock is
  * held. */
 static int
@@ -118,7 +129,7 @@ encoding_locked(struct store *s, uint64_t no, uint8_t *encoding)
 	const struct pending *p;
 	struct record r;
 
-	if (catalog_chunk(s->catalog, no, &r, NULL) == 0) {
+	if (store_chunk_row(s, no, &r, NULL) == 0) {
 		*encoding = r.encoding;
 		return r.segment == 0 || record_is_stub(&r) ? LC_ENOENT : 0;
 	}
@@ -306,6 +317,7 @@ apply_durable(struct store *s, uint64_t upto, struct lc_err *e)
 	rc = apply_list(s, list, &last_seq, e);
 	free_pending(list);
 	if (rc == 0) {
+		s->applied_seq = last_seq;
 		store_flush_index(s, last_seq);
 		return 0;
 	}

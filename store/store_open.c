@@ -417,6 +417,17 @@ use_catalog(struct store *s, const char *path, struct catalog_position *pos, boo
 }
 
 static int
+settle(struct store *s, struct lc_err *e)
+{
+	struct catalog_position pos = {0};
+	int rc = thin_settle(s, e);
+
+	rc = rc != 0 ? rc : catalog_position(s->catalog, &pos, e);
+	s->applied_seq = pos.last_seq;
+	return rc;
+}
+
+static int
 open_for_writing(struct store *s, const char *path, const struct store_opts *o, struct lc_err *e)
 {
 	struct lc_err err = LC_ERR_INIT;
@@ -431,7 +442,7 @@ open_for_writing(struct store *s, const char *path, const struct store_opts *o, 
 		return rc;
 	}
 	if (!again)
-		return thin_settle(s, e);
+		return settle(s, e);
 	if (err.code != LC_OK)
 		log_warn("store %s: making the catalog again: %s", s->dir, err.msg);
 	close_catalog(s);
@@ -440,7 +451,7 @@ open_for_writing(struct store *s, const char *path, const struct store_opts *o, 
 	s->segments = NULL;
 	rc = store_open_segments(s, o, e);
 	rc = rc != 0 ? rc : remake(s, path, &pos, o, e);
-	return rc != 0 ? rc : thin_settle(s, e);
+	return rc != 0 ? rc : settle(s, e);
 }
 
 /* ---- a reader's way ---- */

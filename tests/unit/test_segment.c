@@ -91,6 +91,41 @@ what_is_appended_is_read_back(void **state)
 	folder_free(&f);
 }
 
+/* Of the open segment, what can be read. */
+static void
+what_was_written_is_recent(void **state)
+{
+	struct folder f;
+	struct record first, last, r = {.seq = 0};
+	uint8_t *p = malloc(RECORD_PAYLOAD_MAX);
+
+	(void)state;
+	folder_make(&f);
+	assert_false(segments_recent(f.s, 1, &r));
+	first = folder_append(&f, RECORD_CHUNK, 5000);
+	assert_false(segments_recent(f.s, first.seq, &r)); /* it waits in the buffer */
+	do
+		last = folder_append(&f, RECORD_CHUNK, RECORD_PAYLOAD_MAX);
+	while (!segments_recent(f.s, first.seq, &r));
+	assert_int_equal(r.seq, first.seq);
+	assert_int_equal(r.segment, first.segment);
+	assert_int_equal(r.off, first.off);
+	assert_int_equal(r.n, first.n);
+	assert_int_equal(segment_read(f.s, &r, p, NULL), 0);
+	assert_int_equal(p[0], (uint8_t)(RECORD_CHUNK + 5000));
+	assert_false(segments_recent(f.s, last.seq, &r));
+	assert_false(segments_recent(f.s, last.seq + 1, &r));
+	folder_sync(&f);
+	assert_true(segments_recent(f.s, last.seq, &r));
+	assert_int_equal(r.off, last.off);
+	/* Its segment is sealed. */
+	segments_limit(f.s, last.off);
+	(void)folder_append(&f, RECORD_CHUNK, 100);
+	assert_false(segments_recent(f.s, last.seq, &r));
+	free(p);
+	folder_free(&f);
+}
+
 static void
 many_small_records_never_outgrow_the_index(void **state)
 {
@@ -327,6 +362,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_header_knows_its_segment_and_version),
 	    cmocka_unit_test(what_is_appended_is_read_back),
+	    cmocka_unit_test(what_was_written_is_recent),
 	    cmocka_unit_test(many_small_records_never_outgrow_the_index),
 	    cmocka_unit_test(a_missing_file_is_damage),
 	    cmocka_unit_test(damage_names_the_file_that_is_there),

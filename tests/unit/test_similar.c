@@ -94,15 +94,21 @@ record_of(struct pair *a, const struct point *p, uint64_t window, uint64_t bases
 
 /* How many of the sibling's windows are deltas. */
 static unsigned
-deltas(struct pair *a)
+deltas_from(struct pair *a, uint64_t first, uint64_t end)
 {
-	uint64_t bases[CHUNK_BASES_MAX];
+	uint64_t bases[CHUNK_BASES_MAX], i;
 	unsigned found = 0;
-	size_t i, n;
+	size_t n;
 
-	for (i = 0; i + 1 < WINDOWS; i++)
+	for (i = first; i < end; i++)
 		found += chunk_is_delta(record_of(a, &a->q, i, bases, &n).encoding);
 	return found;
+}
+
+static unsigned
+deltas(struct pair *a)
+{
+	return deltas_from(a, 0, WINDOWS - 1);
 }
 
 /* One page in four is learnt, so that a run of four is met, wherever it lay and lies. */
@@ -380,6 +386,36 @@ a_whole_chunk_stays_whole(void **state)
 	end(&a);
 }
 
+/* What was stored a moment ago is a base, before the catalog knows of it. */
+static void
+what_came_a_moment_ago_is_a_base(void **state)
+{
+	enum { FIRST = 64, MORE = 31 }; /* in all far less than FLUSH_BYTES */
+	struct lc_err e = LC_ERR_INIT;
+	struct store_opts o;
+	struct pair a;
+	uint64_t i;
+
+	(void)state;
+	begin(&a);
+	vault_disk_free(&a.sibling);
+	a.sibling = vault_disk("vda", FIRST + MORE);
+	for (i = 0; i < FIRST; i++)
+		a.sibling.codes[i] = CODE(i + WINDOWS + 1);
+	for (i = 0; i < MORE; i++)
+		a.sibling.codes[FIRST + i] = vault_mix(a.sibling.codes[i], 5);
+	backup(&a, "web02", &a.sibling, &a.q);
+	assert_int_equal(deltas_from(&a, FIRST, FIRST + MORE), MORE);
+	check(&a);
+	vault_close(&a.v);
+	o = (struct store_opts){.dir = a.v.dir, .key_dir = a.v.keys};
+	must(store_rebuild(&o, &e), &e);
+	vault_open(&a.v);
+	assert_int_equal(deltas_from(&a, FIRST, FIRST + MORE), MORE);
+	check(&a);
+	end(&a);
+}
+
 int
 main(void)
 {
@@ -394,6 +430,7 @@ main(void)
 	    cmocka_unit_test(a_condemned_base_condemns_its_deltas),
 	    cmocka_unit_test(a_lost_base_is_missed_by_a_rebuild),
 	    cmocka_unit_test(a_whole_chunk_stays_whole),
+	    cmocka_unit_test(what_came_a_moment_ago_is_a_base),
 	};
 
 	log_set_level(LOG_LV_ERROR);
