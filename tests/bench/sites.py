@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tables of sites.sh: sites.py DIR, with what was measured in DIR/first and DIR/wire.rows."""
+"""The tables of sites.sh: sites.py DIR, with what was measured in DIR/first, DIR/apart and DIR/wire.rows."""
 import os
 import statistics
 import sys
@@ -14,9 +14,9 @@ def lines(name):
                 yield head, [float(v) for v in values]
 
 
-def first():
+def first(of):
     runs = {}
-    for name, values in lines("first"):
+    for name, values in lines(of):
         runs.setdefault(name, []).append(values)
     if not runs:
         return
@@ -49,6 +49,8 @@ def wire():
         print(f"| {name} | {len(values)} | {changed / 1024:.0f} |{cells} {sent[0] / sent[2]:.2f} | {sent[0] / sent[3]:.2f} |")
 
 
-first()
+first("first")
+print()
+first("apart")
 print()
 wire()

@@ -1,10 +1,11 @@
 #!/bin/bash
-# What replication costs beside a backup that stays here: prints two tables of docs/BENCHMARKS.md.
+# What replication costs beside a backup that stays here: prints three tables of docs/BENCHMARKS.md.
 #
-#   sites.sh [--mib N] [--runs N] [--days N] [--only first|wire] [--seed TEXT] [--dir DIR]
+#   sites.sh [--mib N] [--runs N] [--days N] [--only first|apart|wire] [--seed TEXT] [--dir DIR]
 #
 #   first   a first backup that stays here, and one that goes to a replica on loopback, in turns: medians of --runs (5).
 #           Both ends share the machine: what each of them has of the CPU is said.
+#   apart   the same where each end has half of the cores for itself, as two hosts would; the one that stays here has half, too
 #   wire    bytes that go over the wire, both ways, for what three loads write (loads.py), each --days (5) times; beside
 #           rsync, and what chunks of 4 MiB would be
 #
@@ -32,6 +33,7 @@ need zstd zstd
 w=$(mktemp -d "$dir/sites.XXXX") # short: there are unix sockets in it
 export LOCUM_CONFIG=$w/locum.conf
 replica='' counter='' load=''
+here_on=() there_on=() # where each end runs
 stop() { # PID
 	[ -z "$1" ] || kill "$1" 2>/dev/null || true
 	[ -z "$1" ] || wait "$1" 2>/dev/null || true
@@ -60,7 +62,7 @@ quietly() {
 }
 
 locum() {
-	"$bin/locum" "$@"
+	"${here_on[@]}" "$bin/locum" "$@"
 }
 
 fresh() { # DISK: a new, empty store with one VM
@@ -74,7 +76,7 @@ begin_replica() { # [COUNTED]: a new, empty one, paired; COUNTED: behind a wire 
 	local port at
 	rm -rf "$w/dr"
 	: >"$w/replica.log"
-	"$bin/locum" replica --dir "$w/dr" --listen 127.0.0.1:0 >"$w/replica.log" 2>&1 &
+	"${there_on[@]}" "$bin/locum" replica --dir "$w/dr" --listen 127.0.0.1:0 >"$w/replica.log" 2>&1 &
 	replica=$!
 	until port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$w/replica.log") && [ -n "$port" ]; do
 		kill -0 "$replica" || die "the replica ended: $(tail -n 3 "$w/replica.log")"
@@ -103,7 +105,7 @@ ticks() { # PID: CPU time
 	awk '{ print $14 + $15 }' "/proc/$1/stat"
 }
 
-timed() { # NAME COMMAND...: a line of $w/first: name, wall s, CPU s here, CPU s of the replica
+timed() { # NAME COMMAND...: a line of $w/$table: name, wall s, CPU s here, CPU s of the replica
 	local name=$1 began before=0 after=0
 	shift
 	sync -f "$w"
@@ -115,29 +117,52 @@ timed() { # NAME COMMAND...: a line of $w/first: name, wall s, CPU s here, CPU s
 	local ended=$EPOCHREALTIME
 	[ -z "$replica" ] || after=$(ticks "$replica")
 	awk -v n="$name" -v wall="$(awk "BEGIN { print $ended - $began }")" -v there=$((after - before)) \
-		-v hz="$(getconf CLK_TCK)" '{ printf "%s\t%.3f\t%.3f\t%.3f\n", n, wall, $1 + $2, there / hz }' "$w/time" >>"$w/first"
+		-v hz="$(getconf CLK_TCK)" '{ printf "%s\t%.3f\t%.3f\t%.3f\n", n, wall, $1 + $2, there / hz }' "$w/time" >>"$w/$table"
+}
+
+backup_here() { # NAME
+	fresh "$w/day1.raw"
+	cat "$w/day1.raw" >/dev/null
+	timed "$1" locum backup web01 --quiet
+}
+
+backup_there() { # NAME
+	fresh "$w/day1.raw"
+	begin_replica
+	timed "$1" locum backup web01 --quiet --to dr
+	end_replica
 }
 
 bench_first() {
-	local i
+	local i table=first
 	for ((i = 1; i <= runs; i++)); do
 		say "first: run $i of $runs"
-		fresh "$w/day1.raw"
-		cat "$w/day1.raw" >/dev/null
-		timed 'a first backup that stays here' locum backup web01 --quiet
+		backup_here 'a first backup that stays here'
 		begin_replica
 		timed 'sending that to a replica' locum backup web01 --quiet --to dr
 		end_replica
-		fresh "$w/day1.raw"
-		begin_replica
-		timed 'a first backup that goes to a replica' locum backup web01 --quiet --to dr
-		end_replica
+		backup_there 'a first backup that goes to a replica'
 		rm -f "$w/copy.raw"
 		timed 'rsync (neither compressed nor encrypted)' rsync --inplace "$w/day1.raw" "$w/copy.raw"
 		rm -f "$w/copy.raw"
 		timed 'rsync -z --zc=zstd (not encrypted)' rsync --inplace --no-whole-file -z --zc=zstd "$w/day1.raw" "$w/copy.raw"
 		rm -f "$w/copy.raw"
 	done
+}
+
+bench_apart() {
+	local i table=apart cores half
+	mapfile -t cores < <(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0)), sep="\n")')
+	half=$((${#cores[@]} / 2))
+	[ $half -gt 0 ] || die "there is but one core: the ends can't be apart (--only first or wire)"
+	here_on=(taskset -c "$(IFS=, && echo "${cores[*]:0:half}")")
+	there_on=(taskset -c "$(IFS=, && echo "${cores[*]:half:half}")")
+	for ((i = 1; i <= runs; i++)); do
+		say "apart: run $i of $runs"
+		backup_here 'a first backup that stays here, on half of the cores'
+		backup_there 'a first backup that goes to a replica, each end on half of the cores'
+	done
+	here_on=() there_on=()
 }
 
 # ---- bytes on the wire ----
@@ -199,6 +224,9 @@ python3 "$here/content.py" make "$w" "$mib" "$seed"
 rm "$w/day2.raw"
 if [ -z "$only" ] || [ "$only" = first ]; then
 	bench_first
+fi
+if [ -z "$only" ] || [ "$only" = apart ]; then
+	bench_apart
 fi
 if [ -z "$only" ] || [ "$only" = wire ]; then
 	for name in random log database; do
