@@ -244,11 +244,11 @@ place(struct target *t, uint64_t window, uint64_t *at, struct lc_err *e)
 static void
 batch_fail(struct export *x, const struct lc_err *err)
 {
-	atomic_store(&x->stop, true);
 	(void)pthread_mutex_lock(&x->lock);
 	if (x->err.code == LC_OK)
 		x->err = *err;
 	(void)pthread_mutex_unlock(&x->lock);
+	atomic_store(&x->stop, true); /* last: who sees it looks for the failure */
 }
 
 /* Past the page cache where that goes: it takes a sixth of the CPU, a third of the time, and leaves
