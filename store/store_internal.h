@@ -61,8 +61,9 @@ struct store {
 	struct pages *pages;           /* NULL: similar windows are not looked for */
 
 	bool broken;              /* the catalog could not follow the log */
-	pthread_mutex_t log_lock; /* appending, `pending` and `broken` */
+	pthread_mutex_t log_lock; /* appending, `broken`, `pending` and `applying` */
 	struct pending *pending, **pending_tail;
+	struct pending *applying;       /* taken off it: the catalog may not know them yet */
 	_Atomic uint64_t pending_bytes; /* of it, in the log and in memory; read without the lock */
 	_Atomic uint64_t applied_seq;   /* the catalog knows all up to it; 0: not told */
 	uint64_t flush_bytes;           /* at which a writer flushes; tests want less */

@@ -121,6 +121,22 @@ store_chunk_row(struct store *s, uint64_t no, struct record *r, struct lc_err *e
 	return catalog_chunk(s->catalog, no, r, e);
 }
 
+/* log_lock is held; NULL: it does not wait for the catalog. */
+static const struct pending *
+find_waiting(const struct store *s, uint64_t no)
+{
+	const struct pending *lists[] = {s->applying, s->pending}, *p;
+	size_t i;
+
+	for (i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+		for (p = lists[i]; p != NULL; p = p->next) {
+			if (p->r.seq == no)
+				return p;
+		}
+	}
+	return NULL;
+}
+
 /* Encoding of a chunk that is here; LC_ENOENT: it is not, or its bytes are not.  log_lock is
  * held. */
 static int
@@ -133,11 +149,10 @@ encoding_locked(struct store *s, uint64_t no, uint8_t *encoding)
 		*encoding = r.encoding;
 		return r.segment == 0 || record_is_stub(&r) ? LC_ENOENT : 0;
 	}
-	for (p = s->pending; p != NULL; p = p->next) {
-		if (p->r.seq == no) {
-			*encoding = p->r.encoding;
-			return 0;
-		}
+	p = find_waiting(s, no);
+	if (p != NULL) {
+		*encoding = p->r.encoding;
+		return 0;
 	}
 	/* It went from there to the catalog between the two looks, if it is anywhere. */
 	if (catalog_chunk(s->catalog, no, &r, NULL) != 0)
@@ -230,8 +245,8 @@ apply_pending(struct store *s, const struct pending *p, struct lc_err *e)
 	return rc != 0 ? rc : catalog_add_bytes(s->catalog, p->r.writer, record_size(p->r.n), e);
 }
 
-/* Take what is durable off the list. */
-static struct pending *
+/* Take what is durable off the list; applied() ends it. */
+static const struct pending *
 take_durable(struct store *s, uint64_t upto)
 {
 	struct pending *list, **end;
@@ -244,8 +259,23 @@ take_durable(struct store *s, uint64_t upto)
 	if (s->pending == NULL)
 		s->pending_tail = &s->pending;
 	*end = NULL;
+	s->applying = list;
 	(void)pthread_mutex_unlock(&s->log_lock);
 	return list;
+}
+
+/* The catalog knows what was taken; or it failed, and can follow the log no more. */
+static void
+applied(struct store *s, bool failed)
+{
+	struct pending *list;
+
+	(void)pthread_mutex_lock(&s->log_lock);
+	s->broken = s->broken || failed;
+	list = s->applying;
+	s->applying = NULL;
+	(void)pthread_mutex_unlock(&s->log_lock);
+	free_pending(list);
 }
 
 static int
@@ -300,7 +330,7 @@ store_failed(struct store *s)
 static int
 apply_durable(struct store *s, uint64_t upto, struct lc_err *e)
 {
-	struct pending *list;
+	const struct pending *list;
 	uint64_t last_seq = 0;
 	bool broken;
 	int rc;
@@ -315,16 +345,12 @@ apply_durable(struct store *s, uint64_t upto, struct lc_err *e)
 	if (list == NULL)
 		return 0;
 	rc = apply_list(s, list, &last_seq, e);
-	free_pending(list);
-	if (rc == 0) {
-		s->applied_seq = last_seq;
-		store_flush_index(s, last_seq);
-		return 0;
-	}
-	(void)pthread_mutex_lock(&s->log_lock);
-	s->broken = true;
-	(void)pthread_mutex_unlock(&s->log_lock);
-	return rc;
+	applied(s, rc != 0);
+	if (rc != 0)
+		return rc;
+	s->applied_seq = last_seq;
+	store_flush_index(s, last_seq);
+	return 0;
 }
 
 /* flush_lock is held. */
