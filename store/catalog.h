@@ -62,6 +62,8 @@ int catalog_set_position(struct catalog *c, const struct catalog_position *p, st
 int catalog_put_chunk(struct catalog *c, uint64_t no, const struct record *r, struct lc_err *e);
 /** catalog_chunk(c, no, r, e): LC_ENOENT.  A chunk whose bytes are missing has segment 0. */
 int catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e);
+/** catalog_find_chunk(c, no, r, e): the same, where LC_ENOENT is no failure: without a message. */
+int catalog_find_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e);
 /** catalog_chunks(c, chunks, n, records): of a few, at a quarter of the price; one that can't be
  * had has seq 0. */
 void catalog_chunks(struct catalog *c, const uint64_t *chunks, size_t n, struct record *records);

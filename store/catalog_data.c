@@ -46,7 +46,7 @@ chunk_columns(sqlite3_stmt *st, uint64_t no, struct record *r)
 }
 
 int
-catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e)
+catalog_find_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e)
 {
 	sqlite3_stmt *st;
 	int rc = LC_EIO;
@@ -58,12 +58,20 @@ catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e
 		rc = sql_first(c, st, e);
 		if (rc == 0)
 			chunk_columns(st, no, r);
-		else if (rc == LC_ENOENT)
-			rc = lc_fail(e, LC_ENOENT, 0, "catalog %s: no chunk %" PRIu64, c->path, no);
 		sql_done(st);
 	}
 	sql_unlock(c);
 	return rc;
+}
+
+int
+catalog_chunk(struct catalog *c, uint64_t no, struct record *r, struct lc_err *e)
+{
+	int rc = catalog_find_chunk(c, no, r, e);
+
+	return rc != LC_ENOENT
+	           ? rc
+	           : lc_fail(e, LC_ENOENT, 0, "catalog %s: no chunk %" PRIu64, c->path, no);
 }
 
 int

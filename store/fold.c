@@ -245,7 +245,7 @@ fold_vouch(struct fold *f, const struct record *r, struct lc_span payload, struc
 
 	for (i = 0; rc == 0 && i < n; i++) {
 		vouch_get(payload, i, &x);
-		rc = catalog_chunk(f->catalog, x.seq, &chunk, NULL);
+		rc = catalog_find_chunk(f->catalog, x.seq, &chunk, e);
 		if (rc == 0 && memcmp(chunk.id, x.id, sizeof x.id) == 0) {
 			rc = catalog_put_vouch(f->catalog, r->writer, x.id, x.seq, e);
 			f->vouched = true;

@@ -293,7 +293,7 @@ others_chunk(struct incoming *in, size_t i, const uint8_t *id, uint64_t *no, str
 	struct record r;
 	int rc = fold_find_whole(in->s->fold, in->others[i], id, no, e);
 
-	rc = rc != 0 ? rc : catalog_chunk(in->s->catalog, *no, &r, NULL);
+	rc = rc != 0 ? rc : catalog_find_chunk(in->s->catalog, *no, &r, e);
 	return rc == 0 && (record_is_stub(&r) || chunk_is_delta(r.encoding)) ? LC_ENOENT : rc;
 }
 

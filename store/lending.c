@@ -15,7 +15,7 @@ find_durable(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZE], 
 	int rc = fold_find_whole(s->fold, writer, id, no, e);
 
 	if (rc == 0)
-		rc = catalog_chunk(s->catalog, *no, &r, NULL);
+		rc = catalog_find_chunk(s->catalog, *no, &r, e);
 	return rc == 0 && r.segment == 0 ? LC_ENOENT : rc;
 }
 

@@ -1,11 +1,16 @@
 /*
- * The log from the facade's side: what is between it and the catalog is known all the same.
+ * The log from the facade's side: what is between it and the catalog is known all the same, and a
+ * catalog that fails says so.
  */
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
 
+#include <sqlite3.h>
+
 #include "store/store_internal.h"
+#include "store/transfer.h"
+#include "store/vouch.h"
 #include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
@@ -100,11 +105,93 @@ a_base_is_known_while_the_catalog_takes_it(void **state)
 	vault_free(&v);
 }
 
+/* ---- a catalog that fails ---- */
+
+static void
+change(const struct vault *v, const char *sql)
+{
+	sqlite3 *db = NULL;
+
+	assert_int_equal(sqlite3_open(vault_path(v, "catalog.sqlite"), &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	(void)sqlite3_close(db);
+}
+
+static void
+failed(int rc, struct lc_err *e)
+{
+	assert_int_equal(rc, LC_EIO);
+	assert_int_equal(e->code, rc);
+	assert_true(e->msg[0] != '\0');
+	lc_err_clear(e);
+}
+
+static struct incoming *
+begin_incoming(struct store *s, uint16_t writer)
+{
+	struct transfer_point p;
+	struct lc_err e = LC_ERR_INIT;
+	struct incoming *in = NULL;
+
+	memset(&p, 0, sizeof p);
+	memset(p.id, 1, sizeof p.id);
+	memset(p.vm, 2, sizeof p.vm);
+	memset(p.line, 3, sizeof p.line);
+	must(incoming_begin(s, writer, &p, &in, &e), &e);
+	return in;
+}
+
+static void
+vouch(struct store *s, uint16_t writer, const struct record *chunk)
+{
+	struct record r = {.type = RECORD_VOUCH, .writer = writer};
+	struct vouch x = {.seq = chunk->seq};
+	struct lc_buf payload = {0};
+	struct lc_err e = LC_ERR_INIT;
+
+	memcpy(x.id, chunk->id, sizeof x.id);
+	must(vouch_encode(&x, 1, &payload, &e), &e);
+	r.n = (uint32_t)payload.n;
+	must(store_append(s, &r, payload.p, NULL, &e), &e);
+	lc_buf_free(&payload);
+}
+
+/* Whoever looked up a chunk told of its failure without a word of why. */
+static void
+a_catalog_that_fails_says_why(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct commit_opts o = {0};
+	struct incoming *in;
+	struct vault_disk d;
+	struct record first;
+	struct writer *w;
+	struct vault v;
+
+	(void)state;
+	vault_make(&v, true);
+	first = put_some(&v, &w, &d);
+	must(writer_commit(w, &o, NULL, &e), &e);
+	in = begin_incoming(v.s, 7);
+	must(incoming_shared(in, first.id, &e), &e);
+	must(transfer_has(v.s, 0, first.id, &e), &e);
+	vouch(v.s, 7, &first);
+	change(&v, "ALTER TABLE chunk RENAME TO gone");
+	failed(incoming_shared(in, first.id, &e), &e);
+	failed(transfer_has(v.s, 0, first.id, &e), &e);
+	failed(store_flush(v.s, &e), &e);
+	incoming_abort(in);
+	change(&v, "ALTER TABLE gone RENAME TO chunk");
+	vault_disk_free(&d);
+	vault_free(&v);
+}
+
 int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_base_is_known_while_the_catalog_takes_it),
+	    cmocka_unit_test(a_catalog_that_fails_says_why),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
