@@ -98,7 +98,7 @@ find_base(struct chunk_reader *r, uint64_t owner, const uint8_t *id, uint64_t *n
 			return 0;
 	}
 	if (rc == 0)
-		rc = r->s->index == NULL ? LC_ENOENT : fold_resolve(r->s->fold, id, no, e);
+		rc = r->s->fold->index == NULL ? LC_ENOENT : fold_resolve(r->s->fold, id, no, e);
 	return rc;
 }
 

@@ -186,12 +186,47 @@ a_catalog_that_fails_says_why(void **state)
 	vault_free(&v);
 }
 
+/* Ids could not be made ready: a reader goes on without them. */
+static void
+a_reader_does_without_ids(void **state)
+{
+	struct chunk_reader *r = NULL;
+	struct lc_err e = LC_ERR_INIT;
+	struct commit_opts o = {0};
+	const uint8_t *bases;
+	struct vault_disk d;
+	struct record first;
+	struct store *s;
+	struct writer *w;
+	struct vault v;
+
+	(void)state;
+	vault_make(&v, true);
+	first = put_some(&v, &w, &d);
+	must(writer_commit(w, &o, NULL, &e), &e);
+	vault_close(&v);
+	must(vault_try(&v, STORE_READ, &s, &e), &e);
+	must(chunk_reader_new(s, &r, &e), &e);
+	change(&v, "ALTER TABLE vouch RENAME TO gone");
+	failed(store_need_ids(s, &e), &e);
+	assert_int_equal(chunk_bases(r, 0, first.id, 1, &bases, &e), LC_ECORRUPT);
+	lc_err_clear(&e);
+	change(&v, "ALTER TABLE gone RENAME TO vouch");
+	must(store_need_ids(s, &e), &e);
+	must(chunk_bases(r, 0, first.id, 1, &bases, &e), &e);
+	chunk_reader_free(r);
+	store_close(s);
+	vault_disk_free(&d);
+	vault_free(&v);
+}
+
 int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_base_is_known_while_the_catalog_takes_it),
 	    cmocka_unit_test(a_catalog_that_fails_says_why),
+	    cmocka_unit_test(a_reader_does_without_ids),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
