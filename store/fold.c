@@ -210,8 +210,8 @@ fold_delta(struct fold *f, const struct record *r, struct lc_span bases, struct 
 	rc = rc != 0 ? rc : catalog_put_chunk(f->catalog, r->seq, r, e);
 	fold_key(r->writer, r->id, key);
 	if (rc == 0 && lesser)
-		idindex_forget(f->index, key);
-	if (rc == 0 && (!known || lesser))
+		idindex_replace(f->index, key, r->seq);
+	else if (rc == 0 && !known)
 		idindex_add(f->index, key, r->seq);
 	rc = rc != 0 ? rc : put_bases(f, r, bases, &lost, e);
 	return rc != 0 || lost || !f->missing ? rc : catalog_heal(f->catalog, r, e);

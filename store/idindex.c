@@ -551,6 +551,20 @@ idindex_add(struct idindex *x, const uint8_t id[32], uint64_t number)
 }
 
 void
+idindex_replace(struct idindex *x, const uint8_t id[32], uint64_t number)
+{
+	struct entry *t;
+
+	(void)pthread_mutex_lock(&x->mem_lock);
+	t = mem_get(x, id);
+	if (t == NULL)
+		(void)mem_put(x, id, number);
+	else
+		t->number = number;
+	(void)pthread_mutex_unlock(&x->mem_lock);
+}
+
+void
 idindex_forget(struct idindex *x, const uint8_t id[32])
 {
 	(void)pthread_mutex_lock(&x->mem_lock);

@@ -60,6 +60,12 @@ bool idindex_claim(struct idindex *x, const uint8_t id[32], uint64_t *number);
  */
 void idindex_add(struct idindex *x, const uint8_t id[32], uint64_t number);
 /**
+ * idindex_replace(x, id, number):
+ * As add, whatever number it had: in one step, so that it is there for whoever looks meanwhile.
+ * Thread: any.
+ */
+void idindex_replace(struct idindex *x, const uint8_t id[32], uint64_t number);
+/**
  * idindex_forget(x, id):
  * Drop from memory (a claim whose record was never written, a chunk that was collected).  In a run
  * it stays, a candidate that is refuted.  Thread: any.

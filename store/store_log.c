@@ -208,8 +208,7 @@ store_append_chunk(struct store *s, struct record *r, const uint8_t *payload, ui
 		if (rc == 0) {
 			*no = r->seq;
 			/* Instead of one whose bytes were dropped, or of a delta. */
-			idindex_forget(s->index, key);
-			idindex_add(s->index, key, r->seq);
+			idindex_replace(s->index, key, r->seq);
 		}
 	}
 	(void)pthread_mutex_unlock(&s->log_lock);

@@ -397,6 +397,53 @@ one_of_two_claims_wins(void **state)
 	tmpdir_free(dir);
 }
 
+struct replacing {
+	struct idindex *x;
+	atomic_bool over;
+};
+
+static void *
+replace_it(void *arg)
+{
+	struct replacing *r = arg;
+	const uint64_t times = UNDER_VALGRIND ? 2000 : 200000;
+	uint8_t id[32];
+	uint64_t n;
+
+	numbered_id(7, id);
+	for (n = 1; n <= times; n++)
+		idindex_replace(r->x, id, n % 2 == 0 ? n : times + n);
+	atomic_store(&r->over, true);
+	return NULL;
+}
+
+/* Who meets it in between would take it for new, and what is made upon it for lost. */
+static void
+an_id_is_there_while_it_is_replaced(void **state)
+{
+	char *dir = tmpdir_new();
+	uint64_t covered, number = 0, missed = 0;
+	struct replacing r = {.x = numbered_open(dir, 1000000, &covered)};
+	uint8_t id[32];
+	pthread_t t;
+
+	(void)state;
+	numbered_id(7, id);
+	idindex_replace(r.x, id, 5);
+	assert_int_equal(idindex_find(r.x, id, &number), IDINDEX_FOUND);
+	assert_int_equal(number, 5);
+	idindex_replace(r.x, id, 6); /* a higher one, too */
+	assert_int_equal(idindex_find(r.x, id, &number), IDINDEX_FOUND);
+	assert_int_equal(number, 6);
+	assert_int_equal(pthread_create(&t, NULL, replace_it, &r), 0);
+	while (!atomic_load(&r.over))
+		missed += idindex_find(r.x, id, &number) != IDINDEX_FOUND;
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(missed, 0);
+	idindex_close(r.x);
+	tmpdir_free(dir);
+}
+
 int
 main(void)
 {
@@ -411,6 +458,7 @@ main(void)
 	    cmocka_unit_test(running_out_of_memory_forgets_at_most),
 	    cmocka_unit_test(lookups_go_on_while_flushing),
 	    cmocka_unit_test(one_of_two_claims_wins),
+	    cmocka_unit_test(an_id_is_there_while_it_is_replaced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
