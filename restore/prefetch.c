@@ -23,6 +23,7 @@ enum {
 struct prefetch {
 	struct prefetch_opts o;
 	size_t limit; /* windows that are decoded and not read yet, at most */
+	int64_t note_ns;
 	struct bootlist *last, *now;
 	pthread_t thread;
 	atomic_bool noting; /* else nothing is done for a read; false for good */
@@ -85,7 +86,8 @@ prefetch_note(struct prefetch *p, size_t disk, uint64_t off, uint64_t n)
 		p->began = clock_mono_ns();
 		(void)pthread_cond_signal(&p->wake);
 	}
-	for (; window <= (off + n - 1) / WINDOW_SIZE; window++)
+	/* It may have ended while we came for the lock. */
+	for (; atomic_load(&p->noting) && window <= (off + n - 1) / WINDOW_SIZE; window++)
 		note_one(p, disk, window);
 	(void)pthread_mutex_unlock(&p->lock);
 }
@@ -163,10 +165,10 @@ wait_noted(struct prefetch *p)
 	while (!p->over && p->began == 0)
 		(void)pthread_cond_wait(&p->wake, &p->lock);
 	while (!p->over && p->now->n < BOOTLIST_MAX &&
-	       clock_wait(&p->wake, &p->lock, p->began + NOTE_NS))
+	       clock_wait(&p->wake, &p->lock, p->began + p->note_ns))
 		;
+	atomic_store(&p->noting, false); /* under the lock: from here on `now` stays as it is */
 	(void)pthread_mutex_unlock(&p->lock);
-	atomic_store(&p->noting, false);
 }
 
 static void
@@ -174,8 +176,6 @@ keep(struct prefetch *p)
 {
 	struct lc_err err = LC_ERR_INIT;
 
-	(void)pthread_mutex_lock(&p->lock); /* whoever was about to note something has done so */
-	(void)pthread_mutex_unlock(&p->lock);
 	if (p->now->n < p->last->n / 2 || p->now->n == 0)
 		return;
 	if (bootlist_save(p->o.store, view_point(p->o.view), p->now, &err) != 0)
@@ -235,6 +235,7 @@ prefetch_new(const struct prefetch_opts *opts, struct prefetch **out, struct lc_
 		return lc_fail(e, LC_ENOMEM, 0, "prefetch: out of memory");
 	p->o = *opts;
 	p->limit = (size_t)(bytes / WINDOW_SIZE / 2) + 1;
+	p->note_ns = opts->note_ns != 0 ? opts->note_ns : NOTE_NS;
 	(void)pthread_mutex_init(&p->lock, NULL);
 	(void)pthread_cond_init(&p->wake, NULL);
 	p->last = lc_alloc(sizeof *p->last);

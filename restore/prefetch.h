@@ -26,6 +26,7 @@ struct prefetch_opts {
 	struct view *view;
 	struct reader *reader;
 	uint64_t cache_bytes; /* of the reader; 0 = its default */
+	int64_t note_ns;      /* what is read so long after the first read is kept; 0 = 3 minutes */
 };
 
 /** prefetch_new(opts, out, e): LC_ENOMEM. */

@@ -2,10 +2,13 @@
  * prefetch: what the last boot read is decoded ahead, but not too far; what this one reads is kept.
  */
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "restore/prefetch.h"
 #include "restore/reader.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "store/bootlist.h"
 #include "tests/lib/unit.h"
@@ -17,7 +20,9 @@
 /* ---- bootlist.h ---- */
 
 static struct bootlist last, kept;
-static unsigned saves;
+static atomic_uint saves;
+static int save_ms;  /* how long that takes ... */
+static bool changed; /* ... and what was to be kept was another one afterwards */
 static int load_rc, save_rc;
 
 int
@@ -36,8 +41,12 @@ bootlist_save(struct store *s, const struct point *p, const struct bootlist *l, 
 {
 	(void)s;
 	(void)p;
-	saves++;
 	kept = *l;
+	if (save_ms > 0) {
+		(void)poll(NULL, 0, save_ms);
+		changed = changed || l->n != kept.n;
+	}
+	saves++;
 	return save_rc == 0 ? 0 : lc_fail(e, (enum lc_code)save_rc, 0, "read-only");
 }
 
@@ -47,6 +56,7 @@ static struct reader *r;
 static struct prefetch *p;
 static uint64_t bad; /* window of disk 0 that can't be read; 0: none */
 static enum lc_code bad_code;
+static int64_t note_ns;
 
 /* A disk of 2 GiB; cache: of decoded windows. */
 static void
@@ -54,7 +64,7 @@ begin(uint64_t cache)
 {
 	static const uint64_t sizes[] = {2048 * MIB, 5 * MIB + 100};
 	struct reader_opts ro = {.cache_bytes = cache};
-	struct prefetch_opts po = {.cache_bytes = cache};
+	struct prefetch_opts po = {.cache_bytes = cache, .note_ns = note_ns};
 
 	fake_reset(sizes, 2);
 	saves = 0;
@@ -75,7 +85,8 @@ end(void)
 	prefetch_free(p);
 	reader_free(r);
 	assert_int_equal(atomic_load(&fake.contexts), 0);
-	load_rc = save_rc = 0;
+	load_rc = save_rc = save_ms = 0;
+	note_ns = 0;
 	last.n = 0;
 	bad = 0;
 }
@@ -186,6 +197,46 @@ a_list_has_a_bound(void **state)
 	assert_int_equal(kept.at[BOOTLIST_MAX - 1].window, BOOTLIST_MAX - 1);
 }
 
+#define CLIENTS 8u
+
+static void *
+client(void *arg)
+{
+	uint64_t w = *(const uint64_t *)arg;
+
+	for (; atomic_load(&saves) == 0; w++)
+		prefetch_note(p, 0, w % 30000 * W, 1);
+	return NULL;
+}
+
+/* The guest goes on reading when the time is over: what is being kept is not changed by that. */
+static void
+what_is_kept_does_not_change_any_more(void **state)
+{
+	const unsigned rounds = UNDER_VALGRIND ? 3 : 40;
+	uint64_t from[CLIENTS];
+	pthread_t threads[CLIENTS];
+	unsigned round, i;
+
+	(void)state;
+	changed = false;
+	for (round = 0; round < rounds; round++) {
+		load_rc = LC_ENOENT;
+		save_ms = 5;
+		note_ns = LC_NS_PER_MS;
+		begin(0);
+		for (i = 0; i < CLIENTS; i++) {
+			from[i] = UINT64_C(3500) * i;
+			assert_int_equal(pthread_create(&threads[i], NULL, client, &from[i]), 0);
+		}
+		for (i = 0; i < CLIENTS; i++)
+			assert_int_equal(pthread_join(threads[i], NULL), 0);
+		end();
+		assert_int_equal(saves, 1);
+	}
+	assert_false(changed);
+}
+
 /* A boot that broke off, or a client that looked at the first sector. */
 static void
 a_short_boot_takes_nothing_away(void **state)
@@ -271,6 +322,7 @@ main(void)
 	    cmocka_unit_test(it_is_never_further_ahead_than_half_of_the_cache),
 	    cmocka_unit_test(what_this_boot_reads_is_kept),
 	    cmocka_unit_test(a_list_has_a_bound),
+	    cmocka_unit_test(what_is_kept_does_not_change_any_more),
 	    cmocka_unit_test(a_short_boot_takes_nothing_away),
 	    cmocka_unit_test(what_is_bad_is_told_to_who_reads_it),
 	    cmocka_unit_test(nothing_is_read_ahead_of_a_replica_that_is_away),
