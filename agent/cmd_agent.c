@@ -45,7 +45,7 @@ struct agent {
 	uv_timer_t status, watch, discover;
 	uv_work_t ask;
 	bool asking, by_itself; /* libvirt, on a thread; because of the timer */
-	bool hup_waits;         /* for its answer */
+	bool hup_waits;         /* for its answer, or until we protect again */
 	struct lc_err asked;
 	const struct cli_args *args;
 	struct settings settings;
@@ -466,7 +466,7 @@ read_anew(struct agent *x, bool by_itself)
 {
 	struct lc_err e = LC_ERR_INIT;
 
-	x->hup_waits = x->asking && (x->hup_waits || !by_itself);
+	x->hup_waits = (is_busy(x) || x->asking) && (x->hup_waits || !by_itself);
 	if (is_busy(x) || x->asking)
 		return;
 	if (settings_load(x->args, &x->next, &e) != 0 || settings_need_store(&x->next, &e) != 0) {
@@ -519,6 +519,8 @@ begin(struct agent *x)
 	if (protect_start(&o, &x->protect, &e) == 0) {
 		tell_others(x);
 		control_protect(x->control, x->protect);
+		if (x->hup_waits)
+			read_anew(x, false);
 		return;
 	}
 	(void)cli_error(&e);

@@ -90,9 +90,14 @@ rc=0
 locum status >"$t/out" || rc=$?
 [ $rc = 3 ] || fail "status of a lent store ends with $rc"
 grep -q '^the store is lent to locum store rebuild' "$t/out" || fail "status: $(cat "$t/out")"
+# A SIGHUP in that while is seen to when the store is back.
+scenario_vm cache "disk = vda raw $t/b.raw"
+kill -HUP $agent_pid
+sleep 0.2
 kill -9 $borrower
 wait $borrower 2>/dev/null || true
 status_has '"vm": "db", "state": "protected"'
+status_has '"vm": "cache", "state": "protected"'
 locum drop "web01@${ids[5]}" --quiet || fail "drop after a borrower was killed"
 echo "beside an agent: the same"
 
