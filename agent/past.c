@@ -3,6 +3,7 @@
 #include "agent/past.h"
 #include "agent/protect.h"
 #include "agent/sites.h"
+#include "store/base/clock.h"
 #include "store/base/memory.h"
 
 struct past {
@@ -26,6 +27,7 @@ take_vm(struct past *p, const struct vm_status *vm)
 	}
 	memcpy(durable, vm->durable_ns, p->nsites * sizeof *durable);
 	*to = (struct past_vm){.name = name,
+	                       .began_ns = clock_mono_ns() - vm->age_ns,
 	                       .instant_ns = vm->instant_ns,
 	                       .fresh_ns = vm->fresh_ns,
 	                       .durable_ns = durable,

@@ -18,6 +18,7 @@ struct protect;
 struct past_vm {
 	char *name;
 	uint8_t line[16];
+	int64_t began_ns;             /* it is looked after since then */
 	int64_t instant_ns, fresh_ns; /* of its newest point here; until when that was still so */
 	int64_t *durable_ns;          /* of each site */
 	struct schedule schedule;

@@ -30,6 +30,7 @@ struct guarded { /* one VM */
 	uint8_t vm_id[16], line[16];
 	uint8_t point[POINT_ID_SIZE]; /* its newest point here ... */
 	int64_t instant_ns, fresh_ns; /* ... its instant, and until when it was still so */
+	int64_t began_ns;             /* it is looked after since then */
 	int64_t *durable_ns;          /* [nsites] instant of the newest point there; 0: unknown */
 	struct lc_err *refused;       /* [nsites] */
 	uint64_t *waiting;            /* [nsites] points that it lacks; PROTECT_UNKNOWN */
@@ -53,7 +54,6 @@ struct protect {
 	uv_timer_t timer;
 	struct room room;
 	bool stopping, sites_gone, timer_gone, spool_gone;
-	int64_t began_ns;
 	void (*stopped)(void *arg);
 	void *arg;
 };
@@ -442,7 +442,7 @@ watch(struct guarded *g)
 	char is[32], goal[32];
 
 	/* Before the first cycle there is nothing to miss. */
-	if (lag < 0 && clock_mono_ns() - g->p->began_ns < g->schedule.goal_ns)
+	if (lag < 0 && clock_mono_ns() - g->began_ns < g->schedule.goal_ns)
 		return;
 	if (!schedule_watch(&g->schedule, wall))
 		return;
@@ -510,6 +510,7 @@ remember(struct guarded *g)
 	struct site_status st;
 	size_t k;
 
+	g->began_ns = was == NULL ? clock_mono_ns() : was->began_ns;
 	if (was == NULL || !g->known || memcmp(was->line, g->line, sizeof g->line) != 0)
 		return;
 	schedule_keep(&g->schedule, &was->schedule);
@@ -610,7 +611,6 @@ protect_start(const struct protect_opts *o, struct protect **out, struct lc_err 
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	x->o = *o;
 	others_init(&x->others, &x->o, on_other_made, on_other_over, x);
-	x->began_ns = clock_mono_ns();
 	rc = sites_start(&so, &x->sites, e);
 	if (rc == 0) {
 		x->nsites = sites_count(x->sites);
@@ -747,7 +747,7 @@ protect_vm(const struct protect *x, size_t i, struct vm_status *out)
 	                          .goal_ns = g->schedule.goal_ns,
 	                          .lag_ns = schedule_lag(&g->schedule, wall),
 	                          .worst_ns = schedule_worst(&g->schedule, wall),
-	                          .age_ns = now - x->began_ns,
+	                          .age_ns = now - g->began_ns,
 	                          .left_ns = left(g, now),
 	                          .point = g->known ? g->point : NULL,
 	                          .instant_ns = g->instant_ns,

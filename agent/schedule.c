@@ -27,6 +27,8 @@ schedule_keep(struct schedule *s, const struct schedule *was)
 	memcpy(s->worst, was->worst, sizeof s->worst);
 	if (was->delay_ns < s->goal_ns)
 		s->delay_ns = was->delay_ns;
+	if (was->due_ns < s->due_ns) /* else who begins anew often enough puts it off for ever */
+		s->due_ns = was->due_ns;
 }
 
 void

@@ -27,7 +27,8 @@ struct schedule { /* zero-initialised, then schedule_init() */
 
 /** schedule_init(s, goal_ns, now_ns, i, n): VM i of n: the first cycles are spread. */
 void schedule_init(struct schedule *s, int64_t goal_ns, int64_t now_ns, unsigned i, unsigned n);
-/** schedule_keep(s, was): its lags of before stay, and how long its points were on their way. */
+/** schedule_keep(s, was): its lags of before stay, and how long its points were on their way; its
+ * next cycle begins no later than it would have. */
 void schedule_keep(struct schedule *s, const struct schedule *was);
 /** schedule_begin(s, now_ns): a cycle begins. */
 void schedule_begin(struct schedule *s, int64_t now_ns);

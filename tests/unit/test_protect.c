@@ -1,0 +1,117 @@
+/*
+ * protect: continuous protection that begins anew again and again, as where VMs of libvirt come and
+ * go.  Its VMs have nothing to be backed up from: each cycle fails at once, which shows that it
+ * was.
+ */
+#include <string.h>
+
+#include <uv.h>
+
+#include "agent/hypervisor/settings.h"
+#include "agent/past.h"
+#include "agent/protect.h"
+#include "store/base/clock.h"
+#include "tests/lib/unit.h"
+#include "tests/lib/vault.h"
+
+#define GOAL_MS 2000
+#define ROUND_MS 200 /* less than until the second VM's first cycle */
+#define ROUNDS 6u
+
+struct scene {
+	struct vault v;
+	uv_loop_t loop;
+	struct settings settings;
+	struct past *past;
+	unsigned tried[2];
+	int64_t age_ns;
+};
+
+static void
+on_round_over(uv_timer_t *t)
+{
+	uv_stop(t->loop);
+}
+
+static void
+ignore_stopped(void *arg)
+{
+	(void)arg;
+}
+
+static void
+run_round(struct scene *x)
+{
+	struct protect_opts o = {
+	    .loop = &x->loop, .settings = &x->settings, .store = x->v.s, .past = x->past};
+	struct protect *p = NULL;
+	struct vm_status st;
+	uv_timer_t t;
+	size_t i;
+
+	assert_int_equal(protect_start(&o, &p, NULL), 0);
+	assert_int_equal(protect_vms(p), 2);
+	assert_int_equal(uv_timer_init(&x->loop, &t), 0);
+	assert_int_equal(uv_timer_start(&t, on_round_over, ROUND_MS, 0), 0);
+	(void)uv_run(&x->loop, UV_RUN_DEFAULT);
+	for (i = 0; i < 2; i++) {
+		protect_vm(p, i, &st);
+		x->tried[i] += (unsigned)st.failures;
+	}
+	x->age_ns = st.age_ns;
+	past_free(x->past);
+	x->past = past_take(p);
+	assert_non_null(x->past);
+	protect_stop(p, ignore_stopped, NULL);
+	uv_close((uv_handle_t *)&t, NULL);
+	(void)uv_run(&x->loop, UV_RUN_DEFAULT);
+}
+
+static void
+beginning_anew_puts_nothing_off(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 2);
+	struct scene x = {.tried = {0}};
+	const char *name;
+	struct point point;
+	unsigned i;
+
+	(void)state;
+	vault_make(&x.v, true);
+	vault_open(&x.v);
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(vault_backup(x.v.s, i == 0 ? "web01" : "db", &d, 1, &point, NULL),
+		                 0);
+		point_done(&point);
+	}
+	assert_int_equal(settings_from(NULL, &x.settings, NULL), 0);
+	assert_int_equal(settings_add_vm(&x.settings, "web01", NULL, &name, NULL), 0);
+	assert_int_equal(settings_add_vm(&x.settings, "db", NULL, &name, NULL), 0);
+	x.settings.rpo_ms = GOAL_MS;
+	lc_free(x.settings.key_dir);
+	x.settings.key_dir = lc_strdup(x.v.keys);
+	lc_free(x.settings.run_dir);
+	x.settings.run_dir = lc_strdup(x.v.top);
+	assert_int_equal(uv_loop_init(&x.loop), 0);
+	for (i = 0; i < ROUNDS; i++)
+		run_round(&x);
+	/* The one whose turn is later had its turn, and counts as watched since the first time. */
+	assert_true(x.tried[0] > 0);
+	assert_true(x.tried[1] > 0);
+	assert_true(x.age_ns >= (int64_t)(ROUNDS - 1) * ROUND_MS * LC_NS_PER_MS);
+	past_free(x.past);
+	assert_int_equal(uv_loop_close(&x.loop), 0);
+	settings_done(&x.settings);
+	vault_disk_free(&d);
+	vault_free(&x.v);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(beginning_anew_puts_nothing_off),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
