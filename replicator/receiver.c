@@ -17,6 +17,7 @@
 #define STREAMS_MAX 64u
 #define ASKED_MAX (4u * OFFER_IDS_MAX) /* ids that were asked for and did not come, of a stream */
 #define ASKED_ALL_MAX (32u * OFFER_IDS_MAX) /* of all streams */
+#define PROVING_MAX 8u /* OFFERs of a stream whose PROOF has not come; with ASKED_MAX ids at most */
 #define READY_MAX 64u
 #define UNPROVED_MAX 256u /* proofs that were none, of a session: each costs reading a chunk */
 #define POINT_COST 512u   /* bytes that a point takes beside its entry, about */
@@ -42,9 +43,11 @@ struct stream {
 	struct asked *asked;
 	uint32_t nasked;
 	STAILQ_HEAD(, proving) proving;
-	bool made;  /* its point is still being made: contents come, and nothing else */
-	bool mends; /* likewise, of no point: contents that are damaged here */
-	bool ready; /* COMMIT came */
+	unsigned nproving;
+	uint32_t proving_ids; /* of all of these */
+	bool made;            /* its point is still being made: contents come, and nothing else */
+	bool mends;           /* likewise, of no point: contents that are damaged here */
+	bool ready;           /* COMMIT came */
 	uint64_t rows;
 	struct set_sum sum;
 };
@@ -112,6 +115,8 @@ forget_proving(struct stream *st)
 	struct proving *p = STAILQ_FIRST(&st->proving);
 
 	STAILQ_REMOVE_HEAD(&st->proving, entry);
+	st->nproving--;
+	st->proving_ids -= p->n;
 	lc_buf_free(&p->ids);
 	lc_free(p);
 }
@@ -334,6 +339,8 @@ look_for_shared(struct receiver *r, struct stream *st, const struct offer *m, co
 	p->n = m->n;
 	memcpy(p->want, want, sizeof p->want);
 	STAILQ_INSERT_TAIL(&st->proving, p, entry);
+	st->nproving++;
+	st->proving_ids += p->n;
 	*out = p;
 	return 0;
 }
@@ -364,6 +371,8 @@ on_offer(struct receiver *r, struct lc_span body, struct lc_err *e)
 		return rc;
 	if (st->nasked + m.n > ASKED_MAX || r->nasked + m.n > ASKED_ALL_MAX)
 		return lc_fail(e, LC_EPEER, 0, "offers of chunks that never come");
+	if (st->nproving == PROVING_MAX || st->proving_ids + m.n > ASKED_MAX)
+		return lc_fail(e, LC_EPEER, 0, "offers whose proofs never come");
 	for (i = 0; rc == 0 && i < m.n; i++) {
 		rc = look_at_id(r, st, m.ids + (size_t)i * CHUNK_ID_SIZE, i < m.bases, &want, &why);
 		set_bit(bits, i, want);

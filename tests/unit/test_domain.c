@@ -414,6 +414,55 @@ who_has_not_the_same_bytes_sends_its_own(void **state)
 	end(&x);
 }
 
+/* What is kept until a proof comes takes memory: who sends none is not heard out.  Each of the
+ * OFFERs has one content that was not asked for before, and is as long as it may be, or as short.
+ */
+static void
+proofs_that_never_come_are_not_waited_for(void **state)
+{
+	static uint8_t ids[OFFER_IDS_MAX * CHUNK_ID_SIZE], payload[RECORD_PAYLOAD_MAX];
+	const struct {
+		uint16_t ids;
+		unsigned offers;
+	} cases[] = {{OFFER_IDS_MAX, 4}, {1, 8}};
+	struct map_record *rows = lc_alloc(sizeof *rows);
+	struct lc_err e = LC_ERR_INIT;
+	struct transfer_chunk c;
+	struct outgoing *o;
+	struct scene x;
+	struct point p;
+	unsigned i, k, n;
+
+	(void)state;
+	make(&x);
+	(void)replicate(&x, &x.a, "web01");
+	p = hostsite_backup(&x.b, "db", &x.disk);
+	o = oldest_point(&x.b, p.line);
+	must(outgoing_rows(o, rows, WINDOWS, &e), &e);
+	for (k = 0; k < 2; k++) {
+		assert_true(cases[k].offers < rows->n);
+		begin(&x, false);
+		begin_stream(&x, 1, outgoing_point(o));
+		for (i = 0; i <= cases[k].offers; i++) {
+			struct lc_buf b = {0};
+
+			must(outgoing_chunk(o, rows->rows[i].chunk, payload, &c, &e), &e);
+			for (n = 0; n < cases[k].ids; n++)
+				memcpy(ids + (size_t)n * CHUNK_ID_SIZE, payload, CHUNK_ID_SIZE);
+			must(message_put_offer(&b, &(struct offer){1, cases[k].ids, 0, ids}), &e);
+			say(&x, MESSAGE_OFFER, &b);
+			lc_buf_free(&b);
+			if (i < cases[k].offers)
+				until(&x, MESSAGE_PROVE, i + 1);
+		}
+		wait_for(&x, mole_is_over, &x.m, "the end");
+		assert_non_null(strstr(x.m.refused, "proofs never come"));
+	}
+	outgoing_free(o);
+	lc_free(rows);
+	end(&x);
+}
+
 /* Nor can b add to a's VM, by its id, its line, or both. */
 static void
 a_vm_is_its_hosts(void **state)
@@ -741,6 +790,7 @@ main(void)
 	    cmocka_unit_test(a_name_that_is_there_twice_is_asked_about),
 	    cmocka_unit_test(junk_of_one_is_not_the_others),
 	    cmocka_unit_test(who_has_not_the_same_bytes_sends_its_own),
+	    cmocka_unit_test(proofs_that_never_come_are_not_waited_for),
 	    cmocka_unit_test(a_vm_is_its_hosts),
 	    cmocka_unit_test(a_host_reads_its_own),
 	    cmocka_unit_test(revoking_one_leaves_the_other),
