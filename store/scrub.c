@@ -117,6 +117,12 @@ describe(struct affected *a, struct damage *d, const char *why)
 	lc_buf_free(&a->ids);
 }
 
+static void
+say_unknown(struct damage *d)
+{
+	(void)snprintf(d->affects, sizeof d->affects, "not known: the catalog fails");
+}
+
 struct users {
 	struct affected a;
 	int (*on)(void *arg, const struct catalog_point *p, struct lc_err *e);
@@ -189,7 +195,7 @@ chunks_affect(struct scrub *x, struct damage *d)
 		(void)snprintf(d->affects, sizeof d->affects,
 		               "no restore point: what was there was stored again since");
 	if (rc != 0)
-		(void)snprintf(d->affects, sizeof d->affects, "not known: the catalog fails");
+		say_unknown(d);
 }
 
 /* The catalog knows what the record said, as long as it is there. */
@@ -460,11 +466,14 @@ report_missing(void *arg, uint64_t no, const uint8_t id[32])
 	struct affected a = {.s = x->s};
 	struct damage d = {0};
 	char hex[17];
+	int rc;
 
 	(void)snprintf(d.file, sizeof d.file, "chunk %s", lc_hex(hex, id, 8));
 	(void)snprintf(d.what, sizeof d.what, "lost chunk");
-	(void)catalog_users(x->s->catalog, no, on_user, &a, NULL);
+	rc = catalog_users(x->s->catalog, no, on_user, &a, NULL);
 	describe(&a, &d, "");
+	if (rc != 0)
+		say_unknown(&d);
 	tell(x, &d);
 	return x->bad < MISSING_SHOWN ? 0 : LC_ECANCELED;
 }
@@ -509,8 +518,8 @@ store_scrub(struct store *s, void (*on_damage)(void *arg, const struct damage *d
 	}
 	lc_free(list);
 	lc_buf_free(&x.tail);
-	if (rc == 0)
-		(void)catalog_each_missing(s->catalog, report_missing, &x, NULL);
+	rc = rc != 0 ? rc : catalog_each_missing(s->catalog, report_missing, &x, e);
+	rc = rc == LC_ECANCELED ? 0 : rc; /* enough were shown */
 	rc = rc != 0 ? rc : catalog_each_point(s->catalog, NULL, report_damaged, &x, e);
 	if (records != NULL)
 		*records = x.records;

@@ -214,6 +214,44 @@ a_catalog_that_fails_says_why(void **state)
 	vault_free(&v);
 }
 
+static void
+keep_lost(void *arg, const struct damage *d)
+{
+	if (strcmp(d->what, "lost chunk") == 0)
+		*(struct damage *)arg = *d;
+}
+
+/* What it could not look up is not sound, nor needed by nobody. */
+static void
+scrub_says_what_it_could_not_look_up(void **state)
+{
+	struct damage lost = {0};
+	struct lc_err e = LC_ERR_INIT;
+	struct commit_opts o = {0};
+	struct vault_disk d;
+	struct writer *w;
+	struct vault v;
+
+	(void)state;
+	vault_make(&v, true);
+	(void)put_some(&v, &w, &d);
+	must(writer_commit(w, &o, NULL, &e), &e);
+	must(store_scrub(v.s, NULL, NULL, NULL, NULL, &e), &e);
+	change(&v, "ALTER TABLE missing RENAME TO gone");
+	failed(store_scrub(v.s, NULL, NULL, NULL, NULL, &e), &e);
+	change(&v, "ALTER TABLE gone RENAME TO missing");
+	change(&v, "UPDATE chunk SET seg=0 WHERE no=(SELECT min(no) FROM chunk);"
+	           "INSERT INTO missing(id,writer,no) SELECT id,0,no FROM chunk WHERE seg=0");
+	assert_int_equal(store_scrub(v.s, keep_lost, &lost, NULL, NULL, NULL), LC_ECORRUPT);
+	assert_non_null(strstr(lost.affects, "in 1 restore point"));
+	change(&v, "ALTER TABLE base RENAME TO gone");
+	assert_int_equal(store_scrub(v.s, keep_lost, &lost, NULL, NULL, NULL), LC_ECORRUPT);
+	assert_non_null(strstr(lost.affects, "not known"));
+	change(&v, "ALTER TABLE gone RENAME TO base");
+	vault_disk_free(&d);
+	vault_free(&v);
+}
+
 /* Ids could not be made ready: a reader goes on without them. */
 static void
 a_reader_does_without_ids(void **state)
@@ -254,6 +292,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_base_is_known_while_the_catalog_takes_it),
 	    cmocka_unit_test(a_catalog_that_fails_says_why),
+	    cmocka_unit_test(scrub_says_what_it_could_not_look_up),
 	    cmocka_unit_test(a_reader_does_without_ids),
 	};
 
