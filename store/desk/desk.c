@@ -31,6 +31,7 @@ struct job {
 	bool back;           /* no chore: what was lent comes back */
 	struct chore chore;
 	uint64_t condemned;
+	int rc;
 	struct lc_err err;
 };
 
@@ -92,7 +93,7 @@ run(struct work *w, unsigned worker)
 	if (j->back)
 		d->owner.back(d->owner.arg);
 	else
-		(void)work_on(j, &j->err);
+		j->rc = work_on(j, &j->err);
 	(void)pthread_mutex_lock(&d->lock);
 	TAILQ_INSERT_TAIL(&d->done, j, entry);
 	(void)uv_async_send(&d->async); /* under the lock: then it is still there */
@@ -121,11 +122,12 @@ bring_back(struct desk *d)
 /* ---- askers ---- */
 
 static void
-answer(struct asker *a, uint64_t done, const struct lc_err *err)
+answer(struct asker *a, uint64_t done, int rc, const struct lc_err *err)
 {
-	if (err->code != LC_OK)
-		parley_say(a->parley,
-		           json_pack("{s:s, s:i}", "failed", err->msg, "code", (int)err->code));
+	const char *why = err->msg[0] != '\0' ? err->msg : lc_code_text((enum lc_code)rc);
+
+	if (rc != 0)
+		parley_say(a->parley, json_pack("{s:s, s:i}", "failed", why, "code", rc));
 	else
 		parley_say(a->parley, json_pack("{s:I}", "done", (json_int_t)done));
 }
@@ -225,7 +227,7 @@ end_job(struct job *j)
 {
 	struct desk *d = j->desk;
 	struct asker *a = j->asker;
-	bool lent = !j->back && j->chore.verb == CHORE_LEND && j->err.code == LC_OK;
+	bool lent = !j->back && j->chore.verb == CHORE_LEND && j->rc == 0;
 
 	d->njobs--;
 	if (j->back) {
@@ -236,7 +238,7 @@ end_job(struct job *j)
 	if (a != NULL) {
 		a->job = NULL;
 		enter(a, lent ? ASKER_LENT : ASKER_IDLE);
-		answer(a, j->condemned, &j->err);
+		answer(a, j->condemned, j->rc, &j->err);
 	} else if (lent) {
 		bring_back(d);
 	}
@@ -273,8 +275,8 @@ on_line(void *mine, const char *p, size_t n)
 
 	if (j == NULL) {
 		parley_close(a->parley);
-	} else if (chore_decode(p, n, &j->chore, &j->err) != 0) {
-		answer(a, 0, &j->err);
+	} else if ((j->rc = chore_decode(p, n, &j->chore, &j->err)) != 0) {
+		answer(a, 0, j->rc, &j->err);
 		chore_done(&j->chore);
 		lc_free(j);
 	} else {

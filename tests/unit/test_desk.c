@@ -27,6 +27,18 @@
 
 /* ---- the owner ---- */
 
+static bool mute; /* it fails, and does not say why */
+
+static int
+take_mutely(void *arg, const char *dir, struct store **out, struct lc_err *e)
+{
+	(void)arg;
+	(void)dir;
+	(void)out;
+	(void)e;
+	return LC_EIO;
+}
+
 struct owner {
 	uv_loop_t loop;
 	uv_signal_t on_term;
@@ -123,6 +135,8 @@ own(const struct vault *v, const char *path, bool refuses, int ready)
 		_exit(8);
 	open_it(&o);
 	dopts.owner = tenure_owner(o.tenure);
+	if (mute)
+		dopts.owner.take = take_mutely;
 	if (desk_open(&dopts, &o.desk, &e) != 0 || write(ready, "!", 1) != 1)
 		_exit(7);
 	(void)uv_run(&o.loop, UV_RUN_DEFAULT);
@@ -257,6 +271,26 @@ points_are_dropped_one_after_the_other(void **state)
 	lc_err_clear(&e);
 	if (vault_verify(x.v.s, x.points[1].id, &e) != 0)
 		fail_msg("%s", e.msg);
+	done(&x);
+}
+
+/* What failed without a word is not done. */
+static void
+a_failure_is_one_without_a_message_too(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct scene x;
+	struct visit *v;
+
+	(void)state;
+	mute = true;
+	make(&x, false);
+	mute = false;
+	v = visit(&x, SOON_MS);
+	assert_int_equal(visit_drop(v, x.points[0].id, &e), LC_EIO);
+	assert_string_equal(e.msg, lc_code_text(LC_EIO));
+	assert_int_equal(points_now(&x), 3);
+	visit_close(v);
 	done(&x);
 }
 
@@ -561,6 +595,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(points_are_dropped_one_after_the_other),
+	    cmocka_unit_test(a_failure_is_one_without_a_message_too),
 	    cmocka_unit_test(who_reads_for_a_moment_is_waited_for),
 	    cmocka_unit_test(damage_is_noted),
 	    cmocka_unit_test(the_store_is_lent_and_comes_back),
