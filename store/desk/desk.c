@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <sys/queue.h>
 #include <uv.h>
 
@@ -121,13 +122,29 @@ bring_back(struct desk *d)
 
 /* ---- askers ---- */
 
+/* Names of files are not always UTF-8, and a long message may be cut: the rest is told all the
+ * same. */
+static json_t *
+failure(int rc, const struct lc_err *err)
+{
+	const char *why = err->msg[0] != '\0' ? err->msg : lc_code_text((enum lc_code)rc);
+	json_t *o = json_pack("{s:s, s:i}", "failed", why, "code", rc);
+	char plain[sizeof err->msg];
+	size_t i;
+
+	if (o != NULL)
+		return o;
+	(void)snprintf(plain, sizeof plain, "%s", why);
+	for (i = 0; plain[i] != '\0'; i++)
+		plain[i] = (unsigned char)plain[i] < 0x80 ? plain[i] : '?';
+	return json_pack("{s:s, s:i}", "failed", plain, "code", rc);
+}
+
 static void
 answer(struct asker *a, uint64_t done, int rc, const struct lc_err *err)
 {
-	const char *why = err->msg[0] != '\0' ? err->msg : lc_code_text((enum lc_code)rc);
-
 	if (rc != 0)
-		parley_say(a->parley, json_pack("{s:s, s:i}", "failed", why, "code", rc));
+		parley_say(a->parley, failure(rc, err));
 	else
 		parley_say(a->parley, json_pack("{s:I}", "done", (json_int_t)done));
 }

@@ -27,16 +27,15 @@
 
 /* ---- the owner ---- */
 
-static bool mute; /* it fails, and does not say why */
+static const char *words; /* with which it fails; "": it does not say why */
 
 static int
-take_mutely(void *arg, const char *dir, struct store **out, struct lc_err *e)
+take_nothing(void *arg, const char *dir, struct store **out, struct lc_err *e)
 {
 	(void)arg;
 	(void)dir;
 	(void)out;
-	(void)e;
-	return LC_EIO;
+	return *words == '\0' ? LC_EIO : lc_fail(e, LC_EIO, 0, "%s", words);
 }
 
 struct owner {
@@ -135,8 +134,8 @@ own(const struct vault *v, const char *path, bool refuses, int ready)
 		_exit(8);
 	open_it(&o);
 	dopts.owner = tenure_owner(o.tenure);
-	if (mute)
-		dopts.owner.take = take_mutely;
+	if (words != NULL)
+		dopts.owner.take = take_nothing;
 	if (desk_open(&dopts, &o.desk, &e) != 0 || write(ready, "!", 1) != 1)
 		_exit(7);
 	(void)uv_run(&o.loop, UV_RUN_DEFAULT);
@@ -274,24 +273,33 @@ points_are_dropped_one_after_the_other(void **state)
 	done(&x);
 }
 
-/* What failed without a word is not done. */
+/* What failed without a word is not done; nor is nothing said for want of the right letters. */
 static void
-a_failure_is_one_without_a_message_too(void **state)
+a_failure_is_told_whatever_it_says(void **state)
 {
+	static const struct {
+		const char *words, *told;
+	} cases[] = {{"", "input/output error"},
+	             {"/b\xc3\xbcro: full", "/b\xc3\xbcro: full"},
+	             {"/b\xfcro: cut off \xc3", "/b?ro: cut off ?"}};
 	struct lc_err e = LC_ERR_INIT;
 	struct scene x;
 	struct visit *v;
+	size_t i;
 
 	(void)state;
-	mute = true;
-	make(&x, false);
-	mute = false;
-	v = visit(&x, SOON_MS);
-	assert_int_equal(visit_drop(v, x.points[0].id, &e), LC_EIO);
-	assert_string_equal(e.msg, lc_code_text(LC_EIO));
-	assert_int_equal(points_now(&x), 3);
-	visit_close(v);
-	done(&x);
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		words = cases[i].words;
+		make(&x, false);
+		words = NULL;
+		v = visit(&x, 3000);
+		lc_err_clear(&e);
+		assert_int_equal(visit_drop(v, x.points[0].id, &e), LC_EIO);
+		assert_string_equal(e.msg, cases[i].told);
+		assert_int_equal(points_now(&x), 3);
+		visit_close(v);
+		done(&x);
+	}
 }
 
 static void
@@ -595,7 +603,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(points_are_dropped_one_after_the_other),
-	    cmocka_unit_test(a_failure_is_one_without_a_message_too),
+	    cmocka_unit_test(a_failure_is_told_whatever_it_says),
 	    cmocka_unit_test(who_reads_for_a_moment_is_waited_for),
 	    cmocka_unit_test(damage_is_noted),
 	    cmocka_unit_test(the_store_is_lent_and_comes_back),
