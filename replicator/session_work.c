@@ -5,6 +5,10 @@
 #include <sys/queue.h>
 
 #include "replicator/session_internal.h"
+#include "store/base/clock.h"
+
+/* Of one session, then others have the worker: what is short to say may take long to do. */
+#define TURN_NS (200 * LC_NS_PER_MS)
 
 static struct packet *
 next_input(struct session *s)
@@ -55,6 +59,7 @@ void
 session_work(struct work *w, unsigned worker)
 {
 	struct session *s = (struct session *)(void *)w;
+	int64_t until = clock_mono_ns() + TURN_NS;
 	struct lc_err err = LC_ERR_INIT;
 	struct packet *p;
 	size_t bytes = 0;
@@ -62,7 +67,7 @@ session_work(struct work *w, unsigned worker)
 
 	(void)worker;
 	while (rc == 0 && bytes < SESSION_INPUT_MAX && !emitted_enough(s) &&
-	       (p = next_input(s)) != NULL) {
+	       clock_mono_ns() < until && (p = next_input(s)) != NULL) {
 		bytes += p->body.n + PACKET_COST;
 		rc = s->role->message(s->arg, p->type, (struct lc_span){p->body.p, p->body.n},
 		                      &err);

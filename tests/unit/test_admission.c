@@ -482,6 +482,43 @@ a_quota_that_is_lifted_is_none(void **state)
 	two_done(&t);
 }
 
+#define QUESTIONS 40000u /* below the 4 MiB of messages that are worked on at once */
+#define ANSWER_MS 5000
+
+/* A paired host that was captured asks what is damaged of it, again and again: short messages, each
+ * of which looks through the catalog.  It has a worker for a moment at a time, as the others do. */
+static void
+who_asks_much_gives_way(void **state)
+{
+	struct hello hello = {
+	    .version = MESSAGE_VERSION, .wall_ns = clock_wall_ns(), .name = "host-a"};
+	static const uint8_t first[32];
+	struct lc_buf body = {0}, keys = {0};
+	struct lc_err e = LC_ERR_INIT;
+	struct mole m;
+	struct mole_count answers = {&m, MESSAGE_DAMAGED, 1};
+	struct two t;
+	unsigned i;
+
+	(void)state;
+	two_make(&t, NULL);
+	memcpy(hello.domain, transfer_domain(t.h.v.s), sizeof hello.domain);
+	must(transfer_keys(t.h.v.s, &keys, &e), &e);
+	hello.keys = (struct lc_span){keys.p, keys.n};
+	must(message_put_hello(&body, &hello), &e);
+	mole_start(&m, &t.loop, t.d.port, &t.h.id, t.d.id.public);
+	mole_say(&m, MESSAGE_HELLO, (struct lc_span){body.p, body.n});
+	for (i = 0; i < QUESTIONS; i++)
+		mole_say(&m, MESSAGE_INSPECT, (struct lc_span){first, sizeof first});
+	assert_true(run_until(&t.loop, mole_heard, &answers, ANSWER_MS));
+	assert_false(m.over);
+	mole_end(&m);
+	run_for(&t.loop, 5);
+	lc_buf_free(&body);
+	lc_buf_free(&keys);
+	two_done(&t);
+}
+
 int
 main(void)
 {
@@ -493,6 +530,7 @@ main(void)
 	    cmocka_unit_test(a_second_connection_of_a_host_waits),
 	    cmocka_unit_test(strangers_do_not_keep_a_host_out),
 	    cmocka_unit_test(who_says_no_hello_has_to_go),
+	    cmocka_unit_test(who_asks_much_gives_way),
 	    cmocka_unit_test(a_revoked_host_is_sent_away_with_the_reason),
 	    cmocka_unit_test(a_host_keeps_within_its_quota),
 	    cmocka_unit_test(a_quota_that_is_lifted_is_none),
