@@ -105,8 +105,9 @@ int store_append_chunk(struct store *s, struct record *r, const uint8_t *payload
 int store_find_base(struct store *s, uint16_t writer, const uint8_t id[32], uint64_t *no,
                     struct lc_err *e);
 /**
- * store_relieve(s, e): store_flush(), if much waits and nobody is at it.  So what waits does not
- * grow with what is appended.  Thread: any that holds no lock of the store or of a writer.
+ * store_relieve(s, e): store_flush(), if much waits and nobody is at it, or very much does.  So
+ * what waits does not grow with what is appended.  Thread: any that holds no lock of the store or
+ * of a writer.
  */
 int store_relieve(struct store *s, struct lc_err *e);
 /** store_flush(s, e): make all that was appended durable, then known to the catalog. */

@@ -14,6 +14,8 @@
 #include "store/seal.h"
 #include "store/store_internal.h"
 
+#define FLUSH_LAG 4u /* times what is flushed at once may wait, while a flush is under way */
+
 static void
 free_pending(struct pending *p)
 {
@@ -376,12 +378,18 @@ store_flush(struct store *s, struct lc_err *e)
 int
 store_relieve(struct store *s, struct lc_err *e)
 {
+	uint64_t waits = s->pending_bytes;
 	int rc;
 
-	/* Who is at it already does it for all. */
-	if (s->pending_bytes < s->flush_bytes || pthread_mutex_trylock(&s->flush_lock) != 0)
+	if (waits < s->flush_bytes)
 		return 0;
-	rc = flush_locked(s, e);
+	/* Who is at it already does it for all; but where that takes long, what waits must not go
+	 * on growing. */
+	if (waits / FLUSH_LAG >= s->flush_bytes)
+		(void)pthread_mutex_lock(&s->flush_lock);
+	else if (pthread_mutex_trylock(&s->flush_lock) != 0)
+		return 0;
+	rc = s->pending_bytes < s->flush_bytes ? 0 : flush_locked(s, e);
 	(void)pthread_mutex_unlock(&s->flush_lock);
 	return rc;
 }

@@ -2,7 +2,9 @@
  * The log from the facade's side: what is between it and the catalog is known all the same, and a
  * catalog that fails says so.
  */
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include <sqlite3.h>
@@ -50,6 +52,7 @@ set_gate(bool shut)
 {
 	(void)pthread_mutex_lock(&gate.lock);
 	gate.shut = shut;
+	gate.waiting = false;
 	(void)pthread_cond_broadcast(&gate.cond);
 	(void)pthread_mutex_unlock(&gate.lock);
 }
@@ -130,6 +133,75 @@ a_base_is_known_while_the_catalog_takes_it(void **state)
 	must(store_find_base(v.s, 0, first.id, &no, &e), &e);
 	writer_abort(w);
 	vault_disk_free(&d);
+	vault_free(&v);
+}
+
+/* ---- a flush that takes long ---- */
+
+#define FLUSH_BYTES_HERE UINT64_C(200000)
+#define WINDOWS 60u /* of 64 KiB each */
+
+struct putting {
+	struct writer *w;
+	struct vault_disk d;
+	struct lc_err err;
+	int rc;
+	atomic_bool over;
+};
+
+static void *
+put_all(void *arg)
+{
+	struct putting *p = arg;
+	uint64_t i;
+
+	for (i = 1; i < WINDOWS && p->rc == 0; i++)
+		p->rc = vault_put(p->w, 0, &p->d, i, &p->err);
+	atomic_store(&p->over, true);
+	return NULL;
+}
+
+/* Whoever finds it under way goes on, but not for as long as it takes. */
+static void
+what_waits_is_bounded_while_a_flush_is_slow(void **state)
+{
+	struct putting p = {.err = LC_ERR_INIT};
+	struct flushing f = {.err = LC_ERR_INIT};
+	struct lc_err e = LC_ERR_INIT;
+	pthread_t flusher, putter;
+	struct vault v;
+	uint64_t i, waits;
+	int tries;
+
+	(void)state;
+	vault_make(&v, true);
+	vault_open(&v);
+	v.s->flush_bytes = FLUSH_BYTES_HERE;
+	p.d = vault_disk("vda", WINDOWS);
+	for (i = 0; i < WINDOWS; i++)
+		p.d.codes[i] = CODE(i);
+	p.w = vault_begin(v.s, "web01", &p.d, 1, &e);
+	assert_non_null(p.w);
+	must(vault_put(p.w, 0, &p.d, 0, &e), &e);
+	set_gate(true);
+	f.s = v.s;
+	assert_int_equal(pthread_create(&flusher, NULL, flush, &f), 0);
+	wait_at_gate();
+	assert_int_equal(pthread_create(&putter, NULL, put_all, &p), 0);
+	for (tries = 0;
+	     tries < 500 && !atomic_load(&p.over) && v.s->pending_bytes < 4 * FLUSH_BYTES_HERE;
+	     tries++)
+		(void)poll(NULL, 0, 10);
+	(void)poll(NULL, 0, 100); /* in which it might go on */
+	waits = v.s->pending_bytes;
+	set_gate(false);
+	assert_int_equal(pthread_join(flusher, NULL), 0);
+	assert_int_equal(pthread_join(putter, NULL), 0);
+	must(f.rc, &f.err);
+	must(p.rc, &p.err);
+	assert_in_range(waits, 2 * FLUSH_BYTES_HERE, 5 * FLUSH_BYTES_HERE);
+	writer_abort(p.w);
+	vault_disk_free(&p.d);
 	vault_free(&v);
 }
 
@@ -291,6 +363,7 @@ main(void)
 {
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_base_is_known_while_the_catalog_takes_it),
+	    cmocka_unit_test(what_waits_is_bounded_while_a_flush_is_slow),
 	    cmocka_unit_test(a_catalog_that_fails_says_why),
 	    cmocka_unit_test(scrub_says_what_it_could_not_look_up),
 	    cmocka_unit_test(a_reader_does_without_ids),
