@@ -163,6 +163,7 @@ segments_open(const char *dir, const uint8_t store_id[16], const uint8_t domain[
 	memcpy(s->store_id, store_id, 16);
 	memcpy(s->domain, domain, 16);
 	(void)pthread_mutex_init(&s->fds_lock, NULL);
+	(void)pthread_cond_init(&s->fds_idle, NULL);
 	(void)pthread_mutex_init(&s->lock, NULL);
 	(void)pthread_cond_init(&s->idle, NULL);
 	for (i = 0; i < FD_CACHE; i++)
@@ -190,6 +191,7 @@ segments_close(struct segments *s)
 		fd_close(&s->fds[i].fd);
 	fd_close(&s->fd);
 	(void)pthread_mutex_destroy(&s->fds_lock);
+	(void)pthread_cond_destroy(&s->fds_idle);
 	(void)pthread_mutex_destroy(&s->lock);
 	(void)pthread_cond_destroy(&s->idle);
 	lc_buf_free(&s->keys);
@@ -327,32 +329,38 @@ segment_open_fd(struct segments *s, uint64_t no, int flags, char name[32], struc
 	return fd;
 }
 
-/* A descriptor for reading, from the cache; give it back with put_fd(). */
-static int
-get_fd(struct segments *s, uint64_t no, struct open_fd **out, struct lc_err *e)
+/* That of the segment, or one that can be used for it; NULL: all are in use.  fds_lock is held. */
+static struct open_fd *
+choose_fd(struct segments *s, uint64_t no)
 {
 	struct open_fd *best = NULL;
-	char name[32];
 	size_t i;
-	int fd;
 
-	(void)pthread_mutex_lock(&s->fds_lock);
-	s->tick++;
 	for (i = 0; i < FD_CACHE; i++) {
 		struct open_fd *f = &s->fds[i];
 
-		if (f->fd >= 0 && f->segment == no) {
-			best = f;
-			break;
-		}
+		if (f->fd >= 0 && f->segment == no)
+			return f;
 		if (f->users == 0 &&
 		    (best == NULL || f->fd < 0 || (best->fd >= 0 && f->used_at < best->used_at)))
 			best = f;
 	}
-	if (best == NULL) {
-		(void)pthread_mutex_unlock(&s->fds_lock);
-		return lc_fail(e, LC_EBUSY, 0, "%s: too many readers at once", s->dir);
-	}
+	return best;
+}
+
+/* A descriptor for reading, from the cache; give it back with put_fd().  One at a time: it is
+ * waited for. */
+static int
+get_fd(struct segments *s, uint64_t no, struct open_fd **out, struct lc_err *e)
+{
+	struct open_fd *best;
+	char name[32];
+	int fd;
+
+	(void)pthread_mutex_lock(&s->fds_lock);
+	s->tick++;
+	while ((best = choose_fd(s, no)) == NULL)
+		(void)pthread_cond_wait(&s->fds_idle, &s->fds_lock);
 	if (best->fd < 0 || best->segment != no) {
 		fd = segment_open_fd(s, no, O_RDONLY, name, e);
 		if (fd < 0) {
@@ -377,6 +385,8 @@ put_fd(struct segments *s, struct open_fd *f)
 	f->users--;
 	if (f->users == 0 && f->segment == 0)
 		fd_close(&f->fd);
+	if (f->users == 0)
+		(void)pthread_cond_signal(&s->fds_idle);
 	(void)pthread_mutex_unlock(&s->fds_lock);
 }
 

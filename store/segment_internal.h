@@ -36,6 +36,7 @@ struct segments {
 	uint8_t domain[16];
 
 	pthread_mutex_t fds_lock;
+	pthread_cond_t fds_idle; /* one of them is used by nobody any more */
 	struct open_fd fds[FD_CACHE];
 	uint64_t tick;
 

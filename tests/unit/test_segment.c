@@ -2,12 +2,14 @@
  * Segments as they are written and read; taking them over after a crash is in test_adopt.c.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <xxhash.h>
@@ -123,6 +125,89 @@ what_was_written_is_recent(void **state)
 	(void)folder_append(&f, RECORD_CHUNK, 100);
 	assert_false(segments_recent(f.s, last.seq, &r));
 	free(p);
+	folder_free(&f);
+}
+
+/* ---- many at once ---- */
+
+#define READERS 70u /* more than descriptors are kept */
+#define INSIDE 64u
+
+/* Where all that read wait for each other. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool shut;
+	unsigned waiting;
+} gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+
+ssize_t __real_preadv64(int fd, const struct iovec *v, int n, off_t off);
+ssize_t __wrap_preadv64(int fd, const struct iovec *v, int n, off_t off);
+
+ssize_t
+__wrap_preadv64(int fd, const struct iovec *v, int n, off_t off)
+{
+	(void)pthread_mutex_lock(&gate.lock);
+	gate.waiting++;
+	(void)pthread_cond_broadcast(&gate.cond);
+	while (gate.shut)
+		(void)pthread_cond_wait(&gate.cond, &gate.lock);
+	(void)pthread_mutex_unlock(&gate.lock);
+	return __real_preadv64(fd, v, n, off);
+}
+
+struct reading {
+	struct segments *s;
+	struct record r;
+	struct lc_err err;
+	int rc;
+	uint8_t payload[100];
+};
+
+static void *
+read_one(void *arg)
+{
+	struct reading *x = arg;
+
+	x->rc = segment_read(x->s, &x->r, x->payload, &x->err);
+	return NULL;
+}
+
+/* As many as there are workers on a large machine, and who tells the system what comes next. */
+static void
+more_may_read_than_descriptors_are_kept(void **state)
+{
+	static struct reading x[READERS];
+	pthread_t threads[READERS];
+	struct folder f;
+	unsigned i;
+
+	(void)state;
+	folder_make(&f);
+	segments_limit(f.s, 1); /* each in a segment of its own */
+	for (i = 0; i < READERS; i++) {
+		x[i] = (struct reading){.s = f.s, .err = LC_ERR_INIT};
+		x[i].r = folder_append(&f, RECORD_CHUNK, sizeof x[i].payload);
+	}
+	folder_sync(&f);
+	gate.shut = true;
+	for (i = 0; i < READERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, read_one, &x[i]), 0);
+	(void)pthread_mutex_lock(&gate.lock);
+	while (gate.waiting < INSIDE)
+		(void)pthread_cond_wait(&gate.cond, &gate.lock);
+	(void)pthread_mutex_unlock(&gate.lock);
+	(void)poll(NULL, 0, 50); /* for the others */
+	(void)pthread_mutex_lock(&gate.lock);
+	gate.shut = false;
+	(void)pthread_cond_broadcast(&gate.cond);
+	(void)pthread_mutex_unlock(&gate.lock);
+	for (i = 0; i < READERS; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	for (i = 0; i < READERS; i++) {
+		if (x[i].rc != 0)
+			fail_msg("%u: %s", i, x[i].err.msg);
+	}
 	folder_free(&f);
 }
 
@@ -363,6 +448,7 @@ main(void)
 	    cmocka_unit_test(a_header_knows_its_segment_and_version),
 	    cmocka_unit_test(what_is_appended_is_read_back),
 	    cmocka_unit_test(what_was_written_is_recent),
+	    cmocka_unit_test(more_may_read_than_descriptors_are_kept),
 	    cmocka_unit_test(many_small_records_never_outgrow_the_index),
 	    cmocka_unit_test(a_missing_file_is_damage),
 	    cmocka_unit_test(damage_names_the_file_that_is_there),
