@@ -244,12 +244,15 @@ map_affects(struct scrub *x, struct damage *d)
 	struct affected a = {.s = x->s};
 	struct since o = {.a = &a, .from = d->seq * COMMIT_ENTRIES_MAX, .end = UINT64_MAX};
 	uint8_t line[16];
+	int rc = 0;
 
 	if (condemn_line(x->s, d, line)) {
-		(void)catalog_each_point(x->s->catalog, line, point_since, &o, NULL);
-		(void)catalog_each_fork(x->s->catalog, line, fork_since, &o, NULL);
+		rc = catalog_each_point(x->s->catalog, line, point_since, &o, NULL);
+		rc = rc != 0 ? rc : catalog_each_fork(x->s->catalog, line, fork_since, &o, NULL);
 	}
 	describe(&a, d, only_catalog);
+	if (rc != 0)
+		say_unknown(d);
 	d->mended = condemn_settled(x->s, d);
 }
 
@@ -259,9 +262,14 @@ commit_affects(struct scrub *x, struct damage *d)
 	struct affected a = {.s = x->s};
 	struct since o = {
 	    .a = &a, .from = d->seq * COMMIT_ENTRIES_MAX, .end = (d->seq + 1) * COMMIT_ENTRIES_MAX};
+	int rc = catalog_each_point(x->s->catalog, NULL, point_since, &o, NULL);
 
-	(void)catalog_each_point(x->s->catalog, NULL, point_since, &o, NULL);
 	d->mended = condemn_settled(x->s, d);
+	if (rc != 0) {
+		lc_buf_free(&a.ids);
+		say_unknown(d);
+		return;
+	}
 	if (a.ids.n > 0) {
 		describe(&a, d, only_catalog);
 		return;

@@ -324,6 +324,47 @@ scrub_says_what_it_could_not_look_up(void **state)
 	vault_free(&v);
 }
 
+static void
+keep_state(void *arg, const struct damage *d)
+{
+	if (d->type == RECORD_MAP || d->type == RECORD_COMMIT)
+		((struct damage *)arg)[d->type == RECORD_COMMIT] = *d;
+}
+
+static void
+scrub_does_not_say_that_a_map_is_needed_by_nobody(void **state)
+{
+	struct damage found[2] = {{0}};
+	struct lc_err e = LC_ERR_INIT;
+	struct commit_opts o = {0};
+	struct vault_piece piece;
+	struct vault_disk d;
+	struct writer *w;
+	struct vault v;
+	int type;
+
+	(void)state;
+	vault_make(&v, true);
+	(void)put_some(&v, &w, &d);
+	must(writer_commit(w, &o, NULL, &e), &e);
+	vault_close(&v);
+	for (type = RECORD_MAP; type <= RECORD_COMMIT; type++) {
+		assert_true(vault_piece_of(v.dir, type, -1, &piece));
+		vault_flip(v.dir, &piece, RECORD_HEADER_SIZE + 2, 1);
+	}
+	vault_open(&v);
+	assert_int_equal(store_scrub(v.s, keep_state, found, NULL, NULL, NULL), LC_ECORRUPT);
+	assert_non_null(strstr(found[0].affects, "in 1 restore point"));
+	assert_non_null(strstr(found[1].affects, "in 1 restore point"));
+	change(&v, "ALTER TABLE vm RENAME TO gone");
+	failed(store_scrub(v.s, keep_state, found, NULL, NULL, &e), &e);
+	assert_non_null(strstr(found[0].affects, "not known"));
+	assert_non_null(strstr(found[1].affects, "not known"));
+	change(&v, "ALTER TABLE gone RENAME TO vm");
+	vault_disk_free(&d);
+	vault_free(&v);
+}
+
 /* Ids could not be made ready: a reader goes on without them. */
 static void
 a_reader_does_without_ids(void **state)
@@ -366,6 +407,7 @@ main(void)
 	    cmocka_unit_test(what_waits_is_bounded_while_a_flush_is_slow),
 	    cmocka_unit_test(a_catalog_that_fails_says_why),
 	    cmocka_unit_test(scrub_says_what_it_could_not_look_up),
+	    cmocka_unit_test(scrub_does_not_say_that_a_map_is_needed_by_nobody),
 	    cmocka_unit_test(a_reader_does_without_ids),
 	};
 
