@@ -356,6 +356,7 @@ put_window(struct writer *w, unsigned worker, size_t disk, uint64_t window, cons
 		               w->vm, d->d.name, window);
 	(void)pthread_mutex_lock(&w->lock);
 	rc = writer_old_chunk(w, d, window, &old, e);
+	w->failed = w->failed || rc != 0; /* not taken, as below */
 	(void)pthread_mutex_unlock(&w->lock);
 	if (rc != 0)
 		return rc;

@@ -286,6 +286,33 @@ a_catalog_that_fails_says_why(void **state)
 	vault_free(&v);
 }
 
+/* Else the point would have what was there before, and be taken for whole. */
+static void
+no_commit_follows_a_window_that_could_not_be_compared(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct commit_opts o = {0};
+	struct vault_disk d;
+	struct writer *w;
+	struct vault v;
+
+	(void)state;
+	vault_make(&v, true);
+	(void)put_some(&v, &w, &d);
+	must(writer_commit(w, &o, NULL, &e), &e);
+	w = vault_begin(v.s, "web01", &d, 1, &e);
+	assert_non_null(w);
+	d.codes[0] = CODE(20);
+	d.codes[1] = CODE(21);
+	change(&v, "ALTER TABLE map_recent RENAME TO gone");
+	failed(vault_put(w, 0, &d, 0, &e), &e);
+	change(&v, "ALTER TABLE gone RENAME TO map_recent");
+	must(vault_put(w, 0, &d, 1, &e), &e);
+	failed(writer_commit(w, &o, NULL, &e), &e);
+	vault_disk_free(&d);
+	vault_free(&v);
+}
+
 static void
 keep_lost(void *arg, const struct damage *d)
 {
@@ -406,6 +433,7 @@ main(void)
 	    cmocka_unit_test(a_base_is_known_while_the_catalog_takes_it),
 	    cmocka_unit_test(what_waits_is_bounded_while_a_flush_is_slow),
 	    cmocka_unit_test(a_catalog_that_fails_says_why),
+	    cmocka_unit_test(no_commit_follows_a_window_that_could_not_be_compared),
 	    cmocka_unit_test(scrub_says_what_it_could_not_look_up),
 	    cmocka_unit_test(scrub_does_not_say_that_a_map_is_needed_by_nobody),
 	    cmocka_unit_test(a_reader_does_without_ids),
