@@ -195,12 +195,16 @@ on_watch(uv_timer_t *t)
 
 	if (x->protect != NULL && x->alert != NULL)
 		report_alerts(x->protect, x->alert);
+	else if (x->alert != NULL)
+		report_past(x->past, x->alert);
 }
 
 static void
 render(void *arg, FILE *f)
 {
-	report_metrics(((struct agent *)arg)->protect, f);
+	const struct agent *x = arg;
+
+	report_metrics(x->protect, x->past, f);
 }
 
 /* As the settings say now.  VMs are protected also where this fails. */

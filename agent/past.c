@@ -69,6 +69,13 @@ past_take(const struct protect *x)
 }
 
 const struct past_vm *
+past_vms(const struct past *p, size_t *n)
+{
+	*n = p == NULL ? 0 : p->n;
+	return p == NULL ? NULL : p->vms;
+}
+
+const struct past_vm *
 past_find(const struct past *p, const char *name)
 {
 	size_t i;

@@ -26,6 +26,8 @@ struct past_vm {
 
 /** past_take(x): as all is; NULL: out of memory. */
 struct past *past_take(const struct protect *x);
+/** past_vms(p, n): all of them; none where p is NULL. */
+const struct past_vm *past_vms(const struct past *p, size_t *n);
 /** past_find(p, name): NULL: none, or p is NULL. */
 const struct past_vm *past_find(const struct past *p, const char *name);
 /** past_durable(p, vm, site): 0: not known. */

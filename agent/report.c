@@ -5,13 +5,14 @@
 
 #include "agent/alert.h"
 #include "agent/hypervisor/settings.h"
+#include "agent/past.h"
 #include "agent/protect.h"
 #include "agent/report.h"
+#include "agent/schedule.h"
 #include "agent/sites.h"
 #include "agent/spool.h"
 #include "replicator/metrics.h"
 #include "store/base/clock.h"
-#include "store/base/config.h"
 #include "store/base/config.h"
 
 #define LINK_UP_NS (5 * LC_NS_PER_S) /* until it is up again */
@@ -75,6 +76,9 @@ pause_of(const struct vm_status *v)
 {
 	return seconds(v->pause_ns);
 }
+
+/* Those of them first that are known also of VMs that nobody protects at the moment. */
+#define OF_PAST 2u
 
 static const struct {
 	const char *name, *type, *help;
@@ -261,8 +265,35 @@ at_replicas(const struct protect *p, FILE *f)
 	}
 }
 
+/* What can be said of it now. */
+static struct vm_status
+status_of_past(const struct past_vm *was)
+{
+	return (struct vm_status){.name = was->name,
+	                          .goal_ns = was->schedule.goal_ns,
+	                          .lag_ns = schedule_lag(&was->schedule, clock_wall_ns()),
+	                          .age_ns = clock_mono_ns() - was->began_ns};
+}
+
+static void
+past_metrics(const struct past *past, FILE *f)
+{
+	size_t i, k, n;
+	const struct past_vm *list = past_vms(past, &n);
+
+	for (k = 0; n > 0 && k < OF_PAST; k++) {
+		metrics_family(f, of_vm[k].name, of_vm[k].type, of_vm[k].help);
+		for (i = 0; i < n; i++) {
+			struct vm_status v = status_of_past(&list[i]);
+
+			metrics_sample(f, of_vm[k].name, &(struct metrics_label){"vm", v.name}, 1,
+			               of_vm[k].value(&v));
+		}
+	}
+}
+
 void
-report_metrics(const struct protect *p, FILE *f)
+report_metrics(const struct protect *p, const struct past *past, FILE *f)
 {
 	const struct metrics_label version = {"version", LOCUM_VERSION};
 	struct site_status s;
@@ -271,8 +302,10 @@ report_metrics(const struct protect *p, FILE *f)
 
 	metrics_family(f, "locum_agent_info", "gauge", "What runs here.");
 	metrics_sample(f, "locum_agent_info", &version, 1, 1);
-	if (p == NULL)
+	if (p == NULL) {
+		past_metrics(past, f);
 		return;
+	}
 	for (k = 0; k < sizeof of_vm / sizeof of_vm[0]; k++) {
 		metrics_family(f, of_vm[k].name, of_vm[k].type, of_vm[k].help);
 		for (i = 0; i < protect_vms(p); i++) {
@@ -498,5 +531,21 @@ report_alerts(const struct protect *p, struct alert *a)
 		see_quota(a, &s, now);
 		see_older(a, &s, now);
 		see_damaged(a, &s, now);
+	}
+}
+
+/* What comes near its goal may be protected again by then. */
+void
+report_past(const struct past *past, struct alert *a)
+{
+	int64_t now = clock_mono_ns();
+	size_t i, n;
+	const struct past_vm *list = past_vms(past, &n);
+
+	for (i = 0; i < n; i++) {
+		struct vm_status v = status_of_past(&list[i]);
+
+		if ((v.lag_ns < 0 ? v.age_ns : v.lag_ns) > v.goal_ns)
+			see_goal(a, &v, now);
 	}
 }

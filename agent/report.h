@@ -10,13 +10,17 @@
 #include <stdio.h>
 
 struct alert;
+struct past;
 struct protect;
 
 #define REPORT_TICK_MS 200 /* how often report_alerts() is to be called */
 
-/** report_metrics(p, f): p may be NULL (it is being exchanged). */
-void report_metrics(const struct protect *p, FILE *f);
+/** report_metrics(p, past, f): p may be NULL (it is being exchanged, or the store is lent or can't
+ * be opened): then the lags, which grow, are those of past (NULL: none is known). */
+void report_metrics(const struct protect *p, const struct past *past, FILE *f);
 /** report_alerts(p, a): look at everything. */
 void report_alerts(const struct protect *p, struct alert *a);
+/** report_past(past, a): while there is no protect: goals that are missed. */
+void report_past(const struct past *past, struct alert *a);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "agent/alert.h"
 #include "agent/hypervisor/settings.h"
+#include "agent/past.h"
 #include "agent/protect.h"
 #include "agent/report.h"
 #include "agent/sites.h"
@@ -175,6 +176,17 @@ make(struct protect *x)
 	};
 }
 
+struct past {
+	struct past_vm vms[2];
+};
+
+const struct past_vm *
+past_vms(const struct past *p, size_t *n)
+{
+	*n = p == NULL ? 0 : 2;
+	return p == NULL ? NULL : p->vms;
+}
+
 static const char *
 rendered(const struct protect *x)
 {
@@ -182,7 +194,7 @@ rendered(const struct protect *x)
 	FILE *f = fmemopen(text, sizeof text, "w");
 
 	assert_non_null(f);
-	report_metrics(x, f);
+	report_metrics(x, NULL, f);
 	assert_int_equal(fputc('\0', f), '\0');
 	assert_int_equal(fclose(f), 0);
 	return text;
@@ -331,6 +343,38 @@ assert_seen(const struct alert *a, const char *vm, const char *replica, enum ale
 	fail_msg("%s/%s: condition %d was not looked at", vm, replica, (int)c);
 }
 
+/* While the store is lent, or can't be opened, the VMs grow old all the same. */
+static void
+test_nobody_protects(void **state)
+{
+	int64_t now = clock_mono_ns(), wall = clock_wall_ns();
+	char late[] = "web01", young[] = "db";
+	struct past past = {
+	    .vms = {{.name = late,
+	             .began_ns = now - 100 * S,
+	             .schedule = {.goal_ns = 10 * S, .safe_ns = wall - 60 * S}},
+	            {.name = young, .began_ns = now - S, .schedule = {.goal_ns = 10 * S}}}};
+	struct alert a = {.seen = 0};
+	char text[4096];
+	FILE *f = fmemopen(text, sizeof text, "w");
+
+	(void)state;
+	report_past(&past, &a);
+	assert_int_equal(a.seen, 1);
+	assert_seen(&a, "web01", "", ALERT_RPO, ALARM_BAD, NULL);
+	past.vms[1].began_ns -= 10 * S; /* it never had a point */
+	report_past(&past, &a);
+	assert_seen(&a, "db", "", ALERT_RPO, ALARM_BAD,
+	            "db: nothing of it is safe yet (goal: 10.0 s)");
+	assert_non_null(f);
+	report_metrics(NULL, &past, f);
+	assert_int_equal(fclose(f), 0);
+	assert_line(text, "locum_vm_goal_seconds{vm=\"web01\"} 10");
+	assert_non_null(strstr(text, "locum_vm_lag_seconds{vm=\"web01\"} 60."));
+	assert_line(text, "locum_vm_lag_seconds{vm=\"db\"} +Inf");
+	report_past(NULL, &a);
+}
+
 static void
 test_sights(void **state)
 {
@@ -430,10 +474,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_samples),
-	    cmocka_unit_test(test_families),
-	    cmocka_unit_test(test_hosts),
-	    cmocka_unit_test(test_sights),
+	    cmocka_unit_test(test_samples),         cmocka_unit_test(test_families),
+	    cmocka_unit_test(test_hosts),           cmocka_unit_test(test_sights),
+	    cmocka_unit_test(test_nobody_protects),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
