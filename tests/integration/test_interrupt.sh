@@ -121,6 +121,10 @@ unharmed "$t/vm"
 printf '%d 1 locum agent\n%s' $$ "$t/run/store.sock" >"$t/store/lock"
 flock "$t/store/lock" sleep 60 &
 holder=$!
+for ((i = 0; i < 200; i++)); do # or the command has it first
+	flock -n "$t/store/lock" true || break
+	sleep 0.02
+done
 "$bin/locum" backup web01 --verbose >"$t/out" 2>"$t/err" &
 pid=$!
 waited 1
