@@ -4,7 +4,10 @@ set -euo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 scenario_begin foreign
-at_end() { umount -l "$t/small" 2>/dev/null || true; }
+at_end() {
+	umount -l "$t/small" 2>/dev/null || true
+	[ ! -e "$t/nbd.pid" ] || kill "$(cat "$t/nbd.pid")" 2>/dev/null || true
+}
 
 # A disk with something at its beginning, at its odd end, and in some windows between.
 size=$((300 * 1048576 + 1536))
@@ -77,9 +80,9 @@ wait $pid || rc=$?
 sleep 0.2
 ! kill -0 "$(cat "$t/slow")" 2>/dev/null || fail "qemu-img runs on"
 nothing
+rm "$t/slow"
 env "PATH=$t/path:$PATH" "$bin/locum" restore web01 --to "$t/to" --format vhdx >"$t/out" 2>&1 &
 pid=$!
-rm "$t/slow"
 for ((i = 0; i < 200; i++)); do [ ! -s "$t/slow" ] || break; sleep 0.05; done
 kill -KILL $pid
 kill "$(cat "$t/slow")"
@@ -178,16 +181,13 @@ locum backup y --image "$t/flat-flat.vmdk" --image-format raw
 refused 2 'its name says vhdx' locum backup z --image "$t/not.vhdx"
 printf vhdxfile >"$t/not.vhdx"
 refused 1 'not.vhdx: qemu-img' locum backup z --image "$t/not.vhdx"
-# Somebody writes to it.
-qemu-nbd -t -f vhdx -k "$t/nbd" "$t/sql01.vhdx" 2>/dev/null &
-pid=$!
-for ((i = 0; i < 200; i++)); do [ ! -S "$t/nbd" ] || break; sleep 0.05; done
+# Somebody writes to it.  Its socket is there before it has the image.
+qemu-nbd --fork --pid-file="$t/nbd.pid" -t -f vhdx -k "$t/nbd" "$t/sql01.vhdx"
 refused 1 'sql01.vhdx: the image is in use' locum backup --image "$t/sql01.vhdx"
 agent_start
 for ((i = 0; i < 200; i++)); do [ ! -S "$t/run/agent.sock" ] || break; sleep 0.05; done
 refused 1 'sql01.vhdx: the image is in use' locum backup --image "$t/sql01.vhdx"
-kill $pid
-wait $pid 2>/dev/null || true
+kill "$(cat "$t/nbd.pid")"
 echo "hostile, unclear and busy images: refused"
 
 # ---- beside an agent, which has the store: it does the work ----

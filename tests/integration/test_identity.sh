@@ -127,12 +127,13 @@ guest_kill "$t/vm3" # so the record in it was not closed, either
 has() { qemu-img info --output=json "$t/copied.qcow2" | grep -c "\"name\": \"$1" || true; }
 qemu-img bitmap --add -f qcow2 "$t/copied.qcow2" locum.0123abcd.x
 { [ "$(has locum)" -ge 1 ] && [ "$(has theirs)" = 1 ]; } || fail "the image has no records"
-qemu-nbd -t -f qcow2 -k "$t/nbd" "$t/copied.qcow2" 2>/dev/null &
-pid=$!
-for ((i = 0; i < 200; i++)); do [ ! -S "$t/nbd" ] || break; sleep 0.05; done
+qemu-nbd --fork --pid-file="$t/nbd.pid" -t -f qcow2 -k "$t/nbd" "$t/copied.qcow2" # which has the image then
+at_end() { kill "$(cat "$t/nbd.pid")" 2>/dev/null || true; }
 refused 1 'in use by another process' locum unprotect --offline "$t/copied.qcow2"
-kill $pid
-{ wait $pid || true; } 2>/dev/null
+pid=$(cat "$t/nbd.pid")
+kill "$pid"
+while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+at_end() { :; }
 locum unprotect --offline "$t/copied.qcow2" >"$t/out" || fail "--offline"
 { [ "$(has locum)" = 0 ] && [ "$(has theirs)" = 1 ]; } || fail "--offline: $(qemu-img info "$t/copied.qcow2")"
 qemu-img check -q "$t/copied.qcow2" || fail "the image is not sound"
