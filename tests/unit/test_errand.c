@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -200,6 +201,21 @@ test_has_only_what_it_needs(void **state)
 	(void)close(ends[1]);
 }
 
+/* Until somebody has the folder to himself. */
+static void
+wait_until_held(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), i;
+
+	assert_true(fd >= 0);
+	for (i = 0; i < 1000 && flock(fd, LOCK_EX | LOCK_NB) == 0; i++) {
+		(void)flock(fd, LOCK_UN);
+		(void)usleep(1000);
+	}
+	(void)close(fd);
+	assert_true(i < 1000);
+}
+
 /* One that hangs on a folder makes the next one late, and not a second one hang. */
 static void
 test_one_at_a_time(void **state)
@@ -213,7 +229,7 @@ test_one_at_a_time(void **state)
 
 	hung.errand.one_at_a_time = next.errand.one_at_a_time = f->dir;
 	assert_int_equal(errand_start(&f->loop, &hung.errand, on_done, f, &e), 0);
-	(void)usleep(50000); /* until it holds the folder */
+	wait_until_held(f->dir);
 	assert_int_equal(errand_start(&f->loop, &next.errand, on_done, f, &e), 0);
 	(void)uv_timer_init(&f->loop, &never);
 	for (spins = 0; f->done == 0 && spins < 1000; spins++)

@@ -113,11 +113,18 @@ ends_at_its_time(void **state)
 {
 	const struct timespec pause = {.tv_nsec = 20 * LC_NS_PER_MS};
 	struct keyring *k = some(), *again = NULL;
-	int64_t began, left;
+	int64_t began = 0, left;
+	int rc = -1, i;
 
 	(void)state;
-	put(k, 300 * LC_NS_PER_MS);
-	assert_int_equal(unlocked_get(keyring_domain(k), &again, NULL), 0);
+	/* Nobody asks in time where the machine stands still for so long. */
+	for (i = 0; i < 20 && rc != 0; i++) {
+		began = clock_mono_ns();
+		put(k, 300 * LC_NS_PER_MS);
+		rc = unlocked_get(keyring_domain(k), &again, NULL);
+		assert_true(rc == 0 || clock_mono_ns() - began >= 300 * LC_NS_PER_MS);
+	}
+	assert_int_equal(rc, 0);
 	keyring_free(again);
 	for (began = clock_mono_ns(); clock_mono_ns() - began < 290 * LC_NS_PER_MS;)
 		(void)nanosleep(&pause, NULL);
