@@ -66,10 +66,10 @@ at_replica points web01 --json | has "$(sed -nE 's/.*"point": "([0-9a-f]*)".*/\1
 locum backup web01 --verbose | has '^web01: point [0-9a-f]*, incremental' || fail "a backup by the agent, told"
 refused 1 'no VM nobody' locum backup nobody
 refused 3 'no VM nobody' locum backup web01 nobody
+kill -STOP $agent_pid
 (trap - INT; exec "$bin/locum" backup web01 nobody web01) >"$t/int" 2>&1 &
 asker=$!
-kill -STOP $agent_pid
-sleep 0.3
+connected $asker
 kill -INT $asker
 kill -CONT $agent_pid
 wait $asker && fail "an interrupted backup says that all is well"

@@ -116,7 +116,7 @@ wait "${pids[0]}" 2>/dev/null || true
 # One that is silent, and our own guest's, held by somebody.
 "$GUEST_OUT/sockline" --timeout 60 --event "$t/vm/qmp" NEVER >/dev/null 2>&1 &
 pids=($!)
-sleep 0.3
+monitor_held vm
 begin=$SECONDS
 refused 1 "web01: another client holds the monitor socket $t/vm/qmp" locum backup web01
 [ $((SECONDS - begin)) -le 8 ] || fail "took $((SECONDS - begin)) s"

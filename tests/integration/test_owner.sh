@@ -105,7 +105,7 @@ echo "beside an agent: the same"
 kill -STOP $agent_pid
 (trap - INT; exec "$bin/locum" drop "web01@${ids[6]}") >"$t/int" 2>&1 &
 asker=$!
-sleep 0.5
+connected $asker
 kill -INT $asker
 wait $asker && fail "an interrupted drop says that all is well"
 # One that hangs is told in time.
@@ -115,7 +115,7 @@ refused 1 'in use by locum agent .*and has said nothing for 10 s: does it hang' 
 # Killed while somebody waits.
 "$bin/locum" drop "web01@${ids[7]}" >"$t/out" 2>&1 &
 asker=$!
-sleep 0.5
+connected $asker
 kill -9 $agent_pid
 wait $agent_pid 2>/dev/null || true
 wait $asker && fail "a drop by a killed agent says that all is well"

@@ -38,6 +38,7 @@ guest_kill "$t/vm-dead"
 rm "$t/dead.raw"
 "$GUEST_OUT/sockline" --timeout 60 --event "$t/vm-held/qmp" NEVER >/dev/null 2>&1 &
 holder=$!
+monitor_held vm-held
 at_end() {
 	kill $holder 2>/dev/null || true
 	rm -f "$t".*

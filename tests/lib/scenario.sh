@@ -156,6 +156,18 @@ stopped() { # PID
 	fail "it did not come to the place where it should stop in 10 s"
 }
 
+# Until a command has connected to whom it asks on this host.
+connected() { # PID
+	local i
+	for ((i = 0; i < 500; i++)); do
+		! find "/proc/$1/fd" -lname 'socket:*' -printf '%l\n' 2>/dev/null | tr -dc '0-9\n' |
+			awk 'NR == FNR { of[$1]; next } $6 == "03" && $7 in of' - /proc/net/unix | has . || return 0
+		kill -0 "$1" 2>/dev/null || fail "it ended before it asked anybody"
+		sleep 0.02
+	done
+	fail "it asked nobody in 10 s"
+}
+
 # Until the guest has reported a number greater than that.
 guest_past() { # DIR NUMBER
 	local i n
@@ -214,6 +226,17 @@ refused() { # STATUS REGEX COMMAND...
 	# shellcheck disable=SC2053
 	[[ $rc = $status ]] || fail "exit status $rc and not $status: $*: $(cat "$t/refused")"
 	grep -qE -- "$regex" "$t/refused" || fail "'$regex' is not in the message: $*: $(cat "$t/refused")"
+}
+
+# Until somebody has the monitor $t/VM/qmp.
+monitor_held() { # VM
+	local i
+	for ((i = 0; i < 200; i++)); do
+		guest_qmp "$t/$1" '{"execute":"query-chardev"}' >"$t/chardevs"
+		! grep -q "\"filename\": \"unix:$t/$1/qmp[,\"]" "$t/chardevs" || return 0
+		sleep 0.05
+	done
+	fail "nobody holds the monitor of $1: $(cat "$t/chardevs")"
 }
 
 qemu_ready() { # VM: the QEMU in $t/VM has begun
