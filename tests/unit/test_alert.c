@@ -255,7 +255,7 @@ test_hangs(void **state)
 {
 	struct fixture *f = *state;
 
-	begin(f, "sleep 1000 & echo $! >>\"$OUT\"; trap '' TERM; wait; sleep 1000", 200);
+	begin(f, "sleep 1000 & echo $! >>\"$OUT\"; trap '' TERM; wait; sleep 1000", 1000);
 	see(f, "a", NULL, ALERT_RPO, ALARM_BAD, "x");
 	wait_for(f, 1, 1);
 	wait_for(f, 0, 1);
