@@ -142,6 +142,7 @@ static void
 run_job(struct work *work, unsigned worker)
 {
 	struct job *j = (struct job *)(void *)work;
+	struct capture_pool *p = j->pool;
 	struct capture *c = j->c;
 
 	if (j->tail)
@@ -150,10 +151,11 @@ run_job(struct work *work, unsigned worker)
 		j->rc = writer_zeros(c->writer, c->disk, j->first, j->n, &j->err);
 	else
 		j->rc = writer_put_run(c->writer, worker, c->disk, j->first, j->n, j->buf, &j->err);
-	(void)pthread_mutex_lock(&j->pool->lock);
-	STAILQ_INSERT_TAIL(&j->pool->finished, j, entry);
-	(void)pthread_mutex_unlock(&j->pool->lock);
-	(void)uv_async_send(&j->pool->wake);
+	(void)pthread_mutex_lock(&p->lock);
+	STAILQ_INSERT_TAIL(&p->finished, j, entry);
+	(void)pthread_mutex_unlock(&p->lock);
+	/* The loop may have met it, and freed it, as it was woken by another one. */
+	(void)uv_async_send(&p->wake);
 }
 
 static void
