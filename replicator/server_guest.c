@@ -239,6 +239,41 @@ writes_as(const struct guest *g)
 	return g->reading ? NULL : &g->who.writer;
 }
 
+/* One connection of a host waits for the one before to leave: more of them would take the workers
+ * from others. */
+static int
+begin_entering(struct guest *g, struct lc_err *e)
+{
+	struct server *s = g->server;
+	struct host *h;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&s->lock);
+	h = host_find(s, g->key);
+	if (h == NULL)
+		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	else if (h->entering)
+		rc = lc_fail(e, LC_EBUSY, 0, "this host is connected already");
+	else
+		h->entering = true;
+	if (h != NULL && h->name[0] == '\0') /* one that has just paired */
+		(void)snprintf(h->name, sizeof h->name, "%s", g->who.name);
+	(void)pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+static void
+end_entering(struct guest *g)
+{
+	struct host *h;
+
+	(void)pthread_mutex_lock(&g->server->lock);
+	h = host_find(g->server, g->key);
+	if (h != NULL)
+		h->entering = false;
+	(void)pthread_mutex_unlock(&g->server->lock);
+}
+
 static int
 open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 {
@@ -524,7 +559,12 @@ on_hello(struct guest *g, uint16_t type, struct lc_span body, struct lc_err *e)
 	}
 	if (rc == 0 && m.pairing) /* uses up the token */
 		rc = let_in(g, &m, e);
-	rc = rc != 0 ? rc : open_store(g, m.keys, e);
+	if (rc == 0 && g->reading) {
+		rc = open_store(g, m.keys, e);
+	} else if (rc == 0 && (rc = begin_entering(g, e)) == 0) {
+		rc = open_store(g, m.keys, e);
+		end_entering(g);
+	}
 	rc = rc != 0 ? rc : welcome(g, &m, e);
 	explicit_bzero(m.secret, sizeof m.secret);
 	return rc;

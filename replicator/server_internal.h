@@ -41,6 +41,7 @@ struct host { /* what became of a paired host since this process began */
 	uint8_t key[CHANNEL_KEY_SIZE];
 	char name[64];
 	unsigned connected, readers;
+	bool entering;    /* a connection of it opens the store to write, or waits for that */
 	int64_t since_ns; /* wall clock: connected, or not, since then */
 	char at[64];
 	uint64_t received;        /* bytes, of connections that ended */

@@ -485,16 +485,30 @@ a_quota_that_is_lifted_is_none(void **state)
 #define QUESTIONS 40000u /* below the 4 MiB of messages that are worked on at once */
 #define ANSWER_MS 5000
 
+/* HELLO of the paired host. */
+static void
+say_hello(struct two *t, struct mole *m)
+{
+	struct hello hello = {
+	    .version = MESSAGE_VERSION, .wall_ns = clock_wall_ns(), .name = "host-a"};
+	struct lc_buf body = {0}, keys = {0};
+	struct lc_err e = LC_ERR_INIT;
+
+	memcpy(hello.domain, transfer_domain(t->h.v.s), sizeof hello.domain);
+	must(transfer_keys(t->h.v.s, &keys, &e), &e);
+	hello.keys = (struct lc_span){keys.p, keys.n};
+	must(message_put_hello(&body, &hello), &e);
+	mole_say(m, MESSAGE_HELLO, (struct lc_span){body.p, body.n});
+	lc_buf_free(&body);
+	lc_buf_free(&keys);
+}
+
 /* A paired host that was captured asks what is damaged of it, again and again: short messages, each
  * of which looks through the catalog.  It has a worker for a moment at a time, as the others do. */
 static void
 who_asks_much_gives_way(void **state)
 {
-	struct hello hello = {
-	    .version = MESSAGE_VERSION, .wall_ns = clock_wall_ns(), .name = "host-a"};
 	static const uint8_t first[32];
-	struct lc_buf body = {0}, keys = {0};
-	struct lc_err e = LC_ERR_INIT;
 	struct mole m;
 	struct mole_count answers = {&m, MESSAGE_DAMAGED, 1};
 	struct two t;
@@ -502,20 +516,51 @@ who_asks_much_gives_way(void **state)
 
 	(void)state;
 	two_make(&t, NULL);
-	memcpy(hello.domain, transfer_domain(t.h.v.s), sizeof hello.domain);
-	must(transfer_keys(t.h.v.s, &keys, &e), &e);
-	hello.keys = (struct lc_span){keys.p, keys.n};
-	must(message_put_hello(&body, &hello), &e);
 	mole_start(&m, &t.loop, t.d.port, &t.h.id, t.d.id.public);
-	mole_say(&m, MESSAGE_HELLO, (struct lc_span){body.p, body.n});
+	say_hello(&t, &m);
 	for (i = 0; i < QUESTIONS; i++)
 		mole_say(&m, MESSAGE_INSPECT, (struct lc_span){first, sizeof first});
 	assert_true(run_until(&t.loop, mole_heard, &answers, ANSWER_MS));
 	assert_false(m.over);
 	mole_end(&m);
 	run_for(&t.loop, 5);
-	lc_buf_free(&body);
-	lc_buf_free(&keys);
+	two_done(&t);
+}
+
+#define TWINS 5u
+
+/* A paired host that was captured comes five times at once.  One of these has the store, and one
+ * waits for that one to leave, at one of the two workers. */
+static void
+who_comes_often_waits_once(void **state)
+{
+	struct mole m[TWINS];
+	struct hostsite other;
+	struct two t;
+	unsigned i, refused = 0;
+
+	(void)state;
+	two_make(&t, NULL);
+	hostsite_make(&other, &t.loop, &t.d, "host-b");
+	hostsite_pair(&other, &t.d);
+	for (i = 0; i < TWINS; i++) {
+		mole_start(&m[i], &t.loop, t.d.port, &t.h.id, t.d.id.public);
+		two_wait(&t, mole_is_open, &m[i], "open");
+	}
+	say_hello(&t, &m[0]);
+	two_wait(&t, mole_heard, &(struct mole_count){&m[0], MESSAGE_WELCOME, 1}, "welcome");
+	for (i = 1; i < TWINS; i++)
+		say_hello(&t, &m[i]);
+	run_for(&t.loop, 50);
+	hostsite_connect(&other);
+	two_wait(&t, hostsite_is_up, &other, "up");
+	for (i = 0; i < TWINS; i++) {
+		refused += m[i].of_type[MESSAGE_REFUSED];
+		mole_end(&m[i]);
+	}
+	assert_true(refused < TWINS - 1); /* the one that waits does so still */
+	run_for(&t.loop, 5);
+	hostsite_free(&other);
 	two_done(&t);
 }
 
@@ -531,6 +576,7 @@ main(void)
 	    cmocka_unit_test(strangers_do_not_keep_a_host_out),
 	    cmocka_unit_test(who_says_no_hello_has_to_go),
 	    cmocka_unit_test(who_asks_much_gives_way),
+	    cmocka_unit_test(who_comes_often_waits_once),
 	    cmocka_unit_test(a_revoked_host_is_sent_away_with_the_reason),
 	    cmocka_unit_test(a_host_keeps_within_its_quota),
 	    cmocka_unit_test(a_quota_that_is_lifted_is_none),
