@@ -244,6 +244,24 @@ alive() {
 	return 1
 }
 
+# Until QEMU has no job.
+no_jobs() {
+	for _ in $(seq 100); do
+		! qmp '{"execute":"query-jobs"}' | has '"return": \[\]' || return 0
+		sleep 0.05
+	done
+	fail "a job does not end: $(qmp '{"execute":"query-jobs"}')"
+}
+
+# Until somebody has the monitor.
+monitor_held() {
+	for _ in $(seq 100); do
+		! qmp '{"execute":"query-chardev"}' | has "\"filename\": \"unix:$DIR/qmp[,\"]" || return 0
+		sleep 0.05
+	done
+	fail "nobody holds the monitor: $(qmp '{"execute":"query-chardev"}')"
+}
+
 # Names of image nodes of ours.
 ours() {
 	qmp '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' | grep -o '"node-name": *"locum\.[0-9][^"]*"'

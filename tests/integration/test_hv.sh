@@ -506,7 +506,7 @@ part_refused() {
 	refused take "vd0 cannot be captured: a job or filter of another tool" prepare take=three,two
 	running "mirror"
 	qmp '{"execute":"block-job-cancel","arguments":{"device":"m0","force":true}}' >/dev/null
-	sleep 0.3
+	no_jobs
 	put vd0 22 256 64
 	turn three
 
@@ -514,7 +514,7 @@ part_refused() {
 	"$SOCKLINE" --event --timeout 20 "$DIR/qmp" NEVER >/dev/null 2>&1 &
 	pid=$!
 	PIDS+=("$pid")
-	sleep 0.2
+	monitor_held
 	refused prepare "another client holds the monitor socket" --connect-ms 500 prepare
 	kill "$pid"
 	wait "$pid" 2>/dev/null

@@ -98,7 +98,7 @@ glance different "an external snapshot" \
 glance different "a job" \
 	"$(tell "{\"execute\":\"drive-mirror\",\"arguments\":{\"job-id\":\"j\",\"device\":\"n0\",\"target\":\"$DIR/mirror.raw\",\"format\":\"raw\",\"sync\":\"full\",\"speed\":1024}}")"
 qmp '{"execute":"block-job-cancel","arguments":{"device":"j","force":true}}' >/dev/null
-sleep 0.3
+no_jobs
 
 # What had to be tidied up is not noted: what was asked before that is not what there is.
 qmp '{"execute":"blockdev-add","arguments":{"driver":"null-co","node-name":"locum.00c0ffee.s0","size":1048576}}' >/dev/null

@@ -66,7 +66,10 @@ done
 
 # Stopped itself: the guard lets them go in time, and the take is no success.
 LOCUM_FAILPOINT=hv.take.cut:2:stop group prepare take=hung,two &
-sleep 0.5
+for _ in $(seq 500); do
+	[ "$(both qmp '{"execute":"query-status"}' | grep -c '"paused"')" -lt 2 ] || break
+	sleep 0.01
+done
 both qmp '{"execute":"query-status"}' | grep -c '"paused"' | has -x 2 || fail "both should stand still"
 began=$(date +%s%N)
 for _ in $(seq 80); do
