@@ -135,8 +135,10 @@ failure(int rc, const struct lc_err *err)
 	if (o != NULL)
 		return o;
 	(void)snprintf(plain, sizeof plain, "%s", why);
-	for (i = 0; plain[i] != '\0'; i++)
-		plain[i] = (unsigned char)plain[i] < 0x80 ? plain[i] : '?';
+	for (i = 0; plain[i] != '\0'; i++) {
+		if ((unsigned char)plain[i] >= 0x80)
+			plain[i] = '?';
+	}
 	return json_pack("{s:s, s:i}", "failed", plain, "code", rc);
 }
 
