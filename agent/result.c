@@ -9,24 +9,7 @@
 #include "store/base/clock.h"
 #include "store/base/config.h"
 #include "store/base/log.h"
-
-/* Paths may have any bytes. */
-static json_t *
-text(const char *from)
-{
-	json_t *t = json_string(from);
-	char ascii[1024];
-	size_t i;
-
-	if (t != NULL)
-		return t;
-	(void)snprintf(ascii, sizeof ascii, "%s", from);
-	for (i = 0; ascii[i] != '\0'; i++) {
-		if ((unsigned char)ascii[i] >= 0x80)
-			ascii[i] = '?';
-	}
-	return json_string(ascii);
-}
+#include "store/desk/parley.h"
 
 json_t *
 result_encode(const struct backup_result *r)
@@ -36,12 +19,12 @@ result_encode(const struct backup_result *r)
 	return json_pack(
 	    "{s:s, s:i, s:i, s:o, s:s, s:I, s:I, s:I, s:I, s:i, s:b, s:i, s:o, s:I, s:i, s:o}",
 	    "vm", r->vm, "outcome", (int)r->outcome, "code", (int)r->err.code, "error",
-	    text(r->err.msg), "point", lc_hex(hex, r->point.id, sizeof r->point.id), "source_ns",
-	    (json_int_t)r->point.source_ns, "changed", (json_int_t)r->point.changed, "pause_ns",
-	    (json_int_t)r->point.pause_ns, "stored", (json_int_t)r->stats.stored, "passes",
-	    (int)r->passes, "full", (int)r->full, "scanned", (int)r->scanned, "why_scanned",
-	    text(r->why_scanned), "took_ns", (json_int_t)r->took_ns, "consistency",
-	    (int)r->point.consistency, "freeze", text(r->point.freeze));
+	    parley_text(r->err.msg), "point", lc_hex(hex, r->point.id, sizeof r->point.id),
+	    "source_ns", (json_int_t)r->point.source_ns, "changed", (json_int_t)r->point.changed,
+	    "pause_ns", (json_int_t)r->point.pause_ns, "stored", (json_int_t)r->stats.stored,
+	    "passes", (int)r->passes, "full", (int)r->full, "scanned", (int)r->scanned,
+	    "why_scanned", parley_text(r->why_scanned), "took_ns", (json_int_t)r->took_ns,
+	    "consistency", (int)r->point.consistency, "freeze", parley_text(r->point.freeze));
 }
 
 bool

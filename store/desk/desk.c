@@ -7,7 +7,6 @@
 #include <jansson.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <sys/queue.h>
 #include <uv.h>
 
@@ -122,31 +121,14 @@ bring_back(struct desk *d)
 
 /* ---- askers ---- */
 
-/* Names of files are not always UTF-8, and a long message may be cut: the rest is told all the
- * same. */
-static json_t *
-failure(int rc, const struct lc_err *err)
-{
-	const char *why = err->msg[0] != '\0' ? err->msg : lc_code_text((enum lc_code)rc);
-	json_t *o = json_pack("{s:s, s:i}", "failed", why, "code", rc);
-	char plain[sizeof err->msg];
-	size_t i;
-
-	if (o != NULL)
-		return o;
-	(void)snprintf(plain, sizeof plain, "%s", why);
-	for (i = 0; plain[i] != '\0'; i++) {
-		if ((unsigned char)plain[i] >= 0x80)
-			plain[i] = '?';
-	}
-	return json_pack("{s:s, s:i}", "failed", plain, "code", rc);
-}
-
 static void
 answer(struct asker *a, uint64_t done, int rc, const struct lc_err *err)
 {
+	const char *why = err->msg[0] != '\0' ? err->msg : lc_code_text((enum lc_code)rc);
+
 	if (rc != 0)
-		parley_say(a->parley, failure(rc, err));
+		parley_say(a->parley,
+		           json_pack("{s:o, s:i}", "failed", parley_text(why), "code", rc));
 	else
 		parley_say(a->parley, json_pack("{s:I}", "done", (json_int_t)done));
 }

@@ -4,6 +4,7 @@
  */
 #include <jansson.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -61,6 +62,23 @@ on_written(uv_write_t *w, int status)
 	(void)status; /* reading tells that it is gone */
 	lc_free(l->text);
 	lc_free(l);
+}
+
+json_t *
+parley_text(const char *text)
+{
+	json_t *t = json_string(text);
+	char ascii[1024];
+	size_t i;
+
+	if (t != NULL)
+		return t;
+	(void)snprintf(ascii, sizeof ascii, "%s", text);
+	for (i = 0; ascii[i] != '\0'; i++) {
+		if ((unsigned char)ascii[i] >= 0x80)
+			ascii[i] = '?';
+	}
+	return json_string(ascii);
 }
 
 void

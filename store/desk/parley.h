@@ -60,6 +60,9 @@ void parleys_close(struct parleys *x, void (*closed)(void *arg), void *arg);
 void parley_own(struct parley *t, void *mine);
 /** parley_say(t, o): o is given; NULL, for want of memory, says nothing. */
 void parley_say(struct parley *t, struct json_t *o);
+/** parley_text(text): as JSON, which is UTF-8: of another text, as a file's name may be or a
+ * message that was cut, '?' stands for what is no ASCII.  A new reference; NULL: out of memory. */
+struct json_t *parley_text(const char *text);
 /** parley_unread(t): bytes that were said and wait. */
 size_t parley_unread(const struct parley *t);
 /** parley_hold(t): lines wait until parley_resume(t), which may call line() before it returns. */
