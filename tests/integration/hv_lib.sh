@@ -244,22 +244,22 @@ alive() {
 	return 1
 }
 
-# Until QEMU has no job.
-no_jobs() {
+# Until QEMU answers a command so.
+answers() { # COMMAND REGEX
 	for _ in $(seq 100); do
-		! qmp '{"execute":"query-jobs"}' | has '"return": \[\]' || return 0
+		! qmp "{\"execute\":\"$1\"}" | has "$2" || return 0
 		sleep 0.05
 	done
-	fail "a job does not end: $(qmp '{"execute":"query-jobs"}')"
+	fail "$1 does not come to '$2': $(qmp "{\"execute\":\"$1\"}")"
+}
+
+no_jobs() {
+	answers query-jobs '"return": \[\]'
 }
 
 # Until somebody has the monitor.
 monitor_held() {
-	for _ in $(seq 100); do
-		! qmp '{"execute":"query-chardev"}' | has "\"filename\": \"unix:$DIR/qmp[,\"]" || return 0
-		sleep 0.05
-	done
-	fail "nobody holds the monitor: $(qmp '{"execute":"query-chardev"}')"
+	answers query-chardev "\"filename\": \"unix:$DIR/qmp[,\"]"
 }
 
 # Names of image nodes of ours.

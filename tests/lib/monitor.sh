@@ -27,11 +27,5 @@ put() {
 }
 
 answers() {
-	local i
-	for ((i = 0; i < 200; i++)); do
-		guest_qmp "$t/$vm" "{\"execute\":\"$1\"}" >"$t/wait"
-		! grep -qE "$2" "$t/wait" || return 0
-		sleep 0.05
-	done
-	fail "$1 does not come to '$2': $(cat "$t/wait")"
+	qemu_says "$vm" "$1" "$2"
 }

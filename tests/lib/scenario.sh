@@ -228,15 +228,20 @@ refused() { # STATUS REGEX COMMAND...
 	grep -qE -- "$regex" "$t/refused" || fail "'$regex' is not in the message: $*: $(cat "$t/refused")"
 }
 
-# Until somebody has the monitor $t/VM/qmp.
-monitor_held() { # VM
+# Until the QEMU of $t/VM answers a command so.
+qemu_says() { # VM COMMAND REGEX
 	local i
 	for ((i = 0; i < 200; i++)); do
-		guest_qmp "$t/$1" '{"execute":"query-chardev"}' >"$t/chardevs"
-		! grep -q "\"filename\": \"unix:$t/$1/qmp[,\"]" "$t/chardevs" || return 0
+		guest_qmp "$t/$1" "{\"execute\":\"$2\"}" >"$t/wait"
+		! grep -qE "$3" "$t/wait" || return 0
 		sleep 0.05
 	done
-	fail "nobody holds the monitor of $1: $(cat "$t/chardevs")"
+	fail "$1: $2 does not come to '$3': $(cat "$t/wait")"
+}
+
+# Until somebody has the monitor $t/VM/qmp.
+monitor_held() { # VM
+	qemu_says "$1" query-chardev "\"filename\": \"unix:$t/$1/qmp[,\"]"
 }
 
 qemu_ready() { # VM: the QEMU in $t/VM has begun

@@ -100,6 +100,18 @@ put_some(struct vault *v, struct writer **w, struct vault_disk *d)
 	return first;
 }
 
+static struct record
+commit_some(struct vault *v, struct vault_disk *d)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct commit_opts o = {0};
+	struct writer *w;
+	struct record first = put_some(v, &w, d);
+
+	must(writer_commit(w, &o, NULL, &e), &e);
+	return first;
+}
+
 /* It is taken off the list of what waits before the catalog has it. */
 static void
 a_base_is_known_while_the_catalog_takes_it(void **state)
@@ -261,17 +273,14 @@ static void
 a_catalog_that_fails_says_why(void **state)
 {
 	struct lc_err e = LC_ERR_INIT;
-	struct commit_opts o = {0};
 	struct incoming *in;
 	struct vault_disk d;
 	struct record first;
-	struct writer *w;
 	struct vault v;
 
 	(void)state;
 	vault_make(&v, true);
-	first = put_some(&v, &w, &d);
-	must(writer_commit(w, &o, NULL, &e), &e);
+	first = commit_some(&v, &d);
 	in = begin_incoming(v.s, 7);
 	must(incoming_shared(in, first.id, &e), &e);
 	must(transfer_has(v.s, 0, first.id, &e), &e);
@@ -298,8 +307,7 @@ no_commit_follows_a_window_that_could_not_be_compared(void **state)
 
 	(void)state;
 	vault_make(&v, true);
-	(void)put_some(&v, &w, &d);
-	must(writer_commit(w, &o, NULL, &e), &e);
+	(void)commit_some(&v, &d);
 	w = vault_begin(v.s, "web01", &d, 1, &e);
 	assert_non_null(w);
 	d.codes[0] = CODE(20);
@@ -326,15 +334,12 @@ scrub_says_what_it_could_not_look_up(void **state)
 {
 	struct damage lost = {0};
 	struct lc_err e = LC_ERR_INIT;
-	struct commit_opts o = {0};
 	struct vault_disk d;
-	struct writer *w;
 	struct vault v;
 
 	(void)state;
 	vault_make(&v, true);
-	(void)put_some(&v, &w, &d);
-	must(writer_commit(w, &o, NULL, &e), &e);
+	(void)commit_some(&v, &d);
 	must(store_scrub(v.s, NULL, NULL, NULL, NULL, &e), &e);
 	change(&v, "ALTER TABLE missing RENAME TO gone");
 	failed(store_scrub(v.s, NULL, NULL, NULL, NULL, &e), &e);
@@ -363,17 +368,14 @@ scrub_does_not_say_that_a_map_is_needed_by_nobody(void **state)
 {
 	struct damage found[2] = {{0}};
 	struct lc_err e = LC_ERR_INIT;
-	struct commit_opts o = {0};
 	struct vault_piece piece;
 	struct vault_disk d;
-	struct writer *w;
 	struct vault v;
 	int type;
 
 	(void)state;
 	vault_make(&v, true);
-	(void)put_some(&v, &w, &d);
-	must(writer_commit(w, &o, NULL, &e), &e);
+	(void)commit_some(&v, &d);
 	vault_close(&v);
 	for (type = RECORD_MAP; type <= RECORD_COMMIT; type++) {
 		assert_true(vault_piece_of(v.dir, type, -1, &piece));
@@ -398,18 +400,15 @@ a_reader_does_without_ids(void **state)
 {
 	struct chunk_reader *r = NULL;
 	struct lc_err e = LC_ERR_INIT;
-	struct commit_opts o = {0};
 	const uint8_t *bases;
 	struct vault_disk d;
 	struct record first;
 	struct store *s;
-	struct writer *w;
 	struct vault v;
 
 	(void)state;
 	vault_make(&v, true);
-	first = put_some(&v, &w, &d);
-	must(writer_commit(w, &o, NULL, &e), &e);
+	first = commit_some(&v, &d);
 	vault_close(&v);
 	must(vault_try(&v, STORE_READ, &s, &e), &e);
 	must(chunk_reader_new(s, &r, &e), &e);
