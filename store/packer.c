@@ -20,6 +20,7 @@
 
 #define WORTH_NUM 70u   /* percent: kept where it takes at most so much of the whole */
 #define BLIND_NUM 37u   /* where it can't be told how much of it was paid for before */
+#define SIMILAR_NUM 25u /* upon other chunks: the first change of the window pays for it again */
 #define SMALL_NUM 25u   /* of the whole: nothing better is looked for */
 #define INVEST_NUM 25u  /* percent of a delta, for a layer of what it holds ... */
 #define INVEST_MIN 500u /* ... where it has so many bytes */
@@ -80,7 +81,9 @@ packer_free(struct packer *p)
 bool
 packer_worth(const struct packer_sizes *z)
 {
-	return z->delta > 0 && z->delta <= z->whole * (z->blind ? BLIND_NUM : WORTH_NUM) / 100;
+	unsigned percent = z->similar ? SIMILAR_NUM : z->blind ? BLIND_NUM : WORTH_NUM;
+
+	return z->delta > 0 && z->delta <= z->whole * percent / 100;
 }
 
 bool
@@ -381,7 +384,8 @@ try_similar(struct packer *p, const struct packer_window *w, const struct packer
 	if (b.n == 0 || (b.n < n && chunk_bases(p->reader, 0, ids, b.n, &b.plain, NULL) != 0) ||
 	    make_delta(p, w, &b, &p->similar) != 0)
 		return;
-	*zs = (struct packer_sizes){.delta = p->similar.n, .whole = WINDOW_SIZE / 2, .sure = sure};
+	*zs = (struct packer_sizes){
+	    .delta = p->similar.n, .whole = WINDOW_SIZE / 2, .similar = true};
 	zs->sure = sure && packer_worth(zs);
 }
 

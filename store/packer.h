@@ -60,6 +60,7 @@ struct packer_sizes {
 	size_t again; /* the delta and the layers that it is put together with, about */
 	bool sure;    /* that its own is not much less than that */
 	bool blind;   /* step is not known, and the predecessor is a delta */
+	bool similar; /* against other chunks than its predecessor */
 };
 /** packer_worth(z): whether the delta is clearly smaller than the whole. */
 bool packer_worth(const struct packer_sizes *z);

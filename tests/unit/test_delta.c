@@ -354,6 +354,10 @@ when_to_store_whole_again(void **state)
 	(void)state;
 	assert_true(packer_worth(&(struct packer_sizes){.delta = 700, .whole = 1000}));
 	assert_false(packer_worth(&(struct packer_sizes){.delta = 701, .whole = 1000}));
+	assert_true(
+	    packer_worth(&(struct packer_sizes){.delta = 250, .whole = 1000, .similar = true}));
+	assert_false(
+	    packer_worth(&(struct packer_sizes){.delta = 251, .whole = 1000, .similar = true}));
 	/* Its own change, and nothing of before. */
 	assert_false(
 	    packer_outgrown(&(struct packer_sizes){.delta = 500, .step = 500, .whole = 1000}));
