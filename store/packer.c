@@ -224,7 +224,7 @@ add_layer(struct packer *p, const struct packer_window *w, struct chunk_bases *b
 		return false;
 	seal_id(p->s->keyring, plain, x->id);
 	if (memcmp(x->id, w->id, CHUNK_ID_SIZE) == 0 ||
-	    seal_chunk(p->sealer, plain, x->id, x->payload, &x->n, &x->encoding, &x->key, NULL) !=
+	    seal_layer(p->sealer, plain, x->id, x->payload, &x->n, &x->encoding, &x->key, NULL) !=
 	        0 ||
 	    x->n > max)
 		return false;

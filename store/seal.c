@@ -18,6 +18,8 @@
 
 /* So many levels above that of whole windows: 6% fewer bytes, and still twice as fast. */
 #define DELTA_LEVELS 1
+/* A layer has few bytes, which go over the wire and stay for long: 4% fewer for 40 us each. */
+#define LAYER_LEVELS 4
 
 _Static_assert(NONCE_SIZE + TAG_SIZE == SEAL_OVERHEAD, "overhead");
 _Static_assert(crypto_aead_xchacha20poly1305_ietf_KEYBYTES == KEY_SIZE, "key");
@@ -27,7 +29,7 @@ struct sealer {
 	ZSTD_CCtx *c;
 	ZSTD_DCtx *d;
 	int level;
-	ZSTD_CCtx *prefix;          /* for deltas; NULL until the first one */
+	ZSTD_CCtx *delta_c;         /* for deltas and layers; NULL until the first one */
 	uint8_t packed[ZSTD_MAX];   /* a compressed window, decrypted */
 	uint8_t delta[WINDOW_SIZE]; /* of librsync, not compressed */
 };
@@ -90,7 +92,7 @@ sealer_free(struct sealer *s)
 		return;
 	(void)ZSTD_freeCCtx(s->c);
 	(void)ZSTD_freeDCtx(s->d);
-	(void)ZSTD_freeCCtx(s->prefix);
+	(void)ZSTD_freeCCtx(s->delta_c);
 	sodium_memzero(s->packed, sizeof s->packed);
 	sodium_memzero(s->delta, sizeof s->delta);
 	lc_free(s);
@@ -249,8 +251,8 @@ data_number(const struct keyring *k, uint32_t *number, struct lc_err *e)
 	return 0;
 }
 
-int
-seal_chunk(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
+static int
+seal_whole(struct sealer *s, ZSTD_CCtx *c, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
            uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number, struct lc_err *e)
 {
 	size_t head = put_head(payload, id, NULL, 0), nbody;
@@ -259,7 +261,7 @@ seal_chunk(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SI
 
 	if (rc != 0)
 		return rc;
-	nbody = ZSTD_compress2(s->c, payload + head + NONCE_SIZE, ZSTD_MAX, window, WINDOW_SIZE);
+	nbody = ZSTD_compress2(c, payload + head + NONCE_SIZE, ZSTD_MAX, window, WINDOW_SIZE);
 	*encoding = CHUNK_ZSTD;
 	if (ZSTD_isError(nbody)) { /* Did not get small enough; raw is always right. */
 		*encoding = CHUNK_RAW;
@@ -270,6 +272,34 @@ seal_chunk(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SI
 	return 0;
 }
 
+int
+seal_chunk(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
+           uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number, struct lc_err *e)
+{
+	return seal_whole(s, s->c, window, id, payload, n, encoding, key_number, e);
+}
+
+/* s->delta_c at so many levels above that of whole windows. */
+static int
+set_levels(struct sealer *s, int levels, struct lc_err *e)
+{
+	if (s->delta_c == NULL)
+		s->delta_c = ZSTD_createCCtx();
+	if (s->delta_c == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "sealer: out of memory");
+	return set_up(s->delta_c, s->level + levels, 0, e);
+}
+
+int
+seal_layer(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
+           uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number, struct lc_err *e)
+{
+	int rc = set_levels(s, LAYER_LEVELS, e);
+
+	return rc != 0 ? rc
+	               : seal_whole(s, s->delta_c, window, id, payload, n, encoding, key_number, e);
+}
+
 /* ---- deltas ---- */
 
 /* zstd with the bases as prefix, at most max bytes at body; *n = 0 where that is not enough. */
@@ -277,19 +307,13 @@ static int
 pack_prefix(struct sealer *s, const uint8_t *window, const struct chunk_bases *b, uint8_t *body,
             size_t max, size_t *n, struct lc_err *e)
 {
-	int rc;
+	int rc = set_levels(s, DELTA_LEVELS, e);
 
-	if (s->prefix == NULL) {
-		s->prefix = ZSTD_createCCtx();
-		if (s->prefix == NULL)
-			return lc_fail(e, LC_ENOMEM, 0, "sealer: out of memory");
-		rc = set_up(s->prefix, s->level + DELTA_LEVELS, 0, e);
-		if (rc != 0)
-			return rc;
-	}
-	if (ZSTD_isError(ZSTD_CCtx_refPrefix(s->prefix, b->plain, b->n * WINDOW_SIZE)))
+	if (rc != 0)
+		return rc;
+	if (ZSTD_isError(ZSTD_CCtx_refPrefix(s->delta_c, b->plain, b->n * WINDOW_SIZE)))
 		return lc_fail(e, LC_ENOMEM, 0, "sealer: out of memory");
-	*n = ZSTD_compress2(s->prefix, body, max, window, WINDOW_SIZE);
+	*n = ZSTD_compress2(s->delta_c, body, max, window, WINDOW_SIZE);
 	if (ZSTD_isError(*n))
 		*n = 0;
 	return 0;

@@ -70,6 +70,11 @@ void seal_mix(uint16_t n, const uint8_t id[CHUNK_ID_SIZE], uint8_t out[CHUNK_ID_
 int seal_chunk(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
                uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number,
                struct lc_err *e);
+/** seal_layer(s, window, id, payload, n, encoding, key_number, e):
+ * As seal_chunk(), of a layer (layer.h): some levels higher, as most of it is zeros. */
+int seal_layer(struct sealer *s, const uint8_t *window, const uint8_t id[CHUNK_ID_SIZE],
+               uint8_t *payload, size_t *n, uint8_t *encoding, uint32_t *key_number,
+               struct lc_err *e);
 /* What a delta is made against: at least one of plain and signature. */
 struct chunk_bases {
 	size_t n;

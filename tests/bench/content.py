@@ -327,6 +327,18 @@ def touch(qmp, off, length, seed):
     disk.close()
 
 
+def change(qmp, image, first, length, n, step, key):
+    """Overwrites n pieces of that length, from first on and step apart, with the bytes of the image all changed in one way,
+    so that they compress as those do."""
+    disk = Disk(qmp)
+    other = bytes(b ^ key for b in range(256))
+    with open(image, "rb") as f:
+        for i in range(n):
+            f.seek(first + i * step)
+            disk.write(first + i * step, f.read(length).translate(other))
+    disk.close()
+
+
 def pages(image, n, seed, folder):
     """Overwrites n pages with what others of the same image become when all bytes change in one way, so that they
     compress as those do and are nowhere yet; each of them goes to a file in folder, too."""
@@ -363,6 +375,8 @@ if __name__ == "__main__":
         write(*args)
     elif verb == "touch":
         touch(args[0], int(args[1]), int(args[2]), args[3])
+    elif verb == "change":
+        change(args[0], args[1], *map(int, args[2:]))
     elif verb == "pages":
         pages(args[0], int(args[1]), args[2], args[3])
     else:

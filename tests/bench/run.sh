@@ -4,7 +4,7 @@
 #   run.sh [--size SMALL|FULL] [--only NAME] [--runs N] [--seed TEXT] [--dir DIR]
 #
 #   --size   of the disk's files: SMALL 512 MiB (default), FULL 4 GiB
-#   --only   some of (a,b,...): locum-vm locum-image limit restic borg casync qemu-img-zstd qemu-img-zlib cp zstd empty pages boot
+#   --only   some of (a,b,...): locum-vm locum-image limit restic borg casync qemu-img-zstd qemu-img-zlib cp zstd changed empty pages boot
 #   --runs   medians of so many (default 3)
 #   --dir    where the disks and repositories go (default TMPDIR): 5 times the size are needed
 #
@@ -185,6 +185,34 @@ bench_locum_vm() {
 	rm -rf "$repo" "$w/vm.raw"
 }
 
+# ---- what changed, as QEMU says it ----
+
+bench_changed() {
+	local i n key=1
+	cp --sparse=always "$w/day1.raw" "$w/vm.raw"
+	locum_store '[vm web01]' "qmp = $w/qmp"
+	start_qemu "$w/vm.raw"
+	local args=(--repo "$repo" --pid "$qemu" --warm "$w/vm.raw" -- "$here/peer.sh" locum backup)
+	measure changed 'the whole disk' first "${args[@]}"
+	measure changed nothing 'next backup' "${args[@]}"
+	for ((i = 1; i <= runs; i++)); do
+		# No more than half of the files, in one place; then pages, each in a window of its own.
+		for ((n = 1; n <= mib / 2; n *= 4)); do
+			python3 "$here/content.py" change "$w/qmp2" "$w/vm.raw" $((mib * i << 17)) $((1 << 20)) $n $((1 << 20)) $((key++))
+			measure changed "$n MiB in one place" 'next backup' "${args[@]}"
+		done
+		for ((n = 256; n <= mib * 4; n *= 4)); do
+			python3 "$here/content.py" change "$w/qmp2" "$w/vm.raw" $((i << 12)) 4096 $n $(((mib << 20) / n & ~0xffff)) $((key++))
+			measure changed "$n pages of 4 KiB, apart" 'next backup' "${args[@]}"
+		done
+	done
+	cp "$w/vm.raw" "$w/vm-end.raw"
+	stop_qemu
+	quietly "$here/peer.sh" locum restore
+	check_restored "$w/vm-end.raw"
+	rm -rf "$repo" "$w/vm.raw" "$w/vm-end.raw"
+}
+
 # ---- large disks, mostly empty ----
 
 bench_empty() { # NAME SIZE
@@ -356,6 +384,7 @@ for ((run = 1; run <= runs; run++)); do
 		fi
 	done
 done
+! wanted changed || bench_changed
 if wanted empty; then
 	bench_empty '100 GiB disk' 100G
 	bench_empty '1 TiB disk' 1T
@@ -397,6 +426,10 @@ END
 if [ -z "$only" ] || grep -q '^peers' "$results"; then
 	python3 "$here/table.py" "$results" peers locum-vm locum-image
 fi
+if wanted changed; then
+	printf '\n## What changed in a running VM\n\nEach backup after a change of so much; all other programs read the whole disk.\n\n'
+	python3 "$here/table.py" "$results" changed
+fi
 if wanted empty; then
 	printf '\n## Large disks with the same data, of a running VM\n\n'
 	python3 "$here/table.py" "$results" empty
@@ -409,8 +442,8 @@ fi
 printf '\n## Memory\n\nThe most that a process of Locum had, in any run, MiB; to be under 150 beside the caches that are configured.\n\n'
 printf '| work | peak MiB | |\n|---|---|---|\n'
 awk -F '\t' '
-	($2 ~ /^locum/ || $1 == "empty") && $6 != "" {
-		what = ($1 == "empty" ? "locum-vm, " $2 : $2) ": " $3
+	($2 ~ /^locum/ || $1 == "empty" || $1 == "changed") && $6 != "" {
+		what = ($1 == "empty" || $1 == "changed" ? "locum-vm, " $2 : $2) ": " $3
 		if (!(what in peak)) order[++n] = what
 		if ($6 + 0 >= peak[what]) peak[what] = $6 + 0
 	}
