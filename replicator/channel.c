@@ -421,20 +421,21 @@ count_frame(struct noise_cipher *c)
 		noise_rekey(c);
 }
 
+/* The frame of ch->want bytes at wire, which may be ch->in or what was fed. */
 static int
-take_frame(struct channel *ch, const struct channel_events *events)
+take_frame(struct channel *ch, const uint8_t *wire, const struct channel_events *events)
 {
-	uint8_t *p = ch->in + LENGTH_SIZE;
+	uint8_t *plain = ch->in + LENGTH_SIZE;
 	size_t n = ch->want - LENGTH_SIZE;
-	int rc = noise_open(&ch->receiving, (struct lc_span){NULL, 0}, (struct lc_span){p, n}, p,
-	                    &ch->err);
+	int rc = noise_open(&ch->receiving, (struct lc_span){NULL, 0},
+	                    (struct lc_span){wire + LENGTH_SIZE, n}, plain, &ch->err);
 
 	if (rc != 0) {
 		lc_wrap(&ch->err, "channel: frame %llu", (unsigned long long)ch->receiving.nonce);
 		return rc;
 	}
 	count_frame(&ch->receiving);
-	return take_plain(ch, p, n - NOISE_TAG_SIZE, events);
+	return take_plain(ch, plain, n - NOISE_TAG_SIZE, events);
 }
 
 /* All bytes that were wanted are there. */
@@ -452,10 +453,18 @@ take(struct channel *ch, const struct channel_events *events)
 	else if (ch->state == HANDSHAKE)
 		rc = take_handshake(ch, events);
 	else
-		rc = take_frame(ch, events);
+		rc = take_frame(ch, ch->in, events);
 	ch->have = 0;
 	ch->want = LENGTH_SIZE;
 	return rc;
+}
+
+/* What was fed begins with a whole frame: opened from there, it is not copied before. */
+static bool
+is_whole_frame(const struct channel *ch, const uint8_t *p, size_t n)
+{
+	return ch->state == OPEN && ch->have == 0 && n > LENGTH_SIZE &&
+	       lc_get16(p) > NOISE_TAG_SIZE && n >= LENGTH_SIZE + (size_t)lc_get16(p);
 }
 
 int
@@ -472,13 +481,19 @@ channel_feed(struct channel *ch, const uint8_t *p, size_t n, const struct channe
 			rc = lc_fail(&ch->err, LC_EPEER, 0, "channel: bytes after CLOSE");
 			break;
 		}
-		k = n < ch->want - ch->have ? n : ch->want - ch->have;
-		memcpy(ch->in + ch->have, p, k);
-		ch->have += k;
+		if (is_whole_frame(ch, p, n)) {
+			ch->want = k = LENGTH_SIZE + (size_t)lc_get16(p);
+			rc = take_frame(ch, p, events);
+			ch->want = LENGTH_SIZE;
+		} else {
+			k = n < ch->want - ch->have ? n : ch->want - ch->have;
+			memcpy(ch->in + ch->have, p, k);
+			ch->have += k;
+			if (ch->have == ch->want)
+				rc = take(ch, events);
+		}
 		p += k;
 		n -= k;
-		if (ch->have == ch->want)
-			rc = take(ch, events);
 	}
 	return rc == 0 ? 0 : fail(ch, e);
 }
@@ -608,19 +623,18 @@ channel_close(struct channel *ch, struct lc_err *e)
 	return rc;
 }
 
+/* To wire, which may be f->wire itself or have room for all of the frame. */
 static int
-seal(struct channel *ch, struct frame *f)
+seal(struct channel *ch, struct frame *f, uint8_t *wire)
 {
-	uint8_t *p = f->wire + LENGTH_SIZE;
-	int rc = noise_seal(&ch->sending, (struct lc_span){NULL, 0}, (struct lc_span){p, f->n}, p,
+	const struct lc_span plain = {f->wire + LENGTH_SIZE, f->n};
+	int rc = noise_seal(&ch->sending, (struct lc_span){NULL, 0}, plain, wire + LENGTH_SIZE,
 	                    &ch->err);
 
 	if (rc != 0)
 		return rc;
 	count_frame(&ch->sending);
-	lc_put16(f->wire, (uint16_t)(f->n + NOISE_TAG_SIZE));
-	f->n += LENGTH_SIZE + NOISE_TAG_SIZE;
-	f->sealed = true;
+	lc_put16(wire, (uint16_t)(f->n + NOISE_TAG_SIZE));
 	return 0;
 }
 
@@ -646,12 +660,20 @@ channel_pull(struct channel *ch, uint8_t *out, size_t cap, size_t *n, struct lc_
 	if (!channel_established(ch))
 		return 0;
 	while (*n < cap && (f = TAILQ_FIRST(&ch->frames)) != NULL) {
-		if (!f->sealed && seal(ch, f) != 0)
+		bool fits = !f->sealed && cap - *n >= LENGTH_SIZE + f->n + NOISE_TAG_SIZE;
+
+		if (!f->sealed && seal(ch, f, fits ? out + *n : f->wire) != 0)
 			return fail(ch, e);
-		k = give(f->wire, f->n, &f->off, out + *n, cap - *n);
+		if (fits) {
+			k = LENGTH_SIZE + f->n + NOISE_TAG_SIZE;
+		} else {
+			f->n += f->sealed ? 0 : LENGTH_SIZE + NOISE_TAG_SIZE;
+			f->sealed = true;
+			k = give(f->wire, f->n, &f->off, out + *n, cap - *n);
+		}
 		*n += k;
 		ch->queued -= k;
-		if (f->off == f->n)
+		if (fits || f->off == f->n)
 			frame_drop(ch, f);
 	}
 	return 0;

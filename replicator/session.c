@@ -10,7 +10,7 @@
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 
-#define READ_BYTES 65536u
+#define READ_BYTES (256u << 10)
 #define PONG_MAX (64u << 10) /* bytes that wait to be sent: they are a sign of life, too */
 #define TICK_MS INT64_C(500)
 #define KEEPALIVE_S 20
