@@ -65,7 +65,13 @@ more_durable() { # N: until so many more points are durable than now
 }
 
 full() { # FILE-SYSTEM: but for a random rest
-	mount -o "remount,size=$(($(df --output=used "$1" | tail -n 1) + $(random 0 200)))k" "$1"
+	local rest i
+	rest=$(random 0 200)
+	# What is written between looking and shrinking may be more than that rest.
+	for ((i = 0; i < 100; i++)); do
+		! mount -o "remount,size=$(($(df --output=used "$1" | tail -n 1) + rest))k" "$1" 2>>"$t/mount.log" || return 0
+	done
+	fail "$what: $1 can't be made full: $(tail -n 2 "$t/mount.log")"
 }
 roomy() { mount -o "remount,size=16g" "$1"; }
 
