@@ -8,6 +8,25 @@ no_memory(struct lc_err *e)
 	return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
+/* One OFFER is left for what mends; of the rest, one for each point that is under way, and half of
+ * what remains for what goes ahead: it waits for room that no point needs, and may keep none from
+ * them meanwhile. */
+#define OPEN_FIRST (ASKED_ALL_MAX - OFFER_IDS_MAX)
+#define OPEN_MORE (OPEN_FIRST - BATCHES_LINES * OFFER_IDS_MAX)
+#define OPEN_AHEAD (OPEN_MORE / 2)
+_Static_assert(BATCHES_MAX *OFFER_IDS_MAX <= ASKED_MAX, "a line offers no more than is taken");
+_Static_assert(BATCHES_LINES *BATCHES_MAX *BATCH_ROWS <= OPEN_MORE, "without bases nothing waits");
+
+bool
+batch_fits(uint32_t open, enum batch_place place)
+{
+	uint32_t most = place == BATCH_FIRST  ? OPEN_FIRST
+	                : place == BATCH_MORE ? OPEN_MORE
+	                                      : OPEN_AHEAD;
+
+	return open + OFFER_IDS_MAX <= most;
+}
+
 struct batch *
 batch_new(void)
 {
@@ -89,11 +108,16 @@ batch_fill(struct batch *b, struct outgoing *o, struct map_record *rows, struct 
 	return maprec_encode(rows, &b->payload, e);
 }
 
-void
+uint32_t
 batch_answer(struct batch *b, const uint8_t *bits)
 {
+	uint32_t i, wanted = 0;
+
 	memcpy(b->bits, bits, (b->n + 7) / 8);
 	b->answered = true;
+	for (i = 0; i < b->n; i++)
+		wanted += batch_wants(b, i) ? 1 : 0;
+	return wanted;
 }
 
 void

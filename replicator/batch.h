@@ -22,6 +22,14 @@
 
 /** The most rows of one: with four bases each they still fit an OFFER and its ROWS. */
 #define BATCH_ROWS (OFFER_IDS_MAX / (1u + CHUNK_BASES_MAX))
+#define BATCHES_MAX 4u    /* of a line on the way: 256 MiB of a full disk */
+#define BATCHES_LINES 16u /* lines whose points are under way; what goes ahead comes on top */
+
+enum batch_place {                  /* a further batch would be ... */
+	           BATCH_FIRST = 0, /* the only one of a point */
+	           BATCH_MORE,
+	           BATCH_AHEAD /* of a point that is still being made */
+};
 
 struct batch {
 	TAILQ_ENTRY(batch) entry; /* the owner's */
@@ -31,12 +39,19 @@ struct batch {
 	uint32_t nbases;          /* the first of them, which go before what is made upon them */
 	uint32_t n, next;         /* next: the first that was not looked at; the owner's */
 	uint32_t expected;        /* up to there the store was told what comes */
-	uint64_t asked;           /* in which order answers come; the owner's */
-	bool proved;              /* PROOF went; the owner's */
-	bool answered;            /* bits is there, or n is 0 */
+	uint32_t open;  /* ids that may be wanted, or are and have not gone; the owner's */
+	uint64_t asked; /* in which order answers come; the owner's */
+	bool proved;    /* PROOF went; the owner's */
+	bool answered;  /* bits is there, or n is 0 */
 	uint8_t bits[(OFFER_IDS_MAX + 7) / 8]; /* what is wanted, as WANT says */
 };
 
+/**
+ * batch_fits(open, place):
+ * Whether a further one may be offered, with so many ids open of all that were: no more are than
+ * the other side lets (ASKED_ALL_MAX).  There is always room for one of each point.
+ */
+bool batch_fits(uint32_t open, enum batch_place place);
 /** batch_new(): an empty one; NULL: out of memory. */
 struct batch *batch_new(void);
 /**
@@ -48,8 +63,8 @@ struct batch *batch_new(void);
  */
 int batch_fill(struct batch *b, struct outgoing *o, struct map_record *rows, struct set_sum *sum,
                struct lc_err *bad, struct lc_err *e);
-/** batch_answer(b, bits): the other side wants those, [n] bits. */
-void batch_answer(struct batch *b, const uint8_t *bits);
+/** batch_answer(b, bits): the other side wants those, [n] bits.  Returns how many they are. */
+uint32_t batch_answer(struct batch *b, const uint8_t *bits);
 /** batch_wants(b, i): whether it wants the i-th of the ids; after the answer. */
 bool batch_wants(const struct batch *b, uint32_t i);
 /** batch_expect(b, o): before b->next goes: tell the store what comes next, where that is due. */

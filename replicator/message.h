@@ -16,6 +16,10 @@
 
 #define MESSAGE_VERSION 1u
 #define OFFER_IDS_MAX 4096u
+/* Ids of OFFERs that a replica has asked for, or is still to say of, and that have not come: */
+#define ASKED_MAX (4u * OFFER_IDS_MAX) /* of a stream ... */
+#define ASKED_ALL_MAX \
+	(32u * OFFER_IDS_MAX) /* ... and of all of them; over that it ends the session */
 #define READ_IDS_MAX 64u
 #define DAMAGED_IDS_MAX 4096u   /* contents of one DAMAGED ... */
 #define DAMAGED_LINES_MAX 4096u /* ... and lines */

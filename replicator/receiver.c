@@ -15,8 +15,6 @@
 #include "store/point.h"
 
 #define STREAMS_MAX 64u
-#define ASKED_MAX (4u * OFFER_IDS_MAX) /* ids that were asked for and did not come, of a stream */
-#define ASKED_ALL_MAX (32u * OFFER_IDS_MAX) /* of all streams */
 #define PROVING_MAX 8u /* OFFERs of a stream whose PROOF has not come; with ASKED_MAX ids at most */
 #define READY_MAX 64u
 #define UNPROVED_MAX 256u /* proofs that were none, of a session: each costs reading a chunk */

@@ -15,8 +15,6 @@
 #include "store/base/clock.h"
 #include "store/segment.h"
 
-#define BATCHES_MAX 4u /* of a line on the way: 256 MiB of a full disk */
-#define ACTIVE_MAX 16u /* lines under way */
 #define RESTARTS_MAX 3u
 #define HEADS_GOOD_NS (2 * LC_NS_PER_S) /* what it said so long ago may be over */
 
@@ -109,6 +107,15 @@ sender_add_line(struct sender *x, const uint8_t id[16])
 	return l;
 }
 
+static void
+forget_batch(struct sender *x, struct line *l, struct batch *b)
+{
+	TAILQ_REMOVE(&l->batches, b, entry);
+	l->nbatches--;
+	x->open -= b->open;
+	batch_free(b);
+}
+
 void
 sender_leave(struct sender *x, struct line *l, enum line_state state)
 {
@@ -116,11 +123,8 @@ sender_leave(struct sender *x, struct line *l, enum line_state state)
 
 	if (l->state == LINE_SENDING || l->state == LINE_COMMITTING)
 		x->active--;
-	while ((b = TAILQ_FIRST(&l->batches)) != NULL) {
-		TAILQ_REMOVE(&l->batches, b, entry);
-		batch_free(b);
-	}
-	l->nbatches = 0;
+	while ((b = TAILQ_FIRST(&l->batches)) != NULL)
+		forget_batch(x, l, b);
 	outgoing_free(l->out);
 	l->out = NULL;
 	l->state = state;
@@ -302,6 +306,8 @@ offer(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
 		                  .bases = (uint16_t)b->nbases,
 		                  .ids = b->ids.p};
 
+		b->open = b->n;
+		x->open += b->open;
 		rc = message_put_offer(&body, &m) != 0
 		         ? no_memory(e)
 		         : sender_emit(x, MESSAGE_OFFER, &body, (struct lc_span){0}, e);
@@ -354,6 +360,8 @@ send_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad
 			return 0;
 		batch_expect(b, l->out);
 		rc = send_chunk(x, l, b->chunks[b->next], b->next < b->nbases, bad, e);
+		b->open--;
+		x->open--;
 	}
 	if (rc != 0 || bad->code != LC_OK)
 		return rc;
@@ -365,9 +373,7 @@ send_batch(struct sender *x, struct line *l, struct batch *b, struct lc_err *bad
 		         : sender_emit(x, MESSAGE_ROWS, &body, rows, e);
 	}
 	lc_buf_free(&body);
-	TAILQ_REMOVE(&l->batches, b, entry);
-	l->nbatches--;
-	batch_free(b);
+	forget_batch(x, l, b);
 	return rc;
 }
 
@@ -431,6 +437,15 @@ give_up(struct sender *x, struct line *l, const struct lc_err *bad, struct lc_er
 	return rc;
 }
 
+static bool
+may_offer(const struct sender *x, const struct line *l)
+{
+	return !l->rows_over && l->nbatches < BATCHES_MAX &&
+	       batch_fits(x->open, l->state == LINE_AHEAD ? BATCH_AHEAD
+	                           : l->nbatches > 0      ? BATCH_MORE
+	                                                  : BATCH_FIRST);
+}
+
 int
 sender_batches(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e)
 {
@@ -440,7 +455,7 @@ sender_batches(struct sender *x, struct line *l, struct lc_err *bad, struct lc_e
 	while (rc == 0 && bad->code == LC_OK) {
 		unsigned before;
 
-		while (rc == 0 && bad->code == LC_OK && !l->rows_over && l->nbatches < BATCHES_MAX)
+		while (rc == 0 && bad->code == LC_OK && may_offer(x, l))
 			rc = offer(x, l, bad, e);
 		before = l->nbatches;
 		b = TAILQ_FIRST(&l->batches);
@@ -460,7 +475,7 @@ pump_line(struct sender *x, struct line *l, struct lc_err *e)
 	struct lc_err bad = LC_ERR_INIT;
 	int rc = ahead_end_if_over(x, l, e);
 
-	if (rc == 0 && l->state == LINE_IDLE && !l->looked && x->active < ACTIVE_MAX)
+	if (rc == 0 && l->state == LINE_IDLE && !l->looked && x->active < BATCHES_LINES)
 		rc = begin_point(x, l, e);
 	if (rc != 0 || l->state != LINE_SENDING)
 		return rc;
@@ -609,7 +624,9 @@ on_want(struct sender *x, struct lc_span body, struct lc_err *e)
 	if (rc != 0 || b == NULL)
 		return rc;
 	note_answer(x, l);
-	batch_answer(b, m.bits);
+	x->open -= b->open;
+	b->open = batch_answer(b, m.bits);
+	x->open += b->open;
 	return 0;
 }
 

@@ -75,6 +75,7 @@ struct sender {
 	uint32_t last_stream;
 	unsigned active;
 	uint64_t asked; /* batches, twice where there was a PROOF */
+	uint32_t open;  /* sum of that of all batches of lines */
 	struct transfer_making making[TRANSFER_MAKING_MAX]; /* as of this pump */
 	size_t nmaking;
 	struct mend mend;

@@ -272,7 +272,7 @@ mend_want(struct sender *x, const struct want *m, struct lc_err *e)
 	if (x->mend.state != MEND_OFFERED || m->n != x->mend.batch->n)
 		return lc_fail(e, LC_EPEER, 0, "WANT that answers no OFFER");
 	x->stats.answers++;
-	batch_answer(x->mend.batch, m->bits);
+	(void)batch_answer(x->mend.batch, m->bits);
 	x->mend.state = MEND_SENDING;
 	return 0;
 }
