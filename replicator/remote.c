@@ -15,6 +15,7 @@
 struct far { /* one replica */
 	struct peer peer;
 	pthread_mutex_t lock; /* what follows; held while it connects */
+	pthread_cond_t left;  /* the last user of one that had failed */
 	struct borrower *b;
 	unsigned users; /* of b */
 	bool failed;    /* b has: the last user closes it */
@@ -49,6 +50,7 @@ load(struct remote *r, const char *key_dir, struct lc_err *e)
 	for (i = 0; rc == 0 && r->list != NULL && peers != NULL && i < r->n; i++) {
 		r->list[i].peer = peers[i];
 		(void)pthread_mutex_init(&r->list[i].lock, NULL);
+		(void)pthread_cond_init(&r->list[i].left, NULL);
 		if (lc_buf_printf(&r->names, "%s%s", i == 0 ? "" : ", ", peers[i].name) != 0)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
@@ -98,6 +100,7 @@ remote_free(struct remote *r)
 	for (i = 0; r->list != NULL && i < r->n; i++) {
 		borrower_close(r->list[i].b);
 		(void)pthread_mutex_destroy(&r->list[i].lock);
+		(void)pthread_cond_destroy(&r->list[i].left);
 	}
 	identity_forget(&r->identity);
 	lc_buf_free(&r->names);
@@ -134,9 +137,10 @@ take(struct remote *r, struct far *f, struct borrower **out, struct lc_err *e)
 	int rc = 0;
 
 	(void)pthread_mutex_lock(&f->lock);
-	if (f->failed && f->users > 0)
-		rc = lc_fail(e, LC_EPEER, 0, "replica %s: the connection has failed", f->peer.name);
-	else if (f->b == NULL)
+	/* The others that are at it hear of that, too, and then it is made anew for all. */
+	while (f->failed && f->users > 0)
+		(void)pthread_cond_wait(&f->left, &f->lock);
+	if (f->b == NULL)
 		rc = connect_it(r, f, e);
 	if (rc == 0) {
 		f->users++;
@@ -157,6 +161,7 @@ give(struct far *f, int rc)
 		borrower_close(f->b);
 		f->b = NULL;
 		f->failed = false;
+		(void)pthread_cond_broadcast(&f->left);
 	}
 	(void)pthread_mutex_unlock(&f->lock);
 }
@@ -218,7 +223,9 @@ remote_fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct f
 		rc = fetch_from(r, &r->list[i], ids, n, payload, out, &err);
 		if (rc == 0)
 			return 0;
-		if (i == 0)
+		/* That it is gone only all of them together can say. */
+		if (i == 0 || first.code == LC_ENOENT ||
+		    (lc_code_retryable(err.code) && !lc_code_retryable(first.code)))
 			first = err;
 	}
 	if (e != NULL && e->code == LC_OK)
