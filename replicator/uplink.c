@@ -399,13 +399,13 @@ static void
 on_settled(void *arg)
 {
 	struct uplink *u = arg;
-	bool up, idle;
+	bool up, was_idle, idle;
 
 	(void)pthread_mutex_lock(&u->lock);
 	up = u->welcome && !u->told_up;
 	u->told_up = u->welcome;
-	idle = u->idle && !u->wake && !u->told_idle;
-	u->told_idle = u->idle && !u->wake;
+	was_idle = u->told_idle;
+	u->told_idle = false; /* not before what led there is told */
 	(void)pthread_mutex_unlock(&u->lock);
 	if (up) {
 		u->retry_ms = first_pause(u);
@@ -414,7 +414,10 @@ on_settled(void *arg)
 			u->o.events.up(u->o.events.arg);
 	}
 	news_tell(&u->news, &u->o.events);
-	if (idle && u->o.events.idle != NULL)
+	(void)pthread_mutex_lock(&u->lock);
+	idle = u->told_idle = u->idle && !u->wake;
+	(void)pthread_mutex_unlock(&u->lock);
+	if (idle && !was_idle && u->o.events.idle != NULL)
 		u->o.events.idle(u->o.events.arg);
 }
 

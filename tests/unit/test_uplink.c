@@ -10,6 +10,7 @@
 #include "store/base/clock.h"
 #include "store/base/log.h"
 #include "tests/lib/mole.h"
+#include "tests/lib/must.h"
 #include "tests/lib/twosites.h"
 #include "tests/lib/unit.h"
 
@@ -319,6 +320,110 @@ say_head(struct scene *x, uint32_t n, struct lc_span entry)
 	lc_buf_free(&body);
 }
 
+struct early { /* a replica that has a point that is newer than all that is here */
+	struct scene x;
+	struct point p[2];
+	struct lc_buf head;
+	struct uplink *u;
+	unsigned asked, failed;
+	bool too_early;
+};
+
+static int
+take_head(void *arg, const struct transfer_line *l, struct lc_err *e)
+{
+	(void)e;
+	return lc_buf_append(arg, l->head.p, l->head.n);
+}
+
+static void
+early_has(void *arg, const struct witness_point *list, size_t n, bool all)
+{
+	struct early *f = arg;
+
+	(void)list;
+	(void)n;
+	f->asked += all ? 1 : 0;
+	f->too_early = f->too_early || (f->failed == 0 && uplink_idle(f->u));
+}
+
+static void
+early_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
+{
+	struct early *f = arg;
+
+	(void)vm;
+	assert_int_equal(why->code, LC_ECONFLICT);
+	f->failed++;
+}
+
+static void
+early_begin(struct early *f)
+{
+	struct hostsite *h = &f->x.h;
+	struct uplink_opts o = {.loop = h->loop,
+	                        .workers = h->workers,
+	                        .store = h->v.s,
+	                        .peer = &h->peer,
+	                        .identity = &h->id,
+	                        .host = h->name,
+	                        .once = true,
+	                        .limits = h->limits,
+	                        .events = {.arg = f, .has = early_has, .failed = early_failed}};
+	struct lc_err e = LC_ERR_INIT;
+
+	must(uplink_start(&o, &f->u, &e), &e);
+	h->uplink = f->u;
+}
+
+static bool
+early_is_idle(void *arg)
+{
+	return uplink_idle(((struct early *)arg)->u);
+}
+
+/* That a replica has all there is does not show before it is told what it did not get: whoever
+ * hears of what it has would take points for safe that are not. */
+static void
+what_fails_is_told_before_all_counts_as_sent(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 3);
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf body = {0};
+	static struct early f;
+	struct head m;
+	unsigned i;
+
+	(void)state;
+	memset(&f, 0, sizeof f);
+	make(&f.x);
+	for (i = 0; i < 2; i++) {
+		d.codes[1] = 7 + i;
+		f.p[i] = hostsite_backup(&f.x.h, "web01", &d);
+	}
+	must(transfer_lines(f.x.h.v.s, take_head, &f.head, &e), &e);
+	must(store_drop(f.x.h.v.s, f.p[1].id, &e), &e);
+	early_begin(&f);
+	assert_true(run_until(&f.x.loop, has_said_hello, &f.x, SOON_MS));
+	say_welcome(&f.x, 0);
+	m = (struct head){.entry = {f.head.p, f.head.n}};
+	memcpy(m.line, f.p[1].line, 16);
+	memcpy(m.vm, f.p[1].vm_id, 16);
+	assert_int_equal(message_put_head(&body, &m), 0);
+	mole_say(&f.x.m, MESSAGE_HEAD, (struct lc_span){body.p, body.n});
+	mole_say(&f.x.m, MESSAGE_HEADS_END, (struct lc_span){NULL, 0});
+	assert_true(run_until(&f.x.loop, early_is_idle, &f, SOON_MS));
+	assert_int_equal(f.asked, 1);
+	assert_int_equal(f.failed, 1);
+	assert_false(f.too_early);
+	lc_buf_free(&body);
+	lc_buf_free(&f.head);
+	for (i = 0; i < 2; i++)
+		point_done(&f.p[i]);
+	vault_disk_free(&d);
+	end(&f.x);
+}
+
 /* It tells of lines without end, or of few that take all of the host's memory. */
 static void
 heads_without_end_are_given_up(void **state)
@@ -378,6 +483,7 @@ main(void)
 	    cmocka_unit_test(who_acknowledges_nothing_is_given_up),
 	    cmocka_unit_test(who_talks_and_acknowledges_nothing_is_given_up),
 	    cmocka_unit_test(a_point_that_is_never_acknowledged_is_noticed),
+	    cmocka_unit_test(what_fails_is_told_before_all_counts_as_sent),
 	    cmocka_unit_test(heads_without_end_are_given_up),
 	    cmocka_unit_test(another_clock_is_seen),
 	};
