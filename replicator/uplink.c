@@ -424,10 +424,16 @@ on_settled(void *arg)
 static void
 free_if_over(struct uplink *u)
 {
-	if (u->state != UPLINK_STOPPED || !u->timer_closed || u->session != NULL || u->resolving)
+	void (*stopped)(void *arg) = u->stopped;
+
+	if (u->state != UPLINK_STOPPED || !u->timer_closed || u->session != NULL)
 		return;
-	if (u->stopped != NULL)
-		u->stopped(u->arg);
+	u->stopped = NULL;
+	if (stopped != NULL)
+		stopped(u->arg);
+	/* That can't be called off, and may take a minute: nobody is to wait for it. */
+	if (u->resolving)
+		return;
 	(void)pthread_mutex_destroy(&u->lock);
 	news_done(&u->news);
 	lc_buf_free(&u->lines);

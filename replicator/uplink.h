@@ -87,7 +87,8 @@ struct uplink_stats {
 	int64_t ahead_ns; /* the replica's clock before ours, when it said it last; 0: never */
 };
 void uplink_stats(const struct uplink *u, struct uplink_stats *out);
-/** uplink_stop(u, stopped, arg): hang up; stopped() (may be NULL) comes when all is gone. */
+/** uplink_stop(u, stopped, arg): hang up; stopped() (may be NULL) comes when all is gone, but for a
+ * look-up of the replica's name that hangs: that needs the loop alone, and keeps it alive. */
 void uplink_stop(struct uplink *u, void (*stopped)(void *arg), void *arg);
 
 #endif

@@ -1,9 +1,13 @@
 /*
  * A host's connection to a replica that does not do as it should.
  */
+#include <dlfcn.h>
+#include <netdb.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "replicator/message.h"
 #include "store/base/bytes.h"
@@ -424,6 +428,68 @@ what_fails_is_told_before_all_counts_as_sent(void **state)
 	end(&f.x);
 }
 
+/* ---- a name that nobody looks up ---- */
+
+#define SLOW_NAME "slow.invalid"
+#define SLOW_MS 3000
+
+static atomic_uint looking, looked;
+
+/* In place of libc's; the other names of this test are numbers. */
+__attribute__((visibility("default"))) int
+getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+            struct addrinfo **res)
+{
+	union {
+		void *p;
+		int (*call)(const char *, const char *, const struct addrinfo *,
+		            struct addrinfo **);
+	} libc = {.p = dlsym(RTLD_NEXT, "getaddrinfo")};
+
+	if (strcmp(node, SLOW_NAME) != 0)
+		return libc.call(node, service, hints, res);
+	looking++;
+	(void)usleep(SLOW_MS * 1000);
+	looked++;
+	return EAI_AGAIN;
+}
+
+static bool
+is_looking(void *arg)
+{
+	(void)arg;
+	return looking > 0;
+}
+
+static bool
+has_looked(void *arg)
+{
+	(void)arg;
+	return looked > 0;
+}
+
+/* Where the name server is away with the link, an agent that reads its settings anew is not to wait
+ * for that. */
+static void
+a_look_up_that_hangs_holds_up_nobody(void **state)
+{
+	struct scene x;
+	int64_t began;
+
+	(void)state;
+	make(&x);
+	(void)snprintf(x.h.peer.at.host, sizeof x.h.peer.at.host, SLOW_NAME);
+	hostsite_connect(&x.h);
+	assert_true(run_until(&x.loop, is_looking, NULL, SOON_MS));
+	began = clock_mono_ns();
+	hostsite_disconnect(&x.h);
+	assert_true(clock_mono_ns() - began < SLOW_MS / 2 * LC_NS_PER_MS);
+	assert_int_equal(looked, 0);
+	assert_true(run_until(&x.loop, has_looked, NULL, SOON_MS));
+	run_for(&x.loop, 50);
+	end(&x);
+}
+
 /* It tells of lines without end, or of few that take all of the host's memory. */
 static void
 heads_without_end_are_given_up(void **state)
@@ -484,6 +550,7 @@ main(void)
 	    cmocka_unit_test(who_talks_and_acknowledges_nothing_is_given_up),
 	    cmocka_unit_test(a_point_that_is_never_acknowledged_is_noticed),
 	    cmocka_unit_test(what_fails_is_told_before_all_counts_as_sent),
+	    cmocka_unit_test(a_look_up_that_hangs_holds_up_nobody),
 	    cmocka_unit_test(heads_without_end_are_given_up),
 	    cmocka_unit_test(another_clock_is_seen),
 	};
