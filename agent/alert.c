@@ -23,6 +23,7 @@
 
 #define TEXT_MAX 600u
 #define SUBJECTS_MAX 4096u
+#define GONE_NS (60 * LC_NS_PER_S) /* what was not seen for so long may be forgotten */
 
 struct condition {
 	struct alarm alarm;
@@ -35,6 +36,7 @@ struct subject {
 	TAILQ_ENTRY(subject) entry;
 	char *vm, *replica; /* "" none */
 	bool busy;
+	int64_t seen_ns;
 	struct condition conditions[ALERT_CONDITIONS];
 };
 
@@ -80,6 +82,7 @@ alert_event(enum alert_condition condition, enum alarm_level level)
 /* ---- running it ---- */
 
 static void pump(struct alert *a);
+static void free_subject(struct alert *a, struct subject *s);
 
 static void
 free_if_over(struct alert *a)
@@ -88,12 +91,8 @@ free_if_over(struct alert *a)
 
 	if (!a->closing || !TAILQ_EMPTY(&a->runs))
 		return;
-	while ((s = TAILQ_FIRST(&a->subjects)) != NULL) {
-		TAILQ_REMOVE(&a->subjects, s, entry);
-		lc_free(s->vm);
-		lc_free(s->replica);
-		lc_free(s);
-	}
+	while ((s = TAILQ_FIRST(&a->subjects)) != NULL)
+		free_subject(a, s);
 	lc_free(a->program);
 	lc_free(a);
 }
@@ -299,15 +298,62 @@ pump(struct alert *a)
 
 /* ---- what is seen ---- */
 
-static struct subject *
-find(struct alert *a, const char *vm, const char *replica)
+static void
+free_subject(struct alert *a, struct subject *s)
 {
+	TAILQ_REMOVE(&a->subjects, s, entry);
+	a->nsubjects--;
+	lc_free(s->vm);
+	lc_free(s->replica);
+	lc_free(s);
+}
+
+/* Of which nothing is known that one who is new would not be taken to be. */
+static bool
+is_quiet(const struct subject *s)
+{
+	unsigned i;
+
+	for (i = 0; i < ALERT_CONDITIONS; i++) {
+		const struct condition *c = &s->conditions[i];
+
+		if (c->alarm.is != ALARM_OK || c->told != ALARM_OK || c->alarm.rising)
+			return false;
+	}
+	return true;
+}
+
+/* VMs come and go: those that are gone, or do well, are to be in nobody's way. */
+static void
+make_room(struct alert *a, int64_t now_ns)
+{
+	struct subject *s, *gone = NULL;
+
+	TAILQ_FOREACH (s, &a->subjects, entry) {
+		if (!s->busy && (is_quiet(s) || now_ns - s->seen_ns >= GONE_NS) &&
+		    (gone == NULL || s->seen_ns < gone->seen_ns))
+			gone = s;
+	}
+	if (gone != NULL)
+		free_subject(a, gone);
+}
+
+/* NULL: none is known, and nothing is wrong that there would have to be one for; or no memory. */
+static struct subject *
+find(struct alert *a, const struct alert_sight *x, int64_t now_ns)
+{
+	const char *vm = x->vm == NULL ? "" : x->vm;
+	const char *replica = x->replica == NULL ? "" : x->replica;
 	struct subject *s;
 
 	TAILQ_FOREACH (s, &a->subjects, entry) {
 		if (strcmp(s->vm, vm) == 0 && strcmp(s->replica, replica) == 0)
 			return s;
 	}
+	if (x->level <= ALARM_OK)
+		return NULL;
+	if (a->nsubjects >= SUBJECTS_MAX)
+		make_room(a, now_ns);
 	s = a->nsubjects < SUBJECTS_MAX ? lc_alloc(sizeof *s) : NULL;
 	if (s == NULL)
 		return NULL;
@@ -340,12 +386,12 @@ take_text(char dst[TEXT_MAX], const char *text)
 void
 alert_see(struct alert *a, const struct alert_sight *x, int64_t now_ns)
 {
-	struct subject *s = find(a, x->vm == NULL ? "" : x->vm,
-	                         x->replica == NULL ? "" : x->replica);
+	struct subject *s = find(a, x, now_ns);
 	struct condition *c;
 
 	if (s == NULL)
 		return;
+	s->seen_ns = now_ns;
 	c = &s->conditions[x->condition];
 	if (alarm_observe(&c->alarm, x->level, x->rise_ns, x->fall_ns, now_ns)) {
 		take_text(c->text, x->text);

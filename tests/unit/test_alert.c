@@ -226,6 +226,31 @@ test_many(void **state)
 	}
 }
 
+/* VMs that nobody names come and go for months: who is new is told of all the same. */
+static void
+test_those_that_are_gone(void **state)
+{
+	struct fixture *f = *state;
+	char vm[24];
+	struct alert_sight s = {
+	    .vm = vm, .condition = ALERT_UNPROTECTED, .rise_ns = 180 * LC_NS_PER_S, .text = "x"};
+	int i;
+
+	begin(f, "echo \"$1 $LOCUM_VM\" >>\"$OUT\"", 0);
+	for (i = 0; i < 5000; i++) {
+		(void)snprintf(vm, sizeof vm, "pid-%d", i);
+		s.level = ALARM_BAD;
+		alert_see(f->alert, &s, clock_mono_ns());
+		s.level = ALARM_OK;
+		alert_see(f->alert, &s, clock_mono_ns());
+	}
+	see(f, "web01", NULL, ALERT_RPO, ALARM_BAD, "late");
+	wait_for(f, 0, 1);
+	see(f, "web01", NULL, ALERT_RPO, ALARM_OK, "again");
+	wait_for(f, 0, 2);
+	assert_string_equal(out(f, "out"), "rpo-missed web01\nrpo-ok web01\n");
+}
+
 static void
 assert_gone(long pid)
 {
@@ -335,6 +360,7 @@ main(void)
 	    cmocka_unit_test(test_events),
 	    cmocka_unit_test_setup_teardown(test_one_at_a_time, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_many, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_those_that_are_gone, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_hangs, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_fails, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_close_while_it_runs, set_up, tear_down),
