@@ -392,11 +392,20 @@ see_link(struct alert *a, const struct site_status *s, int64_t patience, int64_t
 	alert_see(a, &x, now);
 }
 
+/* What seems to lie ahead is of a clock that was set back since, and may be long ago. */
+static bool
+was_just(int64_t wall_ns)
+{
+	int64_t age = clock_wall_ns() - wall_ns;
+
+	return age >= 0 && age < OLDER_NS;
+}
+
 /* Told also where all was sent again before anybody looked. */
 static void
 see_older(struct alert *a, const struct site_status *s, int64_t now)
 {
-	bool now_or_just = s->older || (s->lost_ns != 0 && clock_wall_ns() - s->lost_ns < OLDER_NS);
+	bool now_or_just = s->older || was_just(s->lost_ns);
 	struct alert_sight x = {.replica = s->name,
 	                        .condition = ALERT_OLDER,
 	                        .level = now_or_just ? ALARM_BAD : ALARM_OK};
@@ -418,8 +427,7 @@ see_older(struct alert *a, const struct site_status *s, int64_t now)
 static void
 see_damaged(struct alert *a, const struct site_status *s, int64_t now)
 {
-	bool now_or_just = s->damaged > 0 ||
-	                   (s->damaged_ns != 0 && clock_wall_ns() - s->damaged_ns < OLDER_NS);
+	bool now_or_just = s->damaged > 0 || was_just(s->damaged_ns);
 	struct alert_sight x = {.replica = s->name,
 	                        .condition = ALERT_DAMAGED,
 	                        .level = now_or_just ? ALARM_BAD : ALARM_OK};

@@ -468,6 +468,12 @@ test_sights(void **state)
 	assert_seen(&a, "", "dr", ALERT_DAMAGED, ALARM_OK, NULL);
 	assert_seen(&a, "", "far", ALERT_DAMAGED, ALARM_OK,
 	            "replica far: what was damaged there is whole again");
+	/* The clock was wrong then, and was set back. */
+	a.seen = 0;
+	x.sites[1].lost_ns = x.sites[1].damaged_ns = clock_wall_ns() + 3600 * S;
+	report_alerts(&x, &a);
+	assert_seen(&a, "", "far", ALERT_OLDER, ALARM_OK, NULL);
+	assert_seen(&a, "", "far", ALERT_DAMAGED, ALARM_OK, NULL);
 }
 
 int
