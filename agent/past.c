@@ -19,18 +19,22 @@ take_vm(struct past *p, const struct vm_status *vm)
 	struct past_vm *to = &p->vms[p->n];
 	char *name = lc_strdup(vm->name);
 	int64_t *durable = lc_alloc_array(p->nsites + 1, sizeof *durable);
+	struct lc_err *refused = lc_alloc_array(p->nsites + 1, sizeof *refused);
 
-	if (name == NULL || durable == NULL) {
+	if (name == NULL || durable == NULL || refused == NULL) {
 		lc_free(name);
 		lc_free(durable);
+		lc_free(refused);
 		return LC_ENOMEM;
 	}
 	memcpy(durable, vm->durable_ns, p->nsites * sizeof *durable);
+	memcpy(refused, vm->refused, p->nsites * sizeof *refused);
 	*to = (struct past_vm){.name = name,
 	                       .began_ns = clock_mono_ns() - vm->age_ns,
 	                       .instant_ns = vm->instant_ns,
 	                       .fresh_ns = vm->fresh_ns,
 	                       .durable_ns = durable,
+	                       .refused = refused,
 	                       .schedule = *vm->schedule};
 	memcpy(to->line, vm->line, sizeof to->line);
 	p->n++;
@@ -87,16 +91,18 @@ past_find(const struct past *p, const char *name)
 	return NULL;
 }
 
-int64_t
-past_durable(const struct past *p, const struct past_vm *vm, const char *site)
+void
+past_site(const struct past *p, const struct past_vm *vm, const char *site, int64_t *durable_ns,
+          struct lc_err *refused)
 {
 	size_t i;
 
 	for (i = 0; i < p->nsites; i++) {
-		if (strcmp(p->sites[i], site) == 0)
-			return vm->durable_ns[i];
+		if (strcmp(p->sites[i], site) != 0)
+			continue;
+		*durable_ns = vm->durable_ns[i];
+		*refused = vm->refused[i];
 	}
-	return 0;
 }
 
 void
@@ -111,6 +117,7 @@ past_free(struct past *p)
 	for (i = 0; i < p->n; i++) {
 		lc_free(p->vms[i].name);
 		lc_free(p->vms[i].durable_ns);
+		lc_free(p->vms[i].refused);
 	}
 	lc_free(p->sites);
 	lc_free(p->vms);

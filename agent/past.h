@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "agent/schedule.h"
+#include "store/base/errors.h"
 
 struct past;
 struct protect;
@@ -20,7 +21,8 @@ struct past_vm {
 	uint8_t line[16];
 	int64_t began_ns;             /* it is looked after since then */
 	int64_t instant_ns, fresh_ns; /* of its newest point here; until when that was still so */
-	int64_t *durable_ns;          /* of each site */
+	int64_t *durable_ns;          /* of each site ... */
+	struct lc_err *refused;       /* ... and why that did not take a point */
 	struct schedule schedule;
 };
 
@@ -30,8 +32,10 @@ struct past *past_take(const struct protect *x);
 const struct past_vm *past_vms(const struct past *p, size_t *n);
 /** past_find(p, name): NULL: none, or p is NULL. */
 const struct past_vm *past_find(const struct past *p, const char *name);
-/** past_durable(p, vm, site): 0: not known. */
-int64_t past_durable(const struct past *p, const struct past_vm *vm, const char *site);
+/** past_site(p, vm, site, durable_ns, refused): what was known of it there; of a site that was not
+ * there both stay as they are. */
+void past_site(const struct past *p, const struct past_vm *vm, const char *site,
+               int64_t *durable_ns, struct lc_err *refused);
 void past_free(struct past *p);
 
 #endif

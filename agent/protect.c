@@ -518,7 +518,7 @@ remember(struct guarded *g)
 		g->fresh_ns = was->fresh_ns;
 	for (k = 0; k < g->p->nsites; k++) {
 		sites_status(g->p->sites, k, &st);
-		g->durable_ns[k] = past_durable(past, was, st.name);
+		past_site(past, was, st.name, &g->durable_ns[k], &g->refused[k]);
 		if (safe_at(g, k) < g->schedule.safe_ns)
 			schedule_unsafe(&g->schedule, safe_at(g, k));
 	}

@@ -10,6 +10,7 @@
 #include "agent/hypervisor/settings.h"
 #include "agent/past.h"
 #include "agent/protect.h"
+#include "replicator/identity.h"
 #include "store/base/clock.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vault.h"
@@ -106,11 +107,67 @@ beginning_anew_puts_nothing_off(void **state)
 	vault_free(&x.v);
 }
 
+/* That a replica did not take a point is so until it takes one: not until the settings are read
+ * anew, which would be told as if it did. */
+static void
+beginning_anew_forgets_no_refusal(void **state)
+{
+	struct scene x = {.tried = {0}};
+	struct protect_opts o = {.loop = &x.loop, .settings = &x.settings};
+	struct peer peer = {.name = "dr", .at = {.host = "127.0.0.1", .port = "1"}};
+	struct vault_disk d = vault_disk("vda", 2);
+	struct identity id = {0};
+	struct protect *p = NULL;
+	const char *name;
+	struct point point;
+	struct vm_status st;
+	struct lc_err why = LC_ERR_INIT;
+	unsigned i;
+
+	(void)state;
+	vault_make(&x.v, true);
+	vault_open(&x.v);
+	assert_int_equal(vault_backup(x.v.s, "web01", &d, 1, &point, NULL), 0);
+	point_done(&point);
+	assert_int_equal(settings_from(NULL, &x.settings, NULL), 0);
+	assert_int_equal(settings_add_vm(&x.settings, "web01", NULL, &name, NULL), 0);
+	x.settings.rpo_ms = GOAL_MS;
+	lc_free(x.settings.key_dir);
+	x.settings.key_dir = lc_strdup(x.v.keys);
+	lc_free(x.settings.run_dir);
+	x.settings.run_dir = lc_strdup(x.v.top);
+	assert_int_equal(identity_load(tmpdir_path(x.v.keys, "host.key"), true, &id, NULL), 0);
+	identity_forget(&id);
+	assert_int_equal(peer_save(x.v.keys, &peer, NULL), 0);
+	assert_int_equal(uv_loop_init(&x.loop), 0);
+	o.store = x.v.s;
+	for (i = 0; i < 2; i++) {
+		o.past = x.past;
+		assert_int_equal(protect_start(&o, &p, NULL), 0);
+		assert_int_equal(protect_sites(p), 1);
+		protect_vm(p, 0, &st);
+		if (i == 0) { /* as the replica would have it */
+			(void)lc_fail(&why, LC_EACCES, 0, "another host's");
+			memcpy((void *)(uintptr_t)st.refused, &why, sizeof why);
+			x.past = past_take(p);
+		}
+		assert_int_equal(st.refused[0].code, LC_EACCES);
+		protect_stop(p, ignore_stopped, NULL);
+		(void)uv_run(&x.loop, UV_RUN_DEFAULT);
+	}
+	past_free(x.past);
+	assert_int_equal(uv_loop_close(&x.loop), 0);
+	settings_done(&x.settings);
+	vault_disk_free(&d);
+	vault_free(&x.v);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(beginning_anew_puts_nothing_off),
+	    cmocka_unit_test(beginning_anew_forgets_no_refusal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
