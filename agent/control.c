@@ -44,7 +44,8 @@ struct asker {
 	struct wanted *vms; /* [nvms] */
 	size_t nvms, open;  /* open: that are not over */
 	char *to[REPLICAS_MAX];
-	bool told[REPLICAS_MAX]; /* it has everything, or will not */
+	bool told[REPLICAS_MAX];         /* it has everything, or will not */
+	uint64_t refusals[REPLICAS_MAX]; /* by each, when all was made */
 	size_t nto;
 	json_t *images; /* of the one VM, which is not known otherwise; NULL: it is */
 	bool canceled;
@@ -110,6 +111,9 @@ has_everything(struct asker *a, size_t i, size_t site, const struct site_status 
 			continue;
 		known = find_status(a->c->protect, a->vms[k].vm, &v);
 		if (known && v.refused[site].code != LC_OK) {
+			/* It may be of before, and what was in the way be gone. */
+			if (!st->idle && st->refusals <= a->refusals[i])
+				return false;
 			unsent(a, i, v.refused[site].msg);
 			return false;
 		}
@@ -170,12 +174,30 @@ look_at_replicas(struct asker *a)
 
 /* ---- backups ---- */
 
+/* What has not taken points so far is to try those that were made now. */
+static void
+count_refusals(struct asker *a)
+{
+	struct protect *p = a->c->protect;
+	struct site_status st;
+	size_t i, k;
+
+	for (k = 0; p != NULL && k < protect_sites(p); k++) {
+		protect_site(p, k, &st);
+		for (i = 0; i < a->nto; i++) {
+			if (strcmp(st.name, a->to[i]) == 0)
+				a->refusals[i] = st.refusals;
+		}
+	}
+}
+
 static void
 look_at_end(struct asker *a)
 {
 	if (a->state != ASKER_BACKING_UP || a->open > 0)
 		return;
 	a->state = ASKER_SENDING;
+	count_refusals(a);
 	look_at_replicas(a);
 }
 

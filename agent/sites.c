@@ -23,7 +23,7 @@ struct site {
 	int64_t saved_ns; /* when the witness was */
 	int64_t since_ns;
 	struct lc_err err;
-	uint64_t points;
+	uint64_t points, refusals;
 	struct meter sent;
 	struct sender_damage damage; /* there, of what this host sent */
 	char damage_text[1200];
@@ -188,6 +188,7 @@ on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 	struct site *x = arg;
 
 	x->err = *why;
+	x->refusals++;
 	log_error("replica %s: %s", x->peer.name, why->msg);
 	if (why->code == LC_ENOSPC)
 		note_crowded(x, vm);
@@ -478,6 +479,7 @@ sites_status(const struct sites *s, size_t i, struct site_status *out)
 	                            .since_ns = x->since_ns,
 	                            .err = x->err,
 	                            .points = x->points,
+	                            .refusals = x->refusals,
 	                            .sent = st.sent,
 	                            .rate = meter_rate(&x->sent, now),
 	                            .ahead_ns = st.ahead_ns,

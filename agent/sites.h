@@ -73,6 +73,7 @@ struct site_status {
 	int64_t since_ns;  /* wall clock: up or down since then */
 	struct lc_err err; /* why it is down, or what it refused last; LC_OK: nothing is wrong */
 	uint64_t points;   /* sent since this process began */
+	uint64_t refusals; /* likewise: how often it did not take one */
 	uint64_t sent;     /* bytes, likewise */
 	uint64_t rate;     /* of these, a second, by the last ten; as far as this is called */
 	bool idle;         /* it has all there is, or did not take it */

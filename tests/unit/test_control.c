@@ -260,8 +260,7 @@ end(struct scene *x)
 	tmpdir_free(x->dir);
 }
 
-static const char *const two[] = {"web01", "db"};
-static const char *const dr[] = {"dr", "other"};
+static const char *const two[] = {"web01", "db"}, *const dr[] = {"dr", "other"};
 
 static void
 ask(struct scene *x, const char *const *vms, size_t nvms, size_t nto)
@@ -565,11 +564,13 @@ replicas_are_waited_for(void **state)
 	ask(&x, two, 1, 1);
 	wait_for(&x, &fake.n, 2);
 	finish(1, BACKUP_DONE);
+	wait_for(&x, &x.results, 2);
+	assert_int_equal(x.unsent, 1); /* that is of before, and may be over */
+	fake.site.refusals++;
 	wait_for(&x, &x.ended, 1);
 	assert_int_equal(x.unsent, 2);
 	assert_string_equal(x.last.msg, "full");
-	/* Nothing more is on its way then; whose point it is is known of those that are protected.
-	 */
+	/* Nothing more is on its way then; whose point it is is known of protected VMs. */
 	fake.site.idle = true;
 	(void)lc_fail(&fake.site.err, LC_ENOSPC, 0, "full for somebody");
 	x.ended = 0;
