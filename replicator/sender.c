@@ -131,8 +131,8 @@ sender_leave(struct sender *x, struct line *l, enum line_state state)
 	l->looked = false;
 }
 
-static void
-fail_line(struct sender *x, struct line *l, const struct lc_err *why)
+void
+sender_fail(struct sender *x, struct line *l, const struct lc_err *why)
 {
 	sender_leave(x, l, LINE_FAILED);
 	x->stats.failed++;
@@ -252,15 +252,14 @@ begin_point(struct sender *x, struct line *l, struct lc_err *e)
 	struct lc_buf body = {0};
 	int rc;
 
-	rc = l->anew ? outgoing_next_fresh(x->s, l->id, (struct lc_span){l->head.p, l->head.n},
-	                                   &l->out, &err)
+	rc = l->anew ? anew_next(x, l, &err)
 	             : outgoing_next(x->s, l->id, (struct lc_span){l->head.p, l->head.n}, &l->out,
 	                             &err);
 	l->looked = rc == LC_ENOENT;
 	if (rc == LC_ENOENT)
 		return 0;
 	if (rc != 0) {
-		fail_line(x, l, &err);
+		sender_fail(x, l, &err);
 		return 0;
 	}
 	l->state = LINE_SENDING;
@@ -391,33 +390,6 @@ send_commit(struct sender *x, struct line *l, struct lc_err *e)
 	return rc;
 }
 
-/* Contents that are wanted were dropped here, and the other side has lost them (it is an older
- * copy, or expired them): go on with the next point that shares nothing with those.  Where there is
- * none, the next one is to be. */
-static void
-begin_anew(struct sender *x, struct line *l, const struct lc_err *bad)
-{
-	struct lc_span head = {l->head.p, l->head.n};
-	struct lc_err err = LC_ERR_INIT, why = LC_ERR_INIT;
-	struct outgoing *next = NULL;
-	int rc;
-
-	sender_leave(x, l, LINE_IDLE);
-	l->anew = true;
-	rc = outgoing_next_fresh(x->s, l->id, head, &next, &err);
-	outgoing_free(next);
-	if (rc == 0)
-		return;
-	lc_err_clear(&err);
-	if (rc == LC_ENOENT)
-		(void)outgoing_restart(x->s, l->id, &err);
-	(void)lc_fail(&why, LC_ENOENT, 0,
-	              "contents that it lacks are not here any more; the next restore point is "
-	              "made from all of the disks: %s",
-	              err.code != LC_OK ? err.msg : bad->msg);
-	fail_line(x, l, &why);
-}
-
 /* A failure of this store.  The other side hears that the stream is over, not what lies where
  * here. */
 static int
@@ -431,9 +403,9 @@ give_up(struct sender *x, struct line *l, const struct lc_err *bad, struct lc_er
 
 	lc_buf_free(&body);
 	if (bad->code == LC_ENOENT)
-		begin_anew(x, l, bad);
+		anew_begin(x, l, bad);
 	else
-		fail_line(x, l, bad);
+		sender_fail(x, l, bad);
 	return rc;
 }
 
@@ -475,14 +447,20 @@ pump_line(struct sender *x, struct line *l, struct lc_err *e)
 	struct lc_err bad = LC_ERR_INIT;
 	int rc = ahead_end_if_over(x, l, e);
 
-	if (rc == 0 && l->state == LINE_IDLE && !l->looked && x->active < BATCHES_LINES)
-		rc = begin_point(x, l, e);
-	if (rc != 0 || l->state != LINE_SENDING)
-		return rc;
-	rc = sender_batches(x, l, &bad, e);
-	if (rc == 0 && bad.code == LC_OK && l->rows_over && l->nbatches == 0)
-		rc = send_commit(x, l, e);
-	return rc != 0 || bad.code == LC_OK ? rc : give_up(x, l, &bad, e);
+	do {
+		lc_err_clear(&bad);
+		if (rc == 0 && l->state == LINE_IDLE && !l->looked && x->active < BATCHES_LINES)
+			rc = begin_point(x, l, e);
+		if (rc != 0 || l->state != LINE_SENDING)
+			return rc;
+		rc = sender_batches(x, l, &bad, e);
+		if (rc == 0 && bad.code == LC_OK && l->rows_over && l->nbatches == 0)
+			rc = send_commit(x, l, e);
+		if (rc == 0 && bad.code != LC_OK)
+			rc = give_up(x, l, &bad, e);
+		/* Another point of it may go instead, and nobody would come for that. */
+	} while (rc == 0 && bad.code != LC_OK && l->state == LINE_IDLE);
+	return rc;
 }
 
 int
@@ -691,7 +669,7 @@ on_refused(struct sender *x, struct lc_span body, struct lc_err *e)
 		               "its newest point of a VM is another one than it was (dropped "
 		               "there?): asking again");
 	(void)refused_error(&m, &why);
-	fail_line(x, l, &why);
+	sender_fail(x, l, &why);
 	return 0;
 }
 

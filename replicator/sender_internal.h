@@ -1,8 +1,9 @@
 /**
  * sender_internal: what the files of the sender share.  Not for others.
  *
- * sender.c takes points in their order and sends them, sender_ahead.c what there is of those that
- * are still being made, sender_mend.c what was found damaged at the other side.
+ * sender.c takes points in their order and sends them, sender_anew.c knows what follows one that
+ * can't be sent, sender_ahead.c sends what there is of those that are still being made,
+ * sender_mend.c what was found damaged at the other side.
  */
 #ifndef LOCUM_SENDER_INTERNAL_H
 #define LOCUM_SENDER_INTERNAL_H
@@ -30,7 +31,8 @@ struct line {
 	TAILQ_HEAD(, batch) batches;
 	unsigned nbatches;
 	bool rows_over;
-	bool anew;            /* only points that share nothing with their base can be sent */
+	bool anew;            /* only points that share nothing with their base can be sent ... */
+	uint8_t lacking[16];  /* ... behind that one, of which contents are not here */
 	struct commit commit; /* rows and sum so far */
 	unsigned restarts;
 	uint64_t owed_at;      /* bytes of chunks that go before what it owes an answer for ... */
@@ -104,6 +106,17 @@ void sender_leave(struct sender *x, struct line *l, enum line_state state);
  * as it goes.  *bad: a failure of this store, for this line alone. */
 int sender_batches(struct sender *x, struct line *l, struct lc_err *bad, struct lc_err *e);
 
+/** sender_fail(x, l, why): no more points of a line for now. */
+void sender_fail(struct sender *x, struct line *l, const struct lc_err *why);
+
+/* sender_anew.c: where contents of a point that are wanted are not here any more */
+/** anew_begin(x, l, bad): bad: what was said of them.  Go on with the next point that shares
+ * nothing with those of before; where there is none, the next one is to be, and the line fails. */
+void anew_begin(struct sender *x, struct line *l, const struct lc_err *bad);
+/** anew_next(x, l, e): that point into l->out; LC_ENOENT, and then the line has failed unless the
+ * other side lacks nothing. */
+int anew_next(struct sender *x, struct line *l, struct lc_err *e);
+
 /* sender_ahead.c */
 /** ahead_look(x, e): which points are being made now; before the rest, in each pump. */
 int ahead_look(struct sender *x, struct lc_err *e);
@@ -123,5 +136,8 @@ int mend_want(struct sender *x, const struct want *m, struct lc_err *e);
 void mend_refused(struct sender *x, const struct refused *m);
 int mend_damaged(struct sender *x, struct lc_span body, struct lc_err *e);
 void mend_done(struct sender *x);
+/** sender_has_all(x, id): whether all points that are here of a line are there, and none is under
+ * way. */
+bool sender_has_all(struct sender *x, const uint8_t *id);
 
 #endif

@@ -321,9 +321,8 @@ mend_refused(struct sender *x, const struct refused *m)
 
 /* ---- lines ---- */
 
-/* Whether all that is here of a line is there: then that does not help it. */
-static bool
-has_all(struct sender *x, const uint8_t *id)
+bool
+sender_has_all(struct sender *x, const uint8_t *id)
 {
 	struct line *l = sender_find_line(x, id);
 	struct outgoing *next = NULL;
@@ -363,7 +362,8 @@ restart(struct sender *x, const uint8_t *line, struct lc_err *e)
 	bool is = false;
 	int rc = transfer_restarts(x->s, line, &is, e);
 
-	if (rc != 0 || is || !has_all(x, line) || was_restarted(c, line))
+	/* Where points of it are still to go they may help it. */
+	if (rc != 0 || is || !sender_has_all(x, line) || was_restarted(c, line))
 		return rc;
 	rc = outgoing_restart(x->s, line, e);
 	return rc != 0 || lc_buf_append(&c->lines, line, 16) == 0 ? rc : no_memory(e);

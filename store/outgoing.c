@@ -123,7 +123,8 @@ struct finding {
 	struct point *old;   /* head, where it is not here any more; its count of points ... */
 	bool by_counter;     /* ... tells what is newer */
 	bool found, any;
-	bool fresh; /* only points that share nothing with their base */
+	bool fresh;           /* only points that share nothing with their base ... */
+	const uint8_t *after; /* ... and come behind that one; NULL: behind head */
 	struct outgoing *o;
 };
 
@@ -193,6 +194,10 @@ look_at(void *arg, const struct catalog_point *cp, struct lc_err *e)
 	if (!is_newer(f, cp, &rc, e))
 		return rc;
 	f->any = true;
+	if (f->after != NULL) {
+		f->after = memcmp(cp->id, f->after, 16) == 0 ? NULL : f->after;
+		return 0;
+	}
 	if ((cp->flags & POINT_MAP_DAMAGED) != 0 || (f->fresh && (cp->flags & POINT_FRESH) == 0))
 		return 0;
 	f->found = true;
@@ -295,7 +300,11 @@ static int
 find_next(struct finding *f, struct lc_err *e)
 {
 	struct find_name name = {.vm = f->o->p.vm, .out = &f->o->name};
+	struct where_is x = {.line = f->line};
 	int rc = look_up_head(f, e);
+
+	if (f->after != NULL && catalog_point(f->s->catalog, f->after, is_on_line, &x, NULL) != 0)
+		f->after = NULL; /* it was dropped since */
 
 	rc = rc != 0 ? rc : catalog_each_point(f->s->catalog, f->line, look_at, f, e);
 	if (rc != 0)
@@ -333,10 +342,11 @@ finish(struct finding *f, int rc, struct outgoing **out, struct lc_err *e)
 
 static int
 next_of(struct store *s, const uint8_t line[16], struct lc_span head, bool fresh,
-        struct outgoing **out, struct lc_err *e)
+        const uint8_t *after, struct outgoing **out, struct lc_err *e)
 {
 	struct outgoing *o = lc_alloc(sizeof *o);
-	struct finding f = {.s = s, .line = line, .head = head, .fresh = fresh, .o = o};
+	struct finding f = {
+	    .s = s, .line = line, .head = head, .fresh = fresh, .after = after, .o = o};
 	int rc;
 
 	if (o == NULL)
@@ -354,14 +364,14 @@ int
 outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head, struct outgoing **out,
               struct lc_err *e)
 {
-	return next_of(s, line, head, false, out, e);
+	return next_of(s, line, head, false, NULL, out, e);
 }
 
 int
 outgoing_next_fresh(struct store *s, const uint8_t line[16], struct lc_span head,
-                    struct outgoing **out, struct lc_err *e)
+                    const uint8_t *after, struct outgoing **out, struct lc_err *e)
 {
-	return next_of(s, line, head, true, out, e);
+	return next_of(s, line, head, true, after, out, e);
 }
 
 /* There is no place in the log that is to blame. */

@@ -122,12 +122,13 @@ struct outgoing;
 int outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head,
                   struct outgoing **out, struct lc_err *e);
 /**
- * outgoing_next_fresh(s, line, head, out, e):
- * The same of those that share nothing with their base.  For where contents that the taker lacks
- * are not here any more (thin.h): what was left out comes in none of them.
+ * outgoing_next_fresh(s, line, head, after, out, e):
+ * The same of those that share nothing with their base, and come behind the point `after` (its id;
+ * NULL: behind head).  For where contents that the taker lacks are not here any more (thin.h), of
+ * that point's: what was left out comes in none of them.
  */
 int outgoing_next_fresh(struct store *s, const uint8_t line[16], struct lc_span head,
-                        struct outgoing **out, struct lc_err *e);
+                        const uint8_t *after, struct outgoing **out, struct lc_err *e);
 /**
  * outgoing_restart(s, line, e):
  * Contents of a line that are wanted are nowhere: its next point is to stand by itself, and what it

@@ -378,6 +378,62 @@ what_nobody_has_comes_from_the_disks(void **state)
 	decay_end(&s);
 }
 
+static uint64_t
+failed_lines(const struct decay *s)
+{
+	struct sender_stats st;
+
+	sender_stats(s->x.tx, &st);
+	return st.failed;
+}
+
+/* A replica that came later lacks what was dropped here.  However often that is looked at, it does
+ * not count as being there, until the next point brings it. */
+static void
+what_is_nowhere_does_not_count_as_sent(void **state)
+{
+	const struct thin_opts drop = {.have = has_it, .peers = "dr", .bytes = UINT64_MAX};
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf keys = {0};
+	struct thin_stats st;
+	struct vault_disk d;
+	struct point q;
+	struct decay s;
+
+	(void)state;
+	decay_make(&s);
+	halves_hang_up(&s.x);
+	store_close(s.x.to);
+	(void)snprintf(s.x.dir, sizeof s.x.dir, "%s/later", s.x.v.top);
+	must(transfer_keys(s.x.v.s, &keys, &e), &e);
+	must(transfer_make(s.x.dir, (struct lc_span){keys.p, keys.n}, &e), &e);
+	lc_buf_free(&keys);
+	halves_open_replica(&s.x);
+	must(thin_run(s.x.v.s, &drop, &st, &e), &e);
+	assert_true(st.chunks > 20);
+	halves_connect(&s.x);
+	s.x.committed = 0;
+	halves_run(&s.x, &s.seed);
+	assert_int_equal(failed_lines(&s), 1);
+	assert_non_null(strstr(s.x.why.msg, "made from all of the disks"));
+	sender_wake(s.x.tx, NULL);
+	halves_run(&s.x, &s.seed);
+	assert_int_equal(s.x.committed, 0);
+	assert_int_equal(failed_lines(&s), 1);
+	d = vault_disk_copy(&s.d[DECAY_POINTS - 1]);
+	d.codes[20] = 77;
+	q = halves_backup(&s.x, "web01", &d);
+	assert_true((q.flags & POINT_FRESH) != 0);
+	sender_wake(s.x.tx, q.line);
+	halves_run(&s.x, &s.seed);
+	assert_int_equal(failed_lines(&s), 0);
+	assert_true(sender_idle(s.x.tx));
+	halves_arrived(&s.x, &q, &d);
+	point_done(&q);
+	vault_disk_free(&d);
+	decay_end(&s);
+}
+
 /* ---- maps ---- */
 
 static void
@@ -550,6 +606,7 @@ main(void)
 	    cmocka_unit_test(what_is_damaged_here_too_is_named),
 	    cmocka_unit_test(what_was_dropped_comes_from_another_replica),
 	    cmocka_unit_test(what_nobody_has_comes_from_the_disks),
+	    cmocka_unit_test(what_is_nowhere_does_not_count_as_sent),
 	    cmocka_unit_test(a_damaged_map_is_told_and_replaced),
 	    cmocka_unit_test(of_a_base_and_its_deltas_the_base_goes),
 	    cmocka_unit_test(a_record_whose_header_is_gone_is_mended),
