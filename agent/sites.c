@@ -6,6 +6,7 @@
 #include "agent/hypervisor/settings.h"
 #include "agent/sites.h"
 #include "replicator/meter.h"
+#include "replicator/remote.h"
 #include "store/base/clock.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
@@ -34,7 +35,8 @@ struct site {
 struct sites {
 	struct sites_events ev;
 	struct workers *workers;
-	struct site *sites; /* [n] */
+	struct remote *remote; /* all that this host is paired with; NULL: one at most */
+	struct site *sites;    /* [n] */
 	size_t n, alive;
 	bool brief;
 	void (*stopped)(void *arg);
@@ -291,9 +293,21 @@ free_sites(struct sites *s)
 		witness_free(s->sites[i].witness);
 		lc_buf_free(&s->sites[i].crowded);
 	}
-	workers_free(s->workers);
+	workers_free(s->workers); /* then nobody reads from them any more */
+	remote_free(s->remote);
 	lc_free(s->sites);
 	lc_free(s);
+}
+
+/* What is damaged at one of them another one may have, where it was dropped here. */
+static void
+find_others(const struct sites_opts *o, struct sites *s)
+{
+	if (remote_new(o->store, o->settings->key_dir, &s->remote, NULL) != 0 ||
+	    remote_count(s->remote) > 1)
+		return;
+	remote_free(s->remote);
+	s->remote = NULL;
 }
 
 static int
@@ -337,27 +351,29 @@ start_all(const struct sites_opts *o, struct sites *s, const struct identity *id
 	(void)gethostname(host, sizeof host - 1);
 	for (i = 0; rc == 0 && i < s->n; i++) {
 		struct site *x = &s->sites[i];
-		struct uplink_opts uo = {.loop = o->loop,
-		                         .workers = s->workers,
-		                         .store = o->store,
-		                         .peer = &x->peer,
-		                         .identity = id,
-		                         .host = host,
-		                         .once = o->once,
-		                         .brief = o->brief,
-		                         .mend_first = o->mend_first,
-		                         .throttle = o->throttle,
-		                         .only = o->only,
-		                         .nonly = o->nonly,
-		                         .events = {.arg = x,
-		                                    .up = on_up,
-		                                    .down = on_down,
-		                                    .has = on_has,
-		                                    .committed = on_committed,
-		                                    .failed = on_failed,
-		                                    .roomier = on_roomier,
-		                                    .damaged = on_damaged,
-		                                    .idle = on_idle}};
+		struct uplink_opts uo = {
+		    .loop = o->loop,
+		    .workers = s->workers,
+		    .store = o->store,
+		    .peer = &x->peer,
+		    .identity = id,
+		    .host = host,
+		    .once = o->once,
+		    .brief = o->brief,
+		    .mend_first = o->mend_first,
+		    .mend_from = {s->remote == NULL ? NULL : remote_fetch, s->remote},
+		    .throttle = o->throttle,
+		    .only = o->only,
+		    .nonly = o->nonly,
+		    .events = {.arg = x,
+		               .up = on_up,
+		               .down = on_down,
+		               .has = on_has,
+		               .committed = on_committed,
+		               .failed = on_failed,
+		               .roomier = on_roomier,
+		               .damaged = on_damaged,
+		               .idle = on_idle}};
 
 		rc = uplink_start(&uo, &x->uplink, e);
 		if (rc == 0)
@@ -384,6 +400,8 @@ sites_start(const struct sites_opts *o, struct sites **out, struct lc_err *e)
 	rc = load_peers(o, s, e);
 	if (rc == 0 && s->n > 0)
 		rc = identity_load(path, false, &id, e);
+	if (rc == 0 && s->n > 0)
+		find_others(o, s);
 	/* A connection works one thing at a time. */
 	rc = rc != 0 ? rc : workers_new(s->n == 0 ? 1 : (unsigned)s->n, &s->workers, e);
 	rc = rc != 0 ? rc : start_all(o, s, &id, e);

@@ -22,6 +22,7 @@
 
 #include "store/base/errors.h"
 #include "store/base/memory.h"
+#include "store/thin.h"
 #include "store/transfer.h"
 
 struct sender;
@@ -80,6 +81,7 @@ struct sender_mending {
 	uint16_t writer;          /* whose contents of this store are meant */
 	bool first;               /* not idle before it has looked once, after all points */
 	int64_t every_ms;         /* between looks; 0: the usual */
+	struct thin_source from;  /* of contents that are not here any more; zeros: as of others */
 };
 /**
  * sender_mend(x, o):

@@ -37,7 +37,7 @@ sender_care_done(struct sender_care *c)
 void
 sender_mend(struct sender *x, const struct sender_mending *o)
 {
-	if (outgoing_contents(x->s, o->writer, &x->mend.out, NULL) != 0)
+	if (outgoing_contents(x->s, o->writer, &o->from, &x->mend.out, NULL) != 0)
 		return;
 	x->mend.o = *o;
 	if (o->every_ms == 0)

@@ -175,7 +175,8 @@ begin_sending(struct uplink *u, struct lc_span body, struct lc_err *e)
 	const struct sender_mending mending = {.care = &u->care,
 	                                       .writer = u->o.mend_writer,
 	                                       .first = u->o.mend_first,
-	                                       .every_ms = u->o.mend_every_ms};
+	                                       .every_ms = u->o.mend_every_ms,
+	                                       .from = u->o.mend_from};
 	struct welcome w;
 	int rc = message_get_welcome(body, &w, e);
 

@@ -52,14 +52,15 @@ struct uplink_opts {
 	struct store *store;
 	const struct peer *peer;
 	const struct identity *identity;
-	const char *host;          /* what this host calls itself */
-	const uint8_t *secret;     /* of a token: pair; else NULL */
-	bool once;                 /* do not connect again */
-	bool brief;                /* a command's: the replica does not expect it to stay */
-	bool mend_first;           /* not idle before it has looked for damage there once */
-	uint16_t mend_writer;      /* whose contents of the store it may be */
-	unsigned retry_ms;         /* first pause before it connects again; 0: the usual */
-	const uint8_t (*only)[16]; /* ids of VMs to send; with nonly 0: all */
+	const char *host;             /* what this host calls itself */
+	const uint8_t *secret;        /* of a token: pair; else NULL */
+	bool once;                    /* do not connect again */
+	bool brief;                   /* a command's: the replica does not expect it to stay */
+	bool mend_first;              /* not idle before it has looked for damage there once */
+	uint16_t mend_writer;         /* whose contents of the store it may be ... */
+	struct thin_source mend_from; /* ... and where those come from that are not here any more */
+	unsigned retry_ms;            /* first pause before it connects again; 0: the usual */
+	const uint8_t (*only)[16];    /* ids of VMs to send; with nonly 0: all */
 	size_t nonly;
 	int64_t mend_every_ms; /* how often it is asked what is damaged there; 0: the usual */
 	struct session_limits limits;

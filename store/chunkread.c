@@ -19,6 +19,7 @@ struct chunk_reader {
 	struct store *s;
 	struct sealer *sealer;
 	struct deltas *deltas; /* NULL until there is one */
+	const struct thin_source *from;
 	uint8_t payload[RECORD_PAYLOAD_MAX];
 };
 
@@ -53,6 +54,12 @@ chunk_reader_free(struct chunk_reader *r)
 	lc_free(r);
 }
 
+void
+chunk_reader_from(struct chunk_reader *r, const struct thin_source *from)
+{
+	r->from = from;
+}
+
 static void
 name_chunk(struct chunk_reader *r, const struct record *rec, struct lc_err *e)
 {
@@ -72,7 +79,7 @@ get_payload(struct chunk_reader *r, uint64_t chunk, struct record *rec, struct l
 
 	memset(rec, 0, sizeof *rec);
 	rc = store_chunk_row(r->s, chunk, rec, &err);
-	rc = rc != 0 ? rc : store_payload_at(r->s, chunk, r->payload, rec, &err);
+	rc = rc != 0 ? rc : store_payload_from(r->s, r->from, chunk, r->payload, rec, &err);
 	if (rc == LC_ENOENT && rec->segment == 0)
 		return lc_fail(e, LC_ECORRUPT, 0,
 		               "store %s: the catalog has no chunk %" PRIu64
@@ -115,7 +122,7 @@ get_base_payload(struct chunk_reader *r, uint64_t owner, const uint8_t *id, stru
 	if (rc == 0)
 		return get_payload(r, no, rec, e);
 	if (rc == LC_ENOENT && r->s->fold->thin)
-		return store_fetch_payload(r->s, id, r->payload, rec, e);
+		return store_fetch_payload(r->s, r->from, id, r->payload, rec, e);
 	if (rc == LC_ENOENT)
 		rc = lc_fail(e, LC_ECORRUPT, 0, "its base %s is not here", lc_hex(hex, id, 8));
 	return rc;
@@ -301,7 +308,7 @@ static int
 decode(struct chunk_reader *r, uint64_t chunk, struct record *rec, uint8_t *window,
        struct lc_err *e)
 {
-	int rc = rec->seq != 0 ? store_payload_at(r->s, chunk, r->payload, rec, e)
+	int rc = rec->seq != 0 ? store_payload_from(r->s, r->from, chunk, r->payload, rec, e)
 	                       : get_payload(r, chunk, rec, e);
 
 	if (rc != 0)

@@ -42,9 +42,10 @@ outgoing_chunk(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_ch
 	return 0;
 }
 
+/* from: as chunk_reader_from(). */
 static int
-make_whole(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk *out,
-           struct lc_err *e)
+make_whole(struct outgoing *o, const struct thin_source *from, uint64_t no, uint8_t *buf,
+           struct transfer_chunk *out, struct lc_err *e)
 {
 	uint8_t *window = lc_alloc(WINDOW_SIZE), id[CHUNK_ID_SIZE];
 	struct chunk_reader *r = NULL;
@@ -52,6 +53,8 @@ make_whole(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chunk 
 	int rc = window == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
 
 	rc = rc != 0 ? rc : chunk_reader_new(o->s, &r, e);
+	if (rc == 0)
+		chunk_reader_from(r, from);
 	rc = rc != 0 ? rc : sealer_new(o->s->keyring, SEAL_LEVEL, &s, e);
 	rc = rc != 0 ? rc : chunk_read(r, no, window, id, e);
 	rc = rc != 0
@@ -71,7 +74,8 @@ outgoing_base(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chu
 {
 	int rc = outgoing_chunk(o, no, buf, out, e);
 
-	return rc != 0 || !chunk_is_delta(out->encoding) ? rc : make_whole(o, no, buf, out, e);
+	return rc != 0 || !chunk_is_delta(out->encoding) ? rc
+	                                                 : make_whole(o, NULL, no, buf, out, e);
 }
 
 int
@@ -93,7 +97,8 @@ outgoing_id(struct outgoing *o, uint64_t no, uint8_t id[CHUNK_ID_SIZE], struct l
 }
 
 int
-outgoing_contents(struct store *s, uint16_t writer, struct outgoing **out, struct lc_err *e)
+outgoing_contents(struct store *s, uint16_t writer, const struct thin_source *from,
+                  struct outgoing **out, struct lc_err *e)
 {
 	struct outgoing *o = lc_alloc(sizeof *o);
 
@@ -102,6 +107,8 @@ outgoing_contents(struct store *s, uint16_t writer, struct outgoing **out, struc
 	o->s = s;
 	o->writer = writer;
 	o->lease_fd = -1;
+	if (from != NULL)
+		o->from = *from;
 	*out = o;
 	return 0;
 }
@@ -135,7 +142,7 @@ outgoing_mend(struct outgoing *o, uint64_t no, uint8_t *buf, struct transfer_chu
 	if (rc != 0)
 		return rc;
 	if (record_is_stub(&r))
-		return make_whole(o, no, buf, out, e);
+		return make_whole(o, o->from.fetch == NULL ? NULL : &o->from, no, buf, out, e);
 	return o->s->keyring == NULL ? outgoing_chunk(o, no, buf, out, e)
 	                             : outgoing_base(o, no, buf, out, e);
 }

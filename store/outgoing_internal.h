@@ -6,6 +6,7 @@
 #define LOCUM_OUTGOING_INTERNAL_H
 
 #include "store/segment.h"
+#include "store/thin.h"
 #include "store/transfer.h"
 
 struct whole_disk {
@@ -20,7 +21,8 @@ struct made_disk { /* of a point in the making */
 
 struct outgoing {
 	struct store *s;
-	uint16_t writer; /* whose contents */
+	uint16_t writer;         /* whose contents ... */
+	struct thin_source from; /* ... and what of them is elsewhere comes from there */
 	struct transfer_point p;
 	struct lc_buf name, entry;
 	char *lease;

@@ -168,9 +168,16 @@ int store_chunk_payload(struct store *s, uint64_t no, uint8_t *buf, struct recor
  * (catalog_chunks()); where it was moved since, *r says that. */
 int store_payload_at(struct store *s, uint64_t no, uint8_t *buf, struct record *r,
                      struct lc_err *e);
-/** store_fetch_payload(s, id, buf, r, e): the same of a chunk that nothing here stands for. */
-int store_fetch_payload(struct store *s, const uint8_t id[32], uint8_t *buf, struct record *r,
-                        struct lc_err *e);
+/** store_payload_from(s, from, no, buf, r, e): the same, where what is elsewhere comes from there;
+ * NULL: as thin_fetch() said. */
+int store_payload_from(struct store *s, const struct thin_source *from, uint64_t no, uint8_t *buf,
+                       struct record *r, struct lc_err *e);
+/** store_fetch_payload(s, from, id, buf, r, e): the same of a chunk that nothing here stands for.
+ */
+int store_fetch_payload(struct store *s, const struct thin_source *from, const uint8_t id[32],
+                        uint8_t *buf, struct record *r, struct lc_err *e);
+/** chunk_reader_from(r, from): what is elsewhere comes from there; borrowed. */
+void chunk_reader_from(struct chunk_reader *r, const struct thin_source *from);
 /** store_need_ids(s, e): fold_find() is going to be used.  In a store that is only read that is
  * made ready for it, which takes reading what its owner has not put into the index yet. */
 int store_need_ids(struct store *s, struct lc_err *e);

@@ -512,16 +512,20 @@ with_next(struct store *s, const struct record *r, uint8_t ids[THIN_AHEAD * CHUN
 }
 
 static int
-fetch(struct store *s, struct record *r, uint8_t *buf, struct lc_err *e)
+fetch(struct store *s, const struct thin_source *from, struct record *r, uint8_t *buf,
+      struct lc_err *e)
 {
+	const struct thin_source own = {s->fetch, s->fetch_arg};
 	char peers[THIN_PEERS_MAX + 1], hex[17];
 	uint8_t ids[THIN_AHEAD * CHUNK_ID_SIZE];
 	struct fetched got = {0};
 	int rc;
 
-	if (s->fetch == NULL)
+	if (from == NULL)
+		from = &own;
+	if (from->fetch == NULL)
 		return not_here(s, r, e);
-	rc = s->fetch(s->fetch_arg, ids, with_next(s, r, ids), buf, &got, e);
+	rc = from->fetch(from->arg, ids, with_next(s, r, ids), buf, &got, e);
 	if (rc == 0 && (got.n < CHUNK_ID_SIZE || memcmp(buf, r->id, CHUNK_ID_SIZE) != 0))
 		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk came");
 	if (rc != 0) {
@@ -537,17 +541,18 @@ fetch(struct store *s, struct record *r, uint8_t *buf, struct lc_err *e)
 }
 
 int
-store_fetch_payload(struct store *s, const uint8_t id[32], uint8_t *buf, struct record *r,
-                    struct lc_err *e)
+store_fetch_payload(struct store *s, const struct thin_source *from, const uint8_t id[32],
+                    uint8_t *buf, struct record *r, struct lc_err *e)
 {
 	*r = (struct record){.type = RECORD_CHUNK};
 	memcpy(r->id, id, sizeof r->id);
-	return fetch(s, r, buf, e);
+	return fetch(s, from, r, buf, e);
 }
 
 /* The bytes of a chunk from where the catalog says that it lies. */
 static int
-read_payload(struct store *s, uint8_t *buf, struct record *r, struct lc_err *e)
+read_payload(struct store *s, const struct thin_source *from, uint8_t *buf, struct record *r,
+             struct lc_err *e)
 {
 	char name[32], hex[17];
 	int rc;
@@ -556,7 +561,7 @@ read_payload(struct store *s, uint8_t *buf, struct record *r, struct lc_err *e)
 		return lc_fail(e, LC_ECORRUPT, 0, "store %s: the bytes of chunk %s are missing",
 		               s->dir, lc_hex(hex, r->id, 8));
 	if (record_is_stub(r) && !find_whole(s, r))
-		return fetch(s, r, buf, e);
+		return fetch(s, from, r, buf, e);
 	rc = segment_read(s->segments, r, buf, e);
 	if (rc == 0 && (r->n < CHUNK_ID_SIZE || memcmp(buf, r->id, CHUNK_ID_SIZE) != 0))
 		rc = lc_fail(e, LC_ECORRUPT, 0, "another chunk lies there");
@@ -580,18 +585,25 @@ has_moved(struct store *s, uint64_t no, struct record *r)
 }
 
 int
-store_payload_at(struct store *s, uint64_t no, uint8_t *buf, struct record *r, struct lc_err *e)
+store_payload_from(struct store *s, const struct thin_source *from, uint64_t no, uint8_t *buf,
+                   struct record *r, struct lc_err *e)
 {
 	struct lc_err err = LC_ERR_INIT;
-	int rc = read_payload(s, buf, r, &err), looks;
+	int rc = read_payload(s, from, buf, r, &err), looks;
 
 	for (looks = 1; rc == LC_ECORRUPT && looks < LOOKS && has_moved(s, no, r); looks++) {
 		lc_err_clear(&err);
-		rc = read_payload(s, buf, r, &err);
+		rc = read_payload(s, from, buf, r, &err);
 	}
 	if (rc != 0 && e != NULL && e->code == LC_OK)
 		*e = err;
 	return rc;
+}
+
+int
+store_payload_at(struct store *s, uint64_t no, uint8_t *buf, struct record *r, struct lc_err *e)
+{
+	return store_payload_from(s, NULL, no, buf, r, e);
 }
 
 int

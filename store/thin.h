@@ -74,6 +74,10 @@ typedef int thin_fetch_cb(void *arg, const uint8_t *ids, size_t n, uint8_t *payl
                           struct fetched *out, struct lc_err *e);
 #define THIN_AHEAD 16u
 void thin_fetch(struct store *s, thin_fetch_cb *fetch, void *arg);
+struct thin_source { /* the same for who is to read so while others of the store are not */
+	thin_fetch_cb *fetch;
+	void *arg;
+};
 struct view;
 /**
  * thin_elsewhere(s, v, budget_ns, chunk, e):

@@ -12,6 +12,7 @@
 #include "store/base/log.h"
 #include "store/base/memory.h"
 #include "store/store_internal.h"
+#include "store/thin.h"
 #include "tests/lib/must.h"
 #include "tests/lib/twosites.h"
 #include "tests/lib/unit.h"
@@ -68,15 +69,16 @@ on_over(void *arg)
 	((struct scene *)arg)->over = true;
 }
 
+/* To so many replicas. */
 static void
-start(struct scene *x)
+start_to(struct scene *x, size_t n)
 {
-	static const char *const names[] = {"dr"}, *const vms[] = {"web01", "db01"};
+	static const char *const names[] = {"dr", "far"}, *const vms[] = {"web01", "db01"};
 	struct delivery_opts o = {.loop = &x->loop,
 	                          .settings = &x->settings,
 	                          .store = x->h.v.s,
 	                          .names = names,
-	                          .n = 1,
+	                          .n = n,
 	                          .vms = vms,
 	                          .nvms = 2,
 	                          .over = on_over,
@@ -85,6 +87,12 @@ start(struct scene *x)
 
 	x->over = false;
 	must(delivery_start(&o, &x->result, &x->delivery, &e), &e);
+}
+
+static void
+start(struct scene *x)
+{
+	start_to(x, 1);
 }
 
 static bool
@@ -250,6 +258,85 @@ canceled_it_ends_at_once(void **state)
 	end(&x);
 }
 
+static int
+has_all(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
+{
+	(void)arg;
+	(void)ids;
+	(void)e;
+	memset(bits, 0xff, (n + 7) / 8);
+	return 0;
+}
+
+/* A content there, that a scrub has found. */
+static void
+spoil(struct scene *x)
+{
+	struct store_opts o = {.mode = STORE_WRITE, .no_key = true};
+	struct lc_err e = LC_ERR_INIT;
+	struct vault_piece chunk;
+	struct damage found;
+	struct store *s;
+	char dir[512];
+
+	drsite_stop(&x->d);
+	(void)snprintf(dir, sizeof dir, "%s", hostsite_dir_at(&x->h, &x->d));
+	assert_true(vault_piece_of(dir, RECORD_CHUNK, 0, &chunk));
+	vault_flip(dir, &chunk, 200, 1);
+	o.dir = dir;
+	must(store_open(&o, &s, &e), &e);
+	assert_int_equal(store_scrub(s, vault_on_damage, &found, NULL, NULL, NULL), LC_ECORRUPT);
+	must(store_condemn(s, &found, 1, NULL, &e), &e);
+	store_close(s);
+	drsite_start(&x->d);
+}
+
+/* What was dropped here, as all replicas had it, and is damaged at one of them, another one has. */
+static void
+what_is_damaged_there_comes_from_another_replica(void **state)
+{
+	const struct thin_opts drop = {.have = has_all, .peers = "dr, far", .bytes = UINT64_MAX};
+	struct vault_disk d = vault_disk("vda", 40);
+	struct lc_err e = LC_ERR_INIT;
+	struct thin_stats st;
+	struct drsite far;
+	struct scene x;
+	struct point p;
+	size_t i;
+
+	(void)state;
+	make(&x);
+	drsite_make(&far, &x.loop);
+	drsite_start(&far);
+	(void)snprintf(x.h.peer.name, sizeof x.h.peer.name, "far");
+	(void)snprintf(x.h.peer.at.port, sizeof x.h.peer.at.port, "%u", far.port % 65536);
+	memcpy(x.h.peer.key, far.id.public, sizeof x.h.peer.key);
+	hostsite_pair(&x.h, &far);
+	must(peer_save(x.h.v.keys, &x.h.peer, &e), &e);
+	vault_close(&x.h.v);
+	x.h.v.segment_bytes = 512u << 10;
+	vault_open(&x.h.v);
+	for (i = 0; i < 40; i++)
+		d.codes[i] = 5 * (i + 1);
+	must(vault_backup(x.h.v.s, "web01", &d, 1, &p, &e), &e);
+	start_to(&x, 2);
+	delivery_finish(x.delivery);
+	assert_true(run_until(&x.loop, is_over, &x, SOON_MS));
+	assert_int_equal(x.result.points, 2);
+	must(thin_run(x.h.v.s, &drop, &st, &e), &e);
+	assert_true(st.chunks > 20);
+	spoil(&x);
+	start(&x);
+	delivery_finish(x.delivery);
+	assert_true(run_until(&x.loop, is_over, &x, SOON_MS));
+	drsite_stop(&x.d);
+	hostsite_arrived(&x.h, &x.d, &p, &d);
+	drsite_stop(&far);
+	drsite_free(&far);
+	vault_disk_free(&d);
+	end(&x);
+}
+
 int
 main(void)
 {
@@ -258,6 +345,7 @@ main(void)
 	    cmocka_unit_test(who_was_away_gets_another_try_at_the_end),
 	    cmocka_unit_test(who_stays_away_lacks_them),
 	    cmocka_unit_test(canceled_it_ends_at_once),
+	    cmocka_unit_test(what_is_damaged_there_comes_from_another_replica),
 	};
 
 	log_set_level(LOG_LV_ERROR);
