@@ -20,6 +20,7 @@
 #include "agent/spool.h"
 #include "agent/strangers.h"
 #include "agent/tenure.h"
+#include "replicator/identity.h"
 #include "replicator/metrics.h"
 #include "replicator/throttle.h"
 #include "store/base/cli.h"
@@ -464,6 +465,25 @@ on_discovered(uv_work_t *w, int status)
 		read_anew(x, false);
 }
 
+/* What can't be gone on with is not to end what there is. */
+static int
+check_replicas(const struct settings *s, struct lc_err *e)
+{
+	char *path = path_join(s->key_dir, "host.key");
+	struct identity id = {0};
+	struct peer *list = NULL;
+	size_t n = 0;
+	int rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
+	                      : peer_list(s->key_dir, &list, &n, e);
+
+	if (rc == 0 && n > 0)
+		rc = identity_load(path, false, &id, e);
+	identity_forget(&id);
+	lc_free(list);
+	lc_free(path);
+	return rc;
+}
+
 /* From the file, and from libvirt, which is not waited for here. */
 static void
 read_anew(struct agent *x, bool by_itself)
@@ -473,7 +493,8 @@ read_anew(struct agent *x, bool by_itself)
 	x->hup_waits = (is_busy(x) || x->asking) && (x->hup_waits || !by_itself);
 	if (is_busy(x) || x->asking)
 		return;
-	if (settings_load(x->args, &x->next, &e) != 0 || settings_need_store(&x->next, &e) != 0) {
+	if (settings_load(x->args, &x->next, &e) != 0 || settings_need_store(&x->next, &e) != 0 ||
+	    check_replicas(&x->next, &e) != 0) {
 		log_error("the settings stay as they were: %s", e.msg);
 		settings_done(&x->next);
 		return;

@@ -96,6 +96,18 @@ status_has '"bandwidth_bytes": 20971520'
 grep -q 'at most 20\.0 MiB/s' "$t/agent.log" || fail "no word of the limit in the log"
 [ "$(grep -c 'replica dr: connected' "$t/agent.log")" = "$n" ] || fail "a new limit ended the connection"
 
+# What can't be gone on with ends nothing: a file of another replica has a slip in it.
+echo 'address = nowhere' >"$t/keys/far.replica"
+kill -HUP $agent_pid
+for ((i = 0; i < 100; i++)); do
+	! grep -q 'the settings stay as they were: .*far\.replica' "$t/agent.log" || break
+	sleep 0.1
+done
+kill -0 $agent_pid || fail "a replica's file with a slip ended the agent: $(tail -n 3 "$t/agent.log")"
+[ "$i" -lt 100 ] || fail "the agent says nothing of the slip: $(tail -n 3 "$t/agent.log")"
+rm "$t/keys/far.replica"
+status_has '"state": "protected"'
+
 # Away for a while: points wait here, and arrive as points.
 kill -9 $replica_pid
 wait $replica_pid 2>/dev/null || true
