@@ -9,6 +9,7 @@
 #include "replicator/message.h"
 #include "store/base/bytes.h"
 #include "store/seal.h"
+#include "store/store_internal.h"
 #include "tests/lib/halves.h"
 #include "tests/lib/must.h"
 #include "tests/lib/unit.h"
@@ -33,6 +34,8 @@ scene_make(struct scene *s, bool deltas)
 	memset(s, 0, sizeof *s);
 	s->deltas = deltas;
 	halves_make(&s->x);
+	/* What waits for the catalog is looked through for each base. */
+	s->x.v.s->flush_bytes = s->x.to->flush_bytes = 256u << 10;
 	must(transfer_keys(s->x.v.s, &keys, &e), &e);
 	vault_make_beside(&s->a, &s->x.v, (struct lc_span){keys.p, keys.n});
 	lc_buf_free(&keys);
