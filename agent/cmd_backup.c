@@ -552,10 +552,11 @@ open_store(struct command *c, int64_t wait_ms, struct lc_err *e)
 static int
 prepare(struct command *c, struct lc_err *e)
 {
-	int rc = trim(c, e);
+	int rc;
 
-	if (rc != 0 || c->agent_path != NULL)
-		return rc;
+	(void)trim(c, NULL); /* tried once more at the end, which says what is wrong */
+	if (c->agent_path != NULL)
+		return 0;
 	rc = c->import ? import_check(c->store, c->vms[0], e) : 0;
 	if (rc == 0)
 		rc = capture_pool_new(&c->loop, (unsigned)c->settings.workers, BUFFER_BYTES,

@@ -61,6 +61,14 @@ done
 locum store stats | has 'they are at replica dr' || fail "stats: $(locum store stats)"
 echo "142 MiB went through 64: $(kept) bytes are here"
 
+# What keeps contents from being dropped keeps no point from being made: another replica's file has a slip in it.
+echo 'address = nowhere' >"$t/keys/far.replica"
+write 1 60
+locum backup web01 --to dr --json >"$t/out" 2>"$t/err" || fail "a backup beside a replica's file with a slip: $(cat "$t/err")"
+grep -q '"outcome": "done"' "$t/out" || fail "no point beside a replica's file with a slip: $(cat "$t/out" "$t/err")"
+grep -q 'the store stays as it is: .*far\.replica' "$t/err" || fail "it does not say what is wrong: $(cat "$t/err")"
+rm "$t/keys/far.replica"
+
 # Served and booted with what is there.
 serve
 nbdcopy "nbd+unix:///vda?socket=$t/nbd" "$t/copy" || fail "nbdcopy: $(cat "$t/nbdkit.log")"
