@@ -71,6 +71,13 @@ take_one(const char *folder, const char *name, const struct writer_entry *w, str
 			lc_err_clear(e);
 			rc = 0;
 		}
+		if (rc == LC_EBUSY) { /* nobody keeps this host out by that; next time, then */
+			log_warn("%s: VM %.8s was given to it, and is not yet its own: %s", w->name,
+			         name, e->msg);
+			lc_err_clear(e);
+			lc_free(path);
+			return 0;
+		}
 		if (rc == 0)
 			(void)unlink(path); /* where it stays it is given once more */
 	}

@@ -11,12 +11,18 @@
 #include "store/vouch.h"
 
 #define ROWS_AT_ONCE 1024u
+#define TRIES 4 /* while its host goes on sending points of it */
+
+struct given_line {
+	uint8_t line[16], newest[16]; /* zeros: there is no point */
+};
 
 struct giving {
 	struct store *s;
 	const uint8_t *vm;
 	uint16_t writer;
-	struct lc_buf lines; /* 16 bytes each */
+	struct lc_buf lines; /* struct given_line[] */
+	bool moved;          /* there were newer points when it was to be committed */
 	struct lc_buf list;  /* struct vouch[], for the next record */
 	struct map_record rows;
 };
@@ -104,26 +110,80 @@ static int
 keep_line(void *arg, const uint8_t line[16], const uint8_t vm[16], uint16_t writer,
           struct lc_span sealed, struct lc_err *e)
 {
+	struct given_line x = {.newest = {0}};
 	struct giving *g = arg;
 
 	(void)writer;
 	(void)sealed;
 	if (memcmp(vm, g->vm, 16) != 0)
 		return 0;
-	return lc_buf_append(&g->lines, line, 16) == 0 ? 0 : no_memory(e);
+	memcpy(x.line, line, 16);
+	return lc_buf_append(&g->lines, &x, sizeof x) == 0 ? 0 : no_memory(e);
 }
 
 static int
+take_id(void *arg, const struct catalog_point *p, struct lc_err *e)
+{
+	(void)e;
+	memcpy(arg, p->id, 16);
+	return 0;
+}
+
+/* The lines of the VM, and the newest point of each. */
+static int
+list_lines(struct giving *g, struct lc_err *e)
+{
+	struct given_line *list;
+	size_t i;
+	int rc;
+
+	g->lines.n = 0;
+	rc = catalog_each_line_vm(g->s->catalog, keep_line, g, e);
+	list = (struct given_line *)(void *)g->lines.p;
+	for (i = 0; rc == 0 && i < g->lines.n / sizeof *list; i++) {
+		rc = catalog_newest(g->s->catalog, list[i].line, take_id, list[i].newest, e);
+		rc = rc == LC_ENOENT ? 0 : rc;
+	}
+	return rc;
+}
+
+/* No other commit comes between this look and the entry. */
+static int
 build_owner(void *arg, struct lc_buf *payload, struct lc_err *e)
 {
-	const struct giving *g = arg;
+	struct giving *g = arg;
+	struct lc_buf before = g->lines;
 	uint8_t body[20] = {0};
-	int rc = commit_start(payload, clock_wall_ns(), e);
+	int rc;
 
+	g->lines = (struct lc_buf){0};
+	rc = list_lines(g, e);
+	g->moved = rc == 0 && (g->lines.n != before.n ||
+	                       (before.n > 0 && memcmp(g->lines.p, before.p, before.n) != 0));
+	lc_buf_free(&before);
+	if (rc != 0 || g->moved)
+		return rc;
+	rc = commit_start(payload, clock_wall_ns(), e);
 	memcpy(body, g->vm, 16);
 	lc_put16(body + 16, g->writer);
 	return rc != 0 ? rc
 	               : commit_add(payload, COMMIT_OWNER, (struct lc_span){body, sizeof body}, e);
+}
+
+/* What its newest points have, then that it is that writer's; *moved: there are newer ones. */
+static int
+give(struct giving *g, struct lc_err *e)
+{
+	struct given_line x;
+	size_t at;
+	int rc = list_lines(g, e);
+
+	for (at = 0; rc == 0 && at < g->lines.n; at += sizeof x) {
+		memcpy(&x, g->lines.p + at, sizeof x);
+		rc = vouch_line(g, x.line, e);
+	}
+	rc = rc != 0 ? rc : put_vouches(g, e);
+	return rc != 0 ? rc : store_commit(g->s, build_owner, g, e);
 }
 
 int
@@ -131,8 +191,7 @@ transfer_give(struct store *s, const uint8_t vm[16], uint16_t writer, struct lc_
 {
 	struct giving *g = lc_alloc(sizeof *g);
 	uint16_t owner = 0;
-	size_t i;
-	int rc;
+	int rc, tries = 0;
 
 	if (g == NULL)
 		return no_memory(e);
@@ -144,11 +203,13 @@ transfer_give(struct store *s, const uint8_t vm[16], uint16_t writer, struct lc_
 		lc_free(g);
 		return rc;
 	}
-	rc = catalog_each_line_vm(s->catalog, keep_line, g, e);
-	for (i = 0; rc == 0 && i < g->lines.n; i += 16)
-		rc = vouch_line(g, g->lines.p + i, e);
-	rc = rc != 0 ? rc : put_vouches(g, e);
-	rc = rc != 0 ? rc : store_commit(s, build_owner, g, e);
+	do
+		rc = give(g, e);
+	while (rc == 0 && g->moved && ++tries < TRIES);
+	if (rc == 0 && g->moved)
+		rc = lc_fail(e, LC_EBUSY, 0,
+		             "points of the VM come from the host that it is taken from: stop that "
+		             "one's agent");
 	lc_buf_free(&g->lines);
 	lc_buf_free(&g->list);
 	lc_free(g);

@@ -6,17 +6,23 @@
 #include "store/store_internal.h"
 #include "store/transfer.h"
 
-/* In the catalog is what was durable before. */
+/* In the catalog is what was durable before.  What another writer has sent is this one's from when
+ * its word for that is there, too: the index in memory knows that word earlier. */
 static int
 find_durable(struct store *s, uint16_t writer, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no,
              struct lc_err *e)
 {
+	uint64_t vouched = 0;
 	struct record r;
 	int rc = fold_find_whole(s->fold, writer, id, no, e);
 
 	if (rc == 0)
 		rc = catalog_find_chunk(s->catalog, *no, &r, e);
-	return rc == 0 && r.segment == 0 ? LC_ENOENT : rc;
+	if (rc == 0 && r.segment == 0)
+		return LC_ENOENT;
+	if (rc == 0 && r.writer != writer)
+		rc = catalog_vouch(s->catalog, writer, id, &vouched, e);
+	return rc == 0 && r.writer != writer && vouched != *no ? LC_ENOENT : rc;
 }
 
 int

@@ -45,7 +45,7 @@ int transfer_line_writer(struct store *s, const uint8_t line[16], uint16_t *writ
 /**
  * transfer_give(s, vm, writer, e):
  * From now on a VM is that writer's, and so is what the newest points of its lines have (slow:
- * their whole maps).  LC_ENOENT: there is no such VM.  Durable.
+ * their whole maps).  LC_ENOENT: there is no such VM; LC_EBUSY: points of it go on coming. Durable.
  */
 int transfer_give(struct store *s, const uint8_t vm[16], uint16_t writer, struct lc_err *e);
 /** transfer_bytes(s, writer, bytes, e): that its records take in the log; 0: those of all others.

@@ -649,6 +649,111 @@ a_base_is_given_whole(void **state)
 	free_two(&t);
 }
 
+/* Its word for a content that another one has sent is lost with the power until it is durable: who
+ * drops what it was told to be there has it nowhere then. */
+static void
+what_was_shown_counts_when_that_is_durable(void **state)
+{
+	static uint8_t buf[RECORD_PAYLOAD_MAX];
+	uint8_t sum[TRANSFER_SUM_SIZE], id[CHUNK_ID_SIZE];
+	struct map_record *m = lc_alloc(sizeof *m);
+	struct vault_disk d = vault_disk("vda", 2);
+	struct lc_err e = LC_ERR_INIT;
+	struct outgoing *out = NULL;
+	struct incoming *in = NULL;
+	struct transfer_chunk c;
+	struct point p;
+	struct two t;
+
+	(void)state;
+	make_two(&t);
+	d.codes[0] = 7;
+	p = backup(&t, "web01", &d, 1);
+	assert_int_equal(sync_all(&t), 1); /* of the first writer */
+	point_done(&p);
+	p = backup(&t, "db", &d, 1);
+	must(outgoing_next(t.v.s, p.line, (struct lc_span){0}, &out, &e), &e);
+	must(incoming_begin(t.to, 1, outgoing_point(out), &in, &e), &e);
+	must(outgoing_rows(out, m, 2, &e), &e);
+	memcpy(id, m->rows[0].id, sizeof id);
+	must(outgoing_chunk(out, m->rows[0].chunk, buf, &c, &e), &e);
+	transfer_sum(&c, sum);
+	assert_int_equal(incoming_has(in, id, NULL), LC_ENOENT);
+	must(incoming_prove(in, id, sum, &e), &e);
+	must(incoming_has(in, id, &e), &e);
+	assert_int_equal(transfer_has(t.to, 1, id, NULL), LC_ENOENT);
+	must(store_flush(t.to, &e), &e);
+	must(transfer_has(t.to, 1, id, &e), &e);
+	must(transfer_read(t.to, 1, id, buf, &c, &e), &e);
+	incoming_abort(in);
+	outgoing_free(out);
+	point_done(&p);
+	lc_free(m);
+	vault_disk_free(&d);
+	free_two(&t);
+}
+
+static struct two *sends_meanwhile; /* before the next commit; NULL: nobody */
+
+int __real_store_commit(struct store *s,
+                        int (*build)(void *arg, struct lc_buf *payload, struct lc_err *e),
+                        void *arg, struct lc_err *e);
+int __wrap_store_commit(struct store *s,
+                        int (*build)(void *arg, struct lc_buf *payload, struct lc_err *e),
+                        void *arg, struct lc_err *e);
+
+int
+__wrap_store_commit(struct store *s,
+                    int (*build)(void *arg, struct lc_buf *payload, struct lc_err *e), void *arg,
+                    struct lc_err *e)
+{
+	struct two *t = sends_meanwhile;
+
+	sends_meanwhile = NULL;
+	if (t != NULL)
+		assert_int_equal(sync_all(t), 1);
+	return __real_store_commit(s, build, arg, e);
+}
+
+/* The host of before sends one more point while its VM, with a large map, is being given away: who
+ * gets the VM can read all of what is its newest point by then. */
+static void
+a_vm_is_given_with_all_that_it_has(void **state)
+{
+	struct map_record *m = lc_alloc(sizeof *m);
+	struct vault_disk d = vault_disk("vda", 4);
+	struct lc_err e = LC_ERR_INIT;
+	struct outgoing *out = NULL;
+	uint16_t writer = 0;
+	struct point p;
+	struct two t;
+	size_t i;
+
+	(void)state;
+	make_two(&t);
+	d.codes[0] = 7;
+	p = backup(&t, "web01", &d, 1);
+	assert_int_equal(sync_all(&t), 1);
+	point_done(&p);
+	d.codes[1] = 8;
+	p = backup(&t, "web01", &d, 1);
+	sends_meanwhile = &t;
+	must(transfer_give(t.to, p.vm_id, 1, &e), &e);
+	assert_null(sends_meanwhile);
+	must(transfer_line_writer(t.to, p.line, &writer, &e), &e);
+	assert_int_equal(writer, 1);
+	must(outgoing_newest(t.to, p.line, &out, &e), &e);
+	must(outgoing_rows(out, m, 4, &e), &e);
+	assert_int_equal(m->n, 2);
+	for (i = 0; i < m->n; i++)
+		must(transfer_has(t.to, 1, m->rows[i].id, &e), &e);
+	outgoing_free(out);
+	point_done(&p);
+	lc_free(m);
+	vault_disk_free(&d);
+	free_two(&t);
+}
+
 int
 main(void)
 {
@@ -664,6 +769,8 @@ main(void)
 	    cmocka_unit_test(a_newest_point_that_was_dropped_leaves_nothing),
 	    cmocka_unit_test(a_point_that_is_sent_is_not_dropped),
 	    cmocka_unit_test(a_base_is_given_whole),
+	    cmocka_unit_test(what_was_shown_counts_when_that_is_durable),
+	    cmocka_unit_test(a_vm_is_given_with_all_that_it_has),
 	};
 
 	log_set_level(LOG_LV_ERROR);
