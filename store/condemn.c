@@ -31,13 +31,31 @@ struct condemning {
 	struct lc_buf places;   /* u64 segment, u64 offset, as in the log */
 	struct lc_buf chunks;   /* numbers, of one range */
 	struct lc_buf lines;    /* that must restart for the place in hand */
-	struct lc_buf restarts; /* RESTART entries, each behind its length */
+	bool all;               /* these are all there are */
+	struct lc_buf restarts; /* RESTART entries, each behind its length ... */
+	unsigned nrestarts;     /* ... and how many */
 	uint64_t explained;     /* bytes of the range that are chunks */
 	uint8_t *payload;
-	uint64_t n;
+	uint64_t n; /* chunks */
 };
 
-#define CONDEMN_MAX 20000u /* places that fit one record */
+#define PLACE_SIZE 16u
+#define LINES_MAX ((size_t)16 * 8192) /* bytes of those of one entry */
+#define CONDEMN_MAX 20000u            /* places that fit one record, beside restarts */
+
+static int build_damage(void *arg, struct lc_buf *payload, struct lc_err *e);
+
+/* Puts down what was found so far. */
+static int
+put_down(struct condemning *c, struct lc_err *e)
+{
+	int rc = store_commit(c->s, build_damage, c, e);
+
+	c->places.n = 0;
+	c->restarts.n = 0;
+	c->nrestarts = 0;
+	return rc;
+}
 
 static int
 on_chunk(void *arg, uint64_t no, struct lc_err *e)
@@ -74,9 +92,11 @@ condemn_range(struct condemning *c, const struct damage *d, struct lc_err *e)
 	c->chunks.n = 0;
 	rc = catalog_chunks_at(c->s->catalog, d->segment, d->offset, length, on_chunk, &c->chunks,
 	                       e);
-	for (i = 0; rc == 0 && i < c->chunks.n / sizeof no && c->n < CONDEMN_MAX; i++) {
+	for (i = 0; rc == 0 && i < c->chunks.n / sizeof no; i++) {
 		memcpy(&no, c->chunks.p + i * sizeof no, sizeof no);
 		rc = condemn_chunk(c, no, e);
+		if (rc == 0 && c->places.n / PLACE_SIZE == CONDEMN_MAX)
+			rc = put_down(c, e);
 	}
 	return rc;
 }
@@ -97,6 +117,17 @@ restart_line(void *arg, const uint8_t line[16], struct lc_err *e)
 	                                               : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
+/* Of all lines, each of which comes once. */
+static int
+take_line(void *arg, const uint8_t line[16], struct lc_err *e)
+{
+	struct condemning *c = arg;
+
+	c->all = true;
+	return lc_buf_append(&c->lines, line, 16) == 0 ? 0
+	                                               : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+}
+
 static int
 restart_fork(void *arg, const uint8_t line[16], uint64_t order, struct lc_err *e)
 {
@@ -112,7 +143,7 @@ restart_forks(struct condemning *c, struct lc_err *e)
 	size_t i;
 	int rc = 0;
 
-	for (i = 0; rc == 0 && i < c->lines.n; i += 16) {
+	for (i = 0; rc == 0 && !c->all && i < c->lines.n; i += 16) {
 		memcpy(line, c->lines.p + i, 16);
 		rc = catalog_each_fork(c->s->catalog, line, restart_fork, c, e);
 	}
@@ -155,19 +186,37 @@ restart_lines(struct condemning *c, const struct damage *d, struct lc_err *e)
 		rc = catalog_each_point(c->s->catalog, NULL, restart_of_commit, &x, e);
 		return rc != 0 || c->lines.n > 0
 		           ? rc
-		           : catalog_each_line(c->s->catalog, restart_line, c, e);
+		           : catalog_each_line(c->s->catalog, take_line, c, e);
 	case RECORD_MAP:
 		if (condemn_line(c->s, d, line) &&
 		    catalog_newest(c->s->catalog, line, see_point, &known, NULL) == 0 && known)
 			return restart_line(c, line, e);
-		return catalog_each_line(c->s->catalog, restart_line, c, e);
+		return catalog_each_line(c->s->catalog, take_line, c, e);
 	case 0: /* anything may have been in it */
 		if (d->length > 0 && (d->offset == 0 || c->explained >= d->length))
 			return 0; /* a file that is missing has no length */
-		return catalog_each_line(c->s->catalog, restart_line, c, e);
+		return catalog_each_line(c->s->catalog, take_line, c, e);
 	default:
 		return 0;
 	}
+}
+
+static int
+add_restart(struct condemning *c, const struct catalog_place *place, size_t from, size_t n,
+            struct lc_err *e)
+{
+	int rc = 0;
+
+	if (c->restarts.n > RECORD_PAYLOAD_MAX / 4 || c->nrestarts == COMMIT_ENTRIES_MAX / 2)
+		rc = put_down(c, e);
+	if (rc != 0)
+		return rc;
+	c->nrestarts++;
+	rc = lc_wr64(&c->restarts, 16 + n);
+	rc = rc != 0 ? rc : lc_wr64(&c->restarts, place->segment);
+	rc = rc != 0 ? rc : lc_wr64(&c->restarts, place->off);
+	rc = rc != 0 ? rc : lc_buf_append(&c->restarts, c->lines.p + from, n);
+	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
 /* Once for each place: the next points of the lines stand by themselves, and what comes after them
@@ -176,22 +225,24 @@ static int
 restart_for(struct condemning *c, const struct damage *d, struct lc_err *e)
 {
 	struct catalog_place place = {.segment = d->segment, .off = d->offset};
+	const struct catalog_place nowhere = {.segment = 0};
+	size_t at = 0;
 	int rc = catalog_restarted(c->s->catalog, &place, e);
 
-	if (rc != LC_ENOENT || c->restarts.n > RECORD_PAYLOAD_MAX / 2)
-		return rc == LC_ENOENT ? 0 : rc;
+	if (rc != LC_ENOENT)
+		return rc;
 	c->lines.n = 0;
+	c->all = false;
 	rc = restart_lines(c, d, e);
 	rc = rc != 0 ? rc : restart_forks(c, e);
 	/* Known chunks alone are put down as that, too: when they are stored elsewhere nothing says
 	 * any more what was there. */
 	if (rc != 0 || (c->lines.n == 0 && (d->type != 0 || c->explained == 0)))
 		return rc;
-	rc = lc_wr64(&c->restarts, 16 + c->lines.n);
-	rc = rc != 0 ? rc : lc_wr64(&c->restarts, place.segment);
-	rc = rc != 0 ? rc : lc_wr64(&c->restarts, place.off);
-	rc = rc != 0 ? rc : lc_buf_append(&c->restarts, c->lines.p, c->lines.n);
-	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	/* What is put down with the place is put down for good: that is the last of it. */
+	for (; rc == 0 && c->lines.n - at > LINES_MAX; at += LINES_MAX)
+		rc = add_restart(c, &nowhere, at, LINES_MAX, e);
+	return rc != 0 ? rc : add_restart(c, &place, at, c->lines.n - at, e);
 }
 
 bool
@@ -224,10 +275,10 @@ build_damage(void *arg, struct lc_buf *payload, struct lc_err *e)
 	struct lc_rd r = lc_rd_over(c->restarts.p, c->restarts.n);
 	int rc;
 
-	if (c->n == 0 && c->restarts.n == 0)
+	if (c->places.n == 0 && c->restarts.n == 0)
 		return 0;
 	rc = commit_start(payload, clock_wall_ns(), e);
-	if (rc == 0 && c->n > 0)
+	if (rc == 0 && c->places.n > 0)
 		rc = commit_add(payload, COMMIT_DAMAGE, (struct lc_span){c->places.p, c->places.n},
 		                e);
 	while (rc == 0 && r.n > 0) {
@@ -256,7 +307,7 @@ store_condemn(struct store *s, const struct damage *list, size_t n, uint64_t *co
 		rc = condemn_range(&c, &list[i], e);
 		rc = rc != 0 ? rc : restart_for(&c, &list[i], e);
 	}
-	rc = rc != 0 ? rc : store_commit(s, build_damage, &c, e);
+	rc = rc != 0 ? rc : put_down(&c, e);
 	if (condemned != NULL)
 		*condemned = c.n;
 	lc_buf_free(&c.places);

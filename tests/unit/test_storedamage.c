@@ -10,6 +10,7 @@
 
 #include "store/base/files.h"
 #include "store/base/log.h"
+#include "store/store_internal.h"
 #include "store/transfer.h"
 #include "tests/lib/must.h"
 #include "tests/lib/unit.h"
@@ -617,6 +618,134 @@ no_segment_at_all_is_no_empty_store(void **state)
 	end_three(&v, &t);
 }
 
+#define MANY 20000u /* as one record holds */
+
+/* A disk that lost a region of itself: all of what was there is asked for again, and at once. */
+static void
+however_much_is_damaged_is_put_down(void **state)
+{
+	const size_t windows = UNDER_VALGRIND ? 100 : MANY + 1000;
+	struct vault_disk d = vault_disk("vda", windows);
+	struct lc_err e = LC_ERR_INIT;
+	struct segment_info *list;
+	uint64_t condemned = 0, missing = 0;
+	struct damage *lost;
+	struct vault v;
+	struct point p;
+	size_t i, n, k = 0;
+
+	(void)state;
+	vault_make(&v, true);
+	v.segment_bytes = 100000;
+	vault_open(&v);
+	for (i = 0; i < windows; i++)
+		d.codes[i] = 7 * (5 * i + 1); /* of a few bytes each */
+	p = backup(&v, "web01", &d);
+	must(segments_list(v.s->segments, &list, &n, &e), &e);
+	lost = lc_alloc_array(n, sizeof *lost);
+	assert_non_null(lost);
+	for (i = 0; i < n; i++) {
+		char name[32];
+
+		if (!list[i].sealed)
+			continue;
+		(void)segment_name(name, list[i].no, true);
+		assert_int_equal(truncate(tmpdir_path(v.s->segments_dir, name), 0), 0);
+		lost[k].segment = list[i].no;
+		lost[k++].length = list[i].bytes;
+	}
+	must(store_condemn(v.s, lost, k, &condemned, &e), &e);
+	must(catalog_writer_missing(v.s->catalog, 0, &missing, &e), &e);
+	assert_true(UNDER_VALGRIND || condemned > MANY);
+	assert_int_equal(missing, condemned);
+	lc_free(list);
+	lc_free(lost);
+	point_done(&p);
+	vault_disk_free(&d);
+	vault_free(&v);
+}
+
+#define PLACES 5000u /* more entries than one record may have */
+
+static void
+however_many_places_are_damaged_they_are_put_down(void **state)
+{
+	struct damage *lost = lc_alloc_array(PLACES, sizeof *lost);
+	struct vault_disk d = vault_disk("vda", 40);
+	struct lc_err e = LC_ERR_INIT;
+	struct vault v;
+	struct point p;
+	bool restarts;
+	size_t i;
+
+	(void)state;
+	assert_non_null(lost);
+	vault_make(&v, true);
+	vault_open(&v);
+	d.codes[0] = 5;
+	p = backup(&v, "web01", &d);
+	for (i = 0; i < PLACES; i++) /* nobody knows of which line */
+		lost[i] = (struct damage){
+		    .type = RECORD_MAP, .segment = 1, .offset = 4096 + i, .length = 1};
+	must(store_condemn(v.s, lost, PLACES, NULL, &e), &e);
+	must(transfer_restarts(v.s, p.line, &restarts, &e), &e);
+	assert_true(restarts);
+	point_done(&p);
+	p = backup(&v, "web01", &d); /* which goes on */
+	point_done(&p);
+	lc_free(lost);
+	vault_disk_free(&d);
+	vault_free(&v);
+}
+
+#define LINES 70000u /* more than one record holds */
+
+/* A host that shares the store can have made any number of lines, by points that it gave up: what
+ * is damaged of others is put down all the same. */
+static void
+however_many_lines_there_are_damage_is_put_down(void **state)
+{
+	const unsigned lines = UNDER_VALGRIND ? 100 : LINES;
+	struct vault_disk d = vault_disk("vda", 40);
+	uint8_t line[16] = {1}, disk[16] = {2};
+	struct damage lost = {.segment = 0};
+	struct lc_err e = LC_ERR_INIT;
+	struct segment_info *list;
+	uint64_t no = 0;
+	struct vault v;
+	bool restarts;
+	struct point p;
+	size_t i, n;
+
+	(void)state;
+	vault_make(&v, true);
+	v.segment_bytes = 200000;
+	vault_open(&v);
+	for (i = 0; i < 40; i++)
+		d.codes[i] = 5 * (1 + i);
+	p = backup(&v, "web01", &d);
+	must(catalog_begin(v.s->catalog, &e), &e);
+	for (i = 0; i < lines; i++) {
+		memcpy(line + 4, &i, sizeof i);
+		must(catalog_disk(v.s->catalog, line, disk, true, &no, &e), &e);
+	}
+	must(catalog_commit(v.s->catalog, &e), &e);
+	must(segments_list(v.s->segments, &list, &n, &e), &e);
+	lost.segment = list[1].no;
+	lost.length = list[1].bytes;
+	assert_int_equal(truncate(vault_path(&v, "segments/0000000000000002.seg"), 0), 0);
+	lost.offset = 1; /* of a file that is there */
+	must(store_condemn(v.s, &lost, 1, NULL, &e), &e);
+	must(transfer_restarts(v.s, p.line, &restarts, &e), &e);
+	assert_true(restarts);
+	must(transfer_restarts(v.s, line, &restarts, &e), &e);
+	assert_true(restarts);
+	lc_free(list);
+	point_done(&p);
+	vault_disk_free(&d);
+	vault_free(&v);
+}
+
 int
 main(void)
 {
@@ -634,6 +763,9 @@ main(void)
 	    cmocka_unit_test(a_lost_chunk_is_named_and_heals),
 	    cmocka_unit_test(a_missing_segment_is_damage),
 	    cmocka_unit_test(no_segment_at_all_is_no_empty_store),
+	    cmocka_unit_test(however_much_is_damaged_is_put_down),
+	    cmocka_unit_test(however_many_lines_there_are_damage_is_put_down),
+	    cmocka_unit_test(however_many_places_are_damaged_they_are_put_down),
 	};
 
 	log_set_level(getenv("LOCUM_TEST_LOG") == NULL ? LOG_LV_ERROR : LOG_LV_DEBUG);
