@@ -1,9 +1,12 @@
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "replicator/limits.h"
@@ -18,6 +21,8 @@
 #define TOKEN_ID_SIZE ((size_t)8)
 #define KEYS_MAX (256u << 10)
 #define NUMBER_MAX 65535u /* of a writer, in a store's log */
+#define LOCK_PAUSE_MS 5
+#define LOCK_WAIT_MS 10000
 
 /* ---- files of writers ---- */
 
@@ -142,6 +147,36 @@ writers_find(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct writer
 	return rc;
 }
 
+/* Who reads a host's file and writes it anew has the folder meanwhile, from `locum replica revoke`
+ * too: a host that is revoked in between would be let in again.  *fd: -1 where there is none. */
+static int
+lock_writers(const char *dir, int *fd, struct lc_err *e)
+{
+	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * LC_NS_PER_MS};
+	int64_t until = clock_mono_ns() + LOCK_WAIT_MS * LC_NS_PER_MS;
+	char *folder = path_join(dir, "writers");
+	int rc = 0;
+
+	*fd = -1;
+	if (folder == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	*fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*fd < 0 && errno != ENOENT)
+		rc = lc_fail_errno(e, "%s", folder);
+	while (*fd >= 0 && rc == 0 && flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			rc = lc_fail_errno(e, "%s: lock", folder);
+		else if (clock_mono_ns() > until)
+			rc = lc_fail(e, LC_EBUSY, 0, "%s: in use by another process", folder);
+		else
+			(void)nanosleep(&pause, NULL);
+	}
+	if (rc != 0)
+		fd_close(fd);
+	lc_free(folder);
+	return rc;
+}
+
 static int
 by_name(const void *a, const void *b)
 {
@@ -249,7 +284,7 @@ writers_put_keys(const char *dir, struct writer_entry *w, struct lc_span keys, u
 {
 	char *path = keys_path(dir, w->key), token[2 * TOKEN_ID_SIZE + 1];
 	struct writer_entry now;
-	int rc;
+	int rc, fd;
 
 	if (path == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
@@ -257,10 +292,16 @@ writers_put_keys(const char *dir, struct writer_entry *w, struct lc_span keys, u
 	lc_free(path);
 	if (rc != 0 || added == 0)
 		return rc;
-	rc = find(dir, w->key, &now, token, e); /* it may have been revoked meanwhile */
-	w->brought += added;
-	now.brought = w->brought;
-	return rc != 0 ? rc : write_writer(dir, &now, token, e);
+	rc = lock_writers(dir, &fd, e);
+	rc = rc != 0 ? rc : find(dir, w->key, &now, token, e); /* it may have been revoked */
+	(void)failpoint("writers.counting");
+	if (rc == 0) {
+		w->brought += added;
+		now.brought = w->brought;
+		rc = write_writer(dir, &now, token, e);
+	}
+	fd_close(&fd);
+	return rc;
 }
 
 bool
@@ -303,12 +344,17 @@ writers_revoke(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc_e
 {
 	char token[2 * TOKEN_ID_SIZE + 1];
 	struct writer_entry w;
-	int rc = find(dir, key, &w, token, e);
+	int fd, rc = lock_writers(dir, &fd, e);
 
+	rc = rc != 0 ? rc : find(dir, key, &w, token, e);
 	if (rc == LC_ENOENT)
-		return lc_fail(e, LC_ENOENT, 0, "no such host is paired with this replica");
-	w.revoked = true;
-	return rc != 0 ? rc : write_writer(dir, &w, token, e);
+		(void)lc_fail(e, LC_ENOENT, 0, "no such host is paired with this replica");
+	if (rc == 0) {
+		w.revoked = true;
+		rc = write_writer(dir, &w, token, e);
+	}
+	fd_close(&fd);
+	return rc;
 }
 
 /* ---- tokens ---- */
@@ -519,6 +565,26 @@ join_store(const char *dir, struct writer_entry *w, const struct token_search *t
 	return rc != 0 ? rc : check_store_free(dir, w, NULL, e);
 }
 
+/* Who shares that store has VMs there under a number of its own: with another one it would lose
+ * them, and its number would be given to the next one that joins, who would have them. */
+static int
+check_own_place(const char *dir, const struct writer_entry *w, const struct writer_entry *before,
+                struct lc_err *e)
+{
+	char token[2 * TOKEN_ID_SIZE + 1];
+	struct writer_entry own;
+	int rc = find(dir, w->key, &own, token, e);
+
+	if (rc == LC_ENOENT)
+		return 0;
+	if (rc == 0 && strcmp(own.store, before->store) == 0 && own.writer != before->writer)
+		return lc_fail(e, LC_ECONFLICT, 0,
+		               "this host shares that store, with VMs of its own: locum replica "
+		               "give, there, lets it go on with those of host %s",
+		               before->name);
+	return rc;
+}
+
 /* Into w->store: of the host that is replaced, else its own of before, else a new one. */
 static int
 choose_store(const char *dir, struct writer_entry *w, const struct token_search *t,
@@ -550,6 +616,7 @@ choose_store(const char *dir, struct writer_entry *w, const struct token_search 
 		return lc_fail(e, LC_ECONFLICT, 0,
 		               "host %s is paired with the store of another key domain",
 		               before.name);
+	rc = rc != 0 ? rc : check_own_place(dir, w, &before, e);
 	if (rc != 0)
 		return rc;
 	(void)snprintf(w->store, sizeof w->store, "%s", before.store);

@@ -85,7 +85,8 @@ int writers_join_token(const char *dir, int64_t valid_ns, const uint8_t host[CHA
  * Returns  0; LC_EACCES: no such token, or it was used or is too old, or not for joining;
  * LC_ECONFLICT: the host, or
  * the one that it replaces, was paired with another key domain, or somebody else has its store by
- * now. Durable: the binding, and that the token is used.
+ * now, or it shares the store of the one that it is to replace.
+ * Durable: the binding, and that the token is used.
  */
 int writers_bind(const char *dir, struct writer_entry *w, const uint8_t secret[32],
                  struct lc_err *e);

@@ -1,6 +1,8 @@
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -341,6 +343,91 @@ keys_go_with_the_place(void **state)
 	tmpdir_free(p.dir);
 }
 
+/* It has VMs there, under its own number; the next one that joins must not get that. */
+static void
+who_shares_a_store_takes_no_other_place_in_it(void **state)
+{
+	struct writer_entry a = host(1, 9), b = host(2, 9), c = host(3, 9), found;
+	struct lc_err e = LC_ERR_INIT;
+	struct place p;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(writers_bind(p.dir, &a, p.secret, NULL), 0);
+	assert_int_equal(writers_join_token(p.dir, 60 * LC_NS_PER_S, a.key, p.secret, NULL), 0);
+	assert_int_equal(writers_bind(p.dir, &b, p.secret, NULL), 0);
+	assert_int_equal(b.writer, 1);
+	token_that_replaces(&p, 1);
+	b = host(2, 9);
+	assert_int_equal(writers_bind(p.dir, &b, p.secret, &e), LC_ECONFLICT);
+	assert_non_null(strstr(e.msg, "locum replica give"));
+	assert_int_equal(writers_find(p.dir, a.key, &found, NULL), 0);
+	assert_int_equal(writers_find(p.dir, b.key, &found, NULL), 0);
+	assert_int_equal(found.writer, 1);
+	assert_int_equal(writers_join_token(p.dir, 60 * LC_NS_PER_S, a.key, p.secret, NULL), 0);
+	assert_int_equal(writers_bind(p.dir, &c, p.secret, NULL), 0);
+	assert_int_equal(c.writer, 2);
+	tmpdir_free(p.dir);
+}
+
+static pid_t
+run_child(const struct place *p, const char *what, const char *action)
+{
+	char *const argv[] = {(char *)(uintptr_t) "test_writers", (char *)(uintptr_t)what, NULL};
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (action != NULL)
+			(void)setenv("LOCUM_FAILPOINT", action, 1);
+		(void)setenv("CHILD_DIR", p->dir, 1);
+		(void)execv("/proc/self/exe", argv);
+		_exit(99);
+	}
+	return pid;
+}
+
+/* Revoked just when the replica counts the keys that the host has brought. */
+static void
+a_host_that_is_revoked_stays_so(void **state)
+{
+	const struct timespec moment = {.tv_nsec = 200 * LC_NS_PER_MS};
+	struct writer_entry w = host(1, 9), found;
+	pid_t counts, revokes;
+	struct place p;
+	int status;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(writers_bind(p.dir, &w, p.secret, NULL), 0);
+	counts = run_child(&p, "counts", "writers.counting:1:stop");
+	assert_int_equal(waitpid(counts, &status, WUNTRACED), counts);
+	assert_true(WIFSTOPPED(status));
+	revokes = run_child(&p, "revokes", NULL);
+	(void)nanosleep(&moment, NULL);
+	assert_int_equal(kill(counts, SIGCONT), 0);
+	assert_int_equal(waitpid(counts, &status, 0), counts);
+	assert_int_equal(status, 0);
+	assert_int_equal(waitpid(revokes, &status, 0), revokes);
+	assert_int_equal(status, 0);
+	assert_int_equal(writers_find(p.dir, w.key, &found, NULL), LC_EACCES);
+	assert_int_equal(found.brought, 3);
+	tmpdir_free(p.dir);
+}
+
+/* Of the test above. */
+static int
+other_child(const char *what)
+{
+	const char *dir = getenv("CHILD_DIR");
+	struct writer_entry w = host(1, 9);
+
+	if (strcmp(what, "revokes") == 0)
+		return writers_revoke(dir, w.key, NULL) == 0 ? 0 : 97;
+	return writers_put_keys(dir, &w, (struct lc_span){(const uint8_t *)"keys", 4}, 3, NULL) == 0
+	           ? 0
+	           : 97;
+}
+
 static int
 child(void)
 {
@@ -464,6 +551,8 @@ main(int argc, char **argv)
 	    cmocka_unit_test(killed_while_limits_are_passed_on),
 	    cmocka_unit_test(limits_that_are_not_understood),
 	    cmocka_unit_test(keys_go_with_the_place),
+	    cmocka_unit_test(who_shares_a_store_takes_no_other_place_in_it),
+	    cmocka_unit_test(a_host_that_is_revoked_stays_so),
 	    cmocka_unit_test(a_token_gets_too_old),
 	    cmocka_unit_test(revoked_and_paired_again),
 	    cmocka_unit_test(no_two_hosts_share_a_store),
@@ -472,5 +561,7 @@ main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "child") == 0)
 		return child();
+	if (argc > 1)
+		return other_child(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
