@@ -154,6 +154,23 @@ enter(struct stores *x, const char *dir, const uint16_t *writer, bool *busy, str
 	return rc;
 }
 
+/* Who opens it may take minutes (a catalog that is made again).  That is one worker's time; were
+ * all others to wait as long who come for the same store, hosts of other stores would find none. */
+static int
+begin_opening(struct shared *s, int64_t wait_ms, struct lc_err *e)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE_MS * LC_NS_PER_MS};
+	int64_t until = clock_mono_ns() + wait_ms * LC_NS_PER_MS;
+
+	while (pthread_mutex_trylock(&s->opening) != 0) {
+		if (clock_mono_ns() >= until)
+			return lc_fail(e, LC_EBUSY, 0,
+			               "the store here is being opened: try again later");
+		(void)nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 static int
 open_once(struct stores *x, struct shared *s, int64_t wait_ms, struct lc_err *e)
 {
@@ -163,13 +180,14 @@ open_once(struct stores *x, struct shared *s, int64_t wait_ms, struct lc_err *e)
 	                       .no_key = true,
 	                       .wait_ms = wait_ms,
 	                       .dir = s->dir};
-	int rc = 0;
+	int rc = begin_opening(s, wait_ms, e);
 
+	if (rc != 0)
+		return rc;
 	(void)pthread_mutex_lock(&x->lock);
 	memcpy(desk, x->desk, sizeof desk);
 	(void)pthread_mutex_unlock(&x->lock);
 	o.desk = desk[0] == '\0' ? NULL : desk;
-	(void)pthread_mutex_lock(&s->opening);
 	if (s->store == NULL)
 		rc = store_open(&o, &s->store, e);
 	(void)pthread_mutex_unlock(&s->opening);

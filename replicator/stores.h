@@ -23,9 +23,10 @@ void stores_desk(struct stores *x, const char *path);
 /**
  * stores_take(x, dir, writer, wait_ms, out, e):
  * The store in that folder, opened without a key, for who writes with that number, or reads (NULL);
- * blocks while it is being opened, and, as long as wait_ms, while that writer is there already.
+ * blocks while it opens it, and, as long as wait_ms each, while that writer is there already, and
+ * while somebody else opens it.
  *
- * Returns  0; LC_EBUSY: it stays there, or another program has it; what store_open() returns.
+ * Returns  0; LC_EBUSY: it stays so, or another program has it; what store_open() returns.
  * Thread:  any.
  */
 int stores_take(struct stores *x, const char *dir, const uint16_t *writer, int64_t wait_ms,

@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "replicator/stores.h"
+#include "store/base/clock.h"
 #include "store/base/log.h"
 #include "tests/lib/twosites.h"
 #include "tests/lib/unit.h"
@@ -184,12 +186,68 @@ who_does_not_leave_keeps_it(void **state)
 	done(&x);
 }
 
+struct taking {
+	pthread_t thread;
+	struct stores *x;
+	const char *dir;
+	struct shared *s;
+	int rc;
+};
+
+static void *
+take(void *arg)
+{
+	struct taking *t = arg;
+
+	t->rc = stores_take(t->x, t->dir, NULL, 4000, &t->s, NULL);
+	return NULL;
+}
+
+/* What is long in opening is one worker's time: the others are there for other stores. */
+static void
+who_opens_a_store_holds_up_one_worker(void **state)
+{
+	const struct timespec moment = {.tv_nsec = 200 * LC_NS_PER_MS};
+	struct store_opts so = {.mode = STORE_WRITE, .who = "another program", .no_key = true};
+	struct shared *s = NULL;
+	struct store *held;
+	struct taking t = {.rc = 0};
+	struct lc_err e = LC_ERR_INIT;
+	struct scene x;
+	char dir[400];
+	int64_t began;
+
+	(void)state;
+	make(&x);
+	(void)snprintf(dir, sizeof dir, "%s", hostsite_dir_at(&x.a, &x.d));
+	drsite_stop(&x.d);
+	so.dir = t.dir = dir;
+	if (store_open(&so, &held, &e) != 0 || stores_new(&t.x, &e) != 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(pthread_create(&t.thread, NULL, take, &t), 0);
+	(void)nanosleep(&moment, NULL); /* it is at it */
+	began = clock_mono_ns();
+	assert_int_equal(stores_take(t.x, dir, NULL, 100, &s, &e), LC_EBUSY);
+	assert_true(clock_mono_ns() - began < 2 * LC_NS_PER_S);
+	assert_non_null(strstr(e.msg, "is being opened"));
+	assert_int_equal(pthread_join(t.thread, NULL), 0);
+	assert_int_equal(t.rc, LC_EBUSY);
+	store_close(held);
+	lc_err_clear(&e);
+	if (stores_take(t.x, dir, NULL, 0, &s, &e) != 0)
+		fail_msg("%s", e.msg);
+	stores_give(t.x, s, NULL);
+	stores_free(t.x);
+	done(&x);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(its_hosts_leave_and_come_again),
 	    cmocka_unit_test(who_does_not_leave_keeps_it),
+	    cmocka_unit_test(who_opens_a_store_holds_up_one_worker),
 	};
 
 	cmocka_set_test_filter(getenv("LOCUM_TEST_ONLY"));
