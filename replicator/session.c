@@ -94,14 +94,22 @@ session_fail_uv(struct session *s, int urc, const char *what)
 	session_fail(s, s->peer_closed ? NULL : &err, false);
 }
 
-void
-session_kick(struct session *s)
+static bool
+input_waits(struct session *s)
 {
 	bool waits;
 
 	(void)pthread_mutex_lock(&s->lock);
 	waits = !STAILQ_EMPTY(&s->in);
 	(void)pthread_mutex_unlock(&s->lock);
+	return waits;
+}
+
+void
+session_kick(struct session *s)
+{
+	bool waits = input_waits(s);
+
 	if (s->busy || s->state != SESSION_OPEN || (!waits && !s->poked))
 		return;
 	if (s->output_max > 0 && session_queued(s) > s->output_max)
@@ -115,7 +123,7 @@ session_kick(struct session *s)
 static void
 end_if_idle(struct session *s)
 {
-	if (s->peer_closed && !s->busy && s->state == SESSION_OPEN)
+	if (s->peer_closed && !s->busy && s->state == SESSION_OPEN && !input_waits(s))
 		session_fail(s, NULL, true);
 }
 

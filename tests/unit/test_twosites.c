@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replicator/channel.h"
 #include "replicator/message.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
@@ -390,6 +391,48 @@ who_does_not_read_is_not_answered_for_ever(void **state)
 	two_done(&t);
 }
 
+#define QUESTIONS 1000u
+
+/* It closes while what it was told before has yet to go out: what it asked is answered. */
+static void
+who_closes_is_answered_before(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 2);
+	struct lc_buf hello = {0};
+	struct mole m;
+	struct two t;
+	char vm[16];
+	size_t i;
+
+	(void)state;
+	two_make(&t, NULL);
+	d.codes[0] = 3;
+	for (i = 0; i < 40; i++) { /* so that HEADS has a long answer */
+		(void)snprintf(vm, sizeof vm, "vm%zu", i);
+		(void)hostsite_backup(&t.h, vm, &d);
+	}
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_idle, &t.h, "all there");
+	hostsite_disconnect(&t.h);
+	hello_of(&t, &hello);
+	mole_start(&m, &t.loop, t.d.port, &t.h.id, t.d.id.public);
+	mole_say(&m, MESSAGE_HELLO, (struct lc_span){hello.p, hello.n});
+	two_wait(&t, is_welcome, &m, "WELCOME");
+	mole_read(&m, false);
+	for (i = 0; i < QUESTIONS; i++)
+		mole_say(&m, MESSAGE_HEADS, (struct lc_span){0});
+	run_for(&t.loop, 300);
+	assert_int_equal(channel_close(m.channel, NULL), 0);
+	mole_read(&m, true); /* and says so, when it has read something */
+	two_wait(&t, mole_is_over, &m, "the end");
+	assert_int_equal(m.of_type[MESSAGE_HEADS_END], QUESTIONS);
+	mole_end(&m);
+	run_for(&t.loop, 20);
+	lc_buf_free(&hello);
+	vault_disk_free(&d);
+	two_done(&t);
+}
+
 /* It is there, says PING, and takes nothing: given up. */
 static void
 who_does_not_read_has_to_go(void **state)
@@ -527,6 +570,7 @@ main(void)
 	    cmocka_unit_test(a_half_open_connection_is_noticed),
 	    cmocka_unit_test(either_side_may_stop_at_any_moment),
 	    cmocka_unit_test(who_does_not_read_is_not_answered_for_ever),
+	    cmocka_unit_test(who_closes_is_answered_before),
 	    cmocka_unit_test(who_does_not_read_has_to_go),
 	    cmocka_unit_test(the_status_tells_hosts_and_opaque_vms),
 	    cmocka_unit_test(a_point_is_as_old_as_what_it_shows),
