@@ -638,3 +638,11 @@ message_get_more(struct lc_span body, uint32_t *stream, struct lc_err *e)
 	*stream = lc_rd32(&r);
 	return verdict(&r, true, MESSAGE_MORE, e);
 }
+
+int
+message_get_nothing(struct lc_span body, uint16_t type, struct lc_err *e)
+{
+	struct lc_rd r = lc_rd_over(body.p, body.n);
+
+	return verdict(&r, true, type, e);
+}

@@ -199,6 +199,8 @@ int message_get_none(struct lc_span body, struct none *m, struct lc_err *e);
 int message_get_have(struct lc_span body, struct have *m, struct lc_err *e);
 int message_get_recall(struct lc_span body, struct recall *m, struct lc_err *e);
 int message_get_more(struct lc_span body, uint32_t *stream, struct lc_err *e);
+/** message_get_nothing(body, type, e): of a type without fields. */
+int message_get_nothing(struct lc_span body, uint16_t type, struct lc_err *e);
 
 int message_get_hello(struct lc_span body, struct hello *m, struct lc_err *e);
 int message_get_welcome(struct lc_span body, struct welcome *m, struct lc_err *e);

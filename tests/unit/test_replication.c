@@ -512,6 +512,9 @@ order_is_kept_or_the_session_ends(void **state)
 		assert_int_equal(
 		    receiver_message(x.rx, not_for_a_replica[i], (struct lc_span){0}, NULL),
 		    LC_EPEER);
+	assert_int_equal(
+	    receiver_message(x.rx, MESSAGE_HEADS, (struct lc_span){(const uint8_t *)"x", 1}, NULL),
+	    LC_EPEER); /* has no body */
 	p = next_up(&x, MESSAGE_COMMIT);
 	must(lc_buf_append(&stream9, p->body.p, p->body.n), &e);
 	lc_put32(stream9.p, 9);
