@@ -245,6 +245,21 @@ serve(struct place *p, const struct address *at, uint64_t host_max, uint64_t hos
 	return rc;
 }
 
+/* An address, or * for every one, which is no name of a host. */
+static bool
+parse_listen(const char *text, struct address *out)
+{
+	char any[ADDRESS_MAX];
+
+	if (text[0] != '*')
+		return address_parse(text, out);
+	if ((size_t)snprintf(any, sizeof any, "[::]%s", text + 1) >= sizeof any ||
+	    !address_parse(any, out))
+		return false;
+	(void)snprintf(out->host, sizeof out->host, "*");
+	return true;
+}
+
 static int
 run_replica(const struct cli_args *a)
 {
@@ -264,14 +279,9 @@ run_replica(const struct cli_args *a)
 	rc = open_place(a, true, &p, &e);
 	if (rc == 0 && listen_on == NULL)
 		listen_on = p.settings.listen;
-	if (rc == 0 && strncmp(listen_on, "*", 1) == 0) { /* is no name of a host */
-		(void)snprintf(at.port, sizeof at.port, "%s",
-		               listen_on[1] == ':' ? listen_on + 2 : PORT_DEFAULT);
-		(void)snprintf(at.host, sizeof at.host, "*");
-	} else if (rc == 0 && !address_parse(listen_on, &at)) {
+	if (rc == 0 && !parse_listen(listen_on, &at))
 		rc = lc_fail(&e, LC_EINVAL, 0, "%s is no address such as 192.0.2.7:7227 or *:7227",
 		             listen_on);
-	}
 	rc = rc != 0 ? rc : serve(&p, &at, host_max, host_rate, &e);
 	close_place(&p);
 	return rc == 0 ? CLI_DONE : cli_error(&e);

@@ -115,4 +115,8 @@ replica "$(host false 5 0 '' '"host host-a was revoked at this replica"')"
 says_there 0 'host-a +REVOKED' '-> its store stays; with a new token'
 replica "$(host true 95 100)"
 says_there 0 '100 B is all that it may have here' '-> nearly full: locum replica limit host-a --max'
+# A port that is none is not taken for another one.
+for bad in '*:72277' '*7227' '*:'; do
+	refused 2 'is no address such as' timeout 10 "$bin/locum" replica --dir "$t/listen" --listen "$bad"
+done
 echo "every state has its next step"
