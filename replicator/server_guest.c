@@ -274,6 +274,16 @@ end_entering(struct guest *g)
 	(void)pthread_mutex_unlock(&g->server->lock);
 }
 
+/* Whom a host replaces may neither read what it is told nor hang up, and then has the store for as
+ * long as its last words are waited for; and the token that let this one in is used by now. */
+static int64_t
+patience_ms(const struct guest *g)
+{
+	int64_t words = g->server->limits.linger_ms;
+
+	return STORE_WAIT_MS + (g->pairing ? words > 0 ? words : SESSION_LINGER_MS : 0);
+}
+
 static int
 open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 {
@@ -283,7 +293,7 @@ open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 
 	if (dir == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	rc = stores_take(all, dir, writes_as(g), STORE_WAIT_MS, &g->shared, e);
+	rc = stores_take(all, dir, writes_as(g), patience_ms(g), &g->shared, e);
 	if (rc == LC_ENOENT && !g->reading) {
 		uint8_t domain[16];
 
@@ -643,7 +653,10 @@ guest_leave(void *arg)
 	note_visit(g);
 	receiver_free(g->receiver);
 	lender_free(g->lender);
-	if (g->broken.code != LC_OK && g->broken.code != LC_EBUSY && g->shared != NULL) {
+	/* Not only a point that was refused tells it: what flushed for something else may have met
+	 * it, and another one who is in the store would keep it as it is. */
+	if (g->shared != NULL && ((g->broken.code != LC_OK && g->broken.code != LC_EBUSY) ||
+	                          (g->store != NULL && store_failed(g->store)))) {
 		stores_spoil(g->server->stores, g->shared);
 		atomic_store(&g->server->spoilt, true);
 	}

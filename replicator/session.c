@@ -120,6 +120,7 @@ session_kick(struct session *s)
 	workers_submit(s->workers, &s->work);
 }
 
+/* What it said before it closed may wait for what was said to it to go out. */
 static void
 end_if_idle(struct session *s)
 {
@@ -483,7 +484,8 @@ session_peer_name(const struct session *s)
 int64_t
 session_silence_ms(const struct session *s)
 {
-	return (clock_mono_ns() - s->heard_ns) / LC_NS_PER_MS;
+	/* It may well say something that we are too slow to read. */
+	return s->busy && !s->reading ? 0 : (clock_mono_ns() - s->heard_ns) / LC_NS_PER_MS;
 }
 
 void

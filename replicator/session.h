@@ -92,7 +92,8 @@ void session_connect(struct session *s, const struct sockaddr *to);
 void session_accept(struct session *s, struct uv_stream_s *server);
 /** session_peer_name(s): "192.0.2.7:4711", or "" before there is a connection. */
 const char *session_peer_name(const struct session *s);
-/** session_silence_ms(s): how long ago the last byte came. */
+/** session_silence_ms(s): how long ago the last byte came; 0 while what came before is worked on
+ * and none is read. */
 int64_t session_silence_ms(const struct session *s);
 /**
  * session_emit(s, type, spans, n, e):

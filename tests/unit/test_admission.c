@@ -1,15 +1,20 @@
 /*
  * Whom a replica lets in, as whom, and how much of him it takes.
  */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "replicator/limits.h"
 #include "replicator/message.h"
 #include "replicator/noise.h"
+#include "replicator/stores.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
+#include "store/store_internal.h"
 #include "tests/lib/mole.h"
 #include "tests/lib/must.h"
 #include "tests/lib/two.h"
@@ -564,6 +569,180 @@ who_comes_often_waits_once(void **state)
 	two_done(&t);
 }
 
+static void
+come_as_the_host(struct two *t, struct mole *m)
+{
+	struct mole_count welcome = {m, MESSAGE_WELCOME, 1};
+
+	mole_start(m, &t->loop, t->d.port, &t->h.id, t->d.id.public);
+	say_hello(t, m);
+	two_wait(t, mole_heard, &welcome, "welcome");
+	assert_false(m->over);
+}
+
+static void
+go(struct two *t, struct mole *m)
+{
+	mole_end(m);
+	while (!m->closed)
+		run_for(&t->loop, 5);
+}
+
+/* The old one neither reads what it is told nor hangs up.  The token is used up by then: it is
+ * waited for, as long as it has a say in that. */
+static void
+who_is_replaced_need_not_hang_up(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct hostsite x;
+	uint8_t secret[32];
+	struct mole m;
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	come_as_the_host(&t, &m);
+	mole_read(&m, false);
+	hostsite_make(&x, &t.loop, &t.d, "host-a");
+	vault_close(&x.v);
+	x.v.s = t.h.v.s; /* the same machine */
+	must(writers_token(t.d.dir, 60 * LC_NS_PER_S, t.h.id.public, secret, &e), &e);
+	if (hostsite_try(&x, secret) != LC_OK)
+		fail_msg("%s", x.why.msg);
+	x.v.s = NULL;
+	hostsite_free(&x);
+	go(&t, &m);
+	two_done(&t);
+}
+
+/* ---- the store behind it ---- */
+
+static struct shared *
+take_store(struct two *t)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct shared *s = NULL;
+
+	must(
+	    stores_take(server_stores(t->d.server), hostsite_dir_at(&t->h, &t->d), NULL, 0, &s, &e),
+	    &e);
+	return s;
+}
+
+static bool
+is_spoilt(void *s)
+{
+	return shared_spoilt(s);
+}
+
+/* Whatever met the failure.  Somebody else who is in the store, and does nothing there, would keep
+ * it as it is, and nobody could write any more. */
+static void
+a_store_that_failed_is_opened_anew(void **state)
+{
+	static const uint8_t first[32];
+	struct shared *s;
+	struct mole m;
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	come_as_the_host(&t, &m);
+	s = take_store(&t);
+	(void)pthread_mutex_lock(&shared_store(s)->log_lock);
+	shared_store(s)->broken = true;
+	(void)pthread_mutex_unlock(&shared_store(s)->log_lock);
+	mole_say(&m, MESSAGE_INSPECT, (struct lc_span){first, sizeof first});
+	two_wait(&t, mole_is_over, &m, "the end");
+	assert_int_equal(m.code, LC_EIO);
+	assert_true(run_until(&t.loop, is_spoilt, s, ANSWER_MS));
+	stores_give(server_stores(t.d.server), s, NULL);
+	go(&t, &m);
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_up, &t.h, "up");
+	two_done(&t);
+}
+
+struct held { /* nothing gets on in the store */
+	pthread_t thread;
+	struct store *s;
+	atomic_bool held, over;
+};
+
+static int
+build_held(void *arg, struct lc_buf *payload, struct lc_err *e)
+{
+	const struct timespec pause = {.tv_nsec = 5 * LC_NS_PER_MS};
+	struct held *h = arg;
+
+	(void)payload;
+	(void)e;
+	atomic_store(&h->held, true);
+	while (!atomic_load(&h->over))
+		(void)nanosleep(&pause, NULL);
+	return 0;
+}
+
+static void *
+hold(void *arg)
+{
+	struct held *h = arg;
+
+	(void)store_commit(h->s, build_held, h, NULL);
+	return NULL;
+}
+
+static bool
+is_held(void *arg)
+{
+	return atomic_load(&((struct held *)arg)->held);
+}
+
+#define MORE_THAN_FITS 60000u /* over 4 MiB of messages */
+
+/* A replica whose disk is slow reads no more than it has worked on.  Its host, of which nothing
+ * comes then, is there all the same, and another connection of it does not end that one. */
+static void
+a_slow_replica_is_no_silent_host(void **state)
+{
+	static const uint8_t first[32];
+	struct held h = {.held = false};
+	struct mole_count answer;
+	struct shared *s;
+	struct mole m[2];
+	struct two t;
+	unsigned i;
+
+	(void)state;
+	two_make(&t, &two_quick);
+	come_as_the_host(&t, &m[0]);
+	s = take_store(&t);
+	h.s = shared_store(s);
+	assert_int_equal(pthread_create(&h.thread, NULL, hold, &h), 0);
+	two_wait(&t, is_held, &h, "held");
+	for (i = 0; i < MORE_THAN_FITS; i++) {
+		mole_say(&m[0], MESSAGE_INSPECT, (struct lc_span){first, sizeof first});
+		if (i % 2000 == 0)
+			run_for(&t.loop, 1);
+	}
+	run_for(&t.loop, 1500);
+	mole_start(&m[1], &t.loop, t.d.port, &t.h.id, t.d.id.public);
+	two_wait(&t, mole_is_open, &m[1], "open");
+	say_hello(&t, &m[1]);
+	run_for(&t.loop, 50);
+	atomic_store(&h.over, true);
+	assert_int_equal(pthread_join(h.thread, NULL), 0);
+	answer = (struct mole_count){&m[0], MESSAGE_DAMAGED, 1};
+	two_wait(&t, mole_heard, &answer, "an answer");
+	assert_true(m[0].of_type[MESSAGE_DAMAGED] > 0);
+	two_wait(&t, mole_is_over, &m[1], "the end of the second one");
+	assert_string_equal(m[1].refused, "this host is connected already");
+	stores_give(server_stores(t.d.server), s, NULL);
+	go(&t, &m[0]);
+	go(&t, &m[1]);
+	two_done(&t);
+}
+
 int
 main(void)
 {
@@ -577,6 +756,9 @@ main(void)
 	    cmocka_unit_test(who_says_no_hello_has_to_go),
 	    cmocka_unit_test(who_asks_much_gives_way),
 	    cmocka_unit_test(who_comes_often_waits_once),
+	    cmocka_unit_test(who_is_replaced_need_not_hang_up),
+	    cmocka_unit_test(a_store_that_failed_is_opened_anew),
+	    cmocka_unit_test(a_slow_replica_is_no_silent_host),
 	    cmocka_unit_test(a_revoked_host_is_sent_away_with_the_reason),
 	    cmocka_unit_test(a_host_keeps_within_its_quota),
 	    cmocka_unit_test(a_quota_that_is_lifted_is_none),
