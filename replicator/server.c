@@ -68,11 +68,14 @@ on_ended(void *arg, const struct lc_err *why)
 	struct host *h = g->host;
 	struct session_stats st;
 	char name[64];
+	bool tell;
 
-	if (why->code != LC_OK)
+	/* Anybody can send any number of strangers. */
+	tell = h != NULL || g->known || hush_tells(&s->strangers, "strangers");
+	if (tell && why->code != LC_OK)
 		log_warn("%s (%s): the connection ended: %s", name_of(g, name),
 		         session_peer_name(g->session), why->msg);
-	else
+	else if (tell)
 		log_info("%s: left", name_of(g, name));
 	session_stats(g->session, &st);
 	(void)pthread_mutex_lock(&s->lock);
@@ -83,8 +86,10 @@ on_ended(void *arg, const struct lc_err *why)
 		h->connected--;
 		h->since_ns = clock_wall_ns();
 		h->received += st.received;
-		if (why->code != LC_OK)
+		if (why->code != LC_OK) {
 			h->err = *why;
+			memset(h->err_vm, 0, sizeof h->err_vm);
+		}
 	}
 	(void)pthread_mutex_unlock(&s->lock);
 	TAILQ_REMOVE(&s->guests, g, entry);
@@ -307,6 +312,10 @@ on_tick(uv_timer_t *t)
 		look_at_guest(s, g, now);
 		if (leave) /* who has nothing to say would keep one open that has to be closed */
 			session_poke(g->session);
+	}
+	if (now - s->looked_ns > REVOKED_NS) {
+		s->looked_ns = now;
+		hosts_look(s);
 	}
 	if (s->waiting)
 		turn_away(s, "out of memory");

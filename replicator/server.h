@@ -53,6 +53,7 @@ struct server_host { /* one that was here since it began */
 	const char *name;
 	const uint8_t *key; /* [CHANNEL_KEY_SIZE] */
 	bool connected;
+	bool revoked;          /* let in no more */
 	bool by_command, late; /* it comes by (visits.h); and is to have come again by now */
 	int64_t since_ns;      /* wall clock: connected, or not, since then */
 	uint64_t received, points, refused; /* bytes; points */

@@ -36,15 +36,26 @@ emit(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_
 	return session_emit(g->session, type, spans, n, e);
 }
 
+/* By our clock.  Anything may have been said: what no clock can show is now. */
+static int64_t
+by_our_clock(const struct guest *g, int64_t source_ns)
+{
+	bool skewed = g->ahead_ns > SESSION_SKEW_NS || g->ahead_ns < -SESSION_SKEW_NS;
+	int64_t now = clock_wall_ns(), at;
+
+	if (__builtin_sub_overflow(source_ns, skewed ? g->ahead_ns : 0, &at) || at > now)
+		return now;
+	return at;
+}
+
 /* What came late is as old as the instant that it shows.  Who says that it is older than what came
  * before, or of a time to come, has a wrong clock: then it is as old as it is here. */
 static int64_t
 instant_here(const struct guest *g, const struct host_vm *x, int64_t source_ns)
 {
-	bool skewed = g->ahead_ns > SESSION_SKEW_NS || g->ahead_ns < -SESSION_SKEW_NS;
-	int64_t now = clock_wall_ns(), at = source_ns - (skewed ? g->ahead_ns : 0);
+	int64_t at = by_our_clock(g, source_ns);
 
-	return at > x->last_ns && at < now ? at : now;
+	return at > x->last_ns ? at : clock_wall_ns();
 }
 
 static void
@@ -63,6 +74,8 @@ on_committed(void *arg, const uint8_t vm[16], const uint8_t point[16], int64_t s
 		x->last_ns = instant_here(g, x, source_ns);
 		x->points++;
 	}
+	if (h->err.code != LC_OK && memcmp(h->err_vm, vm, sizeof h->err_vm) == 0)
+		lc_err_clear(&h->err); /* it was taken after all */
 	(void)pthread_mutex_unlock(&g->server->lock);
 	log_info("%s: VM %.8s: point %.8s is durable", g->who.name, lc_hex(vm_hex, vm, 16),
 	         lc_hex(point_hex, point, 16));
@@ -74,14 +87,17 @@ on_refused(void *arg, const uint8_t vm[16], const struct lc_err *why)
 	struct guest *g = arg;
 	struct host *h = g->host;
 	char hex[33];
+	bool tell;
 
 	(void)pthread_mutex_lock(&g->server->lock);
 	h->refused++;
 	h->err = *why;
+	memcpy(h->err_vm, vm, sizeof h->err_vm);
 	(void)pthread_mutex_unlock(&g->server->lock);
-	if (lc_is_zero(vm, 16))
+	tell = hush_tells(&g->refusals, g->who.name); /* a captured host could go on for ever */
+	if (tell && lc_is_zero(vm, 16))
 		log_warn("%s: refused what was to mend its store: %s", g->who.name, why->msg);
-	else
+	else if (tell)
 		log_warn("%s: VM %.8s: refused a point: %s", g->who.name, lc_hex(hex, vm, 16),
 		         why->msg);
 	/* After these the store takes nothing more until it is opened again. */
@@ -405,14 +421,16 @@ note_line(void *arg, const struct transfer_line *l, struct lc_err *e)
 	struct point *p = lc_alloc(sizeof *p);
 	struct lc_span sealed;
 	struct host_vm *x;
+	int64_t at;
 
 	(void)e;
 	if (p != NULL && l->writer == g->who.writer && l->head.n > 0 &&
 	    point_decode(l->head, p, &sealed, NULL) == 0) {
 		(void)pthread_mutex_lock(&g->server->lock);
 		x = host_vm_find(g->host, l->vm);
-		if (x != NULL && p->source_ns > x->last_ns && p->source_ns < clock_wall_ns())
-			x->last_ns = p->source_ns;
+		at = by_our_clock(g, p->source_ns);
+		if (x != NULL && at > x->last_ns)
+			x->last_ns = at;
 		(void)pthread_mutex_unlock(&g->server->lock);
 	}
 	lc_free(p);
@@ -477,6 +495,7 @@ enter(struct guest *g, struct lc_err *e)
 		(void)snprintf(h->at, sizeof h->at, "%s", session_peer_name(g->session));
 		h->connected++;
 		h->since_ns = clock_wall_ns();
+		h->revoked = false;
 		lc_err_clear(&h->err);
 		g->host = h;
 	}
@@ -500,6 +519,17 @@ byte_window(const struct guest *g)
 	return rate < BYTE_WINDOW_MIN ? BYTE_WINDOW_MIN : (uint32_t)rate;
 }
 
+/* A clock may say anything; what it is ahead can be taken with either sign. */
+static int64_t
+ahead_of(int64_t theirs, int64_t ours)
+{
+	int64_t ahead;
+
+	if (__builtin_sub_overflow(theirs, ours, &ahead) || ahead == INT64_MIN)
+		return theirs < ours ? -INT64_MAX : INT64_MAX;
+	return ahead;
+}
+
 static int
 welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 {
@@ -513,7 +543,7 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	                    .inspects = true,
 	                    .byte_window = byte_window(g),
 	                    .wall_ns = clock_wall_ns()};
-	int64_t ahead = m->wall_ns - w.wall_ns;
+	int64_t ahead = ahead_of(m->wall_ns, w.wall_ns);
 	struct lc_buf body = {0};
 	char text[32];
 	int rc;

@@ -17,6 +17,28 @@
 /* Of a host, in the status: as many as it may have lines, and those that were begun at once. */
 #define VMS_MAX (TRANSFER_LINES_MAX + 64u)
 
+#define TOLD_MAX 20u
+#define TOLD_NS (10 * LC_NS_PER_S)
+
+bool
+hush_tells(struct hush *h, const char *who)
+{
+	int64_t now = clock_mono_ns();
+
+	if (h->since_ns == 0 || now - h->since_ns >= TOLD_NS) {
+		if (h->kept > 0)
+			log_warn("%s: %u more of that were not told", who, h->kept);
+		*h = (struct hush){.since_ns = now};
+	}
+	if (h->said < TOLD_MAX) {
+		h->said++;
+		return true;
+	}
+	if (h->kept++ == 0)
+		log_warn("%s: no more of that is told for some seconds", who);
+	return false;
+}
+
 struct host *
 host_find(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE])
 {
@@ -118,6 +140,33 @@ server_look(struct server *s, const char *dir, struct store *store)
 	lc_free(list);
 }
 
+/* ---- revoked ---- */
+
+/* One that was revoked is not waited for, also where it was away then and nobody told it. */
+void
+hosts_look(struct server *s)
+{
+	struct host *h;
+
+	(void)pthread_mutex_lock(&s->lock);
+	TAILQ_FOREACH (h, &s->hosts, entry) {
+		struct lc_err why = LC_ERR_INIT;
+		struct writer_entry w;
+		bool before = h->revoked;
+
+		if (h->connected > 0)
+			continue;
+		h->revoked = writers_find(s->dir, h->key, &w, &why) == LC_EACCES;
+		if (h->revoked || before)
+			memset(h->err_vm, 0, sizeof h->err_vm);
+		if (h->revoked)
+			h->err = why;
+		else if (before)
+			lc_err_clear(&h->err);
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
 /* ---- status ---- */
 
 /* Under the lock: bytes, with those of the connections that it has. */
@@ -140,7 +189,7 @@ received_of(const struct host *h, const struct server *s)
 static bool
 is_late(const struct host *h, int64_t wall)
 {
-	return h->connected == 0 && visits_by_command(&h->visits, wall) &&
+	return !h->revoked && h->connected == 0 && visits_by_command(&h->visits, wall) &&
 	       visits_late(&h->visits, wall);
 }
 
@@ -156,6 +205,7 @@ server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host
 		struct server_host x = {.name = h->name,
 		                        .key = h->key,
 		                        .connected = h->connected > 0,
+		                        .revoked = h->revoked,
 		                        .by_command = visits_by_command(&h->visits, wall),
 		                        .late = is_late(h, wall),
 		                        .since_ns = h->since_ns,

@@ -30,6 +30,15 @@ struct store;
 struct stores;
 struct throttle;
 
+/* What others cause as often as they like fills no log. */
+struct hush {
+	int64_t since_ns;
+	unsigned said, kept; /* since then */
+};
+/** hush_tells(h, who): whether the log is to be told of one more; where it begins and has ceased to
+ * tell it says that itself.  Not from two threads at once. */
+bool hush_tells(struct hush *h, const char *who);
+
 struct host_vm {
 	uint8_t id[16];
 	int64_t last_ns; /* wall clock here: the instant of its newest point */
@@ -51,8 +60,11 @@ struct host { /* what became of a paired host since this process began */
 	uint64_t damaged;         /* contents of it that are damaged here ... */
 	size_t damaged_lines;     /* ... and lines of which the maps are */
 	struct visits visits;
-	struct lc_err err; /* what was refused last, or why the connection ended */
-	struct lc_buf vms; /* of struct host_vm, by their ids */
+	bool revoked;       /* let in no more: it is not missed */
+	struct lc_err err;  /* what was refused last and not taken since, or why the connection
+	                     * ended */
+	uint8_t err_vm[16]; /* of that; zeros: of none */
+	struct lc_buf vms;  /* of struct host_vm, by their ids */
 };
 
 struct guest {
@@ -88,6 +100,7 @@ struct guest {
 	uint64_t max_seen;            /* ... with this much that it may take */
 	uint64_t room_told, max_told; /* bytes used, and that it may, as the host was told last */
 	bool room_is_told;
+	struct hush refusals;
 };
 
 struct server {
@@ -103,7 +116,9 @@ struct server {
 	bool stopping;
 	bool waiting; /* a connection that could not even be turned away */
 	int64_t warned_ns;
+	int64_t looked_ns;    /* whether hosts that are away were revoked */
 	unsigned turned_away; /* since the last warning */
+	struct hush strangers;
 	TAILQ_HEAD(, guest) guests;
 	unsigned nguests;
 	void (*stopped)(void *arg);
@@ -124,6 +139,9 @@ struct host_vm *host_vm_find(struct host *h, const uint8_t id[16]);
 
 /** host_damaged(s, h, contents, lines): so much of it is damaged here.  Not under the lock. */
 void host_damaged(struct server *s, struct host *h, uint64_t contents, size_t lines);
+
+/** hosts_look(s): which hosts that are away were revoked.  Thread: loop. */
+void hosts_look(struct server *s);
 
 /* The calls of a session_role that come on a worker, and their last words. */
 int guest_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e);

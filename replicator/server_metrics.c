@@ -14,7 +14,7 @@ connected(const struct server_host *h)
 static double
 late(const struct server_host *h)
 {
-	return h->late || (!h->connected && !h->by_command) ? 1 : 0;
+	return h->late || (!h->connected && !h->by_command && !h->revoked) ? 1 : 0;
 }
 
 static double
@@ -77,7 +77,8 @@ static const struct family {
 } of_host[] = {
     {"locum_host_connected", "gauge", "Whether it is connected.", connected},
     {"locum_host_late", "gauge",
-     "Whether it is not connected, and is no host that sends by cron and came when it was to.",
+     "Whether it is not connected, and was not revoked, and is no host that sends by cron and "
+     "came when it was to.",
      late},
     {"locum_host_since_timestamp_seconds", "gauge", "Since when that is so.", since},
     {"locum_host_points_total", "counter", "Points of it that became durable here.", points},

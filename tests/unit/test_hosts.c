@@ -1,0 +1,295 @@
+/*
+ * What a replica's status and metrics say of its hosts, and its log of their clocks.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "replicator/message.h"
+#include "store/base/clock.h"
+#include "store/transfer.h"
+#include "tests/lib/logged.h"
+#include "tests/lib/mole.h"
+#include "tests/lib/must.h"
+#include "tests/lib/two.h"
+#include "tests/lib/twosites.h"
+#include "tests/lib/unit.h"
+
+#define SECONDS(n) ((n)*LC_NS_PER_S)
+
+/* What one of both says; free() it. */
+static char *
+said(struct two *t, void (*say)(struct server *s, FILE *f))
+{
+	char *text = NULL;
+	size_t n = 0;
+	FILE *f = open_memstream(&text, &n);
+
+	assert_non_null(f);
+	say(t->d.server, f);
+	assert_int_equal(fclose(f), 0);
+	return text;
+}
+
+static bool
+says(struct two *t, void (*say)(struct server *s, FILE *f), const char *what)
+{
+	char *text = said(t, say);
+	bool does = strstr(text, what) != NULL;
+
+	free(text);
+	return does;
+}
+
+static bool
+is_revoked(void *t)
+{
+	return says(t, server_status, "was revoked at this replica");
+}
+
+static bool
+is_fine(void *t)
+{
+	return says(t, server_status, "\"error\": null");
+}
+
+/* Value of the metric that says whether the host is late. */
+static unsigned
+late(struct two *t)
+{
+	char *text = said(t, server_metrics), *at = strstr(text, "\nlocum_host_late{");
+	unsigned value = 9;
+
+	assert_non_null(at);
+	at = strstr(at, "} ");
+	assert_int_equal(sscanf(at, "} %u", &value), 1); /* NOLINT(cert-err34-c) */
+	free(text);
+	return value;
+}
+
+/* Nobody waits for it: it neither is missed for ever, nor shown as away. */
+static void
+a_host_that_is_revoked_while_away_is_not_missed(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	two_wait(&t, two_is_left, &t, "gone");
+	assert_int_equal(late(&t), 1);
+	must(writers_revoke(t.d.dir, t.h.id.public, &e), &e);
+	assert_true(run_until(&t.loop, is_revoked, &t, 5000));
+	assert_int_equal(late(&t), 0);
+	hostsite_pair(&t.h, &t.d);
+	two_wait(&t, is_fine, &t, "that it is let in");
+	two_wait(&t, two_is_left, &t, "gone");
+	assert_int_equal(late(&t), 1);
+	two_done(&t);
+}
+
+static void
+hello_as(struct two *t, struct mole *m, int64_t wall_ns, bool reading)
+{
+	struct hello h = {
+	    .version = MESSAGE_VERSION, .wall_ns = wall_ns, .name = "host-a", .reading = reading};
+	struct mole_count welcome = {m, MESSAGE_WELCOME, 1};
+	struct lc_buf body = {0}, keys = {0};
+	struct lc_err e = LC_ERR_INIT;
+
+	memcpy(h.domain, transfer_domain(t->h.v.s), sizeof h.domain);
+	must(transfer_keys(t->h.v.s, &keys, &e), &e);
+	h.keys = (struct lc_span){keys.p, keys.n};
+	must(message_put_hello(&body, &h), &e);
+	mole_start(m, &t->loop, t->d.port, &t->h.id, t->d.id.public);
+	mole_say(m, MESSAGE_HELLO, (struct lc_span){body.p, body.n});
+	lc_buf_free(&body);
+	lc_buf_free(&keys);
+	two_wait(t, mole_heard, &welcome, "welcome");
+	assert_false(m->over);
+}
+
+static void
+hello(struct two *t, struct mole *m, int64_t wall_ns)
+{
+	hello_as(t, m, wall_ns, false);
+}
+
+static void
+leave(struct two *t, struct mole *m)
+{
+	mole_end(m);
+	while (!m->closed)
+		run_for(&t->loop, 5);
+}
+
+static void
+begin_stream(struct mole *m, uint32_t stream, const struct transfer_point *p)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf b = {0};
+
+	must(message_put_begin(&b, stream, p), &e);
+	mole_say(m, MESSAGE_BEGIN, (struct lc_span){b.p, b.n});
+	lc_buf_free(&b);
+}
+
+/* A connection may last for months. */
+static void
+what_was_taken_after_all_is_no_error(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 4);
+	struct mole_count refused, taken;
+	struct lc_err e = LC_ERR_INIT;
+	struct transfer_point tp;
+	struct outgoing *o = NULL;
+	struct lc_buf b = {0};
+	struct point p;
+	struct mole m;
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	p = hostsite_backup(&t.h, "web01", &d); /* all zero: it has no rows */
+	must(outgoing_next(t.h.v.s, p.line, (struct lc_span){0}, &o, &e), &e);
+	hello(&t, &m, clock_wall_ns());
+	tp = *outgoing_point(o);
+	tp.base[0] = 9;
+	begin_stream(&m, 1, &tp);
+	refused = (struct mole_count){&m, MESSAGE_REFUSED, 1};
+	two_wait(&t, mole_heard, &refused, "that it is refused");
+	assert_int_equal(m.code, LC_ECONFLICT);
+	assert_true(says(&t, server_status, "its base is not the newest"));
+	begin_stream(&m, 2, outgoing_point(o));
+	must(message_put_commit(&b, &(struct commit){.stream = 2}), &e);
+	mole_say(&m, MESSAGE_COMMIT, (struct lc_span){b.p, b.n});
+	taken = (struct mole_count){&m, MESSAGE_COMMITTED, 1};
+	two_wait(&t, mole_heard, &taken, "that it is taken");
+	assert_int_equal(m.of_type[MESSAGE_COMMITTED], 1);
+	assert_true(is_fine(&t));
+	lc_buf_free(&b);
+	outgoing_free(o);
+	leave(&t, &m);
+	point_done(&p);
+	vault_disk_free(&d);
+	two_done(&t);
+}
+
+static void
+note_newest(void *arg, const struct server_host *h)
+{
+	*(int64_t *)arg = h->last_ns;
+}
+
+static void
+backup_at(struct two *t, int64_t source_ns)
+{
+	struct commit_opts o = {.source_ns = source_ns};
+	struct vault_disk d = vault_disk("vda", 2);
+	struct lc_err e = LC_ERR_INIT;
+	struct writer *w;
+	struct point p;
+
+	d.codes[0] = 5;
+	w = vault_begin(t->h.v.s, "web01", &d, 1, &e);
+	if (w == NULL)
+		fail_msg("%s", e.msg);
+	must(vault_put(w, 0, &d, 0, &e), &e);
+	must(writer_commit(w, &o, &p, &e), &e);
+	point_done(&p);
+	vault_disk_free(&d);
+}
+
+/* A replica that was started anew knows the age of a point from the point alone. */
+static void
+a_clock_that_is_ahead_hides_no_point(void **state)
+{
+	int64_t newest = 0, now = clock_wall_ns();
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	backup_at(&t, now + SECONDS(INT64_C(100)));
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_idle, &t.h, "all there");
+	server_hosts(t.d.server, note_newest, &newest);
+	assert_true(newest >= now);
+	drsite_stop(&t.d);
+	t.h.up = false;
+	drsite_start(&t.d);
+	two_wait(&t, hostsite_is_up, &t.h, "up again");
+	server_hosts(t.d.server, note_newest, &newest);
+	assert_true(newest >= now);
+	hostsite_disconnect(&t.h);
+	two_done(&t);
+}
+
+/* A captured host may say anything. */
+static void
+a_clock_beyond_all_bounds_is_told(void **state)
+{
+	struct mole m;
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	hello(&t, &m, INT64_MIN);
+	logged_wait(&t.loop, "behind this one's");
+	leave(&t, &m);
+	two_wait(&t, two_is_left, &t, "gone");
+	hello(&t, &m, INT64_MAX);
+	logged_wait(&t.loop, "ahead of this one's");
+	leave(&t, &m);
+	two_done(&t);
+}
+
+/* What costs a captured host, or a stranger, a few bytes does not cost the replica's disk a line
+ * each. */
+static void
+nobody_fills_the_log(void **state)
+{
+	static struct mole s[8];
+	struct transfer_point tp = {.id = {1}, .vm = {2}, .line = {3}, .base = {4}};
+	struct mole_count refused;
+	struct mole m;
+	struct two t;
+	unsigned i, k;
+
+	(void)state;
+	two_make(&t, NULL);
+	hello(&t, &m, clock_wall_ns());
+	for (i = 1; i <= 40; i++)
+		begin_stream(&m, i, &tp);
+	refused = (struct mole_count){&m, MESSAGE_REFUSED, 40};
+	two_wait(&t, mole_heard, &refused, "all refused");
+	logged_wait(&t.loop, "host-a: no more of that is told");
+	for (i = 0; i < 3; i++) {
+		for (k = 0; k < 8; k++) {
+			mole_start(&s[k], &t.loop, t.d.port, NULL, NULL);
+			mole_raw(&s[k],
+			         (struct lc_span){(const uint8_t *)"GET / HTTP/1.1\r\n", 16});
+		}
+		for (k = 0; k < 8; k++)
+			two_wait(&t, mole_is_over, &s[k], "the end");
+		for (k = 0; k < 8; k++)
+			leave(&t, &s[k]);
+	}
+	logged_wait(&t.loop, "strangers: no more of that is told");
+	leave(&t, &m);
+	two_done(&t);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_host_that_is_revoked_while_away_is_not_missed),
+	    cmocka_unit_test(what_was_taken_after_all_is_no_error),
+	    cmocka_unit_test(a_clock_that_is_ahead_hides_no_point),
+	    cmocka_unit_test(a_clock_beyond_all_bounds_is_told),
+	    cmocka_unit_test(nobody_fills_the_log),
+	};
+
+	cmocka_set_test_filter(getenv("LOCUM_TEST_ONLY"));
+	return cmocka_run_group_tests(tests, logged_begin, logged_end);
+}
