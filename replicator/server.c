@@ -129,6 +129,15 @@ apply_limits(struct guest *g)
 		session_poke(g->session); /* it is told, also where nothing comes from it */
 }
 
+/* What is read of a host is limited over all of its connections. */
+static void
+share_limit(struct guest *g, struct guest *other)
+{
+	session_receive_by(g->session, other->throttle);
+	throttle_close(g->throttle);
+	g->throttle = throttle_share(other->throttle);
+}
+
 /* One connection of a host that writes at a time: a new one takes the place of one that went
  * silent.  Which kind it is the host has yet to say. */
 static int
@@ -143,15 +152,15 @@ on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 	g->since_ns = clock_mono_ns();
 	memcpy(g->key, peer, CHANNEL_KEY_SIZE);
 	g->known = writers_find(g->dir, peer, &w, NULL) == 0;
-	if (g->known) {
+	if (g->known)
 		(void)snprintf(g->name, sizeof g->name, "%s", w.name);
-		apply_limits(g);
-	}
 	TAILQ_FOREACH (x, &s->guests, entry) {
 		struct lc_err gone = LC_ERR_INIT;
 
 		if (x == g || !x->open || memcmp(x->key, peer, CHANNEL_KEY_SIZE) != 0)
 			continue;
+		if (same == 0)
+			share_limit(g, x);
 		if (++same >= SAME_MAX)
 			return lc_fail(e, LC_EBUSY, 0, "the host has %u connections already", same);
 		if (!x->greeted || x->reading)
@@ -165,6 +174,8 @@ on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 		(void)lc_fail(&g->unwelcome, LC_EBUSY, 0,
 		              "this host's connection of before is being closed");
 	}
+	if (g->known)
+		apply_limits(g);
 	return 0;
 }
 

@@ -489,6 +489,14 @@ session_silence_ms(const struct session *s)
 }
 
 void
+session_receive_by(struct session *s, struct throttle *t)
+{
+	if (s->receiving != NULL)
+		throttle_leave(s->receiving, &s->read_place);
+	s->receiving = t;
+}
+
+void
 session_poke(struct session *s)
 {
 	s->poked = true;

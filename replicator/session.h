@@ -102,6 +102,8 @@ int64_t session_silence_ms(const struct session *s);
  */
 int session_emit(struct session *s, uint16_t type, const struct lc_span *spans, size_t n,
                  struct lc_err *e);
+/** session_receive_by(s, t): another limit of what is read, not NULL.  Loop thread. */
+void session_receive_by(struct session *s, struct throttle *t);
 /** session_poke(s): have settle() called.  Loop thread. */
 void session_poke(struct session *s);
 /** session_end(s, why): finish: what is queued goes out first.  why may be NULL.  Loop thread. */

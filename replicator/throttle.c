@@ -18,6 +18,7 @@ struct throttle {
 	uv_timer_t timer;
 	TAILQ_HEAD(, throttle_place) line;
 	struct throttle_place *turn; /* is being asked */
+	unsigned owners;
 };
 
 size_t
@@ -175,12 +176,20 @@ throttle_new(struct uv_loop_s *loop, uint64_t bytes_ps, struct throttle **out, s
 	if (t == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	TAILQ_INIT(&t->line);
+	t->owners = 1;
 	t->rate = bytes_ps;
 	t->at_ns = clock_mono_ns();
 	(void)uv_timer_init(loop, &t->timer);
 	t->timer.data = t;
 	*out = t;
 	return 0;
+}
+
+struct throttle *
+throttle_share(struct throttle *t)
+{
+	t->owners++;
+	return t;
 }
 
 static void
@@ -192,7 +201,7 @@ on_closed(uv_handle_t *h)
 void
 throttle_close(struct throttle *t)
 {
-	if (t == NULL)
+	if (t == NULL || --t->owners > 0)
 		return;
 	assert(TAILQ_EMPTY(&t->line));
 	uv_close((uv_handle_t *)&t->timer, on_closed);

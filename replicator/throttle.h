@@ -32,6 +32,8 @@ struct throttle_place { /* in line; the members are the throttle's, but ready an
 /** throttle_new(loop, bytes_ps, out, e): 0: no limit. */
 int throttle_new(struct uv_loop_s *loop, uint64_t bytes_ps, struct throttle **out,
                  struct lc_err *e);
+/** throttle_share(t): for one more owner, who closes it, too. */
+struct throttle *throttle_share(struct throttle *t);
 void throttle_set(struct throttle *t, uint64_t bytes_ps);
 /** throttle_rate(t): bytes a second; 0, also where t is NULL: no limit.  Thread: any. */
 uint64_t throttle_rate(const struct throttle *t);
@@ -59,7 +61,8 @@ size_t throttle_frame(const struct throttle *t);
 void throttle_give_back(struct throttle *t, size_t n);
 /** throttle_leave(t, p): wait no more. */
 void throttle_leave(struct throttle *t, struct throttle_place *p);
-/** throttle_close(t): nobody may wait; it is gone when the loop has run.  NULL is fine. */
+/** throttle_close(t): when the last owner does nobody may wait; it is gone when the loop has run.
+ * NULL is fine. */
 void throttle_close(struct throttle *t);
 
 #endif

@@ -279,6 +279,51 @@ nobody_fills_the_log(void **state)
 	two_done(&t);
 }
 
+#define RATE (UINT64_C(64) << 10)
+
+static void
+note_received(void *arg, const struct server_host *h)
+{
+	*(uint64_t *)arg = h->received;
+}
+
+/* Those that it has beside the one that sends. */
+static void
+a_hosts_limit_is_of_all_its_connections(void **state)
+{
+	static const uint8_t bytes[8];
+	uint64_t before = 0, after = 0;
+	struct mole m[4];
+	struct two t;
+	unsigned i, k;
+	double s;
+	int64_t began;
+
+	(void)state;
+	two_make(&t, NULL);
+	drsite_stop(&t.d);
+	t.d.host_rate = RATE;
+	drsite_start(&t.d);
+	for (i = 0; i < 4; i++)
+		hello_as(&t, &m[i], clock_wall_ns(), true);
+	for (k = 0; k < 20000; k++) {
+		for (i = 0; i < 4; i++)
+			mole_say(&m[i], MESSAGE_PING, (struct lc_span){bytes, sizeof bytes});
+	}
+	run_for(&t.loop, 200);
+	server_hosts(t.d.server, note_received, &before);
+	began = clock_mono_ns();
+	run_for(&t.loop, 2000);
+	server_hosts(t.d.server, note_received, &after);
+	s = (double)(clock_mono_ns() - began) / 1e9;
+	(void)printf("%.0f KiB/s\n", (double)(after - before) / 1024 / s);
+	assert_true((double)(after - before) < 1.5 * (double)RATE * s);
+	assert_true((double)(after - before) > 0.5 * (double)RATE * s);
+	for (i = 0; i < 4; i++)
+		leave(&t, &m[i]);
+	two_done(&t);
+}
+
 int
 main(void)
 {
@@ -288,6 +333,7 @@ main(void)
 	    cmocka_unit_test(a_clock_that_is_ahead_hides_no_point),
 	    cmocka_unit_test(a_clock_beyond_all_bounds_is_told),
 	    cmocka_unit_test(nobody_fills_the_log),
+	    cmocka_unit_test(a_hosts_limit_is_of_all_its_connections),
 	};
 
 	cmocka_set_test_filter(getenv("LOCUM_TEST_ONLY"));
