@@ -215,7 +215,8 @@ add_restart(struct condemning *c, const struct catalog_place *place, size_t from
 	rc = lc_wr64(&c->restarts, 16 + n);
 	rc = rc != 0 ? rc : lc_wr64(&c->restarts, place->segment);
 	rc = rc != 0 ? rc : lc_wr64(&c->restarts, place->off);
-	rc = rc != 0 ? rc : lc_buf_append(&c->restarts, c->lines.p + from, n);
+	if (rc == 0 && n > 0)
+		rc = lc_buf_append(&c->restarts, c->lines.p + from, n);
 	return rc == 0 ? 0 : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
