@@ -7,17 +7,17 @@
 
 #include "replicator/sender_internal.h"
 
-/* The next point is to bring them again. */
+/* The next point is to bring them again, where there is one for whom points are made. */
 static void
 fail(struct sender *x, struct line *l, int rc, const char *what)
 {
 	struct lc_err err = LC_ERR_INIT, why = LC_ERR_INIT;
+	bool owns = transfer_owns(x->s);
 
-	if (rc == LC_ENOENT)
+	if (rc == LC_ENOENT && owns)
 		(void)outgoing_restart(x->s, l->id, &err);
-	(void)lc_fail(&why, LC_ENOENT, 0,
-	              "contents that it lacks are not here any more; the next restore point is "
-	              "made from all of the disks: %s",
+	(void)lc_fail(&why, LC_ENOENT, 0, "contents that it lacks are not here any more%s: %s",
+	              owns ? "; the next restore point is made from all of the disks" : "",
 	              err.code != LC_OK ? err.msg : what);
 	sender_fail(x, l, &why);
 }

@@ -395,6 +395,7 @@ what_is_nowhere_does_not_count_as_sent(void **state)
 	const struct thin_opts drop = {.have = has_it, .peers = "dr", .bytes = UINT64_MAX};
 	struct lc_err e = LC_ERR_INIT;
 	struct lc_buf keys = {0};
+	struct store *own;
 	struct thin_stats st;
 	struct vault_disk d;
 	struct point q;
@@ -411,8 +412,18 @@ what_is_nowhere_does_not_count_as_sent(void **state)
 	halves_open_replica(&s.x);
 	must(thin_run(s.x.v.s, &drop, &st, &e), &e);
 	assert_true(st.chunks > 20);
-	halves_connect(&s.x);
 	s.x.committed = 0;
+	own = s.x.v.s; /* who only reads, as locum copy does, has no point made */
+	must(vault_try(&s.x.v, STORE_READ, &s.x.v.s, &e), &e);
+	halves_connect(&s.x);
+	halves_run(&s.x, &s.seed);
+	assert_int_equal(failed_lines(&s), 1);
+	assert_non_null(strstr(s.x.why.msg, "are not here any more"));
+	assert_null(strstr(s.x.why.msg, "made from all of the disks"));
+	halves_hang_up(&s.x);
+	store_close(s.x.v.s);
+	s.x.v.s = own;
+	halves_connect(&s.x);
 	halves_run(&s.x, &s.seed);
 	assert_int_equal(failed_lines(&s), 1);
 	assert_non_null(strstr(s.x.why.msg, "made from all of the disks"));
