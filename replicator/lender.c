@@ -70,7 +70,6 @@ emit(struct lender *x, uint16_t type, struct lc_buf *body, int rc, struct lc_spa
 /* ---- heads ---- */
 
 struct telling {
-	uint16_t writer;
 	lender_emit *emit;
 	void *arg;
 	size_t bytes;
@@ -84,8 +83,6 @@ tell_head(void *arg, const struct transfer_line *l, struct lc_err *e)
 	struct head m = {.entry = l->head};
 	int rc;
 
-	if (l->writer != t->writer)
-		return 0;
 	memcpy(m.line, l->line, 16);
 	memcpy(m.vm, l->vm, 16);
 	t->bytes += l->head.n + 64;
@@ -101,9 +98,9 @@ tell_head(void *arg, const struct transfer_line *l, struct lc_err *e)
 int
 lender_heads(struct store *s, uint16_t writer, lender_emit *emit_head, void *arg, struct lc_err *e)
 {
-	struct telling t = {.writer = writer, .emit = emit_head, .arg = arg};
+	struct telling t = {.emit = emit_head, .arg = arg};
 	struct lc_span none = {0};
-	int rc = transfer_lines(s, tell_head, &t, e);
+	int rc = transfer_lines_of(s, writer, tell_head, &t, e);
 
 	return rc != 0 ? rc : emit_head(arg, MESSAGE_HEADS_END, &none, 1, e);
 }

@@ -424,8 +424,7 @@ note_line(void *arg, const struct transfer_line *l, struct lc_err *e)
 	int64_t at;
 
 	(void)e;
-	if (p != NULL && l->writer == g->who.writer && l->head.n > 0 &&
-	    point_decode(l->head, p, &sealed, NULL) == 0) {
+	if (p != NULL && l->head.n > 0 && point_decode(l->head, p, &sealed, NULL) == 0) {
 		(void)pthread_mutex_lock(&g->server->lock);
 		x = host_vm_find(g->host, l->vm);
 		at = by_our_clock(g, p->source_ns);
@@ -505,7 +504,7 @@ enter(struct guest *g, struct lc_err *e)
 	note_visit(g);
 	look_at_room(g);
 	server_look(s, g->who.store, g->store);
-	return transfer_lines(g->store, note_line, g, e);
+	return transfer_lines_of(g->store, g->who.writer, note_line, g, e);
 }
 
 /* What a host with a limit has on the way is over in a second. */

@@ -64,10 +64,11 @@ head_of(struct store *s, const uint8_t line[16], struct lc_buf *head, struct lc_
 	return rc;
 }
 
-int
-transfer_lines(struct store *s,
-               int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
-               struct lc_err *e)
+/* of: one writer's; NULL: all. */
+static int
+each_line(struct store *s, const uint16_t *of,
+          int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
+          struct lc_err *e)
 {
 	struct lc_buf lines = {0}, head = {0};
 	struct line_copy x;
@@ -79,6 +80,8 @@ transfer_lines(struct store *s,
 		struct transfer_line l;
 
 		memcpy(&x, lines.p + i, sizeof x);
+		if (of != NULL && x.writer != *of)
+			continue;
 		rc = head_of(s, x.line, &head, e);
 		memcpy(l.line, x.line, 16);
 		memcpy(l.vm, x.vm, 16);
@@ -90,6 +93,22 @@ transfer_lines(struct store *s,
 	lc_buf_free(&lines);
 	lc_buf_free(&head);
 	return rc;
+}
+
+int
+transfer_lines(struct store *s,
+               int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
+               struct lc_err *e)
+{
+	return each_line(s, NULL, on, arg, e);
+}
+
+int
+transfer_lines_of(struct store *s, uint16_t writer,
+                  int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
+                  struct lc_err *e)
+{
+	return each_line(s, &writer, on, arg, e);
 }
 
 const uint8_t *

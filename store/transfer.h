@@ -39,6 +39,11 @@ struct transfer_line {
 int transfer_lines(struct store *s,
                    int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e), void *arg,
                    struct lc_err *e);
+/** transfer_lines_of(s, writer, on, arg, e): those of one writer; heads of others, which may be
+ * many and large, are not read. */
+int transfer_lines_of(struct store *s, uint16_t writer,
+                      int (*on)(void *arg, const struct transfer_line *l, struct lc_err *e),
+                      void *arg, struct lc_err *e);
 /** transfer_line_writer(s, line, writer, e): whose VM's a line is.  LC_ENOENT. */
 int transfer_line_writer(struct store *s, const uint8_t line[16], uint16_t *writer,
                          struct lc_err *e);

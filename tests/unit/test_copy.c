@@ -178,6 +178,7 @@ struct owners {
 	struct store *other;
 	const struct transfer_line *one;
 	unsigned n;
+	uint16_t writer;
 	bool found;
 };
 
@@ -222,14 +223,28 @@ is_whole(const struct scene *x, const char *dir)
 	store_close(s);
 }
 
+static int
+is_own(void *arg, const struct transfer_line *l, struct lc_err *e)
+{
+	struct owners *o = arg;
+
+	(void)e;
+	assert_int_equal(l->writer, o->writer);
+	o->n++;
+	return 0;
+}
+
 static void
 same_owners(const struct scene *x, unsigned lines)
 {
-	struct owners o = {.other = open_blind(x->copy)};
+	struct owners o = {.other = open_blind(x->copy)}, own = {.n = 0};
 	struct lc_err e = LC_ERR_INIT;
 
 	must(transfer_lines(x->shared, has_line, &o, &e), &e);
 	assert_int_equal(o.n, lines);
+	for (own.writer = 0; own.writer < 8; own.writer++)
+		must(transfer_lines_of(x->shared, own.writer, is_own, &own, &e), &e);
+	assert_int_equal(own.n, lines);
 	store_close(o.other);
 }
 
