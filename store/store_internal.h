@@ -28,8 +28,8 @@
 
 #define RECENT_KEEP 64u /* newest points whose rows stay ordered by generation */
 
-struct pending { /* appended, not yet in the catalog; in order of sequence */
-	struct pending *next;
+struct pending { /* appended, not yet in the catalog */
+	struct pending *next, *prev;
 	struct record r;
 	struct map_record *map; /* of a MAP record, with chunk numbers */
 	struct lc_buf commit;   /* payload of a COMMIT, STUBS or VOUCH record */
@@ -62,8 +62,9 @@ struct store {
 
 	bool broken;              /* the catalog could not follow the log */
 	pthread_mutex_t log_lock; /* appending, `broken`, `pending` and `applying` */
-	struct pending *pending, **pending_tail;
-	struct pending *applying;       /* taken off it: the catalog may not know them yet */
+	struct pending_list {
+		struct pending *first, *last; /* in order of sequence */
+	} pending, applying; /* applying: taken off pending; the catalog may not know them yet */
 	_Atomic uint64_t pending_bytes; /* of it, in the log and in memory; read without the lock */
 	_Atomic uint64_t applied_seq;   /* the catalog knows all up to it; 0: not told */
 	uint64_t flush_bytes;           /* at which a writer flushes; tests want less */

@@ -84,17 +84,20 @@ append_locked(struct store *s, struct record *r, const uint8_t *payload, struct 
 	p->r = *r;
 	p->map = map;
 	s->pending_bytes += weight(p);
-	*s->pending_tail = p;
-	s->pending_tail = &p->next;
+	p->prev = s->pending.last;
+	if (p->prev == NULL)
+		s->pending.first = p;
+	else
+		p->prev->next = p;
+	s->pending.last = p;
 	return 0;
 }
 
 void
 store_forget_pending(struct store *s)
 {
-	free_pending(s->pending);
-	s->pending = NULL;
-	s->pending_tail = &s->pending;
+	free_pending(s->pending.first);
+	s->pending = (struct pending_list){.first = NULL};
 	s->pending_bytes = 0;
 }
 
@@ -123,20 +126,18 @@ store_chunk_row(struct store *s, uint64_t no, struct record *r, struct lc_err *e
 	return catalog_chunk(s->catalog, no, r, e);
 }
 
-/* log_lock is held; NULL: it does not wait for the catalog. */
+/* log_lock is held; NULL: it does not wait for the catalog.  What is looked for was mostly appended
+ * a moment ago. */
 static const struct pending *
 find_waiting(const struct store *s, uint64_t no)
 {
-	const struct pending *lists[] = {s->applying, s->pending}, *p;
-	size_t i;
+	const struct pending *p = s->pending.last;
 
-	for (i = 0; i < sizeof lists / sizeof lists[0]; i++) {
-		for (p = lists[i]; p != NULL; p = p->next) {
-			if (p->r.seq == no)
-				return p;
-		}
-	}
-	return NULL;
+	if (s->pending.first == NULL || s->pending.first->r.seq > no)
+		p = s->applying.last;
+	while (p != NULL && p->r.seq > no)
+		p = p->prev;
+	return p != NULL && p->r.seq == no ? p : NULL;
 }
 
 /* Encoding of a chunk that is here; LC_ENOENT: it is not, or its bytes are not.  log_lock is
@@ -250,19 +251,27 @@ apply_pending(struct store *s, const struct pending *p, struct lc_err *e)
 static const struct pending *
 take_durable(struct store *s, uint64_t upto)
 {
-	struct pending *list, **end;
+	struct pending_list taken = {.first = NULL};
+	struct pending *p;
 
 	(void)pthread_mutex_lock(&s->log_lock);
-	list = s->pending;
-	for (end = &list; *end != NULL && (*end)->r.seq <= upto; end = &(*end)->next)
-		s->pending_bytes -= weight(*end);
-	s->pending = *end;
-	if (s->pending == NULL)
-		s->pending_tail = &s->pending;
-	*end = NULL;
-	s->applying = list;
+	taken.first = s->pending.first;
+	for (p = taken.first; p != NULL && p->r.seq <= upto; p = p->next) {
+		s->pending_bytes -= weight(p);
+		taken.last = p;
+	}
+	if (taken.last == NULL)
+		taken.first = NULL;
+	else
+		taken.last->next = NULL;
+	s->pending.first = p;
+	if (p == NULL)
+		s->pending.last = NULL;
+	else
+		p->prev = NULL;
+	s->applying = taken;
 	(void)pthread_mutex_unlock(&s->log_lock);
-	return list;
+	return taken.first;
 }
 
 /* The catalog knows what was taken; or it failed, and can follow the log no more. */
@@ -273,8 +282,8 @@ applied(struct store *s, bool failed)
 
 	(void)pthread_mutex_lock(&s->log_lock);
 	s->broken = s->broken || failed;
-	list = s->applying;
-	s->applying = NULL;
+	list = s->applying.first;
+	s->applying = (struct pending_list){.first = NULL};
 	(void)pthread_mutex_unlock(&s->log_lock);
 	free_pending(list);
 }

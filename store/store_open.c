@@ -582,7 +582,6 @@ store_open(const struct store_opts *o, struct store **out, struct lc_err *e)
 	}
 	s->lock_fd = -1;
 	s->writable = o->mode == STORE_WRITE;
-	s->pending_tail = &s->pending;
 	s->flush_bytes = FLUSH_BYTES;
 	s->waiting_tail = &s->waiting;
 	(void)pthread_mutex_init(&s->log_lock, NULL);
@@ -626,7 +625,7 @@ store_close(struct store *s)
 {
 	if (s == NULL)
 		return;
-	if (s->writable && s->pending != NULL && !s->broken)
+	if (s->writable && s->pending.first != NULL && !s->broken)
 		(void)store_flush(s,
 		                  NULL); /* chunks of a point that was given up are worth keeping */
 	if (s->writable && s->catalog != NULL)

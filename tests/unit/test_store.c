@@ -328,7 +328,7 @@ waiting(struct vault *v)
 	uint64_t n = 0;
 
 	(void)pthread_mutex_lock(&v->s->log_lock);
-	for (p = v->s->pending; p != NULL; p = p->next)
+	for (p = v->s->pending.first; p != NULL; p = p->next)
 		n += p->map == NULL ? 1u : 1000u;
 	(void)pthread_mutex_unlock(&v->s->log_lock);
 	return n;

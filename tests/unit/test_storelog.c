@@ -93,8 +93,8 @@ put_some(struct vault *v, struct writer **w, struct vault_disk *d)
 		d->codes[i] = CODE(i);
 		must(vault_put(*w, 0, d, i, &e), &e);
 	}
-	assert_non_null(v->s->pending);
-	first = v->s->pending->r;
+	assert_non_null(v->s->pending.first);
+	first = v->s->pending.first->r;
 	assert_int_equal(first.type, RECORD_CHUNK);
 	assert_false(segments_recent(v->s->segments, first.seq, &first));
 	return first;
@@ -134,7 +134,7 @@ a_base_is_known_while_the_catalog_takes_it(void **state)
 	f.s = v.s;
 	assert_int_equal(pthread_create(&thread, NULL, flush, &f), 0);
 	wait_at_gate();
-	assert_null(v.s->pending);
+	assert_null(v.s->pending.first);
 	no = 0;
 	rc = store_find_base(v.s, 0, first.id, &no, NULL);
 	set_gate(false);
