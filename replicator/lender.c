@@ -96,12 +96,14 @@ tell_head(void *arg, const struct transfer_line *l, struct lc_err *e)
 }
 
 int
-lender_heads(struct store *s, uint16_t writer, lender_emit *emit_head, void *arg, struct lc_err *e)
+lender_heads(struct store *s, uint16_t writer, struct lc_span body, lender_emit *emit_head,
+             void *arg, struct lc_err *e)
 {
 	struct telling t = {.emit = emit_head, .arg = arg};
 	struct lc_span none = {0};
-	int rc = transfer_lines_of(s, writer, tell_head, &t, e);
+	int rc = message_get_nothing(body, MESSAGE_HEADS, e);
 
+	rc = rc != 0 ? rc : transfer_lines_of(s, writer, tell_head, &t, e);
 	return rc != 0 ? rc : emit_head(arg, MESSAGE_HEADS_END, &none, 1, e);
 }
 
@@ -260,7 +262,7 @@ lender_message(struct lender *x, uint16_t type, struct lc_span body, struct lc_e
 {
 	switch (type) {
 	case MESSAGE_HEADS:
-		return lender_heads(x->s, x->writer, x->emit, x->arg, e);
+		return lender_heads(x->s, x->writer, body, x->emit, x->arg, e);
 	case MESSAGE_READ:
 		return on_read(x, body, e);
 	case MESSAGE_ASK:

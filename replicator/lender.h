@@ -30,8 +30,9 @@ int lender_new(struct store *s, uint16_t writer, lender_emit *emit, void *arg, s
 int lender_message(struct lender *x, uint16_t type, struct lc_span body, struct lc_err *e);
 void lender_free(struct lender *x);
 
-/** lender_heads(s, writer, emit, arg, e): HEAD for each line of a VM of that writer, and
- * HEADS_END. */
-int lender_heads(struct store *s, uint16_t writer, lender_emit *emit, void *arg, struct lc_err *e);
+/** lender_heads(s, writer, body, emit, arg, e): answer a HEADS: HEAD for each line of a VM of that
+ * writer, and HEADS_END. */
+int lender_heads(struct store *s, uint16_t writer, struct lc_span body, lender_emit *emit,
+                 void *arg, struct lc_err *e);
 
 #endif

@@ -544,20 +544,12 @@ on_inspect(struct receiver *r, struct lc_span body, struct lc_err *e)
 	return rc;
 }
 
-static int
-on_heads(struct receiver *r, struct lc_span body, struct lc_err *e)
-{
-	int rc = message_get_nothing(body, MESSAGE_HEADS, e);
-
-	return rc != 0 ? rc : lender_heads(r->s, r->ev.writer, r->ev.emit, r->ev.arg, e);
-}
-
 int
 receiver_message(struct receiver *r, uint16_t type, struct lc_span body, struct lc_err *e)
 {
 	switch (type) {
 	case MESSAGE_HEADS:
-		return on_heads(r, body, e);
+		return lender_heads(r->s, r->ev.writer, body, r->ev.emit, r->ev.arg, e);
 	case MESSAGE_BEGIN:
 		return on_begin(r, body, e);
 	case MESSAGE_OFFER:

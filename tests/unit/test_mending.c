@@ -217,6 +217,8 @@ what_a_read_finds_bad_comes_back(void **state)
 	must(message_get_none((struct lc_span){answer.p + 2, answer.n - 2}, &none, &e), &e);
 	assert_int_equal(none.code, LC_ECORRUPT);
 	assert_false(decay_is_whole(&s));
+	assert_int_equal(lender_message(lender, MESSAGE_HEADS, (struct lc_span){ask.p, 1}, NULL),
+	                 LC_EPEER);
 	lender_free(lender);
 	mend(&s);
 	assert_int_equal(s.x.damage.sent, 1);
