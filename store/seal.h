@@ -46,7 +46,8 @@ struct sealer; /* contexts of one thread: zstd both ways, scratch; not shared */
 
 /**
  * sealer_new(k, level, out, e):
- * Borrows the keyring; level is zstd's.  Some 550 KiB at SEAL_LEVEL, all taken here.
+ * Borrows the keyring; level is zstd's.  Some 550 KiB at SEAL_LEVEL, taken here; what deltas need
+ * on top of that is taken with the first one.
  */
 int sealer_new(const struct keyring *k, int level, struct sealer **out, struct lc_err *e);
 /** sealer_free(s): wipe and free; NULL is fine. */
