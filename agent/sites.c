@@ -303,9 +303,11 @@ free_sites(struct sites *s)
 static void
 find_others(const struct sites_opts *o, struct sites *s)
 {
-	if (remote_new(o->store, o->settings->key_dir, &s->remote, NULL) != 0 ||
-	    remote_count(s->remote) > 1)
+	if (remote_new(o->store, o->settings->key_dir, &s->remote, NULL) == 0 &&
+	    remote_count(s->remote) > 1) {
+		remote_hurry(s->remote); /* points wait meanwhile */
 		return;
+	}
 	remote_free(s->remote);
 	s->remote = NULL;
 }

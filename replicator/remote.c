@@ -10,6 +10,7 @@
 
 #define AGAIN_NS (5 * LC_NS_PER_S) /* after a failure */
 #define CONNECT_MS 5000
+#define HURRY_MS 5000
 #define READ_TRIES 2 /* a connection that was given up in between is made again */
 
 struct far { /* one replica */
@@ -30,6 +31,7 @@ struct remote {
 	struct far *list; /* [n] */
 	size_t n;
 	struct lc_buf names;
+	struct session_limits limits;
 };
 
 static int
@@ -70,6 +72,7 @@ remote_new(struct store *s, const char *key_dir, struct remote **out, struct lc_
 	r->s = s;
 	(void)strcpy(r->host, "host"); /* NOLINT(clang-analyzer-security.insecureAPI.strcpy) */
 	(void)gethostname(r->host, sizeof r->host - 1);
+	r->limits = (struct session_limits){.connect_ms = CONNECT_MS};
 	rc = load(r, key_dir, e);
 	if (rc != 0)
 		remote_free(r);
@@ -82,6 +85,15 @@ size_t
 remote_count(const struct remote *r)
 {
 	return r->n;
+}
+
+void
+remote_hurry(struct remote *r)
+{
+	r->limits = (struct session_limits){.connect_ms = HURRY_MS,
+	                                    .ping_ms = HURRY_MS / 4,
+	                                    .dead_ms = HURRY_MS,
+	                                    .welcome_ms = HURRY_MS};
 }
 
 const char *
@@ -118,7 +130,7 @@ connect_it(struct remote *r, struct far *f, struct lc_err *e)
 	                          .peer = &f->peer,
 	                          .identity = &r->identity,
 	                          .host = r->host,
-	                          .limits = {.connect_ms = CONNECT_MS}};
+	                          .limits = r->limits};
 	int64_t now = clock_mono_ns();
 
 	if (f->err.code == LC_OK || now - f->tried_ns >= AGAIN_NS) {

@@ -21,6 +21,9 @@ struct remote;
  * is connected yet.  The store is borrowed. */
 int remote_new(struct store *s, const char *key_dir, struct remote **out, struct lc_err *e);
 size_t remote_count(const struct remote *r);
+/** remote_hurry(r): who reads has other things to do: a replica that does not answer within 5 s has
+ * failed.  Before it is used. */
+void remote_hurry(struct remote *r);
 /** remote_names(r): "dr1, dr2"; borrowed. */
 const char *remote_names(const struct remote *r);
 /** remote_have(remote, ids, n, bits, e): as thin_opts.have, of all of them; a failure where one of

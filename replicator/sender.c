@@ -747,6 +747,7 @@ sender_stats(const struct sender *x, struct sender_stats *out)
 	out->unacknowledged = flight_bytes(&x->flight);
 	out->ready = x->heads_known;
 	out->look_ns = x->mend.state == MEND_RESTING ? x->mend.o.care->due_ns : 0;
+	out->more = x->mend.more_now;
 }
 
 void

@@ -116,6 +116,7 @@ struct sender_stats {
 	 * of that point's; of the point that waits longest.  0: it owes nothing. */
 	int64_t owed_ns;
 	int64_t look_ns; /* monotonic: to be pumped then, to look for damage; 0: it never is */
+	bool more;       /* to be pumped again at once: its turn was over */
 };
 void sender_stats(const struct sender *x, struct sender_stats *out);
 void sender_free(struct sender *x);

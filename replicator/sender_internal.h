@@ -56,6 +56,7 @@ struct mend {
 	bool left;                   /* in this round: deltas */
 	uint64_t more_ids;           /* so many are looked at in this round yet */
 	bool more;                   /* there may be ids above the last one */
+	bool more_now;               /* its turn is over; it goes on in the next */
 	uint8_t last[CHUNK_ID_SIZE]; /* that was dealt with */
 	unsigned examined;           /* of what can't be had, who needs it */
 	uint32_t stream;

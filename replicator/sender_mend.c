@@ -23,6 +23,8 @@ _Static_assert(DAMAGED_IDS_MAX <= OFFER_IDS_MAX, "what is told of fits one OFFER
 
 #define EVERY_MS 5000
 #define PAUSE_MAX_NS (3600 * LC_NS_PER_S) /* where it does not get better */
+/* Points go in between where contents come from another site, one by one. */
+#define TURN_NS (200 * LC_NS_PER_MS)
 #define DAY_NS (86400 * LC_NS_PER_S)
 #define BYTES_MORE (UINT64_C(1) << 30)
 #define IDS_MAX (UINT64_C(4) << 20) /* in one round; the rest in the next look */
@@ -37,7 +39,7 @@ sender_care_done(struct sender_care *c)
 void
 sender_mend(struct sender *x, const struct sender_mending *o)
 {
-	if (outgoing_contents(x->s, o->writer, &o->from, &x->mend.out, NULL) != 0)
+	if (outgoing_contents(x->s, o->writer, &x->mend.out, NULL) != 0)
 		return;
 	x->mend.o = *o;
 	if (o->every_ms == 0)
@@ -280,11 +282,15 @@ mend_want(struct sender *x, const struct want *m, struct lc_err *e)
 static int
 send(struct sender *x, uint64_t no, struct lc_err *e)
 {
+	static const struct thin_source nobody = {.fetch = NULL};
 	struct mend *m = &x->mend;
 	struct lc_err why = LC_ERR_INIT;
 	struct transfer_chunk c;
 
 	if (outgoing_mend(m->out, no, x->buf, &c, &why) != 0) {
+		/* Points are not to wait once more for who does not answer. */
+		if (lc_code_retryable(why.code))
+			outgoing_source(m->out, &nobody);
 		note_unable(x, no, &why);
 		return 0;
 	}
@@ -459,6 +465,7 @@ begin_look(struct sender *x, struct lc_err *e)
 	begin_day(x);
 	m->now = (struct sender_damage){.contents = 0};
 	m->left = false;
+	outgoing_source(m->out, &m->o.from);
 	memset(m->last, 0, sizeof m->last);
 	return ask(x, e);
 }
@@ -466,10 +473,12 @@ begin_look(struct sender *x, struct lc_err *e)
 int
 mend_pump(struct sender *x, struct lc_err *e)
 {
+	int64_t until = clock_mono_ns() + TURN_NS;
 	struct mend *m = &x->mend;
 	struct batch *b;
 	int rc = 0;
 
+	m->more_now = false;
 	if (m->state == MEND_RESTING && clock_mono_ns() >= m->o.care->due_ns &&
 	    (!m->o.first || sender_sent_all(x)))
 		return begin_look(x, e);
@@ -479,6 +488,10 @@ mend_pump(struct sender *x, struct lc_err *e)
 			return end(x, e);
 		if (batch_wants(b, b->next) && flight_full(&x->flight))
 			return 0;
+		if (m->o.from.fetch != NULL && clock_mono_ns() >= until) {
+			m->more_now = true;
+			return 0;
+		}
 		if (batch_wants(b, b->next))
 			rc = send(x, b->chunks[b->next], e);
 		b->next++;

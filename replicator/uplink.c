@@ -400,7 +400,7 @@ static void
 on_settled(void *arg)
 {
 	struct uplink *u = arg;
-	bool up, was_idle, idle;
+	bool up, was_idle, idle, more;
 
 	(void)pthread_mutex_lock(&u->lock);
 	up = u->welcome && !u->told_up;
@@ -417,7 +417,10 @@ on_settled(void *arg)
 	news_tell(&u->news, &u->o.events);
 	(void)pthread_mutex_lock(&u->lock);
 	idle = u->told_idle = u->idle && !u->wake;
+	more = u->stats.more;
 	(void)pthread_mutex_unlock(&u->lock);
+	if (more && u->session != NULL)
+		session_poke(u->session);
 	if (idle && !was_idle && u->o.events.idle != NULL)
 		u->o.events.idle(u->o.events.arg);
 }

@@ -97,8 +97,7 @@ outgoing_id(struct outgoing *o, uint64_t no, uint8_t id[CHUNK_ID_SIZE], struct l
 }
 
 int
-outgoing_contents(struct store *s, uint16_t writer, const struct thin_source *from,
-                  struct outgoing **out, struct lc_err *e)
+outgoing_contents(struct store *s, uint16_t writer, struct outgoing **out, struct lc_err *e)
 {
 	struct outgoing *o = lc_alloc(sizeof *o);
 
@@ -107,10 +106,14 @@ outgoing_contents(struct store *s, uint16_t writer, const struct thin_source *fr
 	o->s = s;
 	o->writer = writer;
 	o->lease_fd = -1;
-	if (from != NULL)
-		o->from = *from;
 	*out = o;
 	return 0;
+}
+
+void
+outgoing_source(struct outgoing *o, const struct thin_source *from)
+{
+	o->from = *from;
 }
 
 int

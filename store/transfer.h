@@ -222,11 +222,12 @@ int transfer_damage(struct store *s, uint16_t writer, const uint8_t above[CHUNK_
                     size_t max, struct transfer_damage *out, struct lc_err *e);
 void transfer_damage_free(struct transfer_damage *d);
 struct thin_source;
-/** outgoing_contents(s, writer, from, out, e): of no point, but what that writer has sent;
- * outgoing_find() and outgoing_mend() are for it.  from: where contents that are elsewhere come
- * from; copied; NULL: as thin_fetch() said. */
-int outgoing_contents(struct store *s, uint16_t writer, const struct thin_source *from,
-                      struct outgoing **out, struct lc_err *e);
+/** outgoing_contents(s, writer, out, e): of no point, but what that writer has sent;
+ * outgoing_find() and outgoing_mend() are for it. */
+int outgoing_contents(struct store *s, uint16_t writer, struct outgoing **out, struct lc_err *e);
+/** outgoing_source(o, from): where contents that are elsewhere come from, from now on; copied.
+ * Without a fetch(), as before the first call: as thin_fetch() said. */
+void outgoing_source(struct outgoing *o, const struct thin_source *from);
 /** outgoing_find(o, id, no, e): the chunk that stands for an id here.  LC_ENOENT; LC_ECORRUPT: it
  * is damaged here, too.  The first time in a store that is only read, slow: its newest chunks. */
 int outgoing_find(struct outgoing *o, const uint8_t id[CHUNK_ID_SIZE], uint64_t *no,

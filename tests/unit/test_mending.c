@@ -14,6 +14,8 @@
 #include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 
+#define SLOW_US 250000 /* more than a turn */
+
 static void
 flip(const char *dir, int type, int nth)
 {
@@ -267,7 +269,8 @@ what_is_damaged_here_too_is_named(void **state)
 
 struct elsewhere {
 	struct store *s; /* NULL: it has nothing */
-	bool lies;
+	bool lies, away, slow;
+	unsigned asked;
 };
 
 static int
@@ -279,6 +282,11 @@ fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched 
 	int rc;
 
 	(void)n;
+	x->asked++;
+	if (x->away)
+		return lc_fail(e, LC_EPEER, 0, "replica far: no answer");
+	if (x->slow)
+		(void)usleep(SLOW_US);
 	if (x->s == NULL)
 		return lc_fail(e, LC_ENOENT, 0, "no replica has it");
 	rc = transfer_read(x->s, 0, ids, payload, &c, e);
@@ -340,6 +348,53 @@ what_was_dropped_comes_from_another_replica(void **state)
 	x.lies = false;
 	mend(&s);
 	assert_int_equal(s.x.damage.contents, 0);
+	assert_int_equal(s.x.damage.sent, 2);
+	decay_arrived(&s);
+	store_close(x.s);
+	decay_end(&s);
+}
+
+static void
+connect_from(struct decay *s, struct elsewhere *x)
+{
+	const struct sender_mending o = {.care = &s->care, .first = true, .from = {fetch, x}};
+
+	halves_hang_up(&s->x);
+	halves_connect(&s->x);
+	s->care.due_ns = 0;
+	sender_mend(s->x.tx, &o);
+}
+
+/* Points are sent by the same worker: they are not held up by a replica that hangs, or is far away.
+ */
+static void
+no_point_waits_long_for_another_replica(void **state)
+{
+	struct sender_stats st;
+	struct elsewhere x;
+	struct decay s;
+
+	(void)state;
+	make_thin(&s, &x);
+	thin_fetch(s.x.v.s, NULL, NULL);
+	x.away = true;
+	connect_from(&s, &x);
+	halves_run(&s.x, &s.seed);
+	assert_int_equal(x.asked, 1); /* in one look, though it lacks two */
+	assert_int_equal(s.x.damage.unable, 2);
+	assert_int_equal(s.x.damage.sent, 0);
+
+	x = (struct elsewhere){.s = x.s, .slow = true};
+	connect_from(&s, &x);
+	while (x.asked == 0) {
+		s.x.budget = 1;
+		halves_run(&s.x, &s.seed);
+	}
+	sender_stats(s.x.tx, &st);
+	assert_int_equal(x.asked, 1);
+	assert_true(st.more);
+	s.x.budget = -1;
+	halves_run(&s.x, &s.seed);
 	assert_int_equal(s.x.damage.sent, 2);
 	decay_arrived(&s);
 	store_close(x.s);
@@ -618,6 +673,7 @@ main(void)
 	    cmocka_unit_test(what_a_read_finds_bad_comes_back),
 	    cmocka_unit_test(what_is_damaged_here_too_is_named),
 	    cmocka_unit_test(what_was_dropped_comes_from_another_replica),
+	    cmocka_unit_test(no_point_waits_long_for_another_replica),
 	    cmocka_unit_test(what_nobody_has_comes_from_the_disks),
 	    cmocka_unit_test(what_is_nowhere_does_not_count_as_sent),
 	    cmocka_unit_test(a_damaged_map_is_told_and_replaced),

@@ -339,7 +339,7 @@ is_dropped_before_it_is_read(void **state)
 	must(vault_backup(x.t.v.s, "web01", &x.d, 1, &p, &e), &e);
 	must(catalog_map(x.t.v.s->catalog, p.id, p.disks[0].id, 15, 1, &no, &e), &e);
 	twin_replicate(&x.t);
-	must(outgoing_contents(x.t.v.s, 0, NULL, &o, &e), &e);
+	must(outgoing_contents(x.t.v.s, 0, &o, &e), &e);
 	outgoing_expect(o, &no, 1);
 	must(outgoing_chunk(o, no, payload, &c, &e), &e);
 	make_thin(&x);
