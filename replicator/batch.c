@@ -14,7 +14,7 @@ no_memory(struct lc_err *e)
 #define OPEN_FIRST (ASKED_ALL_MAX - OFFER_IDS_MAX)
 #define OPEN_MORE (OPEN_FIRST - BATCHES_LINES * OFFER_IDS_MAX)
 #define OPEN_AHEAD (OPEN_MORE / 2)
-_Static_assert(BATCHES_MAX *OFFER_IDS_MAX <= ASKED_MAX, "a line offers no more than is taken");
+_Static_assert(BATCHES_MAX <= ASKED_MAX / OFFER_IDS_MAX, "a line offers no more than is taken");
 _Static_assert(BATCHES_LINES *BATCHES_MAX *BATCH_ROWS <= OPEN_MORE, "without bases nothing waits");
 
 bool
