@@ -119,6 +119,8 @@ int vault_verify(struct store *s, const uint8_t id[POINT_ID_SIZE], struct lc_err
 void vault_spoil(struct vault *v, int nth, bool rebuild);
 /** vault_on_damage(damage, d): for store_scrub(): the last one. */
 void vault_on_damage(void *damage, const struct damage *d);
+/** vault_have_all(unused, ids, n, bits, e): for thin_opts.have: the other side has everything. */
+int vault_have_all(void *unused, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e);
 
 /** vault_random(seed, n): below n; a small generator of its own, the same everywhere. */
 uint64_t vault_random(uint64_t *seed, uint64_t n);

@@ -258,16 +258,6 @@ canceled_it_ends_at_once(void **state)
 	end(&x);
 }
 
-static int
-has_all(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
-{
-	(void)arg;
-	(void)ids;
-	(void)e;
-	memset(bits, 0xff, (n + 7) / 8);
-	return 0;
-}
-
 /* A content there, that a scrub has found. */
 static void
 spoil(struct scene *x)
@@ -295,7 +285,8 @@ spoil(struct scene *x)
 static void
 what_is_damaged_there_comes_from_another_replica(void **state)
 {
-	const struct thin_opts drop = {.have = has_all, .peers = "dr, far", .bytes = UINT64_MAX};
+	const struct thin_opts drop = {
+	    .have = vault_have_all, .peers = "dr, far", .bytes = UINT64_MAX};
 	struct vault_disk d = vault_disk("vda", 40);
 	struct lc_err e = LC_ERR_INIT;
 	struct thin_stats st;

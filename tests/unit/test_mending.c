@@ -296,22 +296,13 @@ fetch(void *arg, const uint8_t *ids, size_t n, uint8_t *payload, struct fetched 
 	return rc;
 }
 
-static int
-has_it(void *arg, const uint8_t *ids, size_t n, uint8_t *bits, struct lc_err *e)
-{
-	(void)arg;
-	(void)ids;
-	(void)e;
-	memset(bits, 0xff, (n + 7) / 8);
-	return 0;
-}
-
 /* All that can be was dropped at the host, and some of it is damaged at one of two replicas. */
 static void
 make_thin(struct decay *s, struct elsewhere *x)
 {
 	static const int nth[] = {0, 1};
-	const struct thin_opts drop = {.have = has_it, .peers = "dr, far", .bytes = UINT64_MAX};
+	const struct thin_opts drop = {
+	    .have = vault_have_all, .peers = "dr, far", .bytes = UINT64_MAX};
 	struct store_opts o = {.mode = STORE_WRITE, .no_key = true};
 	struct lc_err e = LC_ERR_INIT;
 	struct thin_stats st;
@@ -449,7 +440,7 @@ failed_lines(const struct decay *s)
 static void
 what_is_nowhere_does_not_count_as_sent(void **state)
 {
-	const struct thin_opts drop = {.have = has_it, .peers = "dr", .bytes = UINT64_MAX};
+	const struct thin_opts drop = {.have = vault_have_all, .peers = "dr", .bytes = UINT64_MAX};
 	struct lc_err e = LC_ERR_INIT;
 	struct lc_buf keys = {0};
 	struct store *own;
