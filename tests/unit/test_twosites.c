@@ -342,36 +342,47 @@ hello_of(struct two *t, struct lc_buf *body)
 	lc_buf_free(&keys);
 }
 
+/* A captured host that is let in and then reads nothing; its HEADS has a long answer. */
+static void
+begin_deaf(struct two *t, struct mole *m)
+{
+	struct vault_disk d = vault_disk("vda", 2);
+	struct lc_buf hello = {0};
+	char vm[16];
+	size_t i;
+
+	two_make(t, NULL);
+	d.codes[0] = 3;
+	for (i = 0; i < 40; i++) {
+		(void)snprintf(vm, sizeof vm, "vm%zu", i);
+		(void)hostsite_backup(&t->h, vm, &d);
+	}
+	hostsite_connect(&t->h);
+	two_wait(t, hostsite_is_idle, &t->h, "all there");
+	hostsite_disconnect(&t->h);
+	hello_of(t, &hello);
+	mole_start(m, &t->loop, t->d.port, &t->h.id, t->d.id.public);
+	mole_say(m, MESSAGE_HELLO, (struct lc_span){hello.p, hello.n});
+	two_wait(t, mole_is_open, m, "open");
+	two_wait(t, is_welcome, m, "WELCOME");
+	assert_int_equal(m->of_type[MESSAGE_WELCOME], 1);
+	mole_read(m, false);
+	lc_buf_free(&hello);
+	vault_disk_free(&d);
+}
+
 /* A captured host asks and asks and reads no answer: its own messages stop, and nothing piles up.
  */
 static void
 who_does_not_read_is_not_answered_for_ever(void **state)
 {
-	struct vault_disk d = vault_disk("vda", 2);
-	struct lc_buf hello = {0};
 	uint8_t ping[8] = {0};
 	struct mole m;
 	struct two t;
-	char vm[16];
 	size_t before, i, k, said = 0;
 
 	(void)state;
-	two_make(&t, NULL);
-	d.codes[0] = 3;
-	for (i = 0; i < 40; i++) { /* so that HEADS has a long answer */
-		(void)snprintf(vm, sizeof vm, "vm%zu", i);
-		(void)hostsite_backup(&t.h, vm, &d);
-	}
-	hostsite_connect(&t.h);
-	two_wait(&t, hostsite_is_idle, &t.h, "all there");
-	hostsite_disconnect(&t.h);
-	hello_of(&t, &hello);
-	mole_start(&m, &t.loop, t.d.port, &t.h.id, t.d.id.public);
-	mole_say(&m, MESSAGE_HELLO, (struct lc_span){hello.p, hello.n});
-	two_wait(&t, mole_is_open, &m, "open");
-	two_wait(&t, is_welcome, &m, "WELCOME");
-	assert_int_equal(m.of_type[MESSAGE_WELCOME], 1);
-	mole_read(&m, false);
+	begin_deaf(&t, &m);
 	before = memory_kb();
 	for (i = 0; i < 200 && mole_unsent(&m) < (8u << 20); i++) {
 		for (k = 0; k < 5000; k++) {
@@ -386,8 +397,6 @@ who_does_not_read_is_not_answered_for_ever(void **state)
 		assert_true(memory_kb() - before < (96u << 10));
 	mole_end(&m);
 	run_for(&t.loop, 20);
-	lc_buf_free(&hello);
-	vault_disk_free(&d);
 	two_done(&t);
 }
 
@@ -397,28 +406,12 @@ who_does_not_read_is_not_answered_for_ever(void **state)
 static void
 who_closes_is_answered_before(void **state)
 {
-	struct vault_disk d = vault_disk("vda", 2);
-	struct lc_buf hello = {0};
 	struct mole m;
 	struct two t;
-	char vm[16];
 	size_t i;
 
 	(void)state;
-	two_make(&t, NULL);
-	d.codes[0] = 3;
-	for (i = 0; i < 40; i++) { /* so that HEADS has a long answer */
-		(void)snprintf(vm, sizeof vm, "vm%zu", i);
-		(void)hostsite_backup(&t.h, vm, &d);
-	}
-	hostsite_connect(&t.h);
-	two_wait(&t, hostsite_is_idle, &t.h, "all there");
-	hostsite_disconnect(&t.h);
-	hello_of(&t, &hello);
-	mole_start(&m, &t.loop, t.d.port, &t.h.id, t.d.id.public);
-	mole_say(&m, MESSAGE_HELLO, (struct lc_span){hello.p, hello.n});
-	two_wait(&t, is_welcome, &m, "WELCOME");
-	mole_read(&m, false);
+	begin_deaf(&t, &m);
 	for (i = 0; i < QUESTIONS; i++)
 		mole_say(&m, MESSAGE_HEADS, (struct lc_span){0});
 	run_for(&t.loop, 300);
@@ -428,8 +421,6 @@ who_closes_is_answered_before(void **state)
 	assert_int_equal(m.of_type[MESSAGE_HEADS_END], QUESTIONS);
 	mole_end(&m);
 	run_for(&t.loop, 20);
-	lc_buf_free(&hello);
-	vault_disk_free(&d);
 	two_done(&t);
 }
 
