@@ -248,9 +248,9 @@ static int
 on_keys(struct lender *x, struct lc_span body, struct lc_err *e)
 {
 	struct lc_buf keys = {0};
-	int rc = body.n > 0 ? lc_fail(e, LC_EPEER, 0, "malformed KEYS")
-	                    : transfer_keys(x->s, &keys, e);
+	int rc = message_get_nothing(body, MESSAGE_KEYS, e);
 
+	rc = rc != 0 ? rc : transfer_keys(x->s, &keys, e);
 	if (rc == 0)
 		return emit(x, MESSAGE_KEYS, &keys, 0, (struct lc_span){0}, e);
 	lc_buf_free(&keys);
