@@ -88,15 +88,49 @@ looks_end(struct catalog *c, bool own)
 		(void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
 }
 
-void
-catalog_chunks(struct catalog *c, const uint64_t *chunks, size_t n, struct record *records)
+/* Ascending, and hardly another between them: they are read in one go. */
+static bool
+are_near(const uint64_t *chunks, size_t n)
+{
+	size_t i;
+
+	for (i = 1; i < n; i++) {
+		if (chunks[i] <= chunks[i - 1])
+			return false;
+	}
+	return n > 1 && chunks[n - 1] - chunks[0] < 2 * n;
+}
+
+static int
+get_range(struct catalog *c, const uint64_t *chunks, size_t n, struct record *records)
+{
+	sqlite3_stmt *st;
+	uint64_t no;
+	size_t i = 0;
+	int rc = sql_start(c, ST_CHUNK_RANGE, &st, NULL);
+
+	if (rc == 0) {
+		sql_int(st, 1, chunks[0]);
+		sql_int(st, 2, chunks[n - 1]);
+	}
+	while (sql_next(c, st, &rc, NULL)) {
+		for (no = col_int(st, 7); i < n && chunks[i] < no; i++)
+			;
+		if (i < n && chunks[i] == no)
+			chunk_columns(st, no, &records[i]);
+	}
+	sql_finish(c, st);
+	return rc;
+}
+
+static int
+get_each(struct catalog *c, const uint64_t *chunks, size_t n, struct record *records)
 {
 	sqlite3_stmt *st;
 	size_t i;
 	bool own = false;
 	int rc = sql_start(c, ST_CHUNK_GET, &st, NULL);
 
-	memset(records, 0, n * sizeof *records);
 	rc = rc != 0 ? rc : looks_begin(c, &own, NULL);
 	for (i = 0; rc == 0 && i < n; i++) {
 		sql_int(st, 1, chunks[i]);
@@ -106,6 +140,15 @@ catalog_chunks(struct catalog *c, const uint64_t *chunks, size_t n, struct recor
 	}
 	looks_end(c, own);
 	sql_finish(c, st);
+	return rc;
+}
+
+void
+catalog_chunks(struct catalog *c, const uint64_t *chunks, size_t n, struct record *records)
+{
+	memset(records, 0, n * sizeof *records);
+	if (!are_near(chunks, n) || get_range(c, chunks, n, records) != 0)
+		(void)get_each(c, chunks, n, records);
 }
 
 int

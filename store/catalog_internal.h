@@ -22,6 +22,8 @@
 	X(CHUNK_PUT, "INSERT OR REPLACE INTO chunk(no,id,seg,off,len,enc,key,writer) "             \
 	             "VALUES(?1,?2,?3,?4,?5,?6,?7,?8)")                                            \
 	X(CHUNK_GET, "SELECT id,seg,off,len,enc,key,writer FROM chunk WHERE no=?1")                \
+	X(CHUNK_RANGE, "SELECT id,seg,off,len,enc,key,writer,no FROM chunk "                       \
+	               "WHERE no BETWEEN ?1 AND ?2 ORDER BY no")                                   \
 	X(CHUNK_PLACE, "SELECT seg,off,len,enc FROM chunk WHERE no=?1")                            \
 	X(BASE_PLACES, "SELECT seg,off,len FROM chunk WHERE no IN "                                \
 	               "(SELECT base FROM base WHERE no=?1)")                                      \
