@@ -28,50 +28,6 @@ catalog_put_base(struct catalog *c, uint64_t no, uint64_t base, struct lc_err *e
 	return rc;
 }
 
-/* Of a record: its id, number and writer. */
-static int
-run_missing(struct catalog *c, enum statement which, const struct record *r, struct lc_err *e)
-{
-	sqlite3_stmt *st;
-	int rc = sql_start(c, which, &st, e);
-
-	if (rc == 0) {
-		sql_blob(st, 1, r->id, sizeof r->id);
-		sql_int(st, 2, r->seq);
-		sql_int(st, 3, r->writer);
-		rc = sql_run(c, st, e);
-	}
-	sql_finish(c, st);
-	return rc;
-}
-
-int
-catalog_put_missing(struct catalog *c, const struct record *r, struct lc_err *e)
-{
-	return run_missing(c, ST_MISSING_ADD, r, e);
-}
-
-int
-catalog_missing_of(struct catalog *c, uint16_t writer, const uint8_t id[32], struct lc_buf *out,
-                   struct lc_err *e)
-{
-	sqlite3_stmt *st;
-	uint64_t no;
-	int rc = sql_start(c, ST_MISSING_OF_ID, &st, e);
-
-	if (rc == 0) {
-		sql_blob(st, 1, id, 32);
-		sql_int(st, 2, writer);
-	}
-	while (sql_next(c, st, &rc, e)) {
-		no = col_int(st, 0);
-		if (lc_buf_append(out, &no, sizeof no) != 0)
-			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	}
-	sql_finish(c, st);
-	return rc;
-}
-
 int
 catalog_missing_base(struct catalog *c, uint64_t no, bool *is, struct lc_err *e)
 {
@@ -85,12 +41,6 @@ catalog_missing_base(struct catalog *c, uint64_t no, bool *is, struct lc_err *e)
 	}
 	sql_finish(c, st);
 	return rc == LC_ENOENT ? 0 : rc;
-}
-
-int
-catalog_found(struct catalog *c, const struct record *r, struct lc_err *e)
-{
-	return run_missing(c, ST_MISSING_OVER, r, e);
 }
 
 int
