@@ -12,6 +12,7 @@
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/memory.h"
+#include "store/maprec.h"
 #include "store/point.h"
 
 #define STREAMS_MAX 64u
@@ -480,7 +481,7 @@ on_rows(struct receiver *r, struct lc_span body, struct lc_err *e)
 		return rc;
 	if (st->made)
 		return lc_fail(e, LC_EPEER, 0, "ROWS of a point that is still being made");
-	rc = take_room(r, m.payload.n, &why);
+	rc = take_room(r, m.payload.n + maprec_zeros(m.payload) * TRANSFER_ZERO_COST, &why);
 	rc = rc != 0 ? rc : incoming_rows(st->in, m.payload, &why);
 	return rc == 0 ? 0 : refuse_stream(r, st, &why, e);
 }

@@ -351,16 +351,19 @@ bytes_of_log(const struct guest *g)
 	return sum;
 }
 
-/* This host's part of them: the first writer of a store has what is no other one's. */
+/* This host's part of them: the first writer of a store has what is no other one's.  Of what can
+ * be made again, only rows that say zero count: a host could have the catalog grow without end. */
 static uint64_t
 bytes_kept(const struct guest *g)
 {
-	uint64_t bytes = 0, all;
+	uint64_t bytes = 0, zeros = 0, all;
 
+	if (transfer_zeros(g->store, g->who.writer, &zeros, NULL) != 0)
+		zeros = 0;
 	if (transfer_bytes(g->store, g->who.writer, &bytes, NULL) != 0 || g->who.writer != 0)
-		return bytes;
+		return bytes + zeros;
 	all = bytes_of_log(g);
-	return all > bytes ? all - bytes : 0;
+	return zeros + (all > bytes ? all - bytes : 0);
 }
 
 static void

@@ -12,6 +12,7 @@
  *   gen(gen, id, rows, sum)                  points in the making
  *   map_recent(gen, disk, window, chunk)     ordered by generation
  *   map_long(disk, window, gen, chunk)       ordered by window, with an index by generation
+ *   zeros(writer, rows)                      of its maps, that say "all zero", ever
  *   damage(seg, off, len, type)
  *
  * Dropping a point P whose next kept point is N: only one of the two sets of rows has to move,
@@ -45,6 +46,7 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS chunk(no INTEGER PRIMARY KEY,id BLOB,seg INT,off INT,len INT,"
     "enc INT,key INT,writer INT DEFAULT 0);"
     "CREATE TABLE IF NOT EXISTS writer(no INTEGER PRIMARY KEY,bytes INT);"
+    "CREATE TABLE IF NOT EXISTS zeros(writer INTEGER PRIMARY KEY,rows INT);"
     "CREATE TABLE IF NOT EXISTS vouch(writer INT,id BLOB,no INT,PRIMARY KEY(writer,id)) "
     "WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS base(no INT,base INT,PRIMARY KEY(no,base)) WITHOUT ROWID;"

@@ -161,6 +161,10 @@ int catalog_writer_lines(struct catalog *c, uint16_t writer, uint64_t *n, struct
 int catalog_add_bytes(struct catalog *c, uint16_t writer, uint64_t bytes, struct lc_err *e);
 /** catalog_writer_bytes(c, writer, bytes, e): what that came to; 0: of all others. */
 int catalog_writer_bytes(struct catalog *c, uint16_t writer, uint64_t *bytes, struct lc_err *e);
+/** catalog_add_zeros(c, writer, rows, e), catalog_writer_zeros(c, writer, rows, e): rows of a
+ * writer's maps that say "all zero": next to nothing in the log, and not so here. */
+int catalog_add_zeros(struct catalog *c, uint16_t writer, uint64_t rows, struct lc_err *e);
+int catalog_writer_zeros(struct catalog *c, uint16_t writer, uint64_t *rows, struct lc_err *e);
 
 /** catalog_writer_missing(c, writer, n, e): how many ids of a writer have no good bytes;
  * catalog_missing_above(c, writer, above, max, ids, e): append these, 32 bytes each, ascending from

@@ -140,6 +140,9 @@
 	X(WRITER_ADD, "INSERT INTO writer(no,bytes) VALUES(?1,?2) "                                \
 	              "ON CONFLICT(no) DO UPDATE SET bytes=bytes+?2")                              \
 	X(WRITER_BYTES, "SELECT coalesce(sum(bytes),0) FROM writer WHERE ?1=0 OR no=?1")           \
+	X(ZEROS_ADD, "INSERT INTO zeros(writer,rows) VALUES(?1,?2) "                               \
+	             "ON CONFLICT(writer) DO UPDATE SET rows=rows+?2")                             \
+	X(ZEROS_OF, "SELECT coalesce(sum(rows),0) FROM zeros WHERE writer=?1")                     \
 	X(CHUNK_LAST, "SELECT no,seg,off,len FROM chunk WHERE seg>0 AND off>0 AND no<?1 "          \
 	              "ORDER BY no DESC LIMIT ?2")                                                 \
 	X(POINT_DEL, "DELETE FROM point WHERE gen=?1")                                             \

@@ -132,22 +132,37 @@ catalog_writer_lines(struct catalog *c, uint16_t writer, uint64_t *n, struct lc_
 	return number_of(c, ST_WRITER_LINES, writer, n, e);
 }
 
-int
-catalog_add_bytes(struct catalog *c, uint16_t writer, uint64_t bytes, struct lc_err *e)
+static int
+add_to(struct catalog *c, enum statement which, uint16_t writer, uint64_t n, struct lc_err *e)
 {
 	sqlite3_stmt *st;
-	int rc;
+	int rc = sql_start(c, which, &st, e);
 
-	if (writer == 0)
-		return 0;
-	rc = sql_start(c, ST_WRITER_ADD, &st, e);
 	if (rc == 0) {
 		sql_int(st, 1, writer);
-		sql_int(st, 2, bytes);
+		sql_int(st, 2, n);
 		rc = sql_run(c, st, e);
 	}
 	sql_finish(c, st);
 	return rc;
+}
+
+int
+catalog_add_bytes(struct catalog *c, uint16_t writer, uint64_t bytes, struct lc_err *e)
+{
+	return writer == 0 ? 0 : add_to(c, ST_WRITER_ADD, writer, bytes, e);
+}
+
+int
+catalog_add_zeros(struct catalog *c, uint16_t writer, uint64_t rows, struct lc_err *e)
+{
+	return rows == 0 ? 0 : add_to(c, ST_ZEROS_ADD, writer, rows, e);
+}
+
+int
+catalog_writer_zeros(struct catalog *c, uint16_t writer, uint64_t *rows, struct lc_err *e)
+{
+	return number_of(c, ST_ZEROS_OF, writer, rows, e);
 }
 
 int

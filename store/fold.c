@@ -314,7 +314,7 @@ int
 fold_map(struct fold *f, struct map_record *m, struct lc_err *e)
 {
 	struct set_sum sum, one;
-	uint64_t gen, disk, rows;
+	uint64_t gen, disk, rows, zeros = 0;
 	size_t i;
 	int rc;
 
@@ -325,7 +325,9 @@ fold_map(struct fold *f, struct map_record *m, struct lc_err *e)
 		rc = resolve_row(f, m->writer, &m->rows[i], e);
 		set_row(NULL, m->disk, m->rows[i].window, m->rows[i].id, &one);
 		set_add(&sum, &one);
+		zeros += maprec_zero(&m->rows[i]) ? 1 : 0;
 	}
+	rc = rc != 0 ? rc : catalog_add_zeros(f->catalog, m->writer, zeros, e);
 	rc = rc != 0 ? rc : catalog_put_rows(f->catalog, gen, disk, m->rows, m->n, e);
 	return rc != 0 ? rc : catalog_set_gen_state(f->catalog, gen, sum.v, rows + m->n, e);
 }

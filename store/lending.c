@@ -82,6 +82,15 @@ transfer_bytes(struct store *s, uint16_t writer, uint64_t *bytes, struct lc_err 
 	return catalog_writer_bytes(s->catalog, writer, bytes, e);
 }
 
+int
+transfer_zeros(struct store *s, uint16_t writer, uint64_t *bytes, struct lc_err *e)
+{
+	int rc = catalog_writer_zeros(s->catalog, writer, bytes, e);
+
+	*bytes *= TRANSFER_ZERO_COST;
+	return rc;
+}
+
 void
 transfer_sum(const struct transfer_chunk *c, uint8_t sum[TRANSFER_SUM_SIZE])
 {

@@ -107,3 +107,19 @@ maprec_decode(struct lc_span payload, struct map_record *m, struct lc_err *e)
 		return lc_fail(e, LC_ECORRUPT, 0, "malformed map record");
 	return 0;
 }
+
+uint64_t
+maprec_zeros(struct lc_span payload)
+{
+	const uint64_t head = 56, run = 16;
+	uint64_t runs, rows, named;
+
+	if (payload.n < head)
+		return 0;
+	runs = lc_get32(payload.p + 48);
+	rows = lc_get32(payload.p + 52);
+	if (rows > MAP_ROWS_MAX || runs > rows || payload.n < head + runs * run)
+		return 0; /* no such payload */
+	named = (payload.n - head - runs * run) / CHUNK_ID_SIZE;
+	return named < rows ? rows - named : 0;
+}

@@ -46,5 +46,8 @@ int maprec_encode(struct map_record *m, struct lc_buf *out, struct lc_err *e);
 /** maprec_decode(payload, m, e): LC_ECORRUPT where it is no such payload; rows come sorted, windows
  * are unique. */
 int maprec_decode(struct lc_span payload, struct map_record *m, struct lc_err *e);
+/** maprec_zeros(payload): how many rows say "all zero", by its lengths alone; at most as many as a
+ * record can have. */
+uint64_t maprec_zeros(struct lc_span payload);
 
 #endif

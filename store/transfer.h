@@ -56,6 +56,11 @@ int transfer_give(struct store *s, const uint8_t vm[16], uint16_t writer, struct
 /** transfer_bytes(s, writer, bytes, e): that its records take in the log; 0: those of all others.
  */
 int transfer_bytes(struct store *s, uint16_t writer, uint64_t *bytes, struct lc_err *e);
+/* What a row that says "all zero" counts for, as it takes its place in the catalog: as much as one
+ * that names a content does in the log. */
+#define TRANSFER_ZERO_COST CHUNK_ID_SIZE
+/** transfer_zeros(s, writer, bytes, e): what such rows of its maps count for. */
+int transfer_zeros(struct store *s, uint16_t writer, uint64_t *bytes, struct lc_err *e);
 /** transfer_keys(s, keys, e): append the KEYS payload that a taker's segments begin with. */
 int transfer_keys(struct store *s, struct lc_buf *keys, struct lc_err *e);
 /**
