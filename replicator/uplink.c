@@ -73,11 +73,14 @@ emit(void *arg, uint16_t type, const struct lc_span *spans, size_t n, struct lc_
 	return session_emit(u->session, type, spans, n, e);
 }
 
+/* A clock may say anything; what it is ahead can be taken with either sign. */
 static void
 note_clock(struct uplink *u, int64_t wall_ns)
 {
+	int64_t ahead = clock_since(wall_ns, clock_wall_ns());
+
 	(void)pthread_mutex_lock(&u->lock);
-	u->ahead_ns = wall_ns - clock_wall_ns();
+	u->ahead_ns = ahead == INT64_MIN ? -INT64_MAX : ahead;
 	(void)pthread_mutex_unlock(&u->lock);
 }
 

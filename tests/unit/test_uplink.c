@@ -539,6 +539,35 @@ another_clock_is_seen(void **state)
 	end(&x);
 }
 
+/* It may say anything, and what it is ahead may be told with either sign. */
+static void
+a_clock_that_none_can_show_is_seen(void **state)
+{
+	int64_t said[2] = {INT64_MIN, INT64_MAX};
+	struct uplink_stats st;
+	struct scene x;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		struct welcome w = {
+		    .version = MESSAGE_VERSION, .byte_window = 1u << 20, .wall_ns = said[i]};
+		struct lc_buf body = {0};
+
+		make(&x);
+		hostsite_begin(&x.h, NULL);
+		assert_true(run_until(&x.loop, has_said_hello, &x, SOON_MS));
+		assert_int_equal(message_put_welcome(&body, &w), 0);
+		mole_say(&x.m, MESSAGE_WELCOME, (struct lc_span){body.p, body.n});
+		lc_buf_free(&body);
+		assert_true(run_until(&x.loop, hostsite_is_up, &x.h, SOON_MS));
+		uplink_stats(x.h.uplink, &st);
+		assert_true(i == 0 ? st.ahead_ns < 0 : st.ahead_ns > 0);
+		assert_true(st.ahead_ns != INT64_MIN);
+		end(&x);
+	}
+}
+
 int
 main(void)
 {
@@ -553,6 +582,7 @@ main(void)
 	    cmocka_unit_test(a_look_up_that_hangs_holds_up_nobody),
 	    cmocka_unit_test(heads_without_end_are_given_up),
 	    cmocka_unit_test(another_clock_is_seen),
+	    cmocka_unit_test(a_clock_that_none_can_show_is_seen),
 	};
 
 	cmocka_set_test_filter(getenv("LOCUM_TEST_ONLY"));
