@@ -311,7 +311,8 @@ print_host(const json_t *h, bool *locked)
 {
 	const char *linked = how_linked(h);
 	json_int_t max = json_integer_value(json_object_get(h, "quota_bytes"));
-	json_int_t stored = json_integer_value(json_object_get(h, "stored_bytes"));
+	const json_t *size = json_object_get(h, "stored_bytes");
+	json_int_t stored = json_integer_value(size);
 	json_int_t damaged = json_integer_value(json_object_get(h, "damaged"));
 	char got[32], kept[32], age[32];
 	struct cli_word w;
@@ -322,7 +323,7 @@ print_host(const json_t *h, bool *locked)
 	    "%-20s %-10s %-26s %10s %10s %8lld\n", text_of(h, "name"), linked, text_of(h, "since"),
 	    size_format(got, sizeof got,
 	                (uint64_t)json_integer_value(json_object_get(h, "received_bytes"))),
-	    size_format(kept, sizeof kept, (uint64_t)stored),
+	    json_is_integer(size) ? size_format(kept, sizeof kept, (uint64_t)stored) : "-",
 	    (long long)json_integer_value(json_object_get(h, "points")));
 	if (json_is_string(json_object_get(h, "error")))
 		(void)printf("    %s\n", text_of(h, "error"));

@@ -54,7 +54,7 @@ is_for(const char *path, const struct writer_entry *w)
 
 static int
 take_one(const char *folder, const char *name, const struct writer_entry *w, struct store *s,
-         struct lc_err *e)
+         void (*given)(void *arg, const uint8_t vm[16]), void *arg, struct lc_err *e)
 {
 	char *path = path_join(folder, name);
 	uint8_t vm[16];
@@ -66,6 +66,8 @@ take_one(const char *folder, const char *name, const struct writer_entry *w, str
 		rc = transfer_give(s, vm, w->writer, e);
 		if (rc == 0)
 			log_info("%s: VM %.8s is this host's from now on", w->name, name);
+		if (rc == 0 && given != NULL)
+			given(arg, vm);
 		if (rc == LC_ENOENT) {
 			log_warn("%s: VM %.8s was given to it, and is not there", w->name, name);
 			lc_err_clear(e);
@@ -86,7 +88,8 @@ take_one(const char *folder, const char *name, const struct writer_entry *w, str
 }
 
 int
-gifts_take(const char *dir, const struct writer_entry *w, struct store *s, struct lc_err *e)
+gifts_take(const char *dir, const struct writer_entry *w, struct store *s,
+           void (*given)(void *arg, const uint8_t vm[16]), void *arg, struct lc_err *e)
 {
 	char *folder = path_join(dir, "gifts");
 	const struct dirent *ent;
@@ -99,7 +102,7 @@ gifts_take(const char *dir, const struct writer_entry *w, struct store *s, struc
 	if (d == NULL && errno != ENOENT)
 		rc = lc_fail_errno(e, "%s", folder);
 	while (d != NULL && rc == 0 && (ent = dir_next(d, folder, &rc, e)) != NULL)
-		rc = take_one(folder, ent->d_name, w, s, e);
+		rc = take_one(folder, ent->d_name, w, s, given, arg, e);
 	if (d != NULL)
 		(void)closedir(d);
 	lc_free(folder);

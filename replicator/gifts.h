@@ -21,7 +21,9 @@ struct store;
 /** gifts_put(dir, vm, w, e): for that host; instead of any other.  Durable. */
 int gifts_put(const char *dir, const uint8_t vm[16], const struct writer_entry *w,
               struct lc_err *e);
-/** gifts_take(dir, w, s, e): whatever there is for that host, in its store s.  Durable. */
-int gifts_take(const char *dir, const struct writer_entry *w, struct store *s, struct lc_err *e);
+/** gifts_take(dir, w, s, given, arg, e): whatever there is for that host, in its store s; given(),
+ * which may be NULL, comes for each VM.  Durable. */
+int gifts_take(const char *dir, const struct writer_entry *w, struct store *s,
+               void (*given)(void *arg, const uint8_t vm[16]), void *arg, struct lc_err *e);
 
 #endif

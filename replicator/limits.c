@@ -44,6 +44,8 @@ limits_read(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct limits 
 			rc = lc_fail(&err, LC_ECORRUPT, 0, "%s: not understood: %.40s", path, line);
 		/* NOLINTEND(cert-err34-c) */
 	}
+	if (rc == 0 && !out->rate_set && !out->max_set) /* who sets none leaves no file */
+		rc = lc_fail(&err, LC_ECORRUPT, 0, "%s: it is empty", path);
 	lc_buf_free(&b);
 	lc_free(path);
 	if (rc == LC_ENOENT)

@@ -19,7 +19,8 @@ struct limits {
 	uint64_t max;  /* bytes that its store may take; 0: any number */
 };
 
-/** limits_read(dir, key, out, e): nothing is set where there is no file. */
+/** limits_read(dir, key, out, e): nothing is set where there is no file.  LC_ECORRUPT: it is not
+ * understood. */
 int limits_read(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct limits *out,
                 struct lc_err *e);
 /** limits_write(dir, key, l, e): nothing is set: the file goes.  Durable. */

@@ -10,7 +10,6 @@
 
 #include "replicator/server_internal.h"
 #include "replicator/stores.h"
-#include "replicator/limits.h"
 #include "replicator/throttle.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
@@ -110,23 +109,32 @@ send_away(struct guest *g, const struct lc_err *why)
 	session_end(g->session, why);
 }
 
-/* What this host may, else what each may.  A file that is not understood is as good as none. */
-static void
-apply_limits(struct guest *g)
+/* What this host may, else what each may. */
+static int
+apply_limits(struct guest *g, struct lc_err *e)
 {
-	const struct server *s = g->server;
-	struct lc_err err = LC_ERR_INIT;
-	struct limits l;
-	uint64_t max;
+	struct server *s = g->server;
+	struct limits l = {.rate = 0};
+	uint64_t max = s->host_max;
+	struct host *h;
+	int rc;
 
-	if (limits_read(g->dir, g->key, &l, &err) != 0) {
-		log_warn("%s: its limits are those of every host: %s", g->name, err.msg);
-		l = (struct limits){.rate = 0};
+	(void)pthread_mutex_lock(&s->lock);
+	h = host_find(s, g->key);
+	if (h != NULL && h->name[0] == '\0')
+		(void)snprintf(h->name, sizeof h->name, "%s", g->name);
+	rc = h == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : host_limits(s, h, e);
+	if (rc == 0) {
+		l = h->limits;
+		max = h->room;
 	}
+	(void)pthread_mutex_unlock(&s->lock);
+	if (rc != 0)
+		return rc;
 	throttle_set(g->throttle, l.rate_set ? l.rate : s->host_rate);
-	max = l.max_set ? l.max : s->host_max;
 	if (atomic_exchange(&g->max, max) != max && g->greeted)
 		session_poke(g->session); /* it is told, also where nothing comes from it */
+	return 0;
 }
 
 /* What is read of a host is limited over all of its connections. */
@@ -144,6 +152,7 @@ static int
 on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 {
 	struct guest *g = arg, *x;
+	struct lc_err limits = LC_ERR_INIT;
 	struct server *s = g->server;
 	struct writer_entry w;
 	unsigned same = 0;
@@ -174,8 +183,9 @@ on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 		(void)lc_fail(&g->unwelcome, LC_EBUSY, 0,
 		              "this host's connection of before is being closed");
 	}
-	if (g->known)
-		apply_limits(g);
+	/* Without a word of it, as the others, where it only reads. */
+	if (g->known && apply_limits(g, &limits) != 0 && g->unwelcome.code == LC_OK)
+		g->unwelcome = limits;
 	return 0;
 }
 
@@ -290,7 +300,7 @@ static void
 look_at_guest(struct server *s, struct guest *g, int64_t now)
 {
 	int64_t patience = s->limits.connect_ms > 0 ? s->limits.connect_ms : SESSION_CONNECT_MS;
-	struct lc_err why = LC_ERR_INIT;
+	struct lc_err why = LC_ERR_INIT, limits = LC_ERR_INIT;
 	struct writer_entry w;
 
 	if (g->sent_away || !g->open)
@@ -301,7 +311,8 @@ look_at_guest(struct server *s, struct guest *g, int64_t now)
 		g->looked_ns = now;
 		if (writers_find(s->dir, g->key, &w, &why) != LC_EACCES)
 			lc_err_clear(&why);
-		apply_limits(g);
+		if (apply_limits(g, &limits) != 0 && !g->reading && why.code == LC_OK)
+			why = limits;
 	}
 	if (why.code != LC_OK)
 		send_away(g, &why);
@@ -333,10 +344,11 @@ on_tick(uv_timer_t *t)
 }
 
 static void
-know_host(const struct server *s, struct host *h, const struct writer_entry *w)
+know_host(struct server *s, struct host *h, const struct writer_entry *w)
 {
 	(void)snprintf(h->name, sizeof h->name, "%s", w->name);
 	visits_load(s->dir, w->key, &h->visits);
+	(void)host_limits(s, h, NULL);
 }
 
 /* Hosts that do not come belong into the status, too. */
@@ -381,13 +393,17 @@ listen_on(struct server *s, const struct address *a, struct lc_err *e)
 	return 0;
 }
 
+void
+server_release(struct server *s)
+{
+	s->handles--;
+	free_if_over(s);
+}
+
 static void
 on_handle_closed(uv_handle_t *h)
 {
-	struct server *s = h->data;
-
-	s->handles--;
-	free_if_over(s);
+	server_release(h->data);
 }
 
 static void

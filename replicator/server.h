@@ -42,14 +42,23 @@ unsigned server_port(const struct server *s);
 struct stores *server_stores(struct server *s);
 /** server_guests(s): connections that there are, strangers too. */
 unsigned server_guests(const struct server *s);
-/** server_status(s, f): hosts that were here since it began, and how they do, as JSON. */
+/** server_status(s, f): its hosts, and how they do, as JSON. */
 void server_status(struct server *s, FILE *f);
 
-/** server_look(s, dir, store): what is damaged in the store in that folder, for the status of its
- * hosts.  Thread: any. */
+/** server_look(s, dir, store): how large the store in that folder is, and what is damaged in it,
+ * for the status of its hosts.  Thread: any. */
 void server_look(struct server *s, const char *dir, struct store *store);
 
-struct server_host { /* one that was here since it began */
+/**
+ * server_survey(s):
+ * What is there of each host, also of those that do not come: how much its store takes, and what is
+ * damaged in it.  Each store is opened for that, in its turn, on a thread of libuv's; hosts that
+ * come meanwhile share it.  Once.
+ */
+void server_survey(struct server *s);
+
+#define SERVER_UNKNOWN UINT64_MAX /* it was not looked at yet, or can't be */
+struct server_host {              /* one that is paired, or was here since it began */
 	const char *name;
 	const uint8_t *key; /* [CHANNEL_KEY_SIZE] */
 	bool connected;
@@ -57,8 +66,9 @@ struct server_host { /* one that was here since it began */
 	bool by_command, late; /* it comes by (visits.h); and is to have come again by now */
 	int64_t since_ns;      /* wall clock: connected, or not, since then */
 	uint64_t received, points, refused; /* bytes; points */
-	uint64_t kept, room; /* bytes of its store; and that it may have, 0: any number */
-	uint64_t damaged;    /* contents of it that are damaged here, and maps */
+	/* Or SERVER_UNKNOWN: bytes of its store, and that it may have, 0: any number; contents of
+	 * it that are damaged here, and maps. */
+	uint64_t kept, room, damaged;
 	size_t vms;
 	int64_t last_ns; /* wall clock: its newest point, of any VM; 0: it has none */
 };

@@ -3,10 +3,8 @@
  * receiver or the lender makes of its messages.
  */
 #include <assert.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "replicator/gifts.h"
 #include "replicator/lender.h"
@@ -300,6 +298,23 @@ patience_ms(const struct guest *g)
 	return STORE_WAIT_MS + (g->pairing ? words > 0 ? words : SESSION_LINGER_MS : 0);
 }
 
+/* The VM is not another host's of that store any more. */
+static void
+on_given(void *arg, const uint8_t vm[16])
+{
+	struct guest *g = arg;
+	struct writer_entry *list = NULL;
+	size_t i, n = 0;
+
+	if (writers_list(g->dir, &list, &n, NULL) != 0)
+		return;
+	for (i = 0; i < n; i++) {
+		if (strcmp(list[i].store, g->who.store) == 0 && list[i].writer != g->who.writer)
+			host_vm_forget(g->server, list[i].key, vm);
+	}
+	lc_free(list);
+}
+
 static int
 open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 {
@@ -326,44 +341,7 @@ open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 		return rc;
 	g->store = shared_store(g->shared);
 	rc = g->reading && keys.n == 0 ? 0 : check_keys(g, keys, e);
-	return rc != 0 ? rc : gifts_take(g->dir, &g->who, g->store, e);
-}
-
-/* Bytes of the store's log; what else lies there is small or can be made again. */
-static uint64_t
-bytes_of_log(const struct guest *g)
-{
-	char *dir = lc_asprintf("%s/%s/segments", g->dir, g->who.store);
-	DIR *d = dir == NULL ? NULL : opendir(dir);
-	const struct dirent *ent;
-	uint64_t sum = 0;
-	struct stat st;
-	int rc = 0;
-
-	while (d != NULL && (ent = dir_next(d, dir, &rc, NULL)) != NULL) {
-		if (fstatat(dirfd(d), ent->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		    S_ISREG(st.st_mode))
-			sum += (uint64_t)st.st_size;
-	}
-	if (d != NULL)
-		(void)closedir(d);
-	lc_free(dir);
-	return sum;
-}
-
-/* This host's part of them: the first writer of a store has what is no other one's.  Of what can
- * be made again, only rows that say zero count: a host could have the catalog grow without end. */
-static uint64_t
-bytes_kept(const struct guest *g)
-{
-	uint64_t bytes = 0, zeros = 0, all;
-
-	if (transfer_zeros(g->store, g->who.writer, &zeros, NULL) != 0)
-		zeros = 0;
-	if (transfer_bytes(g->store, g->who.writer, &bytes, NULL) != 0 || g->who.writer != 0)
-		return bytes + zeros;
-	all = bytes_of_log(g);
-	return zeros + (all > bytes ? all - bytes : 0);
+	return rc != 0 ? rc : gifts_take(g->dir, &g->who, g->store, on_given, g, e);
 }
 
 static void
@@ -379,11 +357,11 @@ look_at_room(struct guest *g)
 	more = g->room_ns != 0 && (max == 0 || max > g->max_seen);
 	g->room_ns = now;
 	g->max_seen = max;
-	kept = bytes_kept(g);
+	kept = host_bytes(g->dir, &g->who, g->store);
 	receiver_room(g->receiver, max == 0 ? UINT64_MAX : kept < max ? max - kept : 0);
 	(void)pthread_mutex_lock(&g->server->lock);
 	h->kept = kept;
-	h->room = max;
+	h->kept_known = true;
 	if (more && h->err.code == LC_ENOSPC) /* it is sent again now */
 		lc_err_clear(&h->err);
 	(void)pthread_mutex_unlock(&g->server->lock);

@@ -1,21 +1,28 @@
 /*
- * What became of the hosts of a replica since it began, and the status that tells of it.
+ * The hosts of a replica: what is there of each, what became of it since this process began, and
+ * the status that tells of it.
  */
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "replicator/message.h"
 #include "replicator/server_internal.h"
+#include "replicator/stores.h"
 #include "store/base/bytes.h"
 #include "store/base/cli.h"
 #include "store/base/clock.h"
+#include "store/base/files.h"
 #include "store/base/log.h"
 #include "store/transfer.h"
 
 /* Of a host, in the status: as many as it may have lines, and those that were begun at once. */
 #define VMS_MAX (TRANSFER_LINES_MAX + 64u)
+
+#define SURVEY_WAIT_MS 2000 /* for who has a store */
 
 #define TOLD_MAX 20u
 #define TOLD_NS (10 * LC_NS_PER_S)
@@ -83,6 +90,99 @@ host_vm_find(struct host *h, const uint8_t id[16])
 	return &list[low];
 }
 
+void
+host_vm_forget(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE], const uint8_t id[16])
+{
+	struct host_vm *list;
+	struct host *h;
+	size_t i, n;
+
+	(void)pthread_mutex_lock(&s->lock);
+	TAILQ_FOREACH (h, &s->hosts, entry) {
+		list = (struct host_vm *)(void *)h->vms.p;
+		n = h->vms.n / sizeof *list;
+		if (memcmp(h->key, key, CHANNEL_KEY_SIZE) != 0)
+			continue;
+		for (i = 0; i < n && memcmp(list[i].id, id, 16) != 0; i++)
+			;
+		if (i == n)
+			continue;
+		memmove(&list[i], &list[i + 1], (n - i - 1) * sizeof *list);
+		h->vms.n -= sizeof *list;
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- what it may have, and has ---- */
+
+int
+host_limits(struct server *s, struct host *h, struct lc_err *e)
+{
+	struct lc_err why = LC_ERR_INIT;
+	struct limits l;
+	int rc = limits_read(s->dir, h->key, &l, &why);
+
+	if (rc == 0) {
+		if (h->limits_bad)
+			log_info("%s: what is set for it can be read again", h->name);
+		if (h->limits_bad && !h->limits_known)
+			lc_err_clear(&h->err);
+		h->limits = l;
+		h->room = l.max_set ? l.max : s->host_max;
+		h->limits_known = true;
+	} else if (!h->limits_bad) {
+		log_error("%s: what is set for it can't be read%s (locum replica limit, with "
+		          "--max and --rate, sets it anew): %s",
+		          h->name, h->limits_known ? ", and stays as it was" : ": it is not let in",
+		          why.msg);
+		if (!h->limits_known)
+			(void)lc_fail(&h->err, LC_EACCES, 0, "it is not let in: %s", why.msg);
+	}
+	h->limits_bad = rc != 0;
+	return h->limits_known
+	           ? 0
+	           : lc_fail(e, LC_EACCES, 0,
+	                     "the replica can't read what is set for this host there (its log "
+	                     "says more), and lets it in only within that");
+}
+
+/* Bytes of a store's log; what else lies there is small or can be made again. */
+static uint64_t
+bytes_of_log(const char *top, const char *store)
+{
+	char *dir = lc_asprintf("%s/%s/segments", top, store);
+	DIR *d = dir == NULL ? NULL : opendir(dir);
+	const struct dirent *ent;
+	uint64_t sum = 0;
+	struct stat st;
+	int rc = 0;
+
+	while (d != NULL && (ent = dir_next(d, dir, &rc, NULL)) != NULL) {
+		if (fstatat(dirfd(d), ent->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISREG(st.st_mode))
+			sum += (uint64_t)st.st_size;
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	lc_free(dir);
+	return sum;
+}
+
+/* The first writer of a store has what is no other one's.  Of what can be made again, only rows
+ * that say zero count: a host could have the catalog grow without end. */
+uint64_t
+host_bytes(const char *dir, const struct writer_entry *w, struct store *store)
+{
+	uint64_t bytes = 0, zeros = 0, all;
+
+	if (transfer_zeros(store, w->writer, &zeros, NULL) != 0)
+		zeros = 0;
+	if (transfer_bytes(store, w->writer, &bytes, NULL) != 0 || w->writer != 0)
+		return bytes + zeros;
+	all = bytes_of_log(dir, w->store);
+	return zeros + (all > bytes ? all - bytes : 0);
+}
+
 /* ---- damage ---- */
 
 void
@@ -93,6 +193,7 @@ host_damaged(struct server *s, struct host *h, uint64_t contents, size_t lines)
 
 	(void)pthread_mutex_lock(&s->lock);
 	before = h->damaged + h->damaged_lines;
+	h->damage_known = true;
 	h->damaged = contents;
 	h->damaged_lines = lines;
 	(void)snprintf(name, sizeof name, "%s", h->name);
@@ -110,12 +211,16 @@ look_at_host(struct server *s, const struct writer_entry *w, struct store *store
 {
 	static const uint8_t first[CHUNK_ID_SIZE];
 	struct transfer_damage d = {.contents = 0};
+	uint64_t kept = host_bytes(s->dir, w, store);
 	struct host *h;
 
 	(void)pthread_mutex_lock(&s->lock);
 	h = host_find(s, w->key);
-	if (h != NULL)
+	if (h != NULL) {
 		(void)snprintf(h->name, sizeof h->name, "%s", w->name);
+		h->kept = kept;
+		h->kept_known = true;
+	}
 	(void)pthread_mutex_unlock(&s->lock);
 	if (h != NULL && transfer_damage(store, w->writer, first, DAMAGED_LINES_MAX, &d, NULL) == 0)
 		host_damaged(s, h, d.contents, d.lines.n / 16);
@@ -140,6 +245,62 @@ server_look(struct server *s, const char *dir, struct store *store)
 	lc_free(list);
 }
 
+static void
+survey_store(struct server *s, const char *name)
+{
+	char *dir = path_join(s->dir, name);
+	struct lc_err e = LC_ERR_INIT;
+	struct shared *x = NULL;
+
+	/* The first point of a host makes its store. */
+	if (dir == NULL || access(dir, F_OK) != 0) {
+		lc_free(dir);
+		return;
+	}
+	if (stores_take(s->stores, dir, NULL, SURVEY_WAIT_MS, &x, &e) == 0) {
+		server_look(s, dir, shared_store(x));
+		stores_give(s->stores, x, NULL);
+	} else {
+		log_info("%s: how large it is, and whether it is damaged, shows when its host is "
+		         "here: %s",
+		         dir, e.msg);
+	}
+	lc_free(dir);
+}
+
+static void
+survey(uv_work_t *work)
+{
+	struct server *s = work->data;
+	struct writer_entry *list = NULL;
+	size_t i, k, n = 0;
+
+	if (writers_list(s->dir, &list, &n, NULL) != 0)
+		return;
+	for (i = 0; i < n && !s->stopping; i++) {
+		for (k = 0; k < i && strcmp(list[k].store, list[i].store) != 0; k++)
+			;
+		if (k == i) /* else that one was looked at */
+			survey_store(s, list[i].store);
+	}
+	lc_free(list);
+}
+
+static void
+on_surveyed(uv_work_t *work, int status)
+{
+	(void)status;
+	server_release(work->data);
+}
+
+void
+server_survey(struct server *s)
+{
+	s->survey.data = s;
+	if (uv_queue_work(s->loop, &s->survey, survey, on_surveyed) == 0)
+		s->handles++;
+}
+
 /* ---- revoked ---- */
 
 /* One that was revoked is not waited for, also where it was away then and nobody told it. */
@@ -156,6 +317,7 @@ hosts_look(struct server *s)
 
 		if (h->connected > 0)
 			continue;
+		(void)host_limits(s, h, NULL);
 		h->revoked = writers_find(s->dir, h->key, &w, &why) == LC_EACCES;
 		if (h->revoked || before)
 			memset(h->err_vm, 0, sizeof h->err_vm);
@@ -193,6 +355,12 @@ is_late(const struct host *h, int64_t wall)
 	       visits_late(&h->visits, wall);
 }
 
+static uint64_t
+damaged_of(const struct host *h)
+{
+	return h->damage_known ? h->damaged + h->damaged_lines : SERVER_UNKNOWN;
+}
+
 void
 server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host *h), void *arg)
 {
@@ -212,9 +380,9 @@ server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host
 		                        .received = received_of(h, s),
 		                        .points = h->points,
 		                        .refused = h->refused,
-		                        .kept = h->kept,
-		                        .room = h->room,
-		                        .damaged = h->damaged + h->damaged_lines,
+		                        .kept = h->kept_known ? h->kept : SERVER_UNKNOWN,
+		                        .room = h->limits_known ? h->room : SERVER_UNKNOWN,
+		                        .damaged = damaged_of(h),
 		                        .vms = h->vms.n / sizeof *vms};
 		size_t i;
 
@@ -223,6 +391,15 @@ server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host
 		visit(arg, &x);
 	}
 	(void)pthread_mutex_unlock(&s->lock);
+}
+
+static void
+print_number(FILE *f, const char *key, uint64_t n)
+{
+	if (n == SERVER_UNKNOWN)
+		(void)fprintf(f, ", \"%s\": null", key);
+	else
+		(void)fprintf(f, ", \"%s\": %" PRIu64, key, n);
 }
 
 static void
@@ -259,11 +436,12 @@ print_host(struct host *h, const struct server *s, int64_t wall, FILE *f)
 	cli_json_string(f, h->at);
 	(void)fprintf(f,
 	              ", \"received_bytes\": %" PRIu64 ", \"rate_bytes\": %" PRIu64
-	              ", \"points\": %" PRIu64 ", \"refused\": %" PRIu64
-	              ", \"stored_bytes\": %" PRIu64 ", \"quota_bytes\": %" PRIu64
-	              ", \"damaged\": %" PRIu64 ", \"error\": ",
-	              received, meter_rate(&h->rate, now), h->points, h->refused, h->kept, h->room,
-	              h->damaged + h->damaged_lines);
+	              ", \"points\": %" PRIu64 ", \"refused\": %" PRIu64,
+	              received, meter_rate(&h->rate, now), h->points, h->refused);
+	print_number(f, "stored_bytes", h->kept_known ? h->kept : SERVER_UNKNOWN);
+	print_number(f, "quota_bytes", h->limits_known ? h->room : SERVER_UNKNOWN);
+	print_number(f, "damaged", damaged_of(h));
+	(void)fprintf(f, ", \"error\": ");
 	if (h->err.code == LC_OK)
 		(void)fprintf(f, "null");
 	else

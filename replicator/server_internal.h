@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
+#include "replicator/limits.h"
 #include "replicator/meter.h"
 #include "replicator/server.h"
 #include "replicator/session.h"
@@ -56,9 +57,13 @@ struct host { /* what became of a paired host since this process began */
 	uint64_t received;        /* bytes, of connections that ended */
 	struct meter rate;        /* of all that it sends */
 	uint64_t points, refused; /* points */
-	uint64_t kept, room;      /* bytes of its store; and that it may have, 0: any number */
-	uint64_t damaged;         /* contents of it that are damaged here ... */
-	size_t damaged_lines;     /* ... and lines of which the maps are */
+	bool kept_known, damage_known;
+	uint64_t kept;                 /* bytes of its store */
+	uint64_t damaged;              /* contents of it that are damaged here ... */
+	size_t damaged_lines;          /* ... and lines of which the maps are */
+	bool limits_known, limits_bad; /* they were read once; and can't be now */
+	struct limits limits;          /* as they were read last */
+	uint64_t room;                 /* bytes that its store may have then, 0: any number */
 	struct visits visits;
 	bool revoked;       /* let in no more: it is not missed */
 	struct lc_err err;  /* what was refused last and not taken since, or why the connection
@@ -112,9 +117,8 @@ struct server {
 	uint64_t host_max, host_rate;
 	uv_tcp_t tcp;
 	uv_timer_t timer;
-	unsigned handles;
-	bool stopping;
-	bool waiting; /* a connection that could not even be turned away */
+	unsigned handles; /* and work */
+	bool waiting;     /* a connection that could not even be turned away */
 	int64_t warned_ns;
 	int64_t looked_ns;    /* whether hosts that are away were revoked */
 	unsigned turned_away; /* since the last warning */
@@ -125,6 +129,8 @@ struct server {
 	void *arg;
 
 	struct stores *stores;
+	uv_work_t survey;
+	atomic_bool stopping;
 	pthread_mutex_t pairing; /* one host at a time uses a token */
 	atomic_bool look;        /* one may have been revoked just now */
 	atomic_bool spoilt;      /* a store failed: who is in it has to leave */
@@ -137,11 +143,27 @@ struct host *host_find(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE]);
 /** host_vm_find(h, id): one is made; NULL: there are too many, or no memory.  Under the lock. */
 struct host_vm *host_vm_find(struct host *h, const uint8_t id[16]);
 
+/** host_vm_forget(s, key, id): that host has no such VM any more.  Not under the lock. */
+void host_vm_forget(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE], const uint8_t id[16]);
+
 /** host_damaged(s, h, contents, lines): so much of it is damaged here.  Not under the lock. */
 void host_damaged(struct server *s, struct host *h, uint64_t contents, size_t lines);
 
-/** hosts_look(s): which hosts that are away were revoked.  Thread: loop. */
+/**
+ * host_limits(s, h, e):
+ * Read what it is allowed, into h.  What can't be read goes on as it was read last, with a word in
+ * the log.  Under the lock.
+ *
+ * Returns  0; LC_EACCES, for its ears, where that was never read.
+ */
+int host_limits(struct server *s, struct host *h, struct lc_err *e);
+/** host_bytes(dir, w, store): how much of its store is that host's. */
+uint64_t host_bytes(const char *dir, const struct writer_entry *w, struct store *store);
+/** hosts_look(s): which hosts that are away were revoked, and what they may have.  Thread: loop. */
 void hosts_look(struct server *s);
+
+/** server_release(s): one of its handles is gone, or its work is done.  Thread: loop. */
+void server_release(struct server *s);
 
 /* The calls of a session_role that come on a worker, and their last words. */
 int guest_message(void *arg, uint16_t type, struct lc_span body, struct lc_err *e);

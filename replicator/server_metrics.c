@@ -2,6 +2,8 @@
  * A replica's hosts as metrics.  VMs are counted, not listed: their ids come from the hosts, and a
  * captured one could make up any number.  Names of hosts may repeat, fingerprints do not.
  */
+#include <math.h>
+
 #include "replicator/metrics.h"
 #include "replicator/server.h"
 
@@ -41,22 +43,29 @@ received(const struct server_host *h)
 	return (double)h->received;
 }
 
+/* What is not known is no sample. */
+static double
+known(uint64_t n)
+{
+	return n == SERVER_UNKNOWN ? NAN : (double)n;
+}
+
 static double
 kept(const struct server_host *h)
 {
-	return (double)h->kept;
+	return known(h->kept);
 }
 
 static double
 room(const struct server_host *h)
 {
-	return (double)h->room;
+	return known(h->room);
 }
 
 static double
 damaged(const struct server_host *h)
 {
-	return (double)h->damaged;
+	return known(h->damaged);
 }
 
 static double
@@ -106,7 +115,10 @@ visit(void *arg, const struct server_host *h)
 	const struct metrics_label l[] = {{"host", h->name},
 	                                  {"fingerprint", fingerprint(print, h->key)}};
 
-	metrics_sample(p->f, p->family->name, l, 2, p->family->value(h));
+	double value = p->family->value(h);
+
+	if (!isnan(value))
+		metrics_sample(p->f, p->family->name, l, 2, value);
 }
 
 void

@@ -72,6 +72,11 @@ run_limit(const struct cli_args *a)
 	rc = rc != 0 ? rc : writers_list(dir, &w, &n, &e);
 	rc = rc != 0 ? rc : writers_pick(w, n, cli_operand(a, 0), &at, &e);
 	rc = rc != 0 ? rc : limits_read(dir, w[at].key, &l, &e);
+	if (rc == LC_ECORRUPT && n > 0 && cli_get(a, "rate") != NULL && cli_get(a, "max") != NULL) {
+		lc_err_clear(&e); /* nothing of it is to stay */
+		l = (struct limits){.rate = 0};
+		rc = 0;
+	}
 	if (rc == 0)
 		usage = take_options(a, &l);
 	if (rc == 0 && usage == 0 && (cli_get(a, "rate") != NULL || cli_get(a, "max") != NULL))

@@ -113,6 +113,8 @@ replica "$(by_cron false '"the disk is full"')"
 says_there 3 'host-a +idle' 'the disk is full'
 replica "$(host false 5 0 '' '"host host-a was revoked at this replica"')"
 says_there 0 'host-a +REVOKED' '-> its store stays; with a new token'
+replica "$(host false null null)"
+says_there 3 'host-a +AWAY +[^ ]+ +1 B +- +3$'
 replica "$(host true 95 100)"
 says_there 0 '100 B is all that it may have here' '-> nearly full: locum replica limit host-a --max'
 # A port that is none is not taken for another one.

@@ -406,8 +406,8 @@ a_gift_goes_to_who_takes_the_place(void **state)
 	memset(to.key, 8, sizeof to.key);
 	memset(other.key, 7, sizeof other.key);
 	other.writer = 2;
-	must(gifts_take(x.a.top, &other, x.shared, &e), &e); /* not this one's */
-	must(gifts_take(x.a.top, &to, x.shared, &e), &e);
+	must(gifts_take(x.a.top, &other, x.shared, NULL, NULL, &e), &e); /* not this one's */
+	must(gifts_take(x.a.top, &to, x.shared, NULL, NULL, &e), &e);
 	must(transfer_lines(x.shared, owner_of, &x, &e), &e);
 	end(&x);
 }

@@ -5,9 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replicator/gifts.h"
+#include "replicator/limits.h"
 #include "replicator/message.h"
+#include "store/base/bytes.h"
 #include "store/base/clock.h"
+#include "store/segment.h"
 #include "store/transfer.h"
+#include "tests/lib/decay.h"
 #include "tests/lib/logged.h"
 #include "tests/lib/mole.h"
 #include "tests/lib/must.h"
@@ -324,6 +329,241 @@ a_hosts_limit_is_of_all_its_connections(void **state)
 	two_done(&t);
 }
 
+/* ---- before it comes ---- */
+
+struct sizes {
+	uint64_t kept, room, damaged;
+};
+
+static void
+note_sizes(void *arg, const struct server_host *h)
+{
+	*(struct sizes *)arg = (struct sizes){h->kept, h->room, h->damaged};
+}
+
+static struct sizes
+sizes_of(struct two *t)
+{
+	struct sizes x = {.kept = 0};
+
+	server_hosts(t->d.server, note_sizes, &x);
+	return x;
+}
+
+static void
+set_limit(const struct two *t, uint64_t max)
+{
+	const struct limits l = {.max_set = max > 0, .max = max};
+	struct lc_err e = LC_ERR_INIT;
+
+	must(limits_write(t->d.dir, t->h.id.public, &l, &e), &e);
+}
+
+static bool
+is_surveyed(void *t)
+{
+	return sizes_of(t).damaged != SERVER_UNKNOWN;
+}
+
+/* As `locum scrub` there does it. */
+static void
+spoil_its_store(struct two *t)
+{
+	const char *dir = hostsite_dir_at(&t->h, &t->d);
+	struct store_opts o = {.dir = dir, .mode = STORE_WRITE, .no_key = true};
+	struct lc_err e = LC_ERR_INIT;
+	struct store *s = NULL;
+	struct vault_piece p;
+
+	assert_true(vault_piece_of(dir, RECORD_CHUNK, 1, &p));
+	vault_flip(dir, &p, RECORD_HEADER_SIZE + 50, 4);
+	must(store_open(&o, &s, &e), &e);
+	assert_int_equal(decay_scrub(s, NULL), 1);
+	store_close(s);
+}
+
+/* A replica that was started anew tells what there is of a host, and not that there is nothing. */
+static void
+what_a_host_has_is_known_before_it_comes(void **state)
+{
+	struct vault_disk d = two_disk(3);
+	struct sizes after;
+	struct point p;
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	set_limit(&t, 1 << 30);
+	p = hostsite_backup(&t.h, "web01", &d);
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_idle, &t.h, "all there");
+	hostsite_disconnect(&t.h);
+	two_wait(&t, two_is_left, &t, "gone");
+	drsite_stop(&t.d);
+	spoil_its_store(&t);
+	drsite_start(&t.d);
+	after = sizes_of(&t);
+	assert_int_equal(after.room, 1 << 30);
+	assert_true(after.kept == SERVER_UNKNOWN && after.damaged == SERVER_UNKNOWN);
+	assert_true(says(&t, server_status, "\"stored_bytes\": null"));
+	assert_true(says(&t, server_status, "\"damaged\": null"));
+	server_survey(t.d.server);
+	two_wait(&t, is_surveyed, &t, "a look at its store");
+	after = sizes_of(&t);
+	assert_in_range(after.kept, 3 * WINDOW_SIZE / 2, 4 * WINDOW_SIZE);
+	assert_int_equal(after.damaged, 1);
+	point_done(&p);
+	vault_disk_free(&d);
+	two_done(&t);
+}
+
+static bool
+has_another_room(void *t)
+{
+	return sizes_of(t).room == 700;
+}
+
+/* What is set for one that is away shows, too. */
+static void
+a_limit_shows_while_the_host_is_away(void **state)
+{
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	two_wait(&t, two_is_left, &t, "gone");
+	set_limit(&t, 700);
+	two_wait(&t, has_another_room, &t, "the limit");
+	two_done(&t);
+}
+
+/* ---- given away ---- */
+
+struct vms {
+	size_t of_a, of_b;
+};
+
+static void
+note_vms(void *arg, const struct server_host *h)
+{
+	*(strcmp(h->name, "host-a") == 0 ? &((struct vms *)arg)->of_a
+	                                 : &((struct vms *)arg)->of_b) = h->vms;
+}
+
+/* It shows at the host that has it, and at no other one. */
+static void
+a_vm_that_was_given_away_is_not_the_old_hosts(void **state)
+{
+	struct vault_disk d = two_disk(2);
+	struct vms vms = {.of_a = 9};
+	struct writer_entry to;
+	struct lc_err e = LC_ERR_INIT;
+	struct hostsite b;
+	struct point p;
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	hostsite_make_beside(&b, &t.h, &t.d, "host-b");
+	p = hostsite_backup(&t.h, "web01", &d);
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_idle, &t.h, "all there");
+	hostsite_join(&b, &t.h, &t.d);
+	server_hosts(t.d.server, note_vms, &vms);
+	assert_true(vms.of_a == 1 && vms.of_b == 0);
+	must(writers_find(t.d.dir, b.id.public, &to, &e), &e);
+	must(gifts_put(t.d.dir, p.vm_id, &to, &e), &e);
+	hostsite_connect(&b);
+	two_wait(&t, hostsite_is_up, &b, "up");
+	server_hosts(t.d.server, note_vms, &vms);
+	assert_int_equal(vms.of_b, 1);
+	assert_int_equal(vms.of_a, 0);
+	hostsite_disconnect(&b);
+	hostsite_disconnect(&t.h);
+	hostsite_free(&b);
+	point_done(&p);
+	vault_disk_free(&d);
+	two_done(&t);
+}
+
+/* ---- limits that can't be read ---- */
+
+static void
+spoil_its_limits(const struct two *t)
+{
+	char hex[2 * CHANNEL_KEY_SIZE + 1];
+	char path[400];
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "%s/limits/%s", t->d.dir,
+	               lc_hex(hex, t->h.id.public, CHANNEL_KEY_SIZE));
+	f = fopen(path, "we");
+	assert_non_null(f);
+	(void)fputs("max much\n", f);
+	assert_int_equal(fclose(f), 0);
+}
+
+static bool
+is_left_by_it(void *h)
+{
+	return ((struct hostsite *)h)->downs > 0;
+}
+
+/* They stay as they were; nobody has said that there is none. */
+static void
+a_limit_that_cannot_be_read_holds_on(void **state)
+{
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	set_limit(&t, 1 << 20);
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_up, &t.h, "up");
+	spoil_its_limits(&t);
+	logged_wait(&t.loop, "stays as it was");
+	assert_int_equal(sizes_of(&t).room, 1 << 20);
+	t.h.up = false;
+	hostsite_disconnect(&t.h);
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_up, &t.h, "up again");
+	assert_int_equal(sizes_of(&t).room, 1 << 20);
+	hostsite_disconnect(&t.h);
+	two_done(&t);
+}
+
+/* And where it is not known what they were, it is let in no more than one without rights: that it
+ * reads, as a restore does, needs none. */
+static void
+a_host_whose_limits_were_never_read_is_not_let_in(void **state)
+{
+	struct mole m;
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	drsite_stop(&t.d);
+	set_limit(&t, 1 << 20);
+	spoil_its_limits(&t);
+	drsite_start(&t.d);
+	assert_true(sizes_of(&t).room == SERVER_UNKNOWN);
+	assert_true(says(&t, server_status, "it is not let in: "));
+	t.h.downs = 0;
+	hostsite_connect(&t.h);
+	two_wait(&t, is_left_by_it, &t.h, "refused");
+	assert_int_equal(t.h.why.code, LC_EACCES);
+	assert_non_null(strstr(t.h.why.msg, "can't read what is set for this host"));
+	assert_int_equal(t.h.ups, 0); /* not for a moment */
+	hello_as(&t, &m, clock_wall_ns(), true);
+	leave(&t, &m);
+	set_limit(&t, 1 << 20);
+	two_wait(&t, hostsite_is_up, &t.h, "up");
+	assert_int_equal(sizes_of(&t).room, 1 << 20);
+	assert_true(is_fine(&t));
+	hostsite_disconnect(&t.h);
+	two_done(&t);
+}
+
 int
 main(void)
 {
@@ -334,6 +574,11 @@ main(void)
 	    cmocka_unit_test(a_clock_beyond_all_bounds_is_told),
 	    cmocka_unit_test(nobody_fills_the_log),
 	    cmocka_unit_test(a_hosts_limit_is_of_all_its_connections),
+	    cmocka_unit_test(what_a_host_has_is_known_before_it_comes),
+	    cmocka_unit_test(a_limit_shows_while_the_host_is_away),
+	    cmocka_unit_test(a_vm_that_was_given_away_is_not_the_old_hosts),
+	    cmocka_unit_test(a_limit_that_cannot_be_read_holds_on),
+	    cmocka_unit_test(a_host_whose_limits_were_never_read_is_not_let_in),
 	};
 
 	cmocka_set_test_filter(getenv("LOCUM_TEST_ONLY"));

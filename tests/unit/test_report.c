@@ -116,7 +116,11 @@ server_hosts(struct server *s, void (*visit)(void *arg, const struct server_host
 	                            .damaged = 6,
 	                            .vms = 3,
 	                            .last_ns = 90 * S},
-	                           {.name = "kvm1", .key = keys[1]}};
+	                           {.name = "kvm1",
+	                            .key = keys[1],
+	                            .kept = SERVER_UNKNOWN,
+	                            .room = SERVER_UNKNOWN,
+	                            .damaged = SERVER_UNKNOWN}};
 
 	(void)s;
 	visit(arg, &h[0]);
@@ -323,6 +327,10 @@ test_hosts(void **state)
 	assert_line(text, "locum_host_last_point_timestamp_seconds" KVM1 "90");
 	assert_line(text, "locum_host_connected{host=\"kvm1\",fingerprint="
 	                  "\"1200-0000-0000-0000-0000-0000-0000-0000\"} 0");
+	/* What is not known is no 0. */
+	assert_null(strstr(text, "stored_bytes{host=\"kvm1\",fingerprint=\"1200-"));
+	assert_null(strstr(text, "quota_bytes{host=\"kvm1\",fingerprint=\"1200-"));
+	assert_null(strstr(text, "damaged{host=\"kvm1\",fingerprint=\"1200-"));
 }
 
 static void
