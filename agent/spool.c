@@ -57,6 +57,7 @@ find_replicas(struct spool *s, struct lc_err *e)
 
 	if (rc != 0 || s->o.max == 0)
 		return rc;
+	remote_stop(s->remote, stop, s); /* a new beginning is not to wait for one that hangs */
 	if (remote_count(s->remote) == 0) {
 		log_warn("spool_max is for hosts with a replica, and this one is paired with none "
 		         "(locum pair): the store keeps everything");

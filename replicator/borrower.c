@@ -20,6 +20,7 @@
 #include "store/segment.h"
 
 #define MESSAGE_HEAD_SIZE 8u
+#define STOP_LOOK_NS (LC_NS_PER_S / 5)
 #define SLOTS 128u /* contents that were asked for, or came and were not taken: 8 MiB */
 
 TAILQ_HEAD(request_list, request);
@@ -63,6 +64,8 @@ struct borrower {
 	int64_t word_ns; /* its last message, or since when it owes us one */
 	struct slot slots[SLOTS];
 	uint64_t tick;
+	bool (*stop)(void *arg);
+	void *stop_arg;
 };
 
 /* ---- requests ---- */
@@ -117,6 +120,22 @@ enqueue(struct borrower *b, struct request *r)
 	(void)uv_async_send(&b->wake);
 }
 
+/* Under the lock.  What is waited for is still its own loop's, so who stops waits for the end of
+ * that. */
+static void
+wait_on(struct borrower *b)
+{
+	if (b->stop == NULL || b->stopping) {
+		(void)pthread_cond_wait(&b->cond, &b->lock);
+		return;
+	}
+	(void)clock_wait(&b->cond, &b->lock, clock_mono_ns() + STOP_LOOK_NS);
+	if (b->over || !b->stop(b->stop_arg))
+		return;
+	b->stopping = true;
+	(void)uv_async_send(&b->wake);
+}
+
 int
 borrower_ask(struct borrower *b, struct request *r, struct lc_err *e)
 {
@@ -129,7 +148,7 @@ borrower_ask(struct borrower *b, struct request *r, struct lc_err *e)
 		enqueue(b, r);
 	}
 	while (!r->done)
-		(void)pthread_cond_wait(&b->cond, &b->lock);
+		wait_on(b);
 	rc = r->rc;
 	(void)pthread_mutex_unlock(&b->lock);
 	if (rc != 0 && e != NULL && e->code == LC_OK)
@@ -293,14 +312,16 @@ on_ended(void *arg, const struct lc_err *why)
 {
 	struct borrower *b = arg;
 	struct lc_err err = *why;
-	bool again;
+	bool again, stopping;
 
 	b->session = NULL;
 	(void)pthread_mutex_lock(&b->lock);
-	again = !b->welcome && !b->stopping;
+	stopping = b->stopping;
+	again = !b->welcome && !stopping;
 	(void)pthread_mutex_unlock(&b->lock);
 	if (err.code == LC_OK)
-		(void)lc_fail(&err, LC_EPEER, 0, "it hung up");
+		(void)lc_fail(&err, stopping ? LC_ECANCELED : LC_EPEER, 0, "%s",
+		              stopping ? "it is not waited for any more" : "it hung up");
 	if (!again) {
 		char at[ADDRESS_MAX];
 
@@ -420,6 +441,8 @@ borrower_open(const struct borrower_opts *o, struct borrower **out, struct lc_er
 	b->peer = *o->peer;
 	b->identity = *o->identity;
 	b->limits = o->limits;
+	b->stop = o->stop;
+	b->stop_arg = o->stop_arg;
 	(void)snprintf(b->host, sizeof b->host, "%s", o->host);
 	b->pairing = o->secret != NULL;
 	if (b->pairing)
@@ -449,7 +472,7 @@ borrower_open(const struct borrower_opts *o, struct borrower **out, struct lc_er
 	}
 	(void)pthread_mutex_lock(&b->lock);
 	while (!b->welcome && !b->over)
-		(void)pthread_cond_wait(&b->cond, &b->lock);
+		wait_on(b);
 	rc = b->over ? b->err.code : 0;
 	if (rc != 0 && e != NULL)
 		*e = b->err;
@@ -676,12 +699,12 @@ borrower_read(struct borrower *b, const uint8_t *ids, size_t n, uint8_t *payload
 	while (rc == 0 && !b->over && find_slot(b, ids) == NULL) {
 		rc = ask_for(b, ids, n);
 		if (rc == 0 && find_slot(b, ids) == NULL) /* all are being waited for */
-			(void)pthread_cond_wait(&b->cond, &b->lock);
+			wait_on(b);
 	}
 	x = rc != 0 ? NULL : find_slot(b, ids);
 	while (x != NULL && x->state == SLOT_ASKED && !b->over) {
 		x->waiters++;
-		(void)pthread_cond_wait(&b->cond, &b->lock);
+		wait_on(b);
 		x->waiters--;
 	}
 	if (x != NULL && x->state == SLOT_HERE) {

@@ -9,6 +9,7 @@
 #ifndef LOCUM_BORROWER_H
 #define LOCUM_BORROWER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,9 +29,13 @@ struct borrower_opts {
 	const uint8_t
 	    *secret; /* of a token, to pair by: store is NULL, and it joins another host's */
 	struct session_limits limits;
+	/* Asked several times a second while a call waits; true: that fails, and so does each one
+	 * that comes later.  NULL: calls wait for what is to come.  Thread: that of the call. */
+	bool (*stop)(void *arg);
+	void *stop_arg;
 };
 
-/** borrower_open(o, out, e): connect; what o points to is copied. */
+/** borrower_open(o, out, e): connect; what o points to is copied, but for stop_arg. */
 int borrower_open(const struct borrower_opts *o, struct borrower **out, struct lc_err *e);
 /** borrower_have(b, ids, n, bits, e): as thin_opts.have, of this replica. */
 int borrower_have(struct borrower *b, const uint8_t *ids, size_t n, uint8_t *bits,

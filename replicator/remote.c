@@ -11,7 +11,8 @@
 #define AGAIN_NS (5 * LC_NS_PER_S) /* after a failure */
 #define CONNECT_MS 5000
 #define HURRY_MS 5000
-#define READ_TRIES 2 /* a connection that was given up in between is made again */
+#define STOP_LINGER_MS 500 /* for last words of one that is not waited for any more */
+#define READ_TRIES 2       /* a connection that was given up in between is made again */
 
 struct far { /* one replica */
 	struct peer peer;
@@ -32,6 +33,8 @@ struct remote {
 	size_t n;
 	struct lc_buf names;
 	struct session_limits limits;
+	bool (*stop)(void *arg);
+	void *stop_arg;
 };
 
 static int
@@ -96,6 +99,14 @@ remote_hurry(struct remote *r)
 	                                    .welcome_ms = HURRY_MS};
 }
 
+void
+remote_stop(struct remote *r, bool (*stop)(void *arg), void *arg)
+{
+	r->stop = stop;
+	r->stop_arg = arg;
+	r->limits.linger_ms = STOP_LINGER_MS;
+}
+
 const char *
 remote_names(const struct remote *r)
 {
@@ -130,7 +141,9 @@ connect_it(struct remote *r, struct far *f, struct lc_err *e)
 	                          .peer = &f->peer,
 	                          .identity = &r->identity,
 	                          .host = r->host,
-	                          .limits = r->limits};
+	                          .limits = r->limits,
+	                          .stop = r->stop,
+	                          .stop_arg = r->stop_arg};
 	int64_t now = clock_mono_ns();
 
 	if (f->err.code == LC_OK || now - f->tried_ns >= AGAIN_NS) {

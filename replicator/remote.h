@@ -9,6 +9,7 @@
 #ifndef LOCUM_REMOTE_H
 #define LOCUM_REMOTE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,9 @@ size_t remote_count(const struct remote *r);
 /** remote_hurry(r): who reads has other things to do: a replica that does not answer within 5 s has
  * failed.  Before it is used. */
 void remote_hurry(struct remote *r);
+/** remote_stop(r, stop, arg): who waits for a replica asks that several times a second; true: it is
+ * waited for no more.  Before it is used; stop() comes from the threads of the calls. */
+void remote_stop(struct remote *r, bool (*stop)(void *arg), void *arg);
 /** remote_names(r): "dr1, dr2"; borrowed. */
 const char *remote_names(const struct remote *r);
 /** remote_have(remote, ids, n, bits, e): as thin_opts.have, of all of them; a failure where one of

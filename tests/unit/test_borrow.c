@@ -381,6 +381,89 @@ fails_when_it_only_says_that_it_lives(void **state)
 	end(&x);
 }
 
+static atomic_bool enough;
+
+static bool
+is_enough(void *arg)
+{
+	(void)arg;
+	return enough;
+}
+
+static int
+open_until_enough(struct scene *x, struct lc_err *e)
+{
+	struct borrower_opts o = {.store = x->h.v.s,
+	                          .peer = &x->h.peer,
+	                          .identity = &x->h.id,
+	                          .host = "one",
+	                          .limits = {.linger_ms = 300},
+	                          .stop = is_enough};
+
+	return borrower_open(&o, &x->b, e);
+}
+
+static int
+ask_for_one(struct scene *x, struct lc_err *e)
+{
+	static const uint8_t id[CHUNK_ID_SIZE];
+	uint8_t bits;
+
+	return borrower_have(x->b, id, 1, &bits, e);
+}
+
+static void
+on_enough(uv_timer_t *t)
+{
+	(void)t;
+	enough = true;
+}
+
+/* It is given up soon after somebody has other things to do. */
+static void
+ends_when_told(struct scene *x, int (*fn)(struct scene *x, struct lc_err *e))
+{
+	int64_t began = clock_mono_ns();
+	uv_timer_t t;
+
+	enough = false;
+	(void)uv_timer_init(&x->loop, &t);
+	(void)uv_timer_start(&t, on_enough, 200, 0);
+	assert_int_equal(call(x, fn), LC_ECANCELED);
+	assert_true(enough);
+	assert_true(clock_mono_ns() - began < 3 * LC_NS_PER_S);
+	uv_close((uv_handle_t *)&t, NULL);
+	run_for(&x->loop, 5);
+	enough = false;
+}
+
+/* One that is silent, and has 20 s for a sign of life, is waited for no longer than it is wanted:
+ * where it was to answer, and where it was to let in. */
+static void
+is_not_waited_for_when_told(void **state)
+{
+	struct wan_opts wo = {.delay_ms = 1};
+	struct scene x;
+	struct wan *wan;
+
+	(void)state;
+	make(&x);
+	enough = false;
+	wo.loop = &x.loop;
+	wo.to = x.d.port;
+	wan = wan_start(&wo);
+	(void)snprintf(x.h.peer.at.port, sizeof x.h.peer.at.port, "%u", wan_port(wan) % 65536);
+	must(call(&x, open_until_enough), &x.err);
+	must(call(&x, ask_for_one), &x.err);
+	wan_silence(wan, true);
+	ends_when_told(&x, ask_for_one);
+	(void)call(&x, close_it);
+	ends_when_told(&x, open_until_enough);
+	wan_silence(wan, false);
+	wan_stop(wan);
+	end(&x);
+}
+
 /* The replica is put back to an older copy, and has lost what was dropped here: the next point is
  * made from all of the disks, and goes over. */
 static void
@@ -641,6 +724,7 @@ main(void)
 	    cmocka_unit_test(fails_when_the_link_does),
 	    cmocka_unit_test(fails_when_it_falls_silent),
 	    cmocka_unit_test(fails_when_it_only_says_that_it_lives),
+	    cmocka_unit_test(is_not_waited_for_when_told),
 	    cmocka_unit_test(heals_a_replica_that_lost_what_was_dropped),
 	    cmocka_unit_test(another_hosts_contents_are_not_there),
 	    cmocka_unit_test(reading_is_all_that_it_does),
