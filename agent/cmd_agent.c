@@ -17,6 +17,7 @@
 #include "agent/protect.h"
 #include "agent/report.h"
 #include "agent/verbs.h"
+#include "agent/sites.h"
 #include "agent/spool.h"
 #include "agent/strangers.h"
 #include "agent/tenure.h"
@@ -465,17 +466,38 @@ on_discovered(uv_work_t *w, int status)
 		read_anew(x, false);
 }
 
+/* It was so before: there is nothing to be lost by it. */
+static bool
+is_unknown(const struct agent *x, const char *replica)
+{
+	struct site_status st;
+	size_t i;
+
+	for (i = 0; i < protect_sites(x->protect); i++) {
+		protect_site(x->protect, i, &st);
+		if (strcmp(st.name, replica) == 0)
+			return st.unknown;
+	}
+	return false;
+}
+
 /* What can't be gone on with is not to end what there is. */
 static int
-check_replicas(const struct settings *s, struct lc_err *e)
+check_replicas(const struct agent *x, const struct settings *s, struct lc_err *e)
 {
 	char *path = path_join(s->key_dir, "host.key");
 	struct identity id = {0};
-	struct peer *list = NULL;
-	size_t n = 0;
+	struct peer_file *list = NULL;
+	size_t i, n = 0;
 	int rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
-	                      : peer_list(s->key_dir, &list, &n, e);
+	                      : peer_files(s->key_dir, &list, &n, e);
 
+	for (i = 0; rc == 0 && i < n; i++) {
+		if (list[i].err.code == LC_OK || is_unknown(x, list[i].peer.name))
+			continue;
+		rc = list[i].err.code;
+		*e = list[i].err;
+	}
 	if (rc == 0 && n > 0)
 		rc = identity_load(path, false, &id, e);
 	identity_forget(&id);
@@ -494,7 +516,7 @@ read_anew(struct agent *x, bool by_itself)
 	if (is_busy(x) || x->asking)
 		return;
 	if (settings_load(x->args, &x->next, &e) != 0 || settings_need_store(&x->next, &e) != 0 ||
-	    check_replicas(&x->next, &e) != 0) {
+	    check_replicas(x, &x->next, &e) != 0) {
 		log_error("the settings stay as they were: %s", e.msg);
 		settings_done(&x->next);
 		return;

@@ -209,6 +209,7 @@ print_site(const json_t *x)
 	json_int_t bytes = json_integer_value(json_object_get(x, "sent_bytes"));
 	bool up = json_is_true(json_object_get(x, "up"));
 	char sent[32], rate[32];
+	struct cli_word w;
 
 	(void)printf("%-20s %-28s %-10s %-9s %10s %10s/s\n", text_of(x, "name"),
 	             text_of(x, "address"), up ? "up" : "DOWN",
@@ -218,7 +219,11 @@ print_site(const json_t *x)
 	                         (uint64_t)json_integer_value(json_object_get(x, "rate_bytes"))));
 	if (json_is_string(json_object_get(x, "error")))
 		(void)printf("    %s\n", text_of(x, "error"));
-	if (!up && turned_away(x))
+	if (json_is_false(json_object_get(x, "known")))
+		next_step("points wait here; mend that file or take it away (locum pair TOKEN "
+		          "--name %s makes it anew), then: systemctl reload locum-agent",
+		          cli_word(&w, text_of(x, "name")));
+	else if (!up && turned_away(x))
 		next_step(
 		    "it lets this host in no more, and points wait here: locum replica hosts, "
 		    "there; with locum token there and locum pair here it does again");

@@ -90,7 +90,8 @@ print_site(const struct site_status *st, FILE *f)
 	cli_json_string(f, st->name);
 	(void)fprintf(f, ", \"address\": ");
 	cli_json_string(f, st->address);
-	(void)fprintf(f, ", \"up\": %s, \"since\": ", st->up ? "true" : "false");
+	(void)fprintf(f, ", \"known\": %s, \"up\": %s, \"since\": ", st->unknown ? "false" : "true",
+	              st->up ? "true" : "false");
 	if (st->since_ns == 0)
 		(void)fprintf(f, "null");
 	else

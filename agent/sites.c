@@ -16,7 +16,7 @@ struct site {
 	struct sites *sites;
 	size_t no;
 	struct peer peer;
-	struct uplink *uplink;
+	struct uplink *uplink; /* NULL: it is not known where that is: err says why */
 	bool up;
 	bool skewed; /* its clock is another one than ours, and that was said */
 	bool older;  /* it has lost what it had acknowledged, and not got all of it again */
@@ -312,17 +312,25 @@ find_others(const struct sites_opts *o, struct sites *s)
 	s->remote = NULL;
 }
 
+/* What it is to have waits here; the others go on. */
+static void
+note_unknown(struct site *x)
+{
+	x->since_ns = clock_wall_ns();
+	log_error("replica %s: nothing goes there: %s", x->peer.name, x->err.msg);
+}
+
 static int
 load_peers(const struct sites_opts *o, struct sites *s, struct lc_err *e)
 {
 	const char *dir = o->settings->key_dir;
-	struct peer *list = NULL;
+	struct peer_file *list = NULL;
 	size_t i;
 	int rc = 0;
 
 	s->n = o->n;
 	if (o->n == 0)
-		rc = peer_list(dir, &list, &s->n, e);
+		rc = peer_files(dir, &list, &s->n, e);
 	if (rc != 0 || s->n == 0)
 		return rc;
 	s->sites = lc_alloc_array(s->n, sizeof *s->sites);
@@ -331,13 +339,20 @@ load_peers(const struct sites_opts *o, struct sites *s, struct lc_err *e)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
 	for (i = 0; rc == 0 && i < s->n; i++) {
-		s->sites[i].sites = s;
-		s->sites[i].no = i;
-		if (list != NULL)
-			s->sites[i].peer = list[i];
+		struct site *x = &s->sites[i];
+
+		x->sites = s;
+		x->no = i;
+		if (list != NULL) {
+			x->peer = list[i].peer;
+			x->err = list[i].err;
+		} else {
+			rc = peer_load(dir, o->names[i], &x->peer, e);
+		}
+		if (x->err.code != LC_OK)
+			note_unknown(x);
 		else
-			rc = peer_load(dir, o->names[i], &s->sites[i].peer, e);
-		rc = rc != 0 ? rc : witness_open(dir, &s->sites[i].peer, &s->sites[i].witness, e);
+			rc = rc != 0 ? rc : witness_open(dir, &x->peer, &x->witness, e);
 	}
 	lc_free(list);
 	return rc;
@@ -377,6 +392,8 @@ start_all(const struct sites_opts *o, struct sites *s, const struct identity *id
 		               .damaged = on_damaged,
 		               .idle = on_idle}};
 
+		if (x->err.code != LC_OK)
+			continue;
 		rc = uplink_start(&uo, &x->uplink, e);
 		if (rc == 0)
 			s->alive++;
@@ -427,17 +444,16 @@ sites_count(const struct sites *s)
 bool
 sites_current(const struct sites *s, const char *key_dir)
 {
-	struct peer *list = NULL;
+	struct peer_file *list = NULL;
 	size_t i, n = 0;
-	bool same = peer_list(key_dir, &list, &n, NULL) == 0 && n == s->n;
+	bool same = peer_files(key_dir, &list, &n, NULL) == 0 && n == s->n;
 
 	for (i = 0; same && i < n; i++) {
-		const struct peer *p = &s->sites[i].peer;
+		const struct peer *p = &s->sites[i].peer, *now = &list[i].peer;
 
-		same = strcmp(p->name, list[i].name) == 0 &&
-		       strcmp(p->at.host, list[i].at.host) == 0 &&
-		       strcmp(p->at.port, list[i].at.port) == 0 &&
-		       memcmp(p->key, list[i].key, sizeof p->key) == 0;
+		same = strcmp(p->name, now->name) == 0 && strcmp(p->at.host, now->at.host) == 0 &&
+		       strcmp(p->at.port, now->at.port) == 0 &&
+		       memcmp(p->key, now->key, sizeof p->key) == 0;
 	}
 	lc_free(list);
 	return same;
@@ -449,8 +465,11 @@ sites_recall(struct sites *s)
 	size_t i, n;
 
 	for (i = 0; i < s->n && s->ev.heads != NULL; i++) {
-		const struct witness_point *list = witness_points(s->sites[i].witness, &n);
+		const struct witness_point *list;
 
+		if (s->sites[i].witness == NULL)
+			continue;
+		list = witness_points(s->sites[i].witness, &n);
 		if (n > 0)
 			s->ev.heads(s->ev.arg, i, list, n);
 	}
@@ -461,8 +480,10 @@ sites_wake(struct sites *s, const uint8_t *line)
 {
 	size_t i;
 
-	for (i = 0; i < s->n; i++)
-		uplink_wake(s->sites[i].uplink, line);
+	for (i = 0; i < s->n; i++) {
+		if (s->sites[i].uplink != NULL)
+			uplink_wake(s->sites[i].uplink, line);
+	}
 }
 
 int
@@ -472,7 +493,7 @@ sites_also(struct sites *s, const uint8_t vm[16], struct lc_err *e)
 	int rc = 0;
 
 	for (i = 0; rc == 0 && i < s->n; i++)
-		rc = uplink_also(s->sites[i].uplink, vm, e);
+		rc = s->sites[i].uplink == NULL ? 0 : uplink_also(s->sites[i].uplink, vm, e);
 	return rc;
 }
 
@@ -481,8 +502,10 @@ sites_look(struct sites *s)
 {
 	size_t i;
 
-	for (i = 0; i < s->n; i++)
-		uplink_look(s->sites[i].uplink);
+	for (i = 0; i < s->n; i++) {
+		if (s->sites[i].uplink != NULL)
+			uplink_look(s->sites[i].uplink);
+	}
 }
 
 void
@@ -492,6 +515,14 @@ sites_status(const struct sites *s, size_t i, struct site_status *out)
 	int64_t now = clock_mono_ns();
 	struct uplink_stats st;
 
+	if (x->uplink == NULL) {
+		*out = (struct site_status){.name = x->peer.name,
+		                            .address = "-",
+		                            .since_ns = x->since_ns,
+		                            .err = x->err,
+		                            .unknown = true};
+		return;
+	}
 	uplink_stats(x->uplink, &st);
 	meter_note(&x->sent, now, st.sent);
 	*out = (struct site_status){.name = x->peer.name,

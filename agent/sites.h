@@ -50,7 +50,8 @@ struct sites_opts {
 	struct sites_events events;
 };
 
-/** sites_start(o, out, e): connect.  LC_ENOENT: this host is not paired with one of that name. */
+/** sites_start(o, out, e): connect.  LC_ENOENT: this host is not paired with one of that name.
+ * Where all are meant, one whose file can't be read is one that is away. */
 int sites_start(const struct sites_opts *o, struct sites **out, struct lc_err *e);
 size_t sites_count(const struct sites *s);
 /** sites_current(s, key_dir): whether they are those that this host is paired with now. */
@@ -70,6 +71,7 @@ struct site_status {
 	const char *name;
 	char address[ADDRESS_MAX];
 	bool up;
+	bool unknown;      /* where it is: its file here can't be read */
 	int64_t since_ns;  /* wall clock: up or down since then */
 	struct lc_err err; /* why it is down, or what it refused last; LC_OK: nothing is wrong */
 	uint64_t points;   /* sent since this process began */

@@ -180,9 +180,13 @@ spool_trim(const struct spool_opts *o, struct spool_status *out, struct lc_err *
 	struct spool s = {.o = *o};
 	int rc = find_replicas(&s, e);
 
+	if (rc == 0 && s.remote != NULL)
+		rc = remote_known(s.remote, e);
 	*out = (struct spool_status){.max = s.o.max};
-	if (rc != 0 || s.remote == NULL)
+	if (rc != 0 || s.remote == NULL) {
+		remote_free(s.remote);
 		return rc;
+	}
 	(void)pthread_mutex_init(&s.lock, NULL);
 	look(&s);
 	*out = s.st;

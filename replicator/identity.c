@@ -345,11 +345,12 @@ peer_load(const char *key_dir, const char *name, struct peer *out, struct lc_err
 static int
 by_name(const void *a, const void *b)
 {
-	return strcmp(((const struct peer *)a)->name, ((const struct peer *)b)->name);
+	return strcmp(((const struct peer_file *)a)->peer.name,
+	              ((const struct peer_file *)b)->peer.name);
 }
 
 int
-peer_list(const char *key_dir, struct peer **out, size_t *n, struct lc_err *e)
+peer_files(const char *key_dir, struct peer_file **out, size_t *n, struct lc_err *e)
 {
 	struct lc_buf list = {0};
 	DIR *d = opendir(key_dir);
@@ -360,7 +361,7 @@ peer_list(const char *key_dir, struct peer **out, size_t *n, struct lc_err *e)
 		rc = lc_fail_errno(e, "%s", key_dir);
 	while (d != NULL && rc == 0 && (ent = dir_next(d, key_dir, &rc, e)) != NULL) {
 		char name[PEER_NAME_MAX];
-		struct peer p;
+		struct peer_file p = {.peer = {.name = ""}};
 		size_t len = strlen(ent->d_name), tail = sizeof PEER_TAIL - 1;
 
 		if (len <= tail || len - tail >= sizeof name ||
@@ -370,13 +371,16 @@ peer_list(const char *key_dir, struct peer **out, size_t *n, struct lc_err *e)
 		name[len - tail] = '\0';
 		if (!peer_name_ok(name)) /* an editor's */
 			continue;
-		rc = peer_load(key_dir, name, &p, e);
-		if (rc == 0 && lc_buf_append(&list, &p, sizeof p) != 0)
+		if (peer_load(key_dir, name, &p.peer, &p.err) != 0) {
+			p.peer = (struct peer){.name = ""};
+			memcpy(p.peer.name, name, sizeof p.peer.name);
+		}
+		if (lc_buf_append(&list, &p, sizeof p) != 0)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
 	if (d != NULL)
 		(void)closedir(d);
-	*out = (struct peer *)(void *)list.p;
+	*out = (struct peer_file *)(void *)list.p;
 	*n = list.n / sizeof **out;
 	if (rc != 0) {
 		lc_buf_free(&list);
@@ -385,5 +389,28 @@ peer_list(const char *key_dir, struct peer **out, size_t *n, struct lc_err *e)
 	} else if (*n > 0) {
 		qsort(*out, *n, sizeof **out, by_name);
 	}
+	return rc;
+}
+
+int
+peer_list(const char *key_dir, struct peer **out, size_t *n, struct lc_err *e)
+{
+	struct peer_file *files = NULL;
+	struct lc_buf list = {0};
+	size_t i;
+	int rc = peer_files(key_dir, &files, n, e);
+
+	for (i = 0; rc == 0 && i < *n; i++) {
+		rc = files[i].err.code;
+		if (rc != 0 && e != NULL)
+			*e = files[i].err;
+		if (rc == 0 && lc_buf_append(&list, &files[i].peer, sizeof files[i].peer) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	lc_free(files);
+	if (rc != 0)
+		lc_buf_free(&list);
+	*out = (struct peer *)(void *)list.p;
+	*n = list.n / sizeof **out;
 	return rc;
 }

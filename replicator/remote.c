@@ -16,8 +16,9 @@
 
 struct far { /* one replica */
 	struct peer peer;
-	pthread_mutex_t lock; /* what follows; held while it connects */
-	pthread_cond_t left;  /* the last user of one that had failed */
+	struct lc_err unknown; /* where it is: its file can't be read */
+	pthread_mutex_t lock;  /* what follows; held while it connects */
+	pthread_cond_t left;   /* the last user of one that had failed */
 	struct borrower *b;
 	unsigned users; /* of b */
 	bool failed;    /* b has: the last user closes it */
@@ -41,10 +42,10 @@ static int
 load(struct remote *r, const char *key_dir, struct lc_err *e)
 {
 	char *path = path_join(key_dir, "host.key");
-	struct peer *peers = NULL;
+	struct peer_file *peers = NULL;
 	size_t i;
 	int rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
-	                      : peer_list(key_dir, &peers, &r->n, e);
+	                      : peer_files(key_dir, &peers, &r->n, e);
 
 	r->n = rc != 0 ? 0 : r->n;
 	if (r->n > 0)
@@ -53,10 +54,11 @@ load(struct remote *r, const char *key_dir, struct lc_err *e)
 	if (rc == 0 && r->list == NULL)
 		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	for (i = 0; rc == 0 && r->list != NULL && peers != NULL && i < r->n; i++) {
-		r->list[i].peer = peers[i];
+		r->list[i].peer = peers[i].peer;
+		r->list[i].unknown = peers[i].err;
 		(void)pthread_mutex_init(&r->list[i].lock, NULL);
 		(void)pthread_cond_init(&r->list[i].left, NULL);
-		if (lc_buf_printf(&r->names, "%s%s", i == 0 ? "" : ", ", peers[i].name) != 0)
+		if (lc_buf_printf(&r->names, "%s%s", i == 0 ? "" : ", ", peers[i].peer.name) != 0)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
 	lc_free(peers);
@@ -88,6 +90,20 @@ size_t
 remote_count(const struct remote *r)
 {
 	return r->n;
+}
+
+int
+remote_known(const struct remote *r, struct lc_err *e)
+{
+	size_t i;
+
+	for (i = 0; i < r->n && r->list[i].unknown.code == LC_OK; i++)
+		;
+	if (i == r->n)
+		return 0;
+	if (e != NULL && e->code == LC_OK)
+		*e = r->list[i].unknown;
+	return r->list[i].unknown.code;
 }
 
 void

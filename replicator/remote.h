@@ -19,9 +19,13 @@
 struct remote;
 
 /** remote_new(s, key_dir, out, e): every replica that this host is paired with, maybe none; nothing
- * is connected yet.  The store is borrowed. */
+ * is connected yet.  One whose file can't be read is one that can't be asked.  The store is
+ * borrowed.
+ */
 int remote_new(struct store *s, const char *key_dir, struct remote **out, struct lc_err *e);
 size_t remote_count(const struct remote *r);
+/** remote_known(r, e): 0: the files of all of them can be read; else why the first one can't be. */
+int remote_known(const struct remote *r, struct lc_err *e);
 /** remote_hurry(r): who reads has other things to do: a replica that does not answer within 5 s has
  * failed.  Before it is used. */
 void remote_hurry(struct remote *r);

@@ -51,6 +51,9 @@ says 3 '-> see what is wrong with the replica, below' 'is used up$' '-> full, no
 agent "$(vm web01 protected)" "$(site false 0 0 '"the replica refused it: host host-a was revoked at this replica"')"
 says 3 '-> it lets this host in no more, .*locum token there and locum pair here'
 ! grep -q 'when it is back' "$t/out" || fail "it does not come back by itself: $(cat "$t/out")"
+agent "$(vm web01 late)" "$(site false 0 0 '"keys/dr.replica: address or key is missing"' | sed 's/"up": false/"known": false, &/')"
+says 3 '^    keys/dr.replica: address or key is missing$' '-> points wait here; mend that file .*locum pair TOKEN --name dr '
+! grep -q 'when it is back' "$t/out" || fail "it does not come back by itself: $(cat "$t/out")"
 agent "$(vm web01 protected)" "$(site true 0 0 null '"2 contents are damaged there"')"
 says 3 '^    2 contents are damaged there$' '-> it is asked again now and then; there: locum scrub names the points'
 agent "$(vm web01 waiting)" "$(site false 0 0)" ', "spool": {"bytes": 10, "max_bytes": 10, "spent": true, "dropped_bytes": 0, "error": null}'

@@ -3,6 +3,7 @@
  * go.  Its VMs have nothing to be backed up from: each cycle fails at once, which shows that it
  * was.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include <uv.h>
@@ -10,6 +11,8 @@
 #include "agent/hypervisor/settings.h"
 #include "agent/past.h"
 #include "agent/protect.h"
+#include "agent/sites.h"
+#include "agent/spool.h"
 #include "replicator/identity.h"
 #include "store/base/clock.h"
 #include "tests/lib/unit.h"
@@ -162,12 +165,99 @@ beginning_anew_forgets_no_refusal(void **state)
 	vault_free(&x.v);
 }
 
+/* ---- what is not to keep it from beginning ---- */
+
+static void
+make_scene(struct scene *x)
+{
+	struct identity id = {0};
+
+	*x = (struct scene){.tried = {0}};
+	vault_make(&x->v, true);
+	vault_open(&x->v);
+	assert_int_equal(settings_from(NULL, &x->settings, NULL), 0);
+	x->settings.rpo_ms = GOAL_MS;
+	lc_free(x->settings.key_dir);
+	x->settings.key_dir = lc_strdup(x->v.keys);
+	lc_free(x->settings.run_dir);
+	x->settings.run_dir = lc_strdup(x->v.top);
+	assert_int_equal(identity_load(tmpdir_path(x->v.keys, "host.key"), true, &id, NULL), 0);
+	identity_forget(&id);
+	assert_int_equal(uv_loop_init(&x->loop), 0);
+}
+
+static void
+end_scene(struct scene *x)
+{
+	assert_int_equal(uv_loop_close(&x->loop), 0);
+	settings_done(&x->settings);
+	vault_free(&x->v);
+}
+
+static char *
+status_of(struct protect *p)
+{
+	static char text[8192];
+	FILE *f = fmemopen(text, sizeof text, "w");
+
+	assert_non_null(f);
+	protect_status(p, f);
+	assert_int_equal(fclose(f), 0);
+	return text;
+}
+
+/* The other replicas and all VMs go on; that one is told of as long as it is so. */
+static void
+one_bad_file_of_a_replica_ends_nothing(void **state)
+{
+	struct peer peer = {.name = "dr", .at = {.host = "127.0.0.1", .port = "1"}};
+	struct spool_status spool;
+	struct lc_err e = LC_ERR_INIT;
+	struct site_status st;
+	struct protect *p = NULL;
+	const char *name;
+	struct scene x;
+	FILE *f;
+
+	(void)state;
+	make_scene(&x);
+	assert_int_equal(settings_add_vm(&x.settings, "web01", NULL, &name, NULL), 0);
+	x.settings.spool_max = SPOOL_MIN;
+	assert_int_equal(peer_save(x.v.keys, &peer, NULL), 0);
+	f = fopen(tmpdir_path(x.v.keys, "far.replica"), "we");
+	assert_non_null(f);
+	(void)fputs("address = nowhere\n", f);
+	assert_int_equal(fclose(f), 0);
+	if (protect_start(
+		&(struct protect_opts){.loop = &x.loop, .settings = &x.settings, .store = x.v.s},
+		&p, &e) != 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(protect_vms(p), 1);
+	assert_int_equal(protect_sites(p), 2);
+	protect_site(p, 0, &st);
+	assert_true(strcmp(st.name, "dr") == 0 && !st.unknown);
+	protect_site(p, 1, &st);
+	assert_true(strcmp(st.name, "far") == 0 && st.unknown && !st.up && !st.has_all);
+	assert_non_null(strstr(st.err.msg, "far.replica"));
+	assert_true(st.since_ns != 0); /* an alert of it rises */
+	assert_true(protect_spool(p, &spool));
+	assert_non_null(strstr(status_of(p), "\"known\": false"));
+	assert_true(protect_current(p));
+	(void)snprintf(peer.name, sizeof peer.name, "far");
+	assert_int_equal(peer_save(x.v.keys, &peer, NULL), 0);
+	assert_false(protect_current(p));
+	protect_stop(p, ignore_stopped, NULL);
+	(void)uv_run(&x.loop, UV_RUN_DEFAULT);
+	end_scene(&x);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(beginning_anew_puts_nothing_off),
 	    cmocka_unit_test(beginning_anew_forgets_no_refusal),
+	    cmocka_unit_test(one_bad_file_of_a_replica_ends_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
