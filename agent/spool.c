@@ -24,6 +24,7 @@ struct spool {
 	int64_t again_ns;
 	int64_t spent_ns; /* since when it is; 0: it is not */
 	bool told;        /* that it is */
+	bool blind;       /* how much the store holds could not be seen, and that was told */
 
 	pthread_mutex_t lock; /* what follows */
 	pthread_cond_t cond;
@@ -125,27 +126,45 @@ note(struct spool *s, uint64_t bytes, int64_t looked_ns, const struct lc_err *wh
 	}
 }
 
+/* What was known last stands.  Told once. */
+static void
+note_blind(struct spool *s, const struct lc_err *why)
+{
+	if (!s->blind)
+		log_error("spool: how much the store holds can't be seen: %s", why->msg);
+	s->blind = true;
+	(void)pthread_mutex_lock(&s->lock);
+	s->st.err = *why;
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
 static void
 look(struct spool *s)
 {
-	struct lc_err err = LC_ERR_INIT;
+	struct lc_err err = LC_ERR_INIT, again = LC_ERR_INIT;
 	int64_t looked_ns = clock_mono_ns();
 	uint64_t bytes, droppable;
 	bool tried = false;
 
-	if (thin_bytes(s->o.store, &bytes, &droppable, &err) != 0)
+	if (thin_bytes(s->o.store, &bytes, &droppable, &err) != 0) {
+		note_blind(s, &err);
 		return;
+	}
 	if (bytes > spool_low(s->o.max) && droppable > 0 && clock_mono_ns() >= s->again_ns) {
 		tried = true;
 		drop(s, bytes, &err);
 		looked_ns = clock_mono_ns();
-		(void)thin_bytes(s->o.store, &bytes, &droppable, NULL);
+		if (thin_bytes(s->o.store, &bytes, &droppable, &again) != 0) {
+			note_blind(s, &again);
+			return;
+		}
 	}
-	if (!tried) {
+	if (!tried && !s->blind) {
 		(void)pthread_mutex_lock(&s->lock);
 		err = s->st.err;
 		(void)pthread_mutex_unlock(&s->lock);
 	}
+	s->blind = false;
 	if (bytes <= spool_low(s->o.max))
 		lc_err_clear(&err);
 	note(s, bytes, looked_ns, &err);

@@ -251,6 +251,56 @@ one_bad_file_of_a_replica_ends_nothing(void **state)
 	end_scene(&x);
 }
 
+struct spool_look {
+	struct protect *p;
+	bool blind;
+};
+
+static void
+look_at_spool(uv_timer_t *t)
+{
+	struct spool_look *x = t->data;
+	struct spool_status st;
+
+	if (protect_spool(x->p, &st) && (st.err.code != LC_OK) == x->blind)
+		uv_stop(t->loop);
+}
+
+/* It does not look as if it were empty, and what is wrong shows. */
+static void
+a_spool_that_cannot_look_says_so(void **state)
+{
+	struct peer peer = {.name = "dr", .at = {.host = "127.0.0.1", .port = "1"}};
+	struct protect_opts o = {.loop = NULL};
+	struct spool_look look = {.blind = true};
+	char there[400], away[410];
+	const char *name;
+	struct scene x;
+	uv_timer_t t;
+
+	(void)state;
+	make_scene(&x);
+	assert_int_equal(settings_add_vm(&x.settings, "web01", NULL, &name, NULL), 0);
+	x.settings.spool_max = SPOOL_MIN;
+	assert_int_equal(peer_save(x.v.keys, &peer, NULL), 0);
+	(void)snprintf(there, sizeof there, "%s/segments", x.v.dir);
+	(void)snprintf(away, sizeof away, "%s.away", there);
+	o = (struct protect_opts){.loop = &x.loop, .settings = &x.settings, .store = x.v.s};
+	assert_int_equal(protect_start(&o, &look.p, NULL), 0);
+	assert_int_equal(rename(there, away), 0);
+	assert_int_equal(uv_timer_init(&x.loop, &t), 0);
+	t.data = &look;
+	assert_int_equal(uv_timer_start(&t, look_at_spool, 0, 20), 0);
+	(void)uv_run(&x.loop, UV_RUN_DEFAULT);
+	assert_int_equal(rename(away, there), 0);
+	look.blind = false;
+	(void)uv_run(&x.loop, UV_RUN_DEFAULT);
+	protect_stop(look.p, ignore_stopped, NULL);
+	uv_close((uv_handle_t *)&t, NULL);
+	(void)uv_run(&x.loop, UV_RUN_DEFAULT);
+	end_scene(&x);
+}
+
 int
 main(void)
 {
@@ -258,6 +308,7 @@ main(void)
 	    cmocka_unit_test(beginning_anew_puts_nothing_off),
 	    cmocka_unit_test(beginning_anew_forgets_no_refusal),
 	    cmocka_unit_test(one_bad_file_of_a_replica_ends_nothing),
+	    cmocka_unit_test(a_spool_that_cannot_look_says_so),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
