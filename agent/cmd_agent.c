@@ -34,6 +34,7 @@
 #define BUFFER_BYTES (UINT64_C(24) << 20)
 #define STATUS_MS 1000
 #define DISCOVER_MS 30000 /* between looks for new domains of libvirt */
+#define DISCOVER_SOON_MS 5000
 #define STATUS_FILE "agent.json"
 /* A store that failed is opened again when there is room, and not much more often than it fails. */
 #define REOPEN_ROOM (UINT64_C(16) << 20)
@@ -564,6 +565,10 @@ begin(struct agent *x)
 	struct lc_err e = LC_ERR_INIT;
 
 	if (protect_start(&o, &x->protect, &e) == 0) {
+		if (protect_vms(x->protect) == 0)
+			log_warn("agent: there is no VM to protect: libvirt is asked for domains "
+			         "every %d s",
+			         DISCOVER_MS / 1000);
 		tell_others(x);
 		control_protect(x->control, x->protect);
 		if (x->hup_waits)
@@ -607,7 +612,9 @@ run_loop(struct agent *x)
 	(void)uv_timer_init(&x->loop, &x->watch);
 	(void)uv_timer_init(&x->loop, &x->discover);
 	x->discover.data = x;
-	(void)uv_timer_start(&x->discover, on_discover, DISCOVER_MS, DISCOVER_MS);
+	/* libvirtd may be about to begin, too. */
+	(void)uv_timer_start(&x->discover, on_discover,
+	                     x->asked.code != LC_OK ? DISCOVER_SOON_MS : DISCOVER_MS, DISCOVER_MS);
 	x->on_int.data = x->on_term.data = x->on_hup.data = x->status.data = x->watch.data = x;
 	(void)uv_signal_start(&x->on_int, on_stop, SIGINT);
 	(void)uv_signal_start(&x->on_term, on_stop, SIGTERM);

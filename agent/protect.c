@@ -539,11 +539,11 @@ make_vms(struct protect *x, struct lc_err *e)
 
 	for (i = 0; i < s->nvms; i++)
 		want += goal_of(s, &s->vms[i]) > 0 ? 1 : 0;
-	if (want == 0)
+	if (want == 0 && s->libvirt == NULL) /* which may have a domain later */
 		return lc_fail(e, LC_ENOENT, 0,
 		               "%s names no VM to protect (a section [vm NAME] each)",
 		               s->origin == NULL ? "no configuration" : s->origin);
-	x->vms = lc_alloc_array(want, sizeof *x->vms);
+	x->vms = lc_alloc_array(want + 1, sizeof *x->vms);
 	if (x->vms == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	for (i = 0; i < s->nvms; i++) {

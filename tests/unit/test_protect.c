@@ -301,6 +301,28 @@ a_spool_that_cannot_look_says_so(void **state)
 	end_scene(&x);
 }
 
+/* libvirt may have no domain yet, or not be there. */
+static void
+nobody_to_protect_is_no_failure_where_there_is_libvirt(void **state)
+{
+	struct protect_opts o = {.loop = NULL};
+	struct protect *p = NULL;
+	struct scene x;
+
+	(void)state;
+	make_scene(&x);
+	o = (struct protect_opts){.loop = &x.loop, .settings = &x.settings, .store = x.v.s};
+	assert_int_equal(protect_start(&o, &p, NULL), LC_ENOENT);
+	(void)uv_run(&x.loop, UV_RUN_DEFAULT);
+	x.settings.libvirt = lc_strdup("test:///default");
+	assert_int_equal(protect_start(&o, &p, NULL), 0);
+	assert_int_equal(protect_vms(p), 0);
+	assert_non_null(strstr(status_of(p), "\"vms\": []"));
+	protect_stop(p, ignore_stopped, NULL);
+	(void)uv_run(&x.loop, UV_RUN_DEFAULT);
+	end_scene(&x);
+}
+
 int
 main(void)
 {
@@ -309,6 +331,7 @@ main(void)
 	    cmocka_unit_test(beginning_anew_forgets_no_refusal),
 	    cmocka_unit_test(one_bad_file_of_a_replica_ends_nothing),
 	    cmocka_unit_test(a_spool_that_cannot_look_says_so),
+	    cmocka_unit_test(nobody_to_protect_is_no_failure_where_there_is_libvirt),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
