@@ -9,6 +9,7 @@
  */
 #include <string.h>
 
+#include "store/base/bytes.h"
 #include "store/base/failpoint.h"
 #include "store/base/log.h"
 #include "store/seal.h"
@@ -448,10 +449,21 @@ store_commit(struct store *s, int (*build)(void *arg, struct lc_buf *payload, st
 void
 store_discard(struct store *s, const uint8_t point[16])
 {
-	if (store_flush(s, NULL) != 0 || catalog_begin(s->catalog, NULL) != 0)
-		return;
-	if (catalog_discard(s->catalog, point, NULL) == 0)
-		(void)catalog_commit(s->catalog, NULL);
-	else
-		catalog_rollback(s->catalog);
+	struct lc_err err = LC_ERR_INIT;
+	int rc = store_flush(s, &err);
+	char hex[33];
+
+	rc = rc != 0 ? rc : catalog_begin(s->catalog, &err);
+	if (rc == 0) {
+		rc = catalog_discard(s->catalog, point, &err);
+		lc_err_clear(rc == 0 ? &err : NULL);
+		if (rc == 0)
+			rc = catalog_commit(s->catalog, &err);
+		else
+			catalog_rollback(s->catalog);
+	}
+	if (rc != 0)
+		log_warn("store %s: the map of point %.8s, which was given up, takes room until "
+		         "the store is opened again: %s",
+		         s->dir, lc_hex(hex, point, 16), err.msg);
 }

@@ -5,7 +5,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <sqlite3.h>
 
@@ -321,6 +324,56 @@ no_commit_follows_a_window_that_could_not_be_compared(void **state)
 	vault_free(&v);
 }
 
+/* What the log says while fn() is at work: to free(). */
+static char *
+logged(void (*fn)(struct writer *w), struct writer *w)
+{
+	int old = dup(STDERR_FILENO), log = memfd_create("log", MFD_CLOEXEC);
+	char *text = calloc(1, 4096);
+
+	assert_true(old >= 0 && log >= 0 && text != NULL);
+	assert_true(dup2(log, STDERR_FILENO) >= 0);
+	fn(w);
+	(void)dup2(old, STDERR_FILENO);
+	assert_true(pread(log, text, 4095, 0) >= 0);
+	(void)close(old);
+	(void)close(log);
+	return text;
+}
+
+/* It takes its room until somebody opens the store. */
+static void
+what_is_left_of_a_point_that_was_given_up_is_told(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct vault_disk d;
+	struct writer *w;
+	struct vault v;
+	char *text;
+
+	(void)state;
+	vault_make(&v, true);
+	(void)commit_some(&v, &d);
+	w = vault_begin(v.s, "web01", &d, 1, &e);
+	assert_non_null(w);
+	d.codes[0] = CODE(20);
+	must(vault_put(w, 0, &d, 0, &e), &e);
+	text = logged(writer_abort, w);
+	assert_string_equal(text, "");
+	free(text);
+	w = vault_begin(v.s, "web01", &d, 1, &e);
+	assert_non_null(w);
+	d.codes[0] = CODE(21);
+	must(vault_put(w, 0, &d, 0, &e), &e);
+	change(&v, "ALTER TABLE gen RENAME TO gone");
+	text = logged(writer_abort, w);
+	assert_non_null(strstr(text, "takes room until the store is opened again"));
+	free(text);
+	change(&v, "ALTER TABLE gone RENAME TO gen");
+	vault_disk_free(&d);
+	vault_free(&v);
+}
+
 static void
 keep_lost(void *arg, const struct damage *d)
 {
@@ -433,6 +486,7 @@ main(void)
 	    cmocka_unit_test(what_waits_is_bounded_while_a_flush_is_slow),
 	    cmocka_unit_test(a_catalog_that_fails_says_why),
 	    cmocka_unit_test(no_commit_follows_a_window_that_could_not_be_compared),
+	    cmocka_unit_test(what_is_left_of_a_point_that_was_given_up_is_told),
 	    cmocka_unit_test(scrub_says_what_it_could_not_look_up),
 	    cmocka_unit_test(scrub_does_not_say_that_a_map_is_needed_by_nobody),
 	    cmocka_unit_test(a_reader_does_without_ids),
