@@ -256,7 +256,7 @@ begin_point(struct sender *x, struct line *l, struct lc_err *e)
 	             : outgoing_next(x->s, l->id, (struct lc_span){l->head.p, l->head.n}, &l->out,
 	                             &err);
 	l->looked = rc == LC_ENOENT;
-	if (rc == LC_ENOENT)
+	if (rc == LC_ENOENT || rc == LC_EBUSY) /* the latter: in the next round */
 		return 0;
 	if (rc != 0) {
 		sender_fail(x, l, &err);

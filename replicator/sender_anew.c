@@ -40,7 +40,7 @@ anew_begin(struct sender *x, struct line *l, const struct lc_err *bad)
 	l->anew = true;
 	rc = find(x, l, &next, NULL);
 	outgoing_free(next);
-	if (rc != 0)
+	if (rc != 0 && rc != LC_EBUSY)
 		fail(x, l, rc, bad->msg);
 }
 

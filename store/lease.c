@@ -203,11 +203,10 @@ look_at_reader(int dir, const char *name, const char *hex, struct lc_err *e)
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
 		(void)unlinkat(dir, name, 0); /* its reader is dead */
 	} else {
-		rc = lc_fail(
-		    e, LC_EBUSY, 0,
-		    "restore point %.8s is being read (booted, restored or verified): stop "
-		    "that first",
-		    hex);
+		rc = lc_fail(e, LC_EBUSY, 0,
+		             "restore point %.8s is being read (booted, restored, verified or "
+		             "sent to a replica): stop that first, or wait for its end",
+		             hex);
 	}
 	(void)close(fd);
 	return rc;

@@ -3,6 +3,7 @@
  */
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
@@ -11,6 +12,9 @@
 #include "store/store_internal.h"
 #include "store/transfer.h"
 #include "store/writer_internal.h"
+
+#define DROP_TRIES 20u /* while somebody drops what was found */
+#define DROP_PAUSE_MS 5
 
 /* ---- lines ---- */
 
@@ -301,18 +305,24 @@ take_name(void *arg, const struct catalog_vm *vm, struct lc_err *e)
 	           : lc_fail(e, LC_ENOMEM, 0, "out of memory");
 }
 
-/* The lease comes after the look, so look once more: nobody drops it from then on. */
+/* The lease comes after the look, so look once more: nobody drops it from then on.  LC_EBUSY: what
+ * was found was dropped meanwhile, or is being dropped. */
 static int
 hold(struct outgoing *o, struct lc_err *e)
 {
+	struct lc_err err = LC_ERR_INIT;
 	struct lc_buf again = {0};
-	int rc = lease_take(o->s, o->p.id, &o->lease, &o->lease_fd, e);
+	char hex[33];
+	int rc = lease_take(o->s, o->p.id, &o->lease, &o->lease_fd, &err);
 
-	rc = rc != 0 ? rc : catalog_point(o->s->catalog, o->p.id, take_entry, &again, e);
-	if (rc == LC_ENOENT)
-		(void)lc_fail(e, LC_ECONFLICT, 0, "the restore point was dropped meanwhile");
+	rc = rc != 0 ? rc : catalog_point(o->s->catalog, o->p.id, take_entry, &again, &err);
 	lc_buf_free(&again);
-	return rc == LC_ENOENT ? LC_ECONFLICT : rc;
+	if (rc == LC_ENOENT)
+		return lc_fail(e, LC_EBUSY, 0, "restore point %.8s is being dropped",
+		               lc_hex(hex, o->p.id, 16));
+	if (rc != 0 && e != NULL)
+		*e = err;
+	return rc;
 }
 
 static int
@@ -359,24 +369,52 @@ finish(struct finding *f, int rc, struct outgoing **out, struct lc_err *e)
 	return 0;
 }
 
+/* how: what is known before anything was found. */
 static int
-next_of(struct store *s, const uint8_t line[16], struct lc_span head, bool fresh,
-        const uint8_t *after, struct outgoing **out, struct lc_err *e)
+find_once(const struct finding *how, int (*find)(struct finding *f, struct lc_err *e),
+          struct outgoing **out, struct lc_err *e)
 {
-	struct outgoing *o = lc_alloc(sizeof *o);
-	struct finding f = {
-	    .s = s, .line = line, .head = head, .fresh = fresh, .after = after, .o = o};
+	struct finding f = *how;
 	int rc;
 
-	if (o == NULL)
+	f.o = lc_alloc(sizeof *f.o);
+	if (f.o == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	o->s = s;
-	o->lease_fd = -1;
-	rc = find_next(&f, e);
+	f.o->s = f.s;
+	f.o->lease_fd = -1;
+	rc = find(&f, e);
 	if (f.old != NULL)
 		point_done(f.old);
 	lc_free(f.old);
 	return finish(&f, rc, out, e);
+}
+
+/* Where what was found is dropped it goes with the next one: it is looked for again. */
+static int
+find_it(const struct finding *how, int (*find)(struct finding *f, struct lc_err *e),
+        struct outgoing **out, struct lc_err *e)
+{
+	const struct timespec pause = {.tv_nsec = DROP_PAUSE_MS * LC_NS_PER_MS};
+	struct lc_err err = LC_ERR_INIT;
+	unsigned tries = 0;
+	int rc;
+
+	while ((rc = find_once(how, find, out, &err)) == LC_EBUSY && ++tries < DROP_TRIES) {
+		lc_err_clear(&err);
+		(void)nanosleep(&pause, NULL);
+	}
+	if (rc != 0 && e != NULL && e->code == LC_OK)
+		*e = err;
+	return rc;
+}
+
+static int
+next_of(struct store *s, const uint8_t line[16], struct lc_span head, bool fresh,
+        const uint8_t *after, struct outgoing **out, struct lc_err *e)
+{
+	struct finding how = {.s = s, .line = line, .head = head, .fresh = fresh, .after = after};
+
+	return find_it(&how, find_next, out, e);
 }
 
 int
@@ -463,14 +501,9 @@ find_newest(struct finding *f, struct lc_err *e)
 int
 outgoing_newest(struct store *s, const uint8_t line[16], struct outgoing **out, struct lc_err *e)
 {
-	struct outgoing *o = lc_alloc(sizeof *o);
-	struct finding f = {.s = s, .line = line, .o = o};
+	struct finding how = {.s = s, .line = line};
 
-	if (o == NULL)
-		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	o->s = s;
-	o->lease_fd = -1;
-	return finish(&f, find_newest(&f, e), out, e);
+	return find_it(&how, find_newest, out, e);
 }
 
 /* ---- points in the making ---- */

@@ -127,7 +127,8 @@ struct outgoing;
  * over.
  *
  * Returns  0; LC_ENOENT: there is none; LC_ECONFLICT: head is newer than all points here; LC_EKEY:
- *          head was dropped here, and without the key it cannot be told what is newer.
+ *          head was dropped here, and without the key it cannot be told what is newer; LC_EBUSY: it
+ *          is being dropped: what goes instead is to be seen in a moment.
  */
 int outgoing_next(struct store *s, const uint8_t line[16], struct lc_span head,
                   struct outgoing **out, struct lc_err *e);
@@ -148,7 +149,7 @@ int outgoing_restart(struct store *s, const uint8_t line[16], struct lc_err *e);
 /**
  * outgoing_newest(s, line, out, e):
  * The newest point of a line that can be trusted, with the whole of its map, zeros left out; as if
- * the taker had none.  LC_ENOENT: there is none.
+ * the taker had none.  LC_ENOENT: there is none; LC_EBUSY as outgoing_next().
  */
 int outgoing_newest(struct store *s, const uint8_t line[16], struct outgoing **out,
                     struct lc_err *e);

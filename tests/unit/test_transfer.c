@@ -693,6 +693,67 @@ what_was_shown_counts_when_that_is_durable(void **state)
 	free_two(&t);
 }
 
+static const struct point *drops_meanwhile; /* before the next lease; NULL: nobody */
+
+int __real_lease_take(struct store *s, const uint8_t point[16], char **path, int *fd,
+                      struct lc_err *e);
+int __wrap_lease_take(struct store *s, const uint8_t point[16], char **path, int *fd,
+                      struct lc_err *e);
+
+int
+__wrap_lease_take(struct store *s, const uint8_t point[16], char **path, int *fd, struct lc_err *e)
+{
+	const struct point *p = drops_meanwhile;
+
+	drops_meanwhile = NULL;
+	if (p != NULL)
+		must(store_drop(s, p->id, e), e);
+	return __real_lease_take(s, point, path, fd, e);
+}
+
+/* Its rows are the next one's then, which goes instead. */
+static void
+a_point_that_is_dropped_before_it_goes_is_passed_over(void **state)
+{
+	struct vault_disk d = vault_disk("vda", 3);
+	struct lc_err e = LC_ERR_INIT;
+	struct outgoing *out = NULL;
+	struct point first, second;
+	int bar = -1;
+	char *path = NULL;
+	struct two t;
+
+	(void)state;
+	make_two(&t);
+	d.codes[0] = 7;
+	first = backup(&t, "web01", &d, 1);
+	d.codes[1] = 12;
+	second = backup(&t, "web01", &d, 1);
+	drops_meanwhile = &first;
+	must(outgoing_next(t.v.s, second.line, (struct lc_span){0}, &out, &e), &e);
+	assert_memory_equal(outgoing_point(out)->id, second.id, 16);
+	outgoing_free(out);
+	/* As long as it is not known whether it stays, nothing goes; that is no failure. */
+	must(lease_bar(t.v.s, second.id, &path, &bar, &e), &e);
+	assert_int_equal(outgoing_next(t.v.s, second.line, (struct lc_span){0}, &out, &e),
+	                 LC_EBUSY);
+	assert_non_null(strstr(e.msg, "is being dropped"));
+	lc_err_clear(&e);
+	lease_give(&path, &bar);
+	assert_int_equal(sync_all(&t), 1);
+	taker_has(&t, &second, &d, 1);
+	/* The last one: there is none then. */
+	d.codes[2] = 17;
+	point_done(&first);
+	first = backup(&t, "web01", &d, 1);
+	drops_meanwhile = &first;
+	assert_int_equal(sync_all(&t), 0);
+	point_done(&first);
+	point_done(&second);
+	vault_disk_free(&d);
+	free_two(&t);
+}
+
 static struct two *sends_meanwhile; /* before the next commit; NULL: nobody */
 
 int __real_store_commit(struct store *s,
@@ -770,6 +831,7 @@ main(void)
 	    cmocka_unit_test(a_point_that_is_sent_is_not_dropped),
 	    cmocka_unit_test(a_base_is_given_whole),
 	    cmocka_unit_test(what_was_shown_counts_when_that_is_durable),
+	    cmocka_unit_test(a_point_that_is_dropped_before_it_goes_is_passed_over),
 	    cmocka_unit_test(a_vm_is_given_with_all_that_it_has),
 	};
 
