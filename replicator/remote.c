@@ -162,7 +162,9 @@ connect_it(struct remote *r, struct far *f, struct lc_err *e)
 	                          .stop_arg = r->stop_arg};
 	int64_t now = clock_mono_ns();
 
-	if (f->err.code == LC_OK || now - f->tried_ns >= AGAIN_NS) {
+	if (f->unknown.code != LC_OK)
+		f->err = f->unknown;
+	else if (f->err.code == LC_OK || now - f->tried_ns >= AGAIN_NS) {
 		lc_err_clear(&f->err);
 		(void)borrower_open(&o, &f->b, &f->err);
 		f->tried_ns = clock_mono_ns();

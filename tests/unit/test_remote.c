@@ -135,6 +135,35 @@ it_is_gone_when_all_say_so(void **state)
 	tmpdir_free(dir);
 }
 
+/* Where it is is not known: nobody is asked, and what is wrong is said; the other one is asked all
+ * the same. */
+static void
+one_whose_file_is_bad_is_not_asked(void **state)
+{
+	char *dir = make_keys();
+	struct lc_err e = LC_ERR_INIT;
+	struct remote *r = NULL;
+	uint8_t bits;
+	FILE *f = fopen(tmpdir_path(dir, "b.replica"), "we");
+
+	(void)state;
+	assert_non_null(f);
+	(void)fputs("address = nowhere\n", f);
+	assert_int_equal(fclose(f), 0);
+	assert_int_equal(fetch(dir, IS_THERE, IS_GONE), LC_OK);
+	opened = 0;
+	assert_int_equal(fetch(dir, IS_GONE, IS_THERE), LC_ECORRUPT);
+	assert_int_equal(opened, 1);
+	must(remote_new(NULL, dir, &r, &e), &e);
+	assert_int_equal(remote_known(r, NULL), LC_ECORRUPT);
+	assert_int_equal(remote_known(r, &e), LC_ECORRUPT);
+	assert_non_null(strstr(e.msg, "b.replica"));
+	says[0] = IS_AWAY;
+	assert_int_not_equal(remote_have(r, id, 1, &bits, NULL), 0);
+	remote_free(r);
+	tmpdir_free(dir);
+}
+
 #define READERS 3u
 
 static void *
@@ -182,6 +211,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(it_is_gone_when_all_say_so),
 	    cmocka_unit_test(a_cut_fails_nobody_who_reads),
+	    cmocka_unit_test(one_whose_file_is_bad_is_not_asked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
