@@ -265,6 +265,8 @@ print_table(const json_t *doc)
 			(void)printf("    %s\n", text_of(x, "error"));
 		print_vm_step(doc, x);
 	}
+	if (json_array_size(json_object_get(doc, "vms")) == 0)
+		(void)printf("no VM: neither locum.conf nor libvirt names one\n");
 	print_unprotected(json_object_get(doc, "unprotected"));
 	print_spool(json_object_get(doc, "spool"));
 	if (json_array_size(json_object_get(doc, "replicas")) == 0)
