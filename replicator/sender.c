@@ -256,7 +256,8 @@ begin_point(struct sender *x, struct line *l, struct lc_err *e)
 	             : outgoing_next(x->s, l->id, (struct lc_span){l->head.p, l->head.n}, &l->out,
 	                             &err);
 	l->looked = rc == LC_ENOENT;
-	if (rc == LC_ENOENT || rc == LC_EBUSY) /* the latter: in the next round */
+	x->put_off = x->put_off || rc == LC_EBUSY;
+	if (rc == LC_ENOENT || rc == LC_EBUSY)
 		return 0;
 	if (rc != 0) {
 		sender_fail(x, l, &err);
@@ -474,7 +475,7 @@ sender_pump(struct sender *x, struct lc_err *e)
 		return 0;
 	if (x->look)
 		rc = transfer_lines(x->s, see_line, x, e);
-	x->look = false;
+	x->look = x->put_off = false;
 	rc = rc != 0 ? rc : ahead_look(x, e);
 	TAILQ_CONCAT(&todo, &x->lines, entry);
 	while ((l = TAILQ_FIRST(&todo)) != NULL) {
@@ -747,7 +748,7 @@ sender_stats(const struct sender *x, struct sender_stats *out)
 	out->unacknowledged = flight_bytes(&x->flight);
 	out->ready = x->heads_known;
 	out->look_ns = x->mend.state == MEND_RESTING ? x->mend.o.care->due_ns : 0;
-	out->more = x->mend.more_now;
+	out->more = x->mend.more_now || x->put_off;
 }
 
 void

@@ -73,6 +73,7 @@ struct sender {
 	struct heads heads;
 	int64_t heads_ns; /* since when */
 	bool look;        /* the store may have lines that are not in the list */
+	bool put_off;     /* a line waits for what nobody tells of: it is looked at again */
 	struct line_list lines;
 	struct lc_buf only; /* ids of VMs; empty: all */
 	uint32_t last_stream;

@@ -11,6 +11,7 @@
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
 #include "store/base/log.h"
+#include "store/store_internal.h"
 #include "tests/lib/mole.h"
 #include "tests/lib/must.h"
 #include "tests/lib/two.h"
@@ -551,6 +552,36 @@ allocations_that_fail_do_no_harm(void **state)
 	two_done(&t);
 }
 
+/* Its drop may take long, or be given up: nobody comes to tell. */
+static void
+what_is_being_dropped_goes_when_it_stays(void **state)
+{
+	struct vault_disk d = two_disk(2);
+	struct lc_err e = LC_ERR_INIT;
+	char *path = NULL;
+	struct point p;
+	struct two t;
+	int bar = -1;
+
+	(void)state;
+	two_make(&t, NULL);
+	p = hostsite_backup(&t.h, "web01", &d);
+	must(lease_bar(t.h.v.s, p.id, &path, &bar, &e), &e);
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_up, &t.h, "up");
+	run_for(&t.loop, 500);
+	assert_int_equal(t.h.failed, 0);
+	assert_int_equal(t.h.idles, 0);
+	lease_give(&path, &bar);
+	two_wait(&t, hostsite_is_idle, &t.h, "all there");
+	assert_int_equal(t.h.failed, 0);
+	assert_int_equal(t.h.committed, 1);
+	hostsite_ends(&t.h, &t.d, &p, &d);
+	point_done(&p);
+	vault_disk_free(&d);
+	two_done(&t);
+}
+
 int
 main(void)
 {
@@ -565,6 +596,7 @@ main(void)
 	    cmocka_unit_test(who_does_not_read_has_to_go),
 	    cmocka_unit_test(the_status_tells_hosts_and_opaque_vms),
 	    cmocka_unit_test(a_point_is_as_old_as_what_it_shows),
+	    cmocka_unit_test(what_is_being_dropped_goes_when_it_stays),
 	    cmocka_unit_test(allocations_that_fail_do_no_harm),
 	};
 
