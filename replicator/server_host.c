@@ -278,8 +278,12 @@ survey(uv_work_t *work)
 	if (writers_list(s->dir, &list, &n, NULL) != 0)
 		return;
 	for (i = 0; i < n && !s->stopping; i++) {
-		for (k = 0; k < i && strcmp(list[k].store, list[i].store) != 0; k++)
-			;
+		if (list[i].revoked)
+			continue;
+		for (k = 0; k < i; k++) {
+			if (!list[k].revoked && strcmp(list[k].store, list[i].store) == 0)
+				break;
+		}
 		if (k == i) /* else that one was looked at */
 			survey_store(s, list[i].store);
 	}
