@@ -489,17 +489,19 @@ check_replicas(const struct agent *x, const struct settings *s, struct lc_err *e
 	char *path = path_join(s->key_dir, "host.key");
 	struct identity id = {0};
 	struct peer_file *list = NULL;
+	bool known = false;
 	size_t i, n = 0;
 	int rc = path == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")
 	                      : peer_files(s->key_dir, &list, &n, e);
 
 	for (i = 0; rc == 0 && i < n; i++) {
+		known = known || list[i].err.code == LC_OK;
 		if (list[i].err.code == LC_OK || is_unknown(x, list[i].peer.name))
 			continue;
 		rc = list[i].err.code;
 		*e = list[i].err;
 	}
-	if (rc == 0 && n > 0)
+	if (rc == 0 && known)
 		rc = identity_load(path, false, &id, e);
 	identity_forget(&id);
 	lc_free(list);

@@ -358,6 +358,17 @@ load_peers(const struct sites_opts *o, struct sites *s, struct lc_err *e)
 	return rc;
 }
 
+/* Else there is nobody to whom this host has to show who it is. */
+static bool
+any_known(const struct sites *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->n && s->sites[i].err.code != LC_OK; i++)
+		;
+	return i < s->n;
+}
+
 static int
 start_all(const struct sites_opts *o, struct sites *s, const struct identity *id, struct lc_err *e)
 {
@@ -417,7 +428,7 @@ sites_start(const struct sites_opts *o, struct sites **out, struct lc_err *e)
 	s->ev = o->events;
 	s->brief = o->brief;
 	rc = load_peers(o, s, e);
-	if (rc == 0 && s->n > 0)
+	if (rc == 0 && any_known(s))
 		rc = identity_load(path, false, &id, e);
 	if (rc == 0 && s->n > 0)
 		find_others(o, s);

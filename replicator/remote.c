@@ -48,7 +48,9 @@ load(struct remote *r, const char *key_dir, struct lc_err *e)
 	                      : peer_files(key_dir, &peers, &r->n, e);
 
 	r->n = rc != 0 ? 0 : r->n;
-	if (r->n > 0)
+	for (i = 0; peers != NULL && i < r->n && peers[i].err.code != LC_OK; i++)
+		;
+	if (i < r->n) /* else nobody can be asked */
 		rc = identity_load(path, false, &r->identity, e);
 	r->list = rc != 0 ? NULL : lc_alloc_array(r->n + 1, sizeof *r->list);
 	if (rc == 0 && r->list == NULL)

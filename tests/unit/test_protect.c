@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <uv.h>
 
@@ -206,6 +207,16 @@ status_of(struct protect *p)
 	return text;
 }
 
+static void
+spoil(const struct scene *x)
+{
+	FILE *f = fopen(tmpdir_path(x->v.keys, "far.replica"), "we");
+
+	assert_non_null(f);
+	(void)fputs("address = nowhere\n", f);
+	assert_int_equal(fclose(f), 0);
+}
+
 /* The other replicas and all VMs go on; that one is told of as long as it is so. */
 static void
 one_bad_file_of_a_replica_ends_nothing(void **state)
@@ -217,17 +228,13 @@ one_bad_file_of_a_replica_ends_nothing(void **state)
 	struct protect *p = NULL;
 	const char *name;
 	struct scene x;
-	FILE *f;
 
 	(void)state;
 	make_scene(&x);
 	assert_int_equal(settings_add_vm(&x.settings, "web01", NULL, &name, NULL), 0);
 	x.settings.spool_max = SPOOL_MIN;
 	assert_int_equal(peer_save(x.v.keys, &peer, NULL), 0);
-	f = fopen(tmpdir_path(x.v.keys, "far.replica"), "we");
-	assert_non_null(f);
-	(void)fputs("address = nowhere\n", f);
-	assert_int_equal(fclose(f), 0);
+	spoil(&x);
 	if (protect_start(
 		&(struct protect_opts){.loop = &x.loop, .settings = &x.settings, .store = x.v.s},
 		&p, &e) != 0)
@@ -246,6 +253,17 @@ one_bad_file_of_a_replica_ends_nothing(void **state)
 	(void)snprintf(peer.name, sizeof peer.name, "far");
 	assert_int_equal(peer_save(x.v.keys, &peer, NULL), 0);
 	assert_false(protect_current(p));
+	protect_stop(p, ignore_stopped, NULL);
+	(void)uv_run(&x.loop, UV_RUN_DEFAULT);
+	/* Also where there is no other one, and this host never had a key to show. */
+	assert_int_equal(unlink(tmpdir_path(x.v.keys, "dr.replica")), 0);
+	assert_int_equal(unlink(tmpdir_path(x.v.keys, "host.key")), 0);
+	spoil(&x);
+	assert_int_equal(
+	    protect_start(
+		&(struct protect_opts){.loop = &x.loop, .settings = &x.settings, .store = x.v.s},
+		&p, NULL),
+	    0);
 	protect_stop(p, ignore_stopped, NULL);
 	(void)uv_run(&x.loop, UV_RUN_DEFAULT);
 	end_scene(&x);
