@@ -178,6 +178,11 @@ refused 2 'no rate of 16 KiB/s' locum replica limit "$(hostname)" --dir "$t/dr" 
 refused 1 'nobody' locum replica limit nobody --dir "$t/dr"
 locum replica limit "$(hostname)" --dir "$t/dr" --rate '20 MiB/s' --max '1 GiB' >"$t/out" || fail "replica limit --rate: $?"
 grep -q ': read at most 20.0 MiB/s; its store may take 1.0 GiB$' "$t/out" || fail "a limit: $(cat "$t/out")"
+# What can't be read is nobody's word that there is no limit: it is set anew as a whole.
+echo 'max much' >"$(echo "$t"/dr/limits/*)"
+refused 1 'not understood: max much' locum replica limit "$(hostname)" --dir "$t/dr" --max '1 GiB'
+locum replica limit "$(hostname)" --dir "$t/dr" --max '1 GiB' --rate 0 >"$t/out" || fail "limits that can't be read are not replaced: $?"
+grep -q ': read at most as fast as it comes; its store may take 1.0 GiB$' "$t/out" || fail "a limit set anew: $(cat "$t/out")"
 # What it does not take it does not have.
 locum replica limit "$(hostname)" --dir "$t/dr" --max 1 >"$t/out" || fail "replica limit --max: $?"
 for ((i = 0; i < 20; i++)); do # it is looked at every five seconds
