@@ -347,21 +347,23 @@ open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 static void
 look_at_room(struct guest *g)
 {
-	uint64_t max = atomic_load(&g->max), kept;
+	uint64_t max = atomic_load(&g->max), kept = 0;
 	struct host *h = g->host;
 	int64_t now = clock_mono_ns();
-	bool more;
+	bool more, known;
 
 	if (g->room_ns != 0 && now - g->room_ns < ROOM_NS && max == g->max_seen)
 		return;
 	more = g->room_ns != 0 && (max == 0 || max > g->max_seen);
 	g->room_ns = now;
 	g->max_seen = max;
-	kept = host_bytes(g->dir, &g->who, g->store);
+	known = host_bytes(g->dir, &g->who, g->store, &kept);
+	if (!known) /* the catalog is broken, which the next message shows */
+		kept = max;
 	receiver_room(g->receiver, max == 0 ? UINT64_MAX : kept < max ? max - kept : 0);
 	(void)pthread_mutex_lock(&g->server->lock);
-	h->kept = kept;
-	h->kept_known = true;
+	h->kept = known ? kept : h->kept;
+	h->kept_known = h->kept_known || known;
 	if (more && h->err.code == LC_ENOSPC) /* it is sent again now */
 		lc_err_clear(&h->err);
 	(void)pthread_mutex_unlock(&g->server->lock);
@@ -655,12 +657,27 @@ guest_settle(void *arg, struct lc_err *e)
 	return guest_say_why(g, rc, e);
 }
 
+/* What it has brought counts while it is away, too. */
+static void
+note_size(const struct guest *g)
+{
+	struct host *h = g->host;
+	uint64_t kept;
+
+	if (h == NULL || g->receiver == NULL || !host_bytes(g->dir, &g->who, g->store, &kept))
+		return;
+	(void)pthread_mutex_lock(&g->server->lock);
+	h->kept = kept;
+	(void)pthread_mutex_unlock(&g->server->lock);
+}
+
 void
 guest_leave(void *arg)
 {
 	struct guest *g = arg;
 
 	note_visit(g);
+	note_size(g);
 	receiver_free(g->receiver);
 	lender_free(g->lender);
 	/* Not only a point that was refused tells it: what flushed for something else may have met

@@ -170,17 +170,20 @@ bytes_of_log(const char *top, const char *store)
 
 /* The first writer of a store has what is no other one's.  Of what can be made again, only rows
  * that say zero count: a host could have the catalog grow without end. */
-uint64_t
-host_bytes(const char *dir, const struct writer_entry *w, struct store *store)
+bool
+host_bytes(const char *dir, const struct writer_entry *w, struct store *store, uint64_t *out)
 {
-	uint64_t bytes = 0, zeros = 0, all;
+	uint64_t zeros = 0, all;
 
-	if (transfer_zeros(store, w->writer, &zeros, NULL) != 0)
-		zeros = 0;
-	if (transfer_bytes(store, w->writer, &bytes, NULL) != 0 || w->writer != 0)
-		return bytes + zeros;
-	all = bytes_of_log(dir, w->store);
-	return zeros + (all > bytes ? all - bytes : 0);
+	if (transfer_bytes(store, w->writer, out, NULL) != 0 ||
+	    transfer_zeros(store, w->writer, &zeros, NULL) != 0)
+		return false;
+	if (w->writer == 0) {
+		all = bytes_of_log(dir, w->store);
+		*out = all > *out ? all - *out : 0;
+	}
+	*out += zeros;
+	return true;
 }
 
 /* ---- damage ---- */
@@ -211,15 +214,16 @@ look_at_host(struct server *s, const struct writer_entry *w, struct store *store
 {
 	static const uint8_t first[CHUNK_ID_SIZE];
 	struct transfer_damage d = {.contents = 0};
-	uint64_t kept = host_bytes(s->dir, w, store);
+	uint64_t kept = 0;
+	bool known = host_bytes(s->dir, w, store, &kept);
 	struct host *h;
 
 	(void)pthread_mutex_lock(&s->lock);
 	h = host_find(s, w->key);
 	if (h != NULL) {
 		(void)snprintf(h->name, sizeof h->name, "%s", w->name);
-		h->kept = kept;
-		h->kept_known = true;
+		h->kept = known ? kept : h->kept;
+		h->kept_known = h->kept_known || known;
 	}
 	(void)pthread_mutex_unlock(&s->lock);
 	if (h != NULL && transfer_damage(store, w->writer, first, DAMAGED_LINES_MAX, &d, NULL) == 0)

@@ -157,8 +157,9 @@ void host_damaged(struct server *s, struct host *h, uint64_t contents, size_t li
  * Returns  0; LC_EACCES, for its ears, where that was never read.
  */
 int host_limits(struct server *s, struct host *h, struct lc_err *e);
-/** host_bytes(dir, w, store): how much of its store is that host's. */
-uint64_t host_bytes(const char *dir, const struct writer_entry *w, struct store *store);
+/** host_bytes(dir, w, store, out): how much of its store is that host's; false: it can't be told.
+ */
+bool host_bytes(const char *dir, const struct writer_entry *w, struct store *store, uint64_t *out);
 /** hosts_look(s): which hosts that are away were revoked, and what they may have.  Thread: loop. */
 void hosts_look(struct server *s);
 

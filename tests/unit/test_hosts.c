@@ -399,6 +399,8 @@ what_a_host_has_is_known_before_it_comes(void **state)
 	two_wait(&t, hostsite_is_idle, &t.h, "all there");
 	hostsite_disconnect(&t.h);
 	two_wait(&t, two_is_left, &t, "gone");
+	/* What it brought in a moment counts, also where it is away then for a day. */
+	assert_in_range(sizes_of(&t).kept, 3 * WINDOW_SIZE / 2, 4 * WINDOW_SIZE);
 	drsite_stop(&t.d);
 	spoil_its_store(&t);
 	drsite_start(&t.d);
