@@ -56,6 +56,7 @@ struct agent {
 	bool reload, stopping;
 	bool reopen;                       /* the store failed: it is closed and opened again */
 	int64_t reopen_ns, reopen_wait_ns; /* not before then; then so much later */
+	struct lc_err unopened;            /* why it is not open meanwhile */
 	char lent[64];                     /* to this command, or about to be; "": it is ours */
 	struct store *store;
 	struct capture_pool *pool;
@@ -76,13 +77,15 @@ static void on_stopped(void *arg);
 
 /* Nobody makes points then, which is not to look as if the agent had hung. */
 static void
-print_lent(const struct agent *x, FILE *f)
+print_storeless(const struct agent *x, FILE *f)
 {
+	bool lent = x->lent[0] != '\0';
 	char when[40];
 
-	(void)fprintf(f, "{\"role\": \"agent\", \"pid\": %ld, \"time\": \"%s\", \"lent\": ",
-	              (long)getpid(), clock_format_utc(when, sizeof when, clock_wall_ns()));
-	cli_json_string(f, x->lent);
+	(void)fprintf(
+	    f, "{\"role\": \"agent\", \"pid\": %ld, \"time\": \"%s\", \"%s\": ", (long)getpid(),
+	    clock_format_utc(when, sizeof when, clock_wall_ns()), lent ? "lent" : "store_error");
+	cli_json_string(f, lent ? x->lent : x->unopened.msg);
 	(void)fprintf(f, "}\n");
 }
 
@@ -99,7 +102,7 @@ write_status(struct agent *x)
 			strangers_status(x->strangers, f);
 			(void)fprintf(f, "}\n");
 		} else {
-			print_lent(x, f);
+			print_storeless(x, f);
 		}
 		if (fclose(f) != 0 || rename(made, x->status_path) != 0)
 			log_debug("%s can't be written", x->status_path);
@@ -166,8 +169,11 @@ open_again(struct agent *x)
 
 	if (open_store(x, &e) != 0) {
 		log_error("%s", e.msg);
+		x->unopened = e;
+		notify_service("STATUS=no points are made: the store can't be opened");
 		return;
 	}
+	lc_err_clear(&x->unopened);
 	x->reopen = false;
 	tenure_store(x->tenure, x->store);
 	begin(x);
@@ -181,7 +187,7 @@ on_status(uv_timer_t *t)
 
 	if (x->protect == NULL && x->reopen && may_reopen(x, clock_mono_ns()))
 		open_again(x);
-	if (x->protect == NULL && x->lent[0] != '\0')
+	if (x->protect == NULL && (x->lent[0] != '\0' || x->unopened.code != LC_OK))
 		write_status(x);
 	if (x->protect == NULL)
 		return;
@@ -568,9 +574,10 @@ begin(struct agent *x)
 
 	if (protect_start(&o, &x->protect, &e) == 0) {
 		if (protect_vms(x->protect) == 0)
-			log_warn("agent: there is no VM to protect: libvirt is asked for domains "
-			         "every %d s",
-			         DISCOVER_MS / 1000);
+			log_warn("agent: no VM is protected: the settings name none%s",
+			         x->settings.libvirt != NULL
+			             ? "; libvirt is asked for domains now and then"
+			             : "");
 		tell_others(x);
 		control_protect(x->control, x->protect);
 		if (x->hup_waits)

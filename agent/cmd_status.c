@@ -244,6 +244,15 @@ print_site(const json_t *x)
 	print_quota(x);
 }
 
+/* An agent whose last VM was taken from it; a replica has hosts instead. */
+static bool
+protects_none(const json_t *doc)
+{
+	const json_t *vms = json_object_get(doc, "vms");
+
+	return json_is_array(vms) && json_array_size(vms) == 0;
+}
+
 static void
 print_table(const json_t *doc)
 {
@@ -265,8 +274,10 @@ print_table(const json_t *doc)
 			(void)printf("    %s\n", text_of(x, "error"));
 		print_vm_step(doc, x);
 	}
-	if (json_array_size(json_object_get(doc, "vms")) == 0)
-		(void)printf("no VM: neither locum.conf nor libvirt names one\n");
+	if (protects_none(doc)) {
+		(void)printf("no VM is protected: neither locum.conf nor libvirt names one\n");
+		next_step("a section [vm NAME] each, then systemctl reload locum-agent");
+	}
 	print_unprotected(json_object_get(doc, "unprotected"));
 	print_spool(json_object_get(doc, "spool"));
 	if (json_array_size(json_object_get(doc, "replicas")) == 0)
@@ -282,6 +293,14 @@ print_table(const json_t *doc)
 	if (bytes > 0)
 		(void)printf("\nat most %s/s go to replicas (bandwidth)\n",
 		             size_format(sent, sizeof sent, (uint64_t)bytes));
+}
+
+static void
+print_unopened(const json_t *doc)
+{
+	(void)printf("no points are made: the store can't be opened: %s\n",
+	             text_of(doc, "store_error"));
+	next_step("the agent tries again, each minute at least: is its disk there? locum doctor");
 }
 
 /* Not connected, and that is as it should be: it sends by cron. */
@@ -401,6 +420,7 @@ verdict(const json_t *doc)
 	size_t i;
 
 	if (json_is_string(json_object_get(doc, "lent")) ||
+	    json_is_string(json_object_get(doc, "store_error")) || protects_none(doc) ||
 	    json_array_size(json_object_get(doc, "unprotected")) > 0)
 		return CLI_PARTLY;
 	json_array_foreach(json_object_get(doc, "vms"), i, x)
@@ -486,6 +506,8 @@ show(const struct cli_args *a, const struct lc_buf *text, const char *path, cons
 	else if (json_is_string(json_object_get(doc, "lent")))
 		(void)printf("the store is lent to %s: no points are made until it is done\n",
 		             text_of(doc, "lent"));
+	else if (json_is_string(json_object_get(doc, "store_error")))
+		print_unopened(doc);
 	else
 		print_table(doc);
 	json_decref(doc);
@@ -555,7 +577,8 @@ const struct cli_verb verb_status = {
 	"where this machine has the key of the host's store (locum unlock).\n"
 	"\n"
 	"Exit status: 0 every VM that runs here is protected and within its goal, and all\n"
-	"replicas (all hosts) are connected; 3 not so; 1 no agent or replica runs.\n"
+	"replicas (all hosts) are connected; 3 not so, or it protects none; 1 no agent or\n"
+	"replica runs.\n"
 	"\n"
 	"Examples:\n"
 	"  locum status\n"

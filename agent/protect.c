@@ -539,7 +539,7 @@ make_vms(struct protect *x, struct lc_err *e)
 
 	for (i = 0; i < s->nvms; i++)
 		want += goal_of(s, &s->vms[i]) > 0 ? 1 : 0;
-	if (want == 0 && s->libvirt == NULL) /* which may have a domain later */
+	if (want == 0 && s->libvirt == NULL && x->o.past == NULL) /* it may have one later */
 		return lc_fail(e, LC_ENOENT, 0,
 		               "%s names no VM to protect (a section [vm NAME] each)",
 		               s->origin == NULL ? "no configuration" : s->origin);

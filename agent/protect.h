@@ -44,7 +44,8 @@ struct protect_opts {
 	const struct past *past;   /* of the one before; NULL: there was none */
 };
 
-/** protect_start(o, out, e): begin.  LC_ENOENT: the settings name no VM to protect. */
+/** protect_start(o, out, e): begin.  LC_ENOENT: the settings name no VM to protect, and there is no
+ * past: one that runs is not to end for that. */
 int protect_start(const struct protect_opts *o, struct protect **out, struct lc_err *e);
 
 /* Somebody wants a point now, beside those that the goals ask for.  The first three are the

@@ -34,7 +34,7 @@ agent "$(vm web01 protected)" "$(site true 0 0)"
 says 0 '^web01 +protected' '^dr +dr:7227 +up +yes'
 ! grep -q -- '->' "$t/out" || fail "all is well, and something is to do: $(cat "$t/out")"
 agent '' "$(site true 0 0)"
-says 0 '^no VM: neither locum.conf nor libvirt names one$'
+says 3 '^no VM is protected: neither locum.conf nor libvirt names one$' '-> a section .vm NAME. each, then systemctl reload locum-agent'
 agent "$(vm web01 failing '"scratch full"')" "$(site true 0 0)"
 says 3 '^    scratch full$' '-> locum doctor web01$'
 agent "$(vm web01 late)" "$(site false 0 0 '"connecting: connection refused"')"
