@@ -30,7 +30,7 @@ backup_work_stands(uv_work_t *req)
 {
 	struct backup *b = req->data;
 
-	b->lasts = lull_lasts(b->o.lull, b->o.store);
+	b->lasts = store_check_there(b->o.store, NULL) == 0 && lull_lasts(b->o.lull, b->o.store);
 }
 
 void
@@ -43,7 +43,8 @@ backup_work_begin(uv_work_t *req)
 	                         .level = (int)b->o.settings->level};
 
 	b->budget = b->subject.offline ? 0 : scratch_budget(b->o.settings);
-	if (writer_begin(b->o.store, &wo, &b->writer, &b->step_err) == 0 &&
+	if (store_check_there(b->o.store, &b->step_err) == 0 &&
+	    writer_begin(b->o.store, &wo, &b->writer, &b->step_err) == 0 &&
 	    writer_base_damaged(b->writer, seen, &b->damaged, &b->step_err) == 0)
 		(void)likeness_check(b->o.settings, b->o.store, b->o.vm, writer_base(b->writer),
 		                     hv_vm(b->hv)->def, &b->step_err);

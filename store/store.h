@@ -88,6 +88,12 @@ void store_desk(const char *dir, char path[STORE_DESK_MAX]);
 /** store_failed(s): a write failed, so nothing more is written until the store is opened again.
  * Thread: any. */
 bool store_failed(struct store *s);
+/**
+ * store_check_there(s, e):
+ * LC_ENOENT: its folder was removed or moved, or another file system hides it.  What is written
+ * then goes where nobody finds it, so the store has failed.  Asks the disk.  Thread: any.
+ */
+int store_check_there(struct store *s, struct lc_err *e);
 /** store_close(s): a writer's open segment stays open for the next one. */
 void store_close(struct store *s);
 /** store_dir(s), store_id(s), store_tag(s): folder; 16 bytes; the first 8 of them in hex. */

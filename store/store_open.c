@@ -4,11 +4,13 @@
  * The owner makes a new catalog in a file beside, which takes the place of the old one when it is
  * complete; so a kill meanwhile leaves the old one or none, and readers never meet half of one.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -150,6 +152,40 @@ take_lock(struct store *s, const struct store_opts *o, struct lc_err *e)
 		lc_wrap(e, "store %s", s->dir);
 	}
 	return rc;
+}
+
+/* A name that leads to another file is one that was made anew only where ours has none any more:
+ * there are file systems whose numbers change. */
+static bool
+is_there(const struct stat *ours, const char *lock)
+{
+	struct stat st;
+
+	if (stat(lock, &st) != 0)
+		return errno != ENOENT && errno != ENOTDIR;
+	return ours->st_nlink > 0 || (st.st_dev == ours->st_dev && st.st_ino == ours->st_ino);
+}
+
+int
+store_check_there(struct store *s, struct lc_err *e)
+{
+	char *lock = path_join(s->dir, "lock");
+	struct stat ours;
+	bool there;
+
+	if (lock == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	there = s->lock_fd < 0 || fstat(s->lock_fd, &ours) != 0 || is_there(&ours, lock);
+	lc_free(lock);
+	if (there)
+		return 0;
+	(void)pthread_mutex_lock(&s->log_lock);
+	s->broken = true;
+	(void)pthread_mutex_unlock(&s->log_lock);
+	return lc_fail(e, LC_ENOENT, 0,
+	               "store %s: it is gone: was it removed or moved, or is something else "
+	               "mounted there?",
+	               s->dir);
 }
 
 void

@@ -9,7 +9,7 @@ at_end() { kill -9 $agent_pid 2>/dev/null; }
 
 says() { # STATUS PATTERN
 	local i rc
-	for ((i = 0; i < 50; i++)); do
+	for ((i = 0; i < 150; i++)); do
 		rc=0
 		locum status >"$t/out" 2>&1 || rc=$?
 		[ $rc != "$1" ] || ! grep -qE -- "$2" "$t/out" || return 0
@@ -19,7 +19,7 @@ says() { # STATUS PATTERN
 	fail "status ends with $rc and says no '$2': $(cat "$t/out") $(tail -n 5 "$t/agent.log")"
 }
 
-echo 'rpo = 5s' >>"$LOCUM_CONFIG"
+echo 'rpo = 2s' >>"$LOCUM_CONFIG"
 truncate -s 1M "$t/a.raw"
 scenario_vm web01 "disk = vda raw $t/a.raw"
 agent_start

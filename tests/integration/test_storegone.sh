@@ -1,0 +1,35 @@
+#!/bin/bash
+# The folder of a store is moved away under an agent, whose files stay open: what is written to files that no name leads to any more
+# is no point.  It says so, and goes on when the store is there again.
+# No guests: the VM is off.
+set -euo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+scenario_begin storegone
+at_end() { kill -9 $agent_pid 2>/dev/null; }
+
+says() { # STATUS PATTERN
+	local i rc
+	for ((i = 0; i < 150; i++)); do
+		rc=0
+		locum status >"$t/out" 2>&1 || rc=$?
+		[ $rc != "$1" ] || ! grep -qE -- "$2" "$t/out" || return 0
+		kill -0 "$agent_pid" 2>/dev/null || fail "the agent ended: $(tail -n 3 "$t/agent.log")"
+		sleep 0.1
+	done
+	fail "status ends with $rc and says no '$2': $(cat "$t/out") $(tail -n 5 "$t/agent.log")"
+}
+
+echo 'rpo = 2s' >>"$LOCUM_CONFIG"
+truncate -s 1M "$t/a.raw"
+scenario_vm web01 "disk = vda raw $t/a.raw"
+agent_start
+status_has '"state": "protected"'
+
+mv "$t/store" "$t/away"
+says 3 "^no points are made: the store can't be opened: .*$t/store"
+grep -q "store $t/store: it is gone" "$t/agent.log" || fail "the log: $(tail -n 3 "$t/agent.log")"
+mv "$t/away" "$t/store"
+says 0 '^web01 +protected'
+kill -TERM "$agent_pid"
+wait "$agent_pid" || fail "the agent ended with $?: $(tail -n 3 "$t/agent.log")"
