@@ -358,6 +358,15 @@ see_goal(struct alert *a, const struct vm_status *v, int64_t now)
 	alert_see(a, &x, now);
 }
 
+/* Most of what fails names its VM itself. */
+static bool
+names_vm(const char *text, const char *vm)
+{
+	size_t n = strlen(vm);
+
+	return strncmp(text, vm, n) == 0 && text[n] == ':';
+}
+
 static void
 see_cycle(struct alert *a, const struct vm_status *v, int64_t now)
 {
@@ -365,7 +374,11 @@ see_cycle(struct alert *a, const struct vm_status *v, int64_t now)
 	bool bad = v->err->code != LC_OK;
 	char text[640];
 
-	(void)snprintf(text, sizeof text, "%s: %s", v->name, bad ? v->err->msg : "protected again");
+	if (bad && names_vm(v->err->msg, v->name))
+		(void)snprintf(text, sizeof text, "%s", v->err->msg);
+	else
+		(void)snprintf(text, sizeof text, "%s: %s", v->name,
+		               bad ? v->err->msg : "protected again");
 	x.level = bad ? ALARM_BAD : v->cycle_ns > 0 ? ALARM_OK : ALARM_UNKNOWN; /* not tried yet */
 	x.text = text;
 	alert_see(a, &x, now);

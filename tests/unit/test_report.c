@@ -387,6 +387,7 @@ static void
 test_sights(void **state)
 {
 	struct alert a = {.seen = 0};
+	struct lc_err named = LC_ERR_INIT;
 	struct protect x;
 
 	(void)state;
@@ -425,10 +426,13 @@ test_sights(void **state)
 	            "db\"1: nothing of it is safe yet (goal: 1 min 0 s)");
 	assert_seen(&a, "", "far", ALERT_LINK, ALARM_UNKNOWN, NULL);
 	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_BAD, NULL);
+	(void)lc_fail(&named, LC_EIO, 0, "web01: no space left");
+	x.vms[0].err = &named;
 	x.sites[0].room_used = 87;
 	a.seen = 0;
 	report_alerts(&x, &a);
 	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_UNKNOWN, NULL);
+	assert_seen(&a, "web01", "", ALERT_CYCLE, ALARM_BAD, "web01: no space left");
 	x.sites[0].room_used = 84;
 	a.seen = 0;
 	report_alerts(&x, &a);
