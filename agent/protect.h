@@ -45,7 +45,7 @@ struct protect_opts {
 };
 
 /** protect_start(o, out, e): begin.  LC_ENOENT: the settings name no VM to protect, and there is no
- * past: one that runs is not to end for that. */
+ * past and no libvirt that may have one later: one that runs is not to end for that. */
 int protect_start(const struct protect_opts *o, struct protect **out, struct lc_err *e);
 
 /* Somebody wants a point now, beside those that the goals ask for.  The first three are the
