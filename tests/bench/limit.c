@@ -10,18 +10,27 @@
  *           read, open, decompress, hash and compare
  *   limit restore DIR FILE
  *           that, and write what is not zero
+ *   limit send DIR PORT
+ *           read the files of a backup, seal frames of 64 KiB with ChaCha20-Poly1305, to a TCP port
+ *           of this machine, and wait until the other side says that all of it is durable
+ *   limit receive DIR
+ *           listen, print the port, open the frames of one sender, append them to files of 64 MiB,
+ *           make them durable, say so, and stay until killed
  *
  * There is no catalog, no look whether a window is known, no checksum, no way back after a crash:
  * an array says where each window lies.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
@@ -36,12 +45,16 @@ enum {
 	PIECE = 8 * WINDOW,  /* read at once */
 	BUFFER = 1 << 20,    /* written at once */
 	FILE_MAX = 64 << 20, /* of a file that is appended to */
-	WRITE_BACK = 2 << 20,
 	FILES = 16384,
 	THREADS_MAX = 64,
 	NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES,
 	TAG = crypto_aead_xchacha20poly1305_ietf_ABYTES,
 	SEALED_MAX = NONCE + WINDOW + TAG,
+	FRAME_TAG = crypto_aead_chacha20poly1305_ietf_ABYTES,
+	FRAME = WINDOW -
+	        FRAME_TAG, /* bytes in one; its length on the wire is a number of 4 bytes */
+	FRAMES = 4,        /* sent at once */
+	SOCKET_BUFFER = FRAMES * WINDOW,
 };
 
 struct place { /* of a window; n 0: zeros */
@@ -363,6 +376,155 @@ bring_back(const char *to)
 	check(out == -1 || fsync(out) == 0, "sync");
 }
 
+/* ---- to another place ---- */
+
+static void
+write_all(int fd, const uint8_t *p, size_t n)
+{
+	size_t off;
+	ssize_t k = 0;
+
+	for (off = 0; off < n; off += (size_t)k) {
+		k = write(fd, p + off, n - off);
+		check(k > 0, "write");
+	}
+}
+
+static void
+count_up(uint8_t nonce[crypto_aead_chacha20poly1305_ietf_NPUBBYTES])
+{
+	lc_put64(nonce + 4, lc_get64(nonce + 4) + 1);
+}
+
+static void
+send_file(int from, int to, uint8_t nonce[crypto_aead_chacha20poly1305_ietf_NPUBBYTES])
+{
+	static uint8_t plain[FRAMES * FRAME], wire[FRAMES * (4 + WINDOW)];
+	size_t off, k, at;
+	ssize_t n;
+
+	while ((n = read(from, plain, sizeof plain)) > 0) {
+		for (off = at = 0; off < (size_t)n; off += k) {
+			k = (size_t)n - off < FRAME ? (size_t)n - off : FRAME;
+			lc_put32(wire + at, (uint32_t)(k + FRAME_TAG));
+			(void)crypto_aead_chacha20poly1305_ietf_encrypt(
+			    wire + at + 4, NULL, plain + off, k, NULL, 0, NULL, nonce, key);
+			count_up(nonce);
+			at += 4 + k + FRAME_TAG;
+		}
+		write_all(to, wire, at);
+	}
+	check(n == 0, "read");
+}
+
+static void
+send_all(const char *port)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET,
+	                         .sin_port = htons((uint16_t)atoi(port)),
+	                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	uint8_t nonce[crypto_aead_chacha20poly1305_ietf_NPUBBYTES] = {0}, done;
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), from;
+	char name[4096];
+	uint32_t i;
+
+	check(s >= 0 && connect(s, (struct sockaddr *)&to, sizeof to) == 0, "connect");
+	for (i = 0; i < FILES; i++) {
+		(void)snprintf(name, sizeof name, "%s/%08x", dir, i);
+		if (access(name, F_OK) != 0)
+			break;
+		from = open_numbered(i, O_RDONLY);
+		send_file(from, s, nonce);
+		(void)close(from);
+	}
+	check(shutdown(s, SHUT_WR) == 0 && read(s, &done, 1) == 1, "the other side ended early");
+	(void)close(s);
+}
+
+/* Append what came, and begin to write it back, as a backup does. */
+static void
+keep(const uint8_t *p, size_t n)
+{
+	if (file_size + n > FILE_MAX) {
+		file++;
+		file_size = 0;
+	}
+	check(file < FILES, "so many files");
+	if (file_size == 0)
+		files[file] = open_numbered(file, O_RDWR | O_CREAT | O_EXCL);
+	write_all(files[file], p, n);
+	(void)sync_file_range(files[file], (off_t)file_size, (off_t)n, SYNC_FILE_RANGE_WRITE);
+	file_size += n;
+}
+
+/* Open the frames that are whole, to plain; bytes that they took. */
+static size_t
+open_frames(const uint8_t *wire, size_t have, uint8_t *plain, size_t *nplain,
+            uint8_t nonce[crypto_aead_chacha20poly1305_ietf_NPUBBYTES])
+{
+	size_t at = 0, k;
+
+	*nplain = 0;
+	while (have - at >= 4 && (k = lc_get32(wire + at)) <= have - at - 4) {
+		errno = EBADMSG;
+		check(k >= FRAME_TAG && crypto_aead_chacha20poly1305_ietf_decrypt(
+					    plain + *nplain, NULL, NULL, wire + at + 4, k, NULL, 0,
+					    nonce, key) == 0,
+		      "open");
+		count_up(nonce);
+		*nplain += k - FRAME_TAG;
+		at += 4 + k;
+	}
+	return at;
+}
+
+static void
+receive_from(int s)
+{
+	static uint8_t wire[FRAMES * (4 + WINDOW)], plain[BUFFER + sizeof wire];
+	uint8_t nonce[crypto_aead_chacha20poly1305_ietf_NPUBBYTES] = {0};
+	size_t have = 0, waiting = 0, took, n;
+	ssize_t k;
+	uint32_t i;
+
+	while ((k = read(s, wire + have, sizeof wire - have)) > 0) {
+		have += (size_t)k;
+		took = open_frames(wire, have, plain + waiting, &n, nonce);
+		memmove(wire, wire + took, have - took);
+		have -= took;
+		waiting += n;
+		if (waiting >= BUFFER) {
+			keep(plain, waiting);
+			waiting = 0;
+		}
+	}
+	check(k == 0 && have == 0, "cut in the middle of a frame");
+	keep(plain, waiting);
+	for (i = 0; i <= file; i++)
+		check(fdatasync(files[i]) == 0, "sync");
+	write_all(s, wire, 1);
+}
+
+static void
+receive_all(void)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), s, wide = SOCKET_BUFFER;
+	socklen_t n = sizeof at;
+
+	check(l >= 0 && setsockopt(l, SOL_SOCKET, SO_RCVBUF, &wide, sizeof wide) == 0 &&
+	          bind(l, (struct sockaddr *)&at, n) == 0 && listen(l, 1) == 0 &&
+	          getsockname(l, (struct sockaddr *)&at, &n) == 0,
+	      "listen");
+	(void)printf("limit listens on port %u;\n", ntohs(at.sin_port));
+	(void)fflush(stdout);
+	s = accept(l, NULL, NULL);
+	check(s >= 0, "accept");
+	receive_from(s);
+	for (;;)
+		(void)pause();
+}
+
 int
 main(int argc, char **argv)
 {
@@ -378,10 +540,16 @@ main(int argc, char **argv)
 	} else if (argc == 4 && strcmp(argv[1], "restore") == 0) {
 		dir = argv[2];
 		bring_back(argv[3]);
+	} else if (argc == 4 && strcmp(argv[1], "send") == 0) {
+		dir = argv[2];
+		send_all(argv[3]);
+	} else if (argc == 3 && strcmp(argv[1], "receive") == 0) {
+		dir = argv[2];
+		receive_all();
 	} else {
 		(void)fprintf(stderr,
-		              "limit: backup DISK DIR [LEVEL [lib]], verify DIR or restore DIR "
-		              "FILE\n");
+		              "limit: backup DISK DIR [LEVEL [lib]], verify DIR, restore DIR FILE, "
+		              "send DIR PORT or receive DIR\n");
 		return 2;
 	}
 	return 0;

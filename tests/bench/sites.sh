@@ -5,7 +5,8 @@
 #
 #   first   a first backup that stays here, and one that goes to a replica on loopback, in turns: medians of --runs (5).
 #           Both ends share the machine: what each of them has of the CPU is said.
-#   apart   the same where each end has half of the cores for itself, as two hosts would; the one that stays here has half, too
+#   apart   the same where each end has half of the cores for itself, as two hosts would; the one that stays here has half, too.
+#           Beside it the bare primitives of sending as much (limit send, limit receive)
 #   wire    bytes that go over the wire, both ways, for what three loads write (loads.py), each --days (5) times; beside
 #           rsync, and what chunks of 4 MiB would be
 #
@@ -19,11 +20,14 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 src=$(cd "$here/../.." && pwd)
 bin=${LOCUM_BIN:-$src/build-gcc}
+limit=$bin/tests/bench/limit
 mib=512 runs=5 days=5 only='' seed=1 dir=${TMPDIR:-/tmp}
 command="tests/bench/sites.sh${*:+ $*}"
 
 options "mib runs days only seed dir" "$@"
-[ -x "$bin/locum" ] || die "$bin/locum is not built"
+for program in "$bin/locum" "$limit"; do
+	[ -x "$program" ] || die "$program is not built"
+done
 
 need python3 python3-minimal
 need mke2fs e2fsprogs
@@ -72,16 +76,22 @@ fresh() { # DISK: a new, empty store with one VM
 	quietly locum store init --quiet --kit "$w/kit"
 }
 
+await_port() { # the port that $replica listens on
+	local port
+	until port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$w/replica.log") && [ -n "$port" ]; do
+		kill -0 "$replica" || die "the replica ended: $(tail -n 3 "$w/replica.log")"
+		sleep 0.05
+	done
+	echo "$port"
+}
+
 begin_replica() { # [COUNTED]: a new, empty one, paired; COUNTED: behind a wire that counts into $w/up and $w/down
 	local port at
 	rm -rf "$w/dr"
 	: >"$w/replica.log"
 	"${there_on[@]}" "$bin/locum" replica --dir "$w/dr" --listen 127.0.0.1:0 >"$w/replica.log" 2>&1 &
 	replica=$!
-	until port=$(sed -nE 's/.* listens on port ([0-9]+);.*/\1/p' "$w/replica.log") && [ -n "$port" ]; do
-		kill -0 "$replica" || die "the replica ended: $(tail -n 3 "$w/replica.log")"
-		sleep 0.05
-	done
+	port=$(await_port)
 	at=$port
 	if [ -n "${1:-}" ]; then
 		rm -f "$w/wire"
@@ -133,14 +143,29 @@ backup_there() { # NAME
 	end_replica
 }
 
+send_stored() { # NAME: what was backed up here, to an empty replica
+	begin_replica
+	timed "$1" locum backup web01 --quiet --to dr
+	end_replica
+}
+
+send_bare() { # NAME: as much, by the primitives alone
+	rm -rf "$w/bare" "$w/dr"
+	mkdir "$w/bare" "$w/dr"
+	: >"$w/replica.log"
+	quietly "$limit" backup "$w/day1.raw" "$w/bare"
+	"${there_on[@]}" "$limit" receive "$w/dr" >"$w/replica.log" 2>&1 &
+	replica=$!
+	timed "$1" "${here_on[@]}" "$limit" send "$w/bare" "$(await_port)"
+	end_replica
+}
+
 bench_first() {
 	local i table=first
 	for ((i = 1; i <= runs; i++)); do
 		say "first: run $i of $runs"
 		backup_here 'a first backup that stays here'
-		begin_replica
-		timed 'sending that to a replica' locum backup web01 --quiet --to dr
-		end_replica
+		send_stored 'sending that to a replica'
 		backup_there 'a first backup that goes to a replica'
 		rm -f "$w/copy.raw"
 		timed 'rsync (neither compressed nor encrypted)' rsync --inplace "$w/day1.raw" "$w/copy.raw"
@@ -160,7 +185,9 @@ bench_apart() {
 	for ((i = 1; i <= runs; i++)); do
 		say "apart: run $i of $runs"
 		backup_here 'a first backup that stays here, on half of the cores'
+		send_stored 'sending that to a replica, which has the other half'
 		backup_there 'a first backup that goes to a replica, each end on half of the cores'
+		send_bare 'the bare primitives of sending as much, as far apart'
 	done
 	here_on=() there_on=()
 }
