@@ -32,7 +32,7 @@ catalog_put_chunk(struct catalog *c, uint64_t no, const struct record *r, struct
 	return rc;
 }
 
-static void
+void
 chunk_columns(sqlite3_stmt *st, uint64_t no, struct record *r)
 {
 	*r = (struct record){.type = RECORD_CHUNK, .seq = no};

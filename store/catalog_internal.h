@@ -114,7 +114,7 @@
 	X(HEAL, "UPDATE chunk SET seg=?2,off=?3,len=?4,enc=?5,key=?6 "                             \
 	        "WHERE no IN (SELECT no FROM missing WHERE id=?1 AND writer=?7) "                  \
 	        "AND (?5<2 OR no NOT IN (SELECT base FROM base))")                                 \
-	X(HEALABLE, "SELECT no,id,seg,off,len,enc,key,writer FROM chunk WHERE seg>0 "              \
+	X(HEALABLE, "SELECT id,seg,off,len,enc,key,writer,no FROM chunk WHERE seg>0 "              \
 	            "AND (id,writer) IN (SELECT id,writer FROM missing) "                          \
 	            "AND no NOT IN (SELECT no FROM missing)")                                      \
 	X(BAD_PUT, "INSERT OR REPLACE INTO temp.bad(seg,off) VALUES(?1,?2)")                       \
@@ -250,6 +250,9 @@ int sql_exec(struct catalog *c, const char *sql, struct lc_err *e);
 uint64_t col_int(sqlite3_stmt *st, int i);
 /** col_copy(st, i, dst, n): a blob of n bytes; zeros where it is none. */
 void col_copy(sqlite3_stmt *st, int i, void *dst, size_t n);
+/** chunk_columns(st, no, r): chunk `no` from a row that begins with id, seg, off, len, enc, key,
+ * writer. */
+void chunk_columns(sqlite3_stmt *st, uint64_t no, struct record *r);
 
 /** meta_text(c, key, dst, n, e): a text by name; "" and LC_ENOENT where it is not there. */
 int meta_text(struct catalog *c, const char *key, char *dst, size_t n, struct lc_err *e);

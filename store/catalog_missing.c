@@ -205,16 +205,7 @@ collect_healable(struct catalog *c, struct lc_buf *found, struct lc_err *e)
 	if (st == NULL)
 		return LC_EIO;
 	while (sql_next(c, st, &rc, e)) {
-		memset(&r, 0, sizeof r);
-		r.type = RECORD_CHUNK;
-		r.seq = col_int(st, 0);
-		col_copy(st, 1, r.id, sizeof r.id);
-		r.segment = col_int(st, 2);
-		r.off = col_int(st, 3);
-		r.n = (uint32_t)col_int(st, 4);
-		r.encoding = (uint8_t)col_int(st, 5);
-		r.key = (uint32_t)col_int(st, 6);
-		r.writer = (uint16_t)col_int(st, 7);
+		chunk_columns(st, col_int(st, 7), &r);
 		if (lc_buf_append(found, &r, sizeof r) != 0)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}

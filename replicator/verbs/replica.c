@@ -208,8 +208,8 @@ run_server(struct place *p, const struct server_opts *o, struct running *r, stru
 		         fingerprint(print, p->identity.public), server_port(r->server), p->dir);
 		serve_metrics(r, p->settings.metrics);
 		take_orders(r, p->dir);
-		server_survey(
-		    r->server); /* what is opened says where it is asked for: after that */
+		/* After that: what is opened says where it is asked for. */
+		server_survey(r->server);
 		notify_service("READY=1");
 	} else {
 		close_handles(r);
