@@ -47,5 +47,12 @@ says 3 "^no points are made: the store can't be opened: .*$t/store"
 { locum status --json || true; } | has '"store_error": "' || fail "status --json: $(locum status --json)"
 mv "$t/away" "$t/store"
 says 0 '^web01 +protected'
+
+# And while it is open: what is written to files that no name leads to any more is no point.
+mv "$t/store" "$t/away"
+says 3 "^no points are made: the store can't be opened: .*$t/store"
+grep -q "store $t/store: it is gone" "$t/agent.log" || fail "the log: $(tail -n 3 "$t/agent.log")"
+mv "$t/away" "$t/store"
+says 0 '^web01 +protected'
 kill -TERM "$agent_pid"
 wait "$agent_pid" || fail "the agent ended with $?: $(tail -n 3 "$t/agent.log")"
