@@ -6,7 +6,7 @@
 #include "store/bases.h"
 #include "store/seal.h"
 
-#define SETS 32u
+#define SETS 64u
 #define WAYS 4u
 
 struct slot {

@@ -2,7 +2,7 @@
  * bases: the contents that deltas were read or made upon last, for all threads of a store.
  *
  * One base serves many deltas (of similar windows, of versions of one); here it is decoded once.
- * A fixed number of windows, taken when they are needed: 8 MiB at most.
+ * A fixed number of windows, taken when they are needed: 16 MiB at most.
  */
 #ifndef LOCUM_BASES_H
 #define LOCUM_BASES_H

@@ -67,6 +67,9 @@ int catalog_find_chunk(struct catalog *c, uint64_t no, struct record *r, struct 
 /** catalog_chunks(c, chunks, n, records): of a few, at a quarter of the price; one that can't be
  * had has seq 0. */
 void catalog_chunks(struct catalog *c, const uint64_t *chunks, size_t n, struct record *records);
+/** catalog_which_are_bases(c, chunks, n, is): whether a delta is made upon each of n chunks,
+ * ascending; best effort. */
+void catalog_which_are_bases(struct catalog *c, const uint64_t *chunks, size_t n, bool *is);
 /** catalog_chunk_ids(c, chunks, n, ids, e): ids of n chunks, zeros for number 0; LC_ENOENT.  The
  * lock is held meanwhile: not for many thousands at once. */
 int catalog_chunk_ids(struct catalog *c, const uint64_t *chunks, uint32_t n, uint8_t (*ids)[32],

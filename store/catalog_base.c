@@ -83,6 +83,27 @@ catalog_bases(struct catalog *c, uint64_t no, uint64_t bases[CHUNK_BASES_MAX], s
 	return rc;
 }
 
+void
+catalog_which_are_bases(struct catalog *c, const uint64_t *chunks, size_t n, bool *is)
+{
+	sqlite3_stmt *st;
+	size_t i = 0;
+	int rc = n == 0 ? LC_ENOENT : sql_start(c, ST_BASE_RANGE, &st, NULL);
+
+	memset(is, 0, n * sizeof *is);
+	if (rc != 0)
+		return;
+	sql_int(st, 1, chunks[0]);
+	sql_int(st, 2, chunks[n - 1]);
+	while (sql_next(c, st, &rc, NULL)) {
+		while (i < n && chunks[i] < col_int(st, 0))
+			i++;
+		if (i < n && chunks[i] == col_int(st, 0))
+			is[i] = true;
+	}
+	sql_finish(c, st);
+}
+
 /* ---- what reading chunks will take ---- */
 
 static void

@@ -48,6 +48,7 @@
 	X(BASE_IDS, "SELECT b.base,c.id FROM base b JOIN chunk c ON c.no=b.base "                  \
 	            "WHERE b.no=?1 ORDER BY b.base LIMIT 8")                                       \
 	X(BASE_GET, "SELECT base FROM base WHERE no=?1 ORDER BY base LIMIT 8")                     \
+	X(BASE_RANGE, "SELECT DISTINCT base FROM base WHERE base BETWEEN ?1 AND ?2 ORDER BY base") \
 	X(BASE_DROP, "DELETE FROM base WHERE no<>?2 AND no IN "                                    \
 	             "(SELECT no FROM missing WHERE id=?1 AND writer=?3)")                         \
 	X(BASE_COPY,                                                                               \

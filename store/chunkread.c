@@ -15,11 +15,21 @@ struct deltas { /* what reading deltas takes */
 	uint8_t bases[CHUNK_BASES_MAX * WINDOW_SIZE];
 };
 
+#define ROWS 64u /* looked up at once */
+
+struct rows { /* of the chunks that are read next */
+	uint64_t chunks[ROWS];
+	struct record records[ROWS]; /* where each lies, or seq 0 */
+	bool is_base[ROWS];
+	size_t n;
+};
+
 struct chunk_reader {
 	struct store *s;
 	struct sealer *sealer;
 	struct deltas *deltas; /* NULL until there is one */
 	const struct thin_source *from;
+	struct rows rows;
 	uint8_t payload[RECORD_PAYLOAD_MAX];
 };
 
@@ -323,18 +333,50 @@ decode(struct chunk_reader *r, uint64_t chunk, struct record *rec, uint8_t *wind
 	return rc;
 }
 
+/* The place of the first of n chunks among the rows, where they are all there. */
+static size_t
+find_rows(const struct rows *rows, const uint64_t *chunks, size_t n)
+{
+	size_t i = 0;
+
+	while (i < rows->n && rows->chunks[i] != chunks[0])
+		i++;
+	return rows->n - i >= n && memcmp(rows->chunks + i, chunks, n * sizeof *chunks) == 0
+	           ? i
+	           : rows->n;
+}
+
+/* Those of the first n chunks, of which there are more; the place of the first. */
+static size_t
+get_rows(struct chunk_reader *r, const uint64_t *chunks, size_t n, size_t more)
+{
+	struct rows *rows = &r->rows;
+	size_t at = find_rows(rows, chunks, n);
+
+	if (at < rows->n)
+		return at;
+	rows->n = more < ROWS ? more : ROWS;
+	memcpy(rows->chunks, chunks, rows->n * sizeof *chunks);
+	catalog_chunks(r->s->catalog, chunks, rows->n, rows->records);
+	catalog_which_are_bases(r->s->catalog, chunks, rows->n, rows->is_base);
+	return 0;
+}
+
 int
 chunk_read_many(struct chunk_reader *r, const uint64_t *chunks, size_t n, uint8_t *windows,
                 uint8_t (*ids)[CHUNK_ID_SIZE], size_t *good, struct lc_err *e)
 {
 	const uint8_t *at[CHUNK_MANY] = {NULL};
-	struct record rec[CHUNK_MANY];
 	struct lc_err err = LC_ERR_INIT;
-	size_t i, made;
+	struct record *rec;
+	const bool *is_base;
+	size_t i, made, more = n;
 	int rc = 0;
 
 	n = n < CHUNK_MANY ? n : CHUNK_MANY;
-	catalog_chunks(r->s->catalog, chunks, n, rec);
+	i = get_rows(r, chunks, n, more);
+	rec = r->rows.records + i;
+	is_base = r->rows.is_base + i;
 	for (made = 0; made < n; made++) {
 		at[made] = windows + made * WINDOW_SIZE;
 		rc = decode(r, chunks[made], &rec[made], windows + made * WINDOW_SIZE, &err);
@@ -342,8 +384,11 @@ chunk_read_many(struct chunk_reader *r, const uint64_t *chunks, size_t n, uint8_
 			break;
 	}
 	seal_ids(r->s->keyring, at, made, ids);
-	for (i = 0; i < made && memcmp(ids[i], rec[i].id, CHUNK_ID_SIZE) == 0; i++)
-		;
+	for (i = 0; i < made && memcmp(ids[i], rec[i].id, CHUNK_ID_SIZE) == 0; i++) {
+		/* Its deltas mostly come soon. */
+		if (is_base[i])
+			bases_put(r->s->bases, ids[i], true, at[i]);
+	}
 	*good = i;
 	if (i == n)
 		return 0;

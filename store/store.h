@@ -241,8 +241,9 @@ int chunk_read(struct chunk_reader *r, uint64_t chunk, uint8_t *window, uint8_t 
 #define CHUNK_MANY 8u
 /**
  * chunk_read_many(r, chunks, n, windows, ids, good, e):
- * The first CHUNK_MANY of n chunks, with their ids, which takes half of the time.  Stops at
- * the first one that can't be read: *good were, and the failure is that of the next.
+ * The first CHUNK_MANY of n chunks (not 0), with their ids, which takes half of the time; the
+ * others are those that are read next.  Stops at the first one that can't be read: *good were, and
+ * the failure is that of the next.
  */
 int chunk_read_many(struct chunk_reader *r, const uint64_t *chunks, size_t n, uint8_t *windows,
                     uint8_t (*ids)[32], size_t *good, struct lc_err *e);

@@ -1,5 +1,5 @@
 /*
- * catalog: rows of several chunks at once are those that each has by itself.
+ * catalog: rows of several chunks at once are those that each has by itself, and bases are known.
  */
 #include <string.h>
 
@@ -82,10 +82,34 @@ several_chunks_are_found_as_each_is(void **state)
 	vault_free(&v);
 }
 
+static void
+bases_are_told_from_others(void **state)
+{
+	static const uint64_t chunks[] = {3, 4, 6, 7, 9}, bases[] = {2, 4, 5, 9, 10};
+	struct lc_err e = LC_ERR_INIT;
+	bool is[5] = {true, true, true, true, true};
+	struct vault v;
+	size_t i;
+
+	(void)state;
+	vault_make(&v, true);
+	vault_open(&v);
+	for (i = 0; i < 5; i++) {
+		must(catalog_put_base(v.s->catalog, 20, bases[i], &e), &e);
+		must(catalog_put_base(v.s->catalog, 21, bases[i], &e), &e);
+	}
+	catalog_which_are_bases(v.s->catalog, chunks, 5, is);
+	for (i = 0; i < 5; i++)
+		assert_int_equal(is[i], chunks[i] == 4 || chunks[i] == 9);
+	catalog_which_are_bases(v.s->catalog, chunks, 0, is);
+	vault_free(&v);
+}
+
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(several_chunks_are_found_as_each_is)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(several_chunks_are_found_as_each_is),
+	                                   cmocka_unit_test(bases_are_told_from_others)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -255,6 +255,45 @@ many_at_once_stop_at_the_bad_one(void **state)
 	free_twins(&x);
 }
 
+/* Rows are looked up for more chunks than are read at once: what moves in between is found. */
+static void
+what_moves_after_the_look_up_is_read(void **state)
+{
+	static uint8_t windows[CHUNK_MANY * WINDOW_SIZE], want[WINDOW_SIZE];
+	uint8_t ids[CHUNK_MANY][CHUNK_ID_SIZE];
+	struct record there, before;
+	struct lc_err e = LC_ERR_INIT;
+	struct chunk_reader *r = NULL;
+	uint64_t chunks[2 * CHUNK_MANY], window = 140;
+	struct view *v = NULL;
+	struct twins x;
+	size_t i, n = 0, good;
+
+	(void)state;
+	make_twins(&x);
+	must(store_view(x.v.s, x.pa.id, &v, &e), &e);
+	must(chunk_reader_new(x.v.s, &r, &e), &e);
+	for (i = 0; n < sizeof chunks / sizeof chunks[0]; i++) {
+		must(view_map(v, 0, window + i, 1, chunks + n, &e), &e);
+		n += chunks[n] != 0 && (n == 0 || chunks[n] > chunks[n - 1]);
+	}
+	must(catalog_chunk(x.v.s->catalog, chunks[n - 1], &there, &e), &e);
+	before = there;
+	before.off += 8;
+	must(catalog_put_chunk(x.v.s->catalog, there.seq, &before, &e), &e);
+	must(chunk_read_many(r, chunks, n, windows, ids, &good, &e), &e);
+	assert_int_equal(good, CHUNK_MANY);
+	must(catalog_put_chunk(x.v.s->catalog, there.seq, &there, &e), &e);
+	must(chunk_read_many(r, chunks + good, n - good, windows, ids, &good, &e), &e);
+	assert_int_equal(good, CHUNK_MANY);
+	assert_memory_equal(ids[CHUNK_MANY - 1], there.id, CHUNK_ID_SIZE);
+	seal_id(x.v.s->keyring, windows + (size_t)(CHUNK_MANY - 1) * WINDOW_SIZE, want);
+	assert_memory_equal(want, there.id, CHUNK_ID_SIZE);
+	chunk_reader_free(r);
+	view_close(v);
+	free_twins(&x);
+}
+
 static void
 a_chunk_that_the_catalog_has_not_is_named(void **state)
 {
@@ -287,6 +326,7 @@ main(void)
 	    cmocka_unit_test(every_window_that_is_damaged_counts),
 	    cmocka_unit_test(in_turns_it_is_the_same),
 	    cmocka_unit_test(many_at_once_stop_at_the_bad_one),
+	    cmocka_unit_test(what_moves_after_the_look_up_is_read),
 	    cmocka_unit_test(a_chunk_that_the_catalog_has_not_is_named),
 	};
 
