@@ -75,6 +75,37 @@ recall_lacks(struct store *s, const uint8_t line[16], bool *lacks, struct lc_err
 	return rc == LC_ENOENT ? 0 : rc;
 }
 
+int
+recall_windows(struct store *s, struct lc_span entry, uint64_t *n, struct lc_err *e)
+{
+	struct point *p = lc_alloc(sizeof *p);
+	size_t i;
+	int rc;
+
+	*n = 0;
+	if (p == NULL)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	rc = transfer_open(s, entry, p, e);
+	for (i = 0; rc == 0 && i < p->ndisks; i++)
+		*n += point_windows(p->disks[i].size);
+	if (rc == 0)
+		point_done(p);
+	lc_free(p);
+	return rc;
+}
+
+/* Who tells of a window twice, or of nothing, could go on for ever. */
+static int
+count_rows(size_t n, uint64_t *left, struct lc_err *e)
+{
+	if (n == 0 || n > *left)
+		return lc_fail(e, LC_ECORRUPT, 0, "map: %s",
+		               n == 0 ? "rows were told of, and there are none"
+		                      : "more rows than its disks have windows");
+	*left -= n;
+	return 0;
+}
+
 /* Ids that rows name and that nothing here stands for, each once. */
 static int
 find_strangers(struct store *s, const struct map_record *m, struct stub *list, size_t *n,
@@ -124,7 +155,8 @@ append_stubs(struct store *s, const struct stub *list, size_t n, struct lc_err *
 }
 
 int
-recall_rows(struct store *s, struct incoming *in, struct lc_span payload, struct lc_err *e)
+recall_rows(struct store *s, struct incoming *in, struct lc_span payload, uint64_t *left,
+            struct lc_err *e)
 {
 	struct map_record *m = lc_alloc(sizeof *m);
 	struct stub *list = lc_alloc_array(MAP_ROWS_MAX, sizeof *list);
@@ -137,6 +169,7 @@ recall_rows(struct store *s, struct incoming *in, struct lc_span payload, struct
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
 	rc = maprec_decode(payload, m, e);
+	rc = rc != 0 ? rc : count_rows(m->n, left, e);
 	rc = rc != 0 ? rc : find_strangers(s, m, list, &n, e);
 	if (rc == 0 && n > 0)
 		rc = append_stubs(s, list, n, e);

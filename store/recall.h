@@ -25,8 +25,20 @@
 int recall_key(const char *key_dir, struct lc_span keys, const char *code, struct lc_err *e);
 /** recall_lacks(s, line, lacks, e): whether there is no point of that line here. */
 int recall_lacks(struct store *s, const uint8_t line[16], bool *lacks, struct lc_err *e);
-/** recall_rows(s, in, payload, e): a MAP payload of a point that is being taken, whose contents
- * stay where they are: as incoming_rows(). */
-int recall_rows(struct store *s, struct incoming *in, struct lc_span payload, struct lc_err *e);
+/**
+ * recall_windows(s, entry, n, e):
+ * How many windows the disks of a point have, which is how many rows can be told of it at most.
+ *
+ * Returns  0; LC_EKEY: it is sealed with a data key that is not here; LC_ECORRUPT: who wrote that
+ *          POINT entry has not the keys, so what it says of its disks is no bound.
+ */
+int recall_windows(struct store *s, struct lc_span entry, uint64_t *n, struct lc_err *e);
+/**
+ * recall_rows(s, in, payload, left, e):
+ * A MAP payload of a point that is being taken, whose contents stay where they are: as
+ * incoming_rows().  *left: how many rows may still come; LC_ECORRUPT where there are more, or none.
+ */
+int recall_rows(struct store *s, struct incoming *in, struct lc_span payload, uint64_t *left,
+                struct lc_err *e);
 
 #endif

@@ -30,6 +30,7 @@ struct recall {
 	struct store *s;
 	struct lc_buf lines; /* ids of those that have a point there, 16 bytes each */
 	struct incoming *in; /* the one in hand */
+	uint64_t left;       /* rows of it that may still come */
 	uint64_t rows, points;
 };
 
@@ -39,10 +40,14 @@ static int
 on_begin(void *arg, const struct transfer_point *p, struct lc_err *e)
 {
 	struct recall *x = arg;
+	int rc;
 
 	if (x->in != NULL)
 		return lc_fail(e, LC_ECORRUPT, 0, "the replica began a point twice");
-	return incoming_begin(x->s, 0, p, &x->in, e);
+	rc = recall_windows(x->s, p->entry, &x->left, e);
+	if (rc == LC_EKEY)
+		lc_wrap(e, "a point there (--recovery-code-file brings the keys of other hosts)");
+	return rc != 0 ? rc : incoming_begin(x->s, 0, p, &x->in, e);
 }
 
 static int
@@ -51,7 +56,7 @@ on_rows(void *arg, struct lc_span payload, struct lc_err *e)
 	struct recall *x = arg;
 
 	return x->in == NULL ? lc_fail(e, LC_ECORRUPT, 0, "rows came before their point")
-	                     : recall_rows(x->s, x->in, payload, e);
+	                     : recall_rows(x->s, x->in, payload, &x->left, e);
 }
 
 static int
