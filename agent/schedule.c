@@ -104,6 +104,29 @@ follow_clock(struct schedule *s, int64_t wall_ns)
 	s->seen_ns = wall_ns;
 }
 
+/* Where the worst lag of an hour is; hours before 1970 have places, too. */
+static size_t
+place_of(int64_t hour)
+{
+	const int64_t n = (int64_t)SCHEDULE_HOURS;
+
+	return (size_t)((hour % n + n) % n);
+}
+
+/* What was watched is of the last hours still: it is to leave as they pass, not when the clock has
+ * come where it was, which may be in years. */
+static void
+move_hours(struct schedule *s, int64_t hour)
+{
+	int64_t was[SCHEDULE_HOURS];
+	unsigned i;
+
+	memcpy(was, s->worst, sizeof was);
+	for (i = 0; i < SCHEDULE_HOURS; i++)
+		s->worst[place_of(hour - i)] = was[place_of(s->hour - i)];
+	s->hour = hour;
+}
+
 bool
 schedule_watch(struct schedule *s, int64_t wall_ns)
 {
@@ -116,10 +139,12 @@ schedule_watch(struct schedule *s, int64_t wall_ns)
 	changed = late != s->late;
 	if (hour > s->hour + (int64_t)SCHEDULE_HOURS)
 		s->hour = hour - (int64_t)SCHEDULE_HOURS;
+	else if (hour < s->hour)
+		move_hours(s, hour);
 	while (s->hour < hour)
-		s->worst[++s->hour % (int64_t)SCHEDULE_HOURS] = 0;
-	if (lag > s->worst[s->hour % (int64_t)SCHEDULE_HOURS])
-		s->worst[s->hour % (int64_t)SCHEDULE_HOURS] = lag;
+		s->worst[place_of(++s->hour)] = 0;
+	if (lag > s->worst[place_of(hour)])
+		s->worst[place_of(hour)] = lag;
 	s->late = late;
 	return changed;
 }
@@ -132,10 +157,9 @@ schedule_worst(const struct schedule *s, int64_t wall_ns)
 
 	/* Nothing was watched meanwhile: what is older than a day is not shown. */
 	for (i = 0; i < SCHEDULE_HOURS && age + (int64_t)i < (int64_t)SCHEDULE_HOURS; i++) {
-		int64_t h = s->hour - (int64_t)i;
+		int64_t h = s->worst[place_of(s->hour - i)];
 
-		if (h >= 0 && s->worst[h % (int64_t)SCHEDULE_HOURS] > worst)
-			worst = s->worst[h % (int64_t)SCHEDULE_HOURS];
+		worst = h > worst ? h : worst;
 	}
 	return worst;
 }

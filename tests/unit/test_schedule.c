@@ -143,6 +143,62 @@ a_clock_that_is_set_back_hides_nothing(void **state)
 	assert_true(s.delay_ns < 5 * S);
 }
 
+/* The clock ran years ahead for a moment: that is not the worst of each day that follows. */
+static void
+a_clock_that_came_back_leaves_no_worst_lag(void **state)
+{
+	const int64_t year = INT64_C(365) * 86400 * S;
+	struct schedule s;
+	int64_t t = WALL;
+	int i;
+
+	(void)state;
+	schedule_init(&s, 5 * S, 0, 0, 1);
+	schedule_safe(&s, t, t);
+	(void)schedule_watch(&s, t + 3 * S);
+	assert_int_equal(schedule_worst(&s, t + 3 * S), 3 * S);
+	(void)schedule_watch(&s, t + 10 * year);
+	assert_true(schedule_worst(&s, t + 10 * year) > 9 * year);
+	(void)schedule_watch(&s, t + 4 * S);
+	/* It was seen, so it is told for a day, and not for longer. */
+	for (i = 0; i < 25 * 60; i++) {
+		t += 60 * S;
+		schedule_safe(&s, t, t);
+		(void)schedule_watch(&s, t + S);
+		if (i == 23 * 60)
+			assert_true(schedule_worst(&s, t + S) > 9 * year);
+	}
+	assert_true(schedule_worst(&s, t + S) <= 60 * S);
+}
+
+/* Nor does one that was set back by hours. */
+static void
+hours_go_on_after_the_clock_is_set_back(void **state)
+{
+	struct schedule s;
+	int64_t t = WALL;
+	int i;
+
+	(void)state;
+	schedule_init(&s, 5 * S, 0, 0, 1);
+	for (i = 0; i < 3; i++) {
+		schedule_safe(&s, t, t);
+		(void)schedule_watch(&s, t + (i + 2) * S); /* 2, 3, 4 s in the hours that pass */
+		t += INT64_C(3600) * S;
+	}
+	t -= INT64_C(5) * 3600 * S;
+	(void)schedule_watch(&s, t);
+	schedule_safe(&s, t + S, t + S);
+	(void)schedule_watch(&s, t + 2 * S);
+	assert_true(schedule_worst(&s, t + 2 * S) >= 4 * S);
+	for (i = 0; i < 25 * 60; i++) {
+		t += 60 * S;
+		schedule_safe(&s, t, t);
+		(void)schedule_watch(&s, t + S);
+	}
+	assert_int_equal(schedule_worst(&s, t + S), S);
+}
+
 /* What is older than what is safe already changes nothing. */
 static void
 late_news_do_no_harm(void **state)
@@ -165,6 +221,8 @@ main(void)
 	    cmocka_unit_test(failures_back_off_and_come_back),
 	    cmocka_unit_test(worst_lag_is_of_the_last_day),
 	    cmocka_unit_test(a_clock_that_is_set_back_hides_nothing),
+	    cmocka_unit_test(a_clock_that_came_back_leaves_no_worst_lag),
+	    cmocka_unit_test(hours_go_on_after_the_clock_is_set_back),
 	    cmocka_unit_test(late_news_do_no_harm),
 	};
 
