@@ -11,13 +11,17 @@
 #define HOUR_NS (3600 * LC_NS_PER_S)
 #define WEEK_NS (168 * HOUR_NS)
 #define UNKNOWN_NS (26 * HOUR_NS)
+#define MONTH_NS (32 * 24 * HOUR_NS)
 #define SLACK_NS (600 * LC_NS_PER_S) /* a run may take longer than the one before */
 
 void
 visits_command(struct visits *v, int64_t now_ns)
 {
 	int64_t gap = v->last_ns == 0 || now_ns < v->last_ns ? 0 : now_ns - v->last_ns;
+	int64_t most = v->usual_ns == 0 ? MONTH_NS : 4 * v->usual_ns;
 
+	/* One gap alone says little: the host was away, or a clock was years ahead. */
+	gap = gap < most ? gap : most;
 	/* Up at once, down slowly: who comes on workdays is not late on Sunday. */
 	if (gap > v->usual_ns)
 		v->usual_ns = gap;

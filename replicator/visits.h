@@ -16,7 +16,8 @@
 
 struct visits {
 	int64_t last_ns;  /* when a command had brought points last; 0: never */
-	int64_t usual_ns; /* from one to the next: the longest of late; 0: not known */
+	int64_t usual_ns; /* from one to the next: the longest of late, but no more than four times
+	                     what it was before; 0: not known */
 	int64_t agent_ns; /* when an agent was connected last; 0: never */
 };
 

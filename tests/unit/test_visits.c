@@ -66,6 +66,36 @@ on_workdays(void **state)
 	assert_true(visits_late(&v, at + 7 * DAY));
 }
 
+/* A clock that was years ahead for one visit, or a host that was away for long, does not say what
+ * is usual. */
+static void
+one_long_gap_is_not_usual(void **state)
+{
+	const int64_t year = 365 * DAY;
+	struct visits v = {0};
+	int i;
+
+	(void)state;
+	for (i = 0; i < 10; i++)
+		visits_command(&v, BEGIN + i * DAY);
+	visits_command(&v, BEGIN + 10 * year);
+	for (i = 11; i < 25; i++)
+		visits_command(&v, BEGIN + i * DAY);
+	assert_true(visits_late(&v, v.last_ns + 4 * DAY));
+	/* With its first two visits. */
+	v = (struct visits){0};
+	visits_command(&v, BEGIN);
+	visits_command(&v, BEGIN + 10 * year);
+	assert_true(visits_late(&v, v.last_ns + 70 * DAY));
+	/* Who comes more seldom from now on is not late for long. */
+	v = (struct visits){0};
+	for (i = 0; i < 10; i++)
+		visits_command(&v, BEGIN + i * DAY);
+	for (i = 1; i < 4; i++)
+		visits_command(&v, v.last_ns + 30 * DAY);
+	assert_false(visits_late(&v, v.last_ns + 31 * DAY));
+}
+
 static void
 an_agent_is_to_be_there(void **state)
 {
@@ -112,8 +142,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(once_a_day),       cmocka_unit_test(often),
-	    cmocka_unit_test(on_workdays),      cmocka_unit_test(an_agent_is_to_be_there),
+	    cmocka_unit_test(once_a_day),
+	    cmocka_unit_test(often),
+	    cmocka_unit_test(on_workdays),
+	    cmocka_unit_test(an_agent_is_to_be_there),
+	    cmocka_unit_test(one_long_gap_is_not_usual),
 	    cmocka_unit_test(it_is_remembered),
 	};
 
