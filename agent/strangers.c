@@ -30,6 +30,8 @@ struct strangers {
 	bool busy, closing, timer_closed;
 	struct process *processes; /* the worker's, until it is done */
 	size_t nprocesses;
+	struct lc_err unseen; /* likewise: why they could not be listed */
+	bool blind;           /* that was so, and was told */
 	struct stranger list[STRANGERS_MAX];
 	size_t n;
 };
@@ -42,6 +44,16 @@ is_same(const char *named, const char *found)
 	return named != NULL && found[0] != '\0' && strcasecmp(named, found) == 0;
 }
 
+/* A section of that name may be another VM: one that is another domain, or behind a socket, where
+ * this one has none but its parent holds its monitor, as libvirt does. */
+static bool
+is_called(const struct settings *s, const struct settings_vm *vm, const struct process *p)
+{
+	if (strcmp(vm->name, p->name) != 0 || (s->libvirt != NULL && vm->domain != NULL))
+		return false;
+	return vm->qmp == NULL || !p->held || p->monitor[0] != '\0';
+}
+
 /* By its monitor, its name or what libvirt calls it; one that Locum booted is known by its folder.
  */
 static bool
@@ -52,7 +64,7 @@ is_known(const struct settings *s, const struct process *p)
 	for (i = 0; i < s->nvms; i++) {
 		const struct settings_vm *vm = &s->vms[i];
 
-		if (strcmp(vm->name, p->name) == 0 || is_same(vm->domain, p->name) ||
+		if (is_called(s, vm, p) || is_same(vm->domain, p->name) ||
 		    is_same(vm->domain, p->uuid) ||
 		    (vm->qmp != NULL && strcmp(vm->qmp, p->monitor) == 0))
 			return true;
@@ -165,7 +177,20 @@ do_work(uv_work_t *w)
 {
 	struct strangers *x = w->data;
 
-	(void)processes_list(x->o.proc, &x->processes, &x->nprocesses, NULL);
+	lc_err_clear(&x->unseen);
+	(void)processes_list(x->o.proc, &x->processes, &x->nprocesses, &x->unseen);
+}
+
+/* Where nothing can be seen nobody has ended. */
+static bool
+can_see(struct strangers *x)
+{
+	bool blind = x->unseen.code != LC_OK;
+
+	if (blind && !x->blind)
+		log_warn("agent: VMs that nothing protects can't be looked for: %s", x->unseen.msg);
+	x->blind = blind;
+	return !blind;
 }
 
 static void
@@ -174,7 +199,7 @@ on_worked(uv_work_t *w, int status)
 	struct strangers *x = w->data;
 
 	x->busy = false;
-	if (status == 0 && !x->closing)
+	if (status == 0 && !x->closing && can_see(x))
 		look(x);
 	lc_free(x->processes);
 	x->processes = NULL;

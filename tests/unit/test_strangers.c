@@ -42,6 +42,8 @@ alert_see(struct alert *a, const struct alert_sight *x, int64_t now_ns)
 	a->looks++;
 }
 
+#define HELD "" /* a monitor that libvirt holds; what it is started with has a uuid, too */
+
 static void
 process(const char *proc, int pid, const char *name, const char *monitor)
 {
@@ -54,7 +56,13 @@ process(const char *proc, int pid, const char *name, const char *monitor)
 	f = fopen(path, "w");
 	assert_non_null(f);
 	(void)fprintf(f, "/usr/bin/qemu-system-x86_64%c-name%c%s%c", 0, 0, name, 0);
-	if (monitor != NULL) {
+	if (monitor != NULL && strcmp(monitor, HELD) == 0) {
+		(void)fprintf(f, "-uuid%c11111111-2222-3333-4444-5555555555%02d%c", 0,
+		              strcmp(name, "db") == 0 ? 55 : pid, 0);
+		(void)fprintf(f, "-chardev%csocket,id=charmonitor,fd=25,server=on,wait=off%c", 0,
+		              0);
+		(void)fprintf(f, "-mon%cchardev=charmonitor,id=monitor,mode=control%c", 0, 0);
+	} else if (monitor != NULL) {
 		(void)snprintf(word, sizeof word, "unix:%s,server=on,wait=off", monitor);
 		(void)fprintf(f, "-qmp%c%s%c", 0, word, 0);
 	}
@@ -127,10 +135,93 @@ who_is_named_by_nobody_is_told(void **state)
 	tmpdir_free(proc);
 }
 
+/* One of libvirt, whose name a section has that stands for another VM: it is told.  One that
+ * libvirt is asked about is not. */
+static void
+a_name_that_is_taken_hides_nobody(void **state)
+{
+	char qmp[] = "/run/web01.qmp", run_dir[] = "/run/locum", uri[] = "qemu:///system";
+	char uuid[] = "11111111-2222-3333-4444-555555555555", other[] = "mail-old";
+	struct settings_vm vms[] = {{.name = "web01", .qmp = qmp},
+	                            {.name = "db", .domain = uuid},
+	                            {.name = "mail", .domain = other},
+	                            {.name = "both", .qmp = qmp}};
+	struct settings s = {.run_dir = run_dir, .libvirt = uri, .vms = vms, .nvms = 4};
+	struct alert a = {.n = 0}, *alert = &a;
+	struct strangers_opts o = {
+	    .settings = &s, .alert = &alert, .tick_ms = 10, .rise_ns = LC_NS_PER_S};
+	char *proc = tmpdir_new();
+	struct lc_err e = LC_ERR_INIT;
+	struct strangers *x;
+	uv_loop_t loop;
+
+	(void)state;
+	process(proc, 11, "web01", HELD);
+	process(proc, 12, "db", HELD);
+	process(proc, 13, "mail", HELD);
+	process(proc, 14, "both", "/run/second.qmp"); /* of two monitors one shows */
+	assert_int_equal(uv_loop_init(&loop), 0);
+	o.loop = &loop;
+	o.proc = proc;
+	assert_int_equal(strangers_open(&o, &x, &e), 0);
+	run_looks(&loop, &a, 4);
+	assert_int_equal(a.n, 2);
+	assert_string_equal(a.seen[0].vm, "web01");
+	assert_int_equal(a.seen[0].level, ALARM_BAD);
+	assert_string_equal(a.seen[1].vm, "mail");
+	strangers_close(x);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&loop), 0);
+	tmpdir_free(proc);
+}
+
+/* Where processes can't be listed for a moment nothing is known, and nobody has ended. */
+static void
+who_can_not_be_seen_has_not_ended(void **state)
+{
+	char run_dir[] = "/run/locum";
+	struct settings s = {.run_dir = run_dir};
+	struct alert a = {.n = 0}, *alert = &a;
+	struct strangers_opts o = {
+	    .settings = &s, .alert = &alert, .tick_ms = 10, .rise_ns = LC_NS_PER_S};
+	char *dir = tmpdir_new(), proc[300], away[300];
+	struct lc_err e = LC_ERR_INIT;
+	struct strangers *x;
+	uv_loop_t loop;
+	unsigned i;
+
+	(void)state;
+	(void)snprintf(proc, sizeof proc, "%s", tmpdir_path(dir, "proc"));
+	(void)snprintf(away, sizeof away, "%s", tmpdir_path(dir, "away"));
+	assert_int_equal(mkdir(proc, 0755), 0);
+	process(proc, 14, "new", "/run/new.qmp");
+	assert_int_equal(uv_loop_init(&loop), 0);
+	o.loop = &loop;
+	o.proc = proc;
+	assert_int_equal(strangers_open(&o, &x, &e), 0);
+	run_looks(&loop, &a, 2);
+	assert_int_equal(a.seen[0].level, ALARM_BAD);
+	assert_int_equal(rename(proc, away), 0);
+	for (i = 0; i < 40; i++)
+		(void)uv_run(&loop, UV_RUN_ONCE);
+	assert_int_equal(a.seen[0].level, ALARM_BAD);
+	assert_int_equal(rename(away, proc), 0);
+	run_looks(&loop, &a, 2);
+	assert_int_equal(a.seen[0].level, ALARM_BAD);
+	strangers_close(x);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&loop), 0);
+	tmpdir_free(dir);
+}
+
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(who_is_named_by_nobody_is_told)};
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(who_is_named_by_nobody_is_told),
+	    cmocka_unit_test(who_can_not_be_seen_has_not_ended),
+	    cmocka_unit_test(a_name_that_is_taken_hides_nobody),
+	};
 
 	log_set_level(LOG_LV_ERROR);
 	return cmocka_run_group_tests(tests, NULL, NULL);
