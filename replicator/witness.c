@@ -41,11 +41,23 @@ find(const struct witness *w, const uint8_t line[16])
 	return NULL;
 }
 
+/* Where there are too many the one goes that got no point for longest. */
 static void
 add(struct witness *w, const struct witness_point *p)
 {
-	if (w->points.n / sizeof *p < LINES_MAX)
+	size_t i, n;
+	struct witness_point *list = points_of(w, &n), *oldest = list;
+
+	if (n < LINES_MAX) {
 		(void)lc_buf_append(&w->points, p, sizeof *p);
+		return;
+	}
+	for (i = 1; i < n; i++) {
+		if (list[i].source_ns < oldest->source_ns)
+			oldest = &list[i];
+	}
+	if (p->source_ns > oldest->source_ns)
+		*oldest = *p;
 }
 
 /* ---- the file ---- */

@@ -6,6 +6,8 @@
  * here.  The memory is <key_dir>/<name>.witness; it counts for that replica's key alone, and a file
  * that can't be read is as good as none.
  *
+ * It remembers the 1000 lines that got points last.
+ *
  * Points of a line are told apart by their count, which only grows (point.h).
  */
 #ifndef LOCUM_WITNESS_H

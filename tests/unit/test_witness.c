@@ -174,6 +174,60 @@ a_broken_file_is_none(void **state)
 	tmpdir_free(dir);
 }
 
+static bool
+knows(const struct witness *w, unsigned line)
+{
+	size_t i, n;
+	const struct witness_point *list = witness_points(w, &n);
+
+	for (i = 0; i < n; i++) {
+		if (memcmp(list[i].line, &line, sizeof line) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* It does not grow without end, and lines that get no points any more make room for new ones. */
+static void
+the_newest_of_many_lines_stay(void **state)
+{
+	struct told t = {.n = 0};
+	char *dir = tmpdir_new();
+	struct witness *w = witness(dir, "dr", 1);
+	struct witness_point p = point(1, 1);
+	unsigned i;
+	size_t n;
+
+	(void)state;
+	for (i = 0; i < 1010; i++) {
+		p.source_ns = 1000 + (int64_t)i;
+		memcpy(p.line, &i, sizeof i);
+		memset(p.name, 'x', sizeof p.name - 1);
+		witness_note(w, &p);
+	}
+	(void)witness_points(w, &n);
+	assert_int_equal(n, 1000);
+	w = reopened(w, dir, "dr", 1);
+	(void)witness_points(w, &n);
+	assert_int_equal(n, 1000);
+	assert_false(knows(w, 9));
+	assert_true(knows(w, 10));
+	assert_true(knows(w, 1009));
+	(void)witness_compare(w, NULL, 0, on_lost, &t);
+	assert_int_equal(t.n, 1000);
+	p.source_ns = 1;
+	for (i = 0; i < 1001; i++) {
+		memcpy(p.line, &i, sizeof i);
+		p.source_ns = 2000 - (int64_t)i;
+		witness_note(w, &p);
+	}
+	assert_true(knows(w, 0));
+	assert_true(knows(w, 999));
+	assert_false(knows(w, 1000)); /* older than all that are known */
+	witness_free(w);
+	tmpdir_free(dir);
+}
+
 int
 main(void)
 {
@@ -182,6 +236,7 @@ main(void)
 	    cmocka_unit_test(what_is_as_new_is_not_older),
 	    cmocka_unit_test(of_another_replica_nothing_is_expected),
 	    cmocka_unit_test(a_broken_file_is_none),
+	    cmocka_unit_test(the_newest_of_many_lines_stay),
 	};
 
 	log_set_level(LOG_LV_ERROR);
