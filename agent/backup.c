@@ -219,6 +219,15 @@ begin_take(struct backup *b, struct lc_err *e)
 	return hv_take(&b->take, 1, on_hv, b, e);
 }
 
+void
+backup_name(struct lc_err *e, const char *vm)
+{
+	size_t n = strlen(vm);
+
+	if (e != NULL && (strncmp(e->msg, vm, n) != 0 || (e->msg[n] != ':' && e->msg[n] != '/')))
+		lc_wrap(e, "%s", vm);
+}
+
 static void
 on_closed(void *arg)
 {
@@ -235,8 +244,7 @@ on_closed(void *arg)
 		lc_err_clear(&b->result.err);
 		(void)lc_fail(&b->result.err, LC_EBUSY, 0, "%s, but %s", b->err.msg, b->off_why);
 	}
-	if (b->err.code != LC_OK && strncmp(b->err.msg, b->o.vm, strlen(b->o.vm)) != 0)
-		lc_wrap(&b->result.err, "%s", b->o.vm);
+	backup_name(&b->result.err, b->o.vm);
 	target_done(&b->target);
 	subject_done(&b->subject);
 	b->done(b->arg, &b->result);
@@ -572,6 +580,7 @@ backup_start(const struct backup_opts *o, void (*done)(void *arg, struct backup_
 	b->started_ns = clock_mono_ns();
 	rc = target_find(o->settings, o->store, o->vm, &b->target, e);
 	if (rc != 0) {
+		backup_name(e, o->vm);
 		target_done(&b->target);
 		lc_free(b);
 		return rc;

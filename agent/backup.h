@@ -49,7 +49,7 @@ enum backup_outcome {
 struct backup_result {
 	const char *vm;
 	enum backup_outcome outcome;
-	struct lc_err err;
+	struct lc_err err;         /* its message begins with the name of the VM */
 	struct point point;        /* given: the receiver calls point_done() */
 	struct writer_stats stats; /* of all passes */
 	unsigned passes;
@@ -59,10 +59,13 @@ struct backup_result {
 	int64_t took_ns;
 };
 
-/** backup_start(o, done, arg, out, e): o and what it points to are borrowed until done.  Loop
- * thread only. */
+/** backup_start(o, done, arg, out, e): e as in a result; o and what it points to are borrowed until
+ * done.  Loop thread only. */
 int backup_start(const struct backup_opts *o, void (*done)(void *arg, struct backup_result *result),
                  void *arg, struct backup **out, struct lc_err *e);
+/** backup_name(e, vm): put the name in front of the message, unless that begins with it, or with a
+ * disk of it ("vm/disk: "). */
+void backup_name(struct lc_err *e, const char *vm);
 /** backup_cancel(b): give up soon; done comes with LC_ECANCELED and nothing is left behind. */
 void backup_cancel(struct backup *b);
 

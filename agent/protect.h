@@ -90,7 +90,8 @@ struct vm_status {
 	const struct schedule *schedule;
 	uint64_t points, failures;  /* since this process began */
 	int64_t pause_ns, cycle_ns; /* of the last cycle */
-	const struct lc_err *err;   /* of the last cycle; LC_OK: nothing is wrong */
+	const struct lc_err *err;   /* of the last cycle, as in a backup_result; LC_OK: nothing is
+	                               wrong */
 	/* [protect_sites()]: the instant of its newest point at a replica, 0: not known; why that
 	 * replica did not take one after it, LC_OK: it was not so. */
 	const int64_t *durable_ns;

@@ -358,29 +358,16 @@ see_goal(struct alert *a, const struct vm_status *v, int64_t now)
 	alert_see(a, &x, now);
 }
 
-/* Most of what fails names its VM itself. */
-static bool
-names_vm(const char *text, const char *vm)
-{
-	size_t n = strlen(vm);
-
-	return strncmp(text, vm, n) == 0 && text[n] == ':';
-}
-
 static void
 see_cycle(struct alert *a, const struct vm_status *v, int64_t now)
 {
 	struct alert_sight x = {.vm = v->name, .condition = ALERT_CYCLE};
 	bool bad = v->err->code != LC_OK;
-	char text[640];
+	char text[256];
 
-	if (bad && names_vm(v->err->msg, v->name))
-		(void)snprintf(text, sizeof text, "%s", v->err->msg);
-	else
-		(void)snprintf(text, sizeof text, "%s: %s", v->name,
-		               bad ? v->err->msg : "protected again");
+	(void)snprintf(text, sizeof text, "%s: protected again", v->name);
 	x.level = bad ? ALARM_BAD : v->cycle_ns > 0 ? ALARM_OK : ALARM_UNKNOWN; /* not tried yet */
-	x.text = text;
+	x.text = bad ? v->err->msg : text;
 	alert_see(a, &x, now);
 }
 

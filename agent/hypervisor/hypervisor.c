@@ -155,7 +155,7 @@ hv_exclude(struct hv *hv, const char *disk, struct lc_err *e)
 			return 0;
 		}
 	}
-	return lc_fail(e, LC_ENOENT, 0, "%s has no disk %s", hv->vm, disk);
+	return lc_fail(e, LC_ENOENT, 0, "%s: it has no disk %s", hv->vm, disk);
 }
 
 /* ---- single calls ---- */

@@ -9,6 +9,7 @@
 
 #include <uv.h>
 
+#include "agent/backup.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/past.h"
 #include "agent/protect.h"
@@ -341,6 +342,34 @@ nobody_to_protect_is_no_failure_where_there_is_libvirt(void **state)
 	end_scene(&x);
 }
 
+/* What fails is told by its VM's name, once. */
+static void
+a_name_stands_in_front_once(void **state)
+{
+	static const struct {
+		const char *msg, *named;
+	} all[] = {
+	    {"monitor: gone", "web: monitor: gone"}, {"web: gone", "web: gone"},
+	    {"web/vda: gone", "web/vda: gone"},      {"web01: gone", "web: web01: gone"},
+	    {"webs of lies", "web: webs of lies"},   {"web", "web: web"},
+	};
+	struct lc_err e = LC_ERR_INIT;
+	size_t i;
+
+	(void)state;
+	backup_name(&e, "web");
+	assert_string_equal(e.msg, "");
+	backup_name(NULL, "web");
+	for (i = 0; i < sizeof all / sizeof all[0]; i++) {
+		lc_err_clear(&e);
+		(void)lc_fail(&e, LC_EIO, 0, "%s", all[i].msg);
+		backup_name(&e, "web");
+		assert_string_equal(e.msg, all[i].named);
+		backup_name(&e, "web");
+		assert_string_equal(e.msg, all[i].named);
+	}
+}
+
 int
 main(void)
 {
@@ -349,6 +378,7 @@ main(void)
 	    cmocka_unit_test(beginning_anew_forgets_no_refusal),
 	    cmocka_unit_test(one_bad_file_of_a_replica_ends_nothing),
 	    cmocka_unit_test(a_spool_that_cannot_look_says_so),
+	    cmocka_unit_test(a_name_stands_in_front_once),
 	    cmocka_unit_test(nobody_to_protect_is_no_failure_where_there_is_libvirt),
 	};
 

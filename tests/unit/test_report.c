@@ -387,7 +387,7 @@ static void
 test_sights(void **state)
 {
 	struct alert a = {.seen = 0};
-	struct lc_err named = LC_ERR_INIT;
+	struct lc_err named = {.code = LC_EIO, .msg = "web01: monitor: gone"};
 	struct protect x;
 
 	(void)state;
@@ -412,7 +412,7 @@ test_sights(void **state)
 
 	a.seen = 0;
 	x.sites[0].room_used = 100;
-	x.vms[0].err = &broken;
+	x.vms[0].err = &named;
 	x.vms[0].lag_ns = 11 * S;
 	x.vms[1].age_ns = 61 * S;
 	x.sites[1].since_ns = 0; /* has not been tried */
@@ -426,13 +426,13 @@ test_sights(void **state)
 	            "db\"1: nothing of it is safe yet (goal: 1 min 0 s)");
 	assert_seen(&a, "", "far", ALERT_LINK, ALARM_UNKNOWN, NULL);
 	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_BAD, NULL);
-	(void)lc_fail(&named, LC_EIO, 0, "web01: no space left");
-	x.vms[0].err = &named;
+	lc_err_clear(&named);
+	(void)lc_fail(&named, LC_EIO, 0, "web01/vda: no space left");
 	x.sites[0].room_used = 87;
 	a.seen = 0;
 	report_alerts(&x, &a);
 	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_UNKNOWN, NULL);
-	assert_seen(&a, "web01", "", ALERT_CYCLE, ALARM_BAD, "web01: no space left");
+	assert_seen(&a, "web01", "", ALERT_CYCLE, ALARM_BAD, "web01/vda: no space left");
 	x.sites[0].room_used = 84;
 	a.seen = 0;
 	report_alerts(&x, &a);
