@@ -408,7 +408,9 @@ see_older(struct alert *a, const struct site_status *s, int64_t now)
 	bool now_or_just = s->older || was_just(s->lost_ns);
 	struct alert_sight x = {.replica = s->name,
 	                        .condition = ALERT_OLDER,
-	                        .level = now_or_just ? ALARM_BAD : ALARM_OK};
+	                        .level = now_or_just    ? ALARM_BAD
+	                                 : s->was_whole ? ALARM_OK
+	                                                : ALARM_UNKNOWN};
 	char text[320];
 
 	if (now_or_just) {
@@ -430,7 +432,9 @@ see_damaged(struct alert *a, const struct site_status *s, int64_t now)
 	bool now_or_just = s->damaged > 0 || was_just(s->damaged_ns);
 	struct alert_sight x = {.replica = s->name,
 	                        .condition = ALERT_DAMAGED,
-	                        .level = now_or_just ? ALARM_BAD : ALARM_OK};
+	                        .level = now_or_just       ? ALARM_BAD
+	                                 : s->damage_known ? ALARM_OK
+	                                                   : ALARM_UNKNOWN};
 	char text[1400];
 
 	(void)snprintf(text, sizeof text, "replica %s: %s", s->name,
@@ -442,12 +446,15 @@ see_damaged(struct alert *a, const struct site_status *s, int64_t now)
 	alert_see(a, &x, now);
 }
 
-/* Between the two marks it stays as it is. */
+/* Between the two marks it stays as it is.  A quota is told of before all is there. */
 static enum alarm_level
 quota_level(const struct site_status *s)
 {
-	double percent = (double)s->room_used * 100 / (double)s->room_max;
+	double percent;
 
+	if (s->room_max == 0)
+		return s->has_all ? ALARM_OK : ALARM_UNKNOWN;
+	percent = (double)s->room_used * 100 / (double)s->room_max;
 	return percent >= 100          ? ALARM_BAD
 	       : percent >= QUOTA_NEAR ? ALARM_NEAR
 	       : percent >= QUOTA_OK   ? ALARM_UNKNOWN
@@ -461,10 +468,13 @@ see_quota(struct alert *a, const struct site_status *s, int64_t now)
 	char text[256], used[32], max[32];
 
 	if (s->room_max == 0)
-		return;
-	(void)snprintf(text, sizeof text, "replica %s: %s used of the %s that this host may have",
-	               s->name, size_format(used, sizeof used, s->room_used),
-	               size_format(max, sizeof max, s->room_max));
+		(void)snprintf(text, sizeof text, "replica %s: this host has no quota there",
+		               s->name);
+	else
+		(void)snprintf(text, sizeof text,
+		               "replica %s: %s used of the %s that this host may have", s->name,
+		               size_format(used, sizeof used, s->room_used),
+		               size_format(max, sizeof max, s->room_max));
 	x.level = quota_level(s);
 	x.text = text;
 	alert_see(a, &x, now);

@@ -20,6 +20,8 @@ struct site {
 	bool up;
 	bool skewed; /* its clock is another one than ours, and that was said */
 	bool older;  /* it has lost what it had acknowledged, and not got all of it again */
+	bool whole;  /* it has had all there is */
+	bool told;   /* what is damaged there */
 	struct witness *witness;
 	int64_t saved_ns; /* when the witness was */
 	int64_t since_ns;
@@ -254,6 +256,7 @@ on_damaged(void *arg, const struct sender_damage *d)
 	uint64_t before = damaged(&x->damage);
 
 	x->damage = *d;
+	x->told = true;
 	describe_damage(x);
 	if (damaged(d) > 0)
 		x->damaged_ns = clock_wall_ns();
@@ -277,6 +280,7 @@ on_idle(void *arg)
 	if (st.sender.failed == 0) { /* what was refused has gone over since */
 		lc_err_clear(&x->err);
 		x->older = false;
+		x->whole = true;
 	}
 	save_witness(x);
 	tell(x->sites);
@@ -547,6 +551,8 @@ sites_status(const struct sites *s, size_t i, struct site_status *out)
 	                            .ahead_ns = st.ahead_ns,
 	                            .lost_ns = witness_lost_ns(x->witness),
 	                            .older = x->older,
+	                            .was_whole = x->whole,
+	                            .damage_known = x->told,
 	                            .damaged = damaged(&x->damage),
 	                            .damage = damaged(&x->damage) > 0 ? x->damage_text : NULL,
 	                            .damaged_ns = x->damaged_ns,

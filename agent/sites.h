@@ -84,6 +84,8 @@ struct site_status {
 	int64_t ahead_ns;             /* its clock before ours; 0: it has not said */
 	int64_t lost_ns;    /* wall clock: it had lost points that it had acknowledged; 0: never */
 	bool older;         /* that is so, and not all was sent again yet */
+	bool was_whole;     /* it has had all there is, since this began */
+	bool damage_known;  /* it has said what is damaged */
 	uint64_t damaged;   /* contents of this host that are damaged there, and maps */
 	const char *damage; /* what is done about it, and what to do; NULL: nothing is damaged */
 	int64_t damaged_ns; /* wall clock: something was, last; 0: never */

@@ -394,7 +394,11 @@ test_sights(void **state)
 	make(&x);
 	x.sites[0].damaged = 0;
 	report_alerts(&x, &a);
-	assert_int_equal(a.seen, 2 * 2 + 2 * 2 + 2 * 3 + 1);
+	assert_int_equal(a.seen, 2 * 2 + 2 * 2 + 2 * 4);
+	/* Nothing is known of a quota, or of damage, or of whether all is there. */
+	assert_seen(&a, "", "far", ALERT_QUOTA, ALARM_UNKNOWN, NULL);
+	assert_seen(&a, "", "far", ALERT_DAMAGED, ALARM_UNKNOWN, NULL);
+	assert_seen(&a, "", "far", ALERT_OLDER, ALARM_UNKNOWN, NULL);
 	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_NEAR,
 	            "replica dr: 95 B used of the 100 B that this host may have");
 	assert_seen(&a, "web01", "", ALERT_RPO, ALARM_OK, NULL);
@@ -437,6 +441,16 @@ test_sights(void **state)
 	a.seen = 0;
 	report_alerts(&x, &a);
 	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_OK, NULL);
+	/* It has none any more: that shows when all is there. */
+	x.sites[0].room_max = 0;
+	a.seen = 0;
+	report_alerts(&x, &a);
+	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_UNKNOWN, NULL);
+	x.sites[0].has_all = true;
+	a.seen = 0;
+	report_alerts(&x, &a);
+	assert_seen(&a, "", "dr", ALERT_QUOTA, ALARM_OK,
+	            "replica dr: this host has no quota there");
 
 	a.seen = 0;
 	x.spool = (struct spool_status){.bytes = 90, .max = 100};
@@ -454,9 +468,16 @@ test_sights(void **state)
 	            "replica far: it came back without points that it had acknowledged (an older "
 	            "copy of its folder?); they are sent again");
 
+	/* As after a reload: what was forgotten is not over. */
 	a.seen = 0;
 	x.sites[0].older = false;
 	x.sites[1].lost_ns -= 60 * S;
+	report_alerts(&x, &a);
+	assert_seen(&a, "", "dr", ALERT_OLDER, ALARM_UNKNOWN, NULL);
+	assert_seen(&a, "", "dr", ALERT_DAMAGED, ALARM_UNKNOWN, NULL);
+	a.seen = 0;
+	x.sites[0].was_whole = x.sites[1].was_whole = true;
+	x.sites[0].damage_known = x.sites[1].damage_known = true;
 	report_alerts(&x, &a);
 	assert_seen(&a, "", "dr", ALERT_OLDER, ALARM_OK, NULL);
 	assert_seen(&a, "", "far", ALERT_OLDER, ALARM_OK, "replica far: it has all points again");
