@@ -30,6 +30,7 @@ struct condition {
 	enum alarm_level told;
 	char text[TEXT_MAX]; /* of the change */
 	int64_t wall_ns;     /* likewise */
+	int64_t seen_ns;
 };
 
 struct subject {
@@ -393,11 +394,48 @@ alert_see(struct alert *a, const struct alert_sight *x, int64_t now_ns)
 		return;
 	s->seen_ns = now_ns;
 	c = &s->conditions[x->condition];
+	c->seen_ns = now_ns;
 	if (alarm_observe(&c->alarm, x->level, x->rise_ns, x->fall_ns, now_ns)) {
 		take_text(c->text, x->text);
 		c->wall_ns = clock_wall_ns();
 		pump(a);
 	}
+}
+
+/* Returns whether that is to be told. */
+static bool
+end_condition(const struct subject *s, struct condition *c)
+{
+	bool is = c->alarm.is != ALARM_OK, vm = s->vm[0] != '\0', replica = s->replica[0] != '\0';
+	char text[TEXT_MAX];
+
+	c->alarm = (struct alarm){.is = ALARM_OK};
+	if (!is)
+		return false;
+	(void)snprintf(text, sizeof text,
+	               "%s%s%s%s: not looked at any more: the settings are other ones by now",
+	               vm || replica ? s->vm : "the store", vm && replica ? ", " : "",
+	               replica ? "replica " : "", s->replica);
+	take_text(c->text, text);
+	c->wall_ns = clock_wall_ns();
+	return true;
+}
+
+void
+alert_over(struct alert *a, unsigned conditions, int64_t since_ns)
+{
+	struct subject *s;
+	bool news = false;
+	unsigned i;
+
+	TAILQ_FOREACH (s, &a->subjects, entry) {
+		for (i = 0; i < ALERT_CONDITIONS; i++) {
+			if ((conditions & 1u << i) != 0 && s->conditions[i].seen_ns < since_ns)
+				news = end_condition(s, &s->conditions[i]) || news;
+		}
+	}
+	if (news)
+		pump(a);
 }
 
 unsigned

@@ -55,6 +55,12 @@ struct alert_sight {              /* what is seen of a subject now */
 };
 /** alert_see(a, x, now_ns): now_ns is monotonic. */
 void alert_see(struct alert *a, const struct alert_sight *x, int64_t now_ns);
+/**
+ * alert_over(a, conditions, since_ns):
+ * What was told, or was about to be, of those conditions (1u << condition) and was not seen since
+ * since_ns is over: the settings do not name any more whom it was about.
+ */
+void alert_over(struct alert *a, unsigned conditions, int64_t since_ns);
 /** alert_running(a): programs that run now. */
 unsigned alert_running(const struct alert *a);
 /** alert_close(a): a program that runs gets SIGTERM.  a may be NULL; it is gone when the loop has

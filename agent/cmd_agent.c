@@ -73,6 +73,7 @@ struct agent {
 };
 
 static void begin(struct agent *x);
+static bool is_busy(const struct agent *x);
 static void on_stopped(void *arg);
 
 /* Nobody makes points then, which is not to look as if the agent had hung. */
@@ -202,7 +203,7 @@ on_watch(uv_timer_t *t)
 {
 	struct agent *x = t->data;
 
-	if (x->protect != NULL && x->alert != NULL)
+	if (x->alert != NULL && !is_busy(x))
 		report_alerts(x->protect, x->alert);
 	else if (x->alert != NULL)
 		report_past(x->past, x->alert);

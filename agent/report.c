@@ -550,6 +550,8 @@ report_alerts(const struct protect *p, struct alert *a)
 		see_older(a, &s, now);
 		see_damaged(a, &s, now);
 	}
+	/* What was not to be seen: a VM or a replica that was taken out, spool_max. */
+	alert_over(a, ~(1u << ALERT_UNPROTECTED), now);
 }
 
 /* What comes near its goal may be protected again by then. */

@@ -18,9 +18,11 @@ struct protect;
 /** report_metrics(p, past, f): p may be NULL (it is being exchanged, or the store is lent or can't
  * be opened): then the lags, which grow, are those of past (NULL: none is known). */
 void report_metrics(const struct protect *p, const struct past *past, FILE *f);
-/** report_alerts(p, a): look at everything. */
+/** report_alerts(p, a): look at everything; what was told of others is over.  Not while p is being
+ * stopped. */
 void report_alerts(const struct protect *p, struct alert *a);
-/** report_past(past, a): while there is no protect: goals that are missed. */
+/** report_past(past, a): while there is no protect, or it is being stopped: goals that are missed.
+ */
 void report_past(const struct past *past, struct alert *a);
 
 #endif

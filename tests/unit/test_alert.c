@@ -251,6 +251,54 @@ test_those_that_are_gone(void **state)
 	assert_string_equal(out(f, "out"), "rpo-missed web01\nrpo-ok web01\n");
 }
 
+/* Whom the settings do not name any more nothing is wrong with; what is looked at by others, and
+ * who is seen, stays as it is. */
+static void
+test_taken_out(void **state)
+{
+	struct fixture *f = *state;
+	struct alert_sight rising = {.vm = "db",
+	                             .condition = ALERT_RPO,
+	                             .level = ALARM_BAD,
+	                             .rise_ns = LC_NS_PER_S,
+	                             .text = "x"};
+	const unsigned all = ~(1u << ALERT_UNPROTECTED);
+	int64_t now = clock_mono_ns();
+
+	begin(f, "echo \"$1 $LOCUM_VM/$LOCUM_REPLICA $2\" >>\"$OUT\"", 0);
+	see(f, "web01", NULL, ALERT_RPO, ALARM_BAD, "late");
+	wait_for(f, 0, 1);
+	see(f, "web01", "dr", ALERT_REFUSED, ALARM_BAD, "no");
+	wait_for(f, 0, 2);
+	see(f, NULL, "dr", ALERT_LINK, ALARM_BAD, "gone");
+	wait_for(f, 0, 3);
+	see(f, NULL, NULL, ALERT_SPOOL, ALARM_NEAR, "full");
+	wait_for(f, 0, 4);
+	see(f, "new", NULL, ALERT_UNPROTECTED, ALARM_BAD, "who");
+	wait_for(f, 0, 5);
+	alert_over(f->alert, all, now); /* all of them were seen since */
+	assert_int_equal(alert_running(f->alert), 0);
+	alert_see(f->alert, &rising, clock_mono_ns());
+	now = clock_mono_ns() + 1;
+	while (clock_mono_ns() < now)
+		continue;
+	/* Seen, also where nothing can be said. */
+	see(f, NULL, "dr", ALERT_LINK, ALARM_UNKNOWN, "?");
+	alert_over(f->alert, all, now);
+	wait_for(f, 0, 8);
+	assert_non_null(strstr(out(f, "out"), "\nrpo-ok web01/ web01: not looked at any more"));
+	assert_non_null(strstr(out(f, "out"),
+	                       "\npoint-taken web01/dr web01, replica dr: not looked at any more"));
+	assert_non_null(strstr(out(f, "out"), "\nspool-ok / the store: not looked at any more"));
+	/* Once. */
+	alert_over(f->alert, all, now);
+	assert_int_equal(alert_running(f->alert), 0);
+	/* What was about to be told begins anew. */
+	alert_see(f->alert, &rising, now + LC_NS_PER_S);
+	assert_int_equal(alert_running(f->alert), 0);
+	assert_int_equal(count_lines(out(f, "out")), 8);
+}
+
 static void
 assert_gone(long pid)
 {
@@ -361,6 +409,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(test_one_at_a_time, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_many, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_those_that_are_gone, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_taken_out, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_hangs, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_fails, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_close_while_it_runs, set_up, tear_down),

@@ -34,6 +34,7 @@ struct alert {
 		enum alert_condition condition;
 		enum alarm_level level;
 	} sights[24];
+	unsigned over; /* bits of conditions */
 };
 
 const char *const protect_states[PROTECT_STATES] = {"protected", "beginning", "late", "failing",
@@ -90,6 +91,13 @@ alert_see(struct alert *a, const struct alert_sight *x, int64_t now_ns)
 	(void)snprintf(a->sights[a->seen].text, 1024, "%s", x->text);
 	a->sights[a->seen].condition = x->condition;
 	a->sights[a->seen++].level = x->level;
+}
+
+void
+alert_over(struct alert *a, unsigned conditions, int64_t since_ns)
+{
+	assert_true(since_ns <= clock_mono_ns());
+	a->over = conditions;
 }
 
 unsigned
@@ -395,6 +403,7 @@ test_sights(void **state)
 	x.sites[0].damaged = 0;
 	report_alerts(&x, &a);
 	assert_int_equal(a.seen, 2 * 2 + 2 * 2 + 2 * 4);
+	assert_int_equal(a.over, ~(1u << ALERT_UNPROTECTED)); /* after all of that */
 	/* Nothing is known of a quota, or of damage, or of whether all is there. */
 	assert_seen(&a, "", "far", ALERT_QUOTA, ALARM_UNKNOWN, NULL);
 	assert_seen(&a, "", "far", ALERT_DAMAGED, ALARM_UNKNOWN, NULL);
