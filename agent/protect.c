@@ -334,7 +334,7 @@ spent(const struct protect *x)
 {
 	struct spool_status st = {.spent = false};
 
-	return protect_spool(x, &st) && st.spent && something_waits(x);
+	return protect_spool(x, &st) && st.spent;
 }
 
 /* ---- asks ---- */
@@ -790,6 +790,7 @@ protect_spool(const struct protect *x, struct spool_status *out)
 	if (x->spool == NULL)
 		return false;
 	spool_status(x->spool, out);
+	out->spent = out->spent && something_waits(x);
 	return out->max > 0;
 }
 

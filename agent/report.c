@@ -19,6 +19,7 @@
 #define QUOTA_NEAR 90                /* percent: then it is told ... */
 #define QUOTA_OK 85                  /* ... and that it is over, then */
 #define OLDER_NS (60 * LC_NS_PER_S)
+#define SPENT_NS (10 * LC_NS_PER_S) /* a first point uses the spool up for a moment, and again */
 
 /* ---- metrics ---- */
 
@@ -510,7 +511,8 @@ see_spool(struct alert *a, const struct spool_status *st, int64_t now)
 	                        .level = st->spent                     ? ALARM_BAD
 	                                 : st->bytes > st->max / 8 * 7 ? ALARM_NEAR
 	                                 : st->bytes == 0              ? ALARM_UNKNOWN
-	                                                               : ALARM_OK};
+	                                                               : ALARM_OK,
+	                        .rise_ns = SPENT_NS};
 	char text[800], bytes[32], max[32];
 
 	(void)snprintf(
