@@ -394,7 +394,7 @@ same_vms(const struct settings *a, const struct settings *b)
 
 /* Known, and not to be left alone. */
 static bool
-is_wanted(const struct settings_vm *vm)
+is_wanted(const struct settings *s, const struct settings_vm *vm)
 {
 	return vm != NULL && !vm->left_alone && !(vm->rpo_set && vm->rpo_ms == 0);
 }
@@ -410,7 +410,7 @@ tell_changes(const struct agent *x)
 		const struct settings_vm *next = settings_vm(&x->next, name);
 		const char *why = "it has no section";
 
-		if (!is_wanted(&x->settings.vms[i]) || is_wanted(next))
+		if (!is_wanted(&x->settings, &x->settings.vms[i]) || is_wanted(&x->next, next))
 			continue;
 		if (next != NULL)
 			why = next->left_alone ? "protect = no" : "rpo = 0";
@@ -419,9 +419,11 @@ tell_changes(const struct agent *x)
 		log_warn("%s: not protected any more, %s; its points stay", name, why);
 	}
 	for (i = 0; i < x->next.nvms; i++) {
-		if (is_wanted(&x->next.vms[i]) &&
-		    !is_wanted(settings_vm(&x->settings, x->next.vms[i].name)))
-			log_info("%s: protected from now on", x->next.vms[i].name);
+		const struct settings_vm *vm = &x->next.vms[i];
+
+		if (is_wanted(&x->next, vm) &&
+		    !is_wanted(&x->settings, settings_vm(&x->settings, vm->name)))
+			log_info("%s: protected from now on", vm->name);
 	}
 }
 

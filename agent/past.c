@@ -33,6 +33,8 @@ take_vm(struct past *p, const struct vm_status *vm)
 	                       .began_ns = clock_mono_ns() - vm->age_ns,
 	                       .instant_ns = vm->instant_ns,
 	                       .fresh_ns = vm->fresh_ns,
+	                       .points = vm->points,
+	                       .failures = vm->failures,
 	                       .durable_ns = durable,
 	                       .refused = refused,
 	                       .schedule = *vm->schedule};

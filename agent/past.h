@@ -21,8 +21,9 @@ struct past_vm {
 	uint8_t line[16];
 	int64_t began_ns;             /* it is looked after since then */
 	int64_t instant_ns, fresh_ns; /* of its newest point here; until when that was still so */
-	int64_t *durable_ns;          /* of each site ... */
-	struct lc_err *refused;       /* ... and why that did not take a point */
+	uint64_t points, failures;
+	int64_t *durable_ns;    /* of each site ... */
+	struct lc_err *refused; /* ... and why that did not take a point */
 	struct schedule schedule;
 };
 

@@ -510,8 +510,13 @@ remember(struct guarded *g)
 	struct site_status st;
 	size_t k;
 
-	g->began_ns = was == NULL ? clock_mono_ns() : was->began_ns;
-	if (was == NULL || !g->known || memcmp(was->line, g->line, sizeof g->line) != 0)
+	g->began_ns = clock_mono_ns();
+	if (was == NULL)
+		return;
+	g->began_ns = was->began_ns;
+	g->points = was->points;
+	g->failures = was->failures;
+	if (!g->known || memcmp(was->line, g->line, sizeof g->line) != 0)
 		return;
 	schedule_keep(&g->schedule, &was->schedule);
 	if (was->instant_ns == g->instant_ns)
@@ -524,12 +529,6 @@ remember(struct guarded *g)
 	}
 }
 
-static int64_t
-goal_of(const struct settings *s, const struct settings_vm *vm)
-{
-	return (vm->left_alone ? 0 : vm->rpo_set ? vm->rpo_ms : s->rpo_ms) * LC_NS_PER_MS;
-}
-
 static int
 make_vms(struct protect *x, struct lc_err *e)
 {
@@ -538,7 +537,7 @@ make_vms(struct protect *x, struct lc_err *e)
 	size_t i, k;
 
 	for (i = 0; i < s->nvms; i++)
-		want += goal_of(s, &s->vms[i]) > 0 ? 1 : 0;
+		want += settings_goal_ms(s, &s->vms[i]) > 0 ? 1 : 0;
 	if (want == 0 && s->libvirt == NULL && x->o.past == NULL) /* it may have one later */
 		return lc_fail(e, LC_ENOENT, 0,
 		               "%s names no VM to protect (a section [vm NAME] each)",
@@ -549,7 +548,7 @@ make_vms(struct protect *x, struct lc_err *e)
 	for (i = 0; i < s->nvms; i++) {
 		struct guarded *g = &x->vms[x->n];
 
-		if (goal_of(s, &s->vms[i]) == 0)
+		if (settings_goal_ms(s, &s->vms[i]) == 0)
 			continue;
 		g->p = x;
 		TAILQ_INIT(&g->asks);
@@ -564,8 +563,8 @@ make_vms(struct protect *x, struct lc_err *e)
 			g->waiting[k] = PROTECT_UNKNOWN;
 		look_back(g);
 		/* What has no point yet gets one at once. */
-		schedule_init(&g->schedule, goal_of(s, &s->vms[i]), clock_mono_ns(),
-		              g->known ? x->n : 0, want);
+		schedule_init(&g->schedule, settings_goal_ms(s, &s->vms[i]) * LC_NS_PER_MS,
+		              clock_mono_ns(), g->known ? x->n : 0, want);
 		remember(g);
 		update_safe(g);
 		x->n++;

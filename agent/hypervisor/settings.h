@@ -113,6 +113,13 @@ const struct settings_vm *settings_vm(const struct settings *s, const char *name
 /** settings_freeze(vm): whether its guest is frozen: as `freeze` says, else HV_FREEZE_AUTO where
  * `guest_agent` is set.  vm may be NULL. */
 enum hv_freeze settings_freeze(const struct settings_vm *vm);
+/** settings_goal_ms(s, vm): how old its newest restore point may get; 0: the agent leaves it alone.
+ */
+static inline int64_t
+settings_goal_ms(const struct settings *s, const struct settings_vm *vm)
+{
+	return vm->left_alone ? 0 : vm->rpo_set ? vm->rpo_ms : s->rpo_ms;
+}
 
 /**
  * settings_run_as(s, out, e):
