@@ -29,6 +29,7 @@
 #include "store/base/config.h"
 #include "store/base/files.h"
 #include "store/base/log.h"
+#include "store/base/memory.h"
 #include "store/base/notify.h"
 
 #define BUFFER_BYTES (UINT64_C(24) << 20)
@@ -52,7 +53,9 @@ struct agent {
 	struct lc_err asked;
 	const struct cli_args *args;
 	struct settings settings;
-	struct settings next; /* read anew, to take the place of the others */
+	struct settings next;          /* read anew, to take the place of the others */
+	struct lc_err refused;         /* why they can't, as told last */
+	struct lc_buf left, left_told; /* texts, of domains that can't be VMs; as told last */
 	bool reload, stopping;
 	bool reopen;                       /* the store failed: it is closed and opened again */
 	int64_t reopen_ns, reopen_wait_ns; /* not before then; then so much later */
@@ -396,7 +399,7 @@ same_vms(const struct settings *a, const struct settings *b)
 static bool
 is_wanted(const struct settings *s, const struct settings_vm *vm)
 {
-	return vm != NULL && !vm->left_alone && !(vm->rpo_set && vm->rpo_ms == 0);
+	return vm != NULL && settings_goal_ms(s, vm) > 0;
 }
 
 /* Which VMs came and went. */
@@ -451,12 +454,44 @@ is_busy(const struct agent *x)
 static void read_anew(struct agent *x, bool by_itself);
 
 static void
+note_left_out(void *arg, const char *domain, const char *state, const char *why)
+{
+	struct agent *x = arg;
+	char *text = lc_asprintf("domain %s is left out: %s", domain, why);
+
+	(void)state;
+	if (text != NULL)
+		(void)lc_buf_append(&x->left, text, strlen(text) + 1);
+	lc_free(text);
+}
+
+/* Once, and again where it is not the same any more, or somebody asked. */
+static void
+tell_left_out(struct agent *x, bool by_itself)
+{
+	bool same = x->left.n == x->left_told.n &&
+	            (x->left.n == 0 || memcmp(x->left.p, x->left_told.p, x->left.n) == 0);
+	size_t at;
+
+	for (at = 0; !(by_itself && same) && at < x->left.n;) {
+		const char *text = (const char *)x->left.p + at;
+
+		log_warn("%s", text);
+		at += strlen(text) + 1;
+	}
+	lc_buf_free(&x->left_told);
+	x->left_told = x->left;
+	x->left = (struct lc_buf){0};
+}
+
+static void
 run_discover(uv_work_t *w)
 {
 	struct agent *x = w->data;
 
 	lc_err_clear(&x->asked);
-	(void)discover(&x->next, NULL, NULL, &x->asked);
+	lc_buf_free(&x->left);
+	(void)discover(&x->next, note_left_out, x, &x->asked);
 }
 
 static void
@@ -467,6 +502,8 @@ on_discovered(uv_work_t *w, int status)
 	x->asking = false;
 	if (status == 0 && x->asked.code != LC_OK && !x->by_itself)
 		log_error("the settings stay as they were: %s", x->asked.msg);
+	if (status == 0 && x->asked.code == LC_OK)
+		tell_left_out(x, x->by_itself);
 	if (status != 0 || is_busy(x) || x->asked.code != LC_OK ||
 	    (x->by_itself && same_vms(&x->next, &x->settings)))
 		settings_done(&x->next);
@@ -518,6 +555,18 @@ check_replicas(const struct agent *x, const struct settings *s, struct lc_err *e
 	return rc;
 }
 
+/* Looks for domains come again and again: then it is told once, and again where it is another
+ * thing. */
+static void
+refuse_next(struct agent *x, const char *why, bool by_itself)
+{
+	if (!by_itself || strcmp(x->refused.msg, why) != 0)
+		log_error("the settings stay as they were: %s", why);
+	lc_err_clear(&x->refused);
+	(void)lc_fail(&x->refused, LC_EINVAL, 0, "%s", why);
+	settings_done(&x->next);
+}
+
 /* From the file, and from libvirt, which is not waited for here. */
 static void
 read_anew(struct agent *x, bool by_itself)
@@ -529,15 +578,14 @@ read_anew(struct agent *x, bool by_itself)
 		return;
 	if (settings_load(x->args, &x->next, &e) != 0 || settings_need_store(&x->next, &e) != 0 ||
 	    check_replicas(x, &x->next, &e) != 0) {
-		log_error("the settings stay as they were: %s", e.msg);
-		settings_done(&x->next);
+		refuse_next(x, e.msg, by_itself);
 		return;
 	}
 	if (strcmp(x->next.store, x->settings.store) != 0) {
-		log_error("the settings stay as they were: another store needs a new start");
-		settings_done(&x->next);
+		refuse_next(x, "another store needs a new start", by_itself);
 		return;
 	}
+	lc_err_clear(&x->refused);
 	x->by_itself = by_itself;
 	x->ask.data = x;
 	if (x->next.libvirt == NULL)
@@ -660,8 +708,9 @@ run_agent(const struct cli_args *a)
 	rc = settings_load(a, &x.settings, &e);
 	rc = rc != 0 ? rc : settings_need_store(&x.settings, &e);
 	/* The others are protected meanwhile; it is asked again and again. */
-	if (rc == 0 && discover(&x.settings, NULL, NULL, &x.asked) != 0)
+	if (rc == 0 && discover(&x.settings, note_left_out, &x, &x.asked) != 0)
 		log_error("%s", x.asked.msg);
+	tell_left_out(&x, false);
 	x.desk_path = rc == 0 ? path_join(x.settings.run_dir, CONTROL_DESK_FILE) : NULL;
 	rc = rc != 0 ? rc : open_store(&x, &e);
 	rc = rc != 0 ? rc : dir_make(x.settings.run_dir, 0700, &e);
@@ -681,6 +730,8 @@ run_agent(const struct cli_args *a)
 	store_close(x.store);
 	(void)uv_loop_close(&x.loop);
 	past_free(x.past);
+	lc_buf_free(&x.left);
+	lc_buf_free(&x.left_told);
 	settings_done(&x.settings);
 	settings_done(&x.next);
 	return status;

@@ -5,7 +5,6 @@
 #include "agent/hypervisor/domains.h"
 #include "agent/hypervisor/settings.h"
 #include "agent/target.h"
-#include "store/base/log.h"
 #include "store/base/memory.h"
 
 static struct settings_vm *
@@ -69,10 +68,8 @@ discover(struct settings *s, discover_cb *left_out, void *arg, struct lc_err *e)
 
 		if (vm != NULL)
 			(void)snprintf(vm->state, sizeof vm->state, "%s", list[i].state);
-		else if (why != NULL && left_out != NULL)
-			left_out(arg, list[i].name, list[i].state, why);
 		else if (why != NULL)
-			log_warn("domain %s is left out: %s", list[i].name, why);
+			left_out(arg, list[i].name, list[i].state, why);
 	}
 	domains_free(list, n);
 	return err.code == LC_OK ? 0 : lc_fail(e, err.code, 0, "%s", err.msg);

@@ -17,8 +17,7 @@ typedef void discover_cb(void *arg, const char *domain, const char *state, const
 
 /**
  * discover(s, left_out, arg, e):
- * Ask libvirt and add what is missing; nothing where `libvirt` is not set.  Where left_out is NULL
- * domains that can't be VMs are logged.
+ * Ask libvirt and add what is missing; nothing where `libvirt` is not set.
  * Blocks for as long as connect_timeout and command_timeout say.
  *
  * Returns    0, or why libvirt could not be asked.
