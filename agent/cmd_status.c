@@ -473,7 +473,7 @@ show(const struct cli_args *a, const struct lc_buf *text, const char *path, cons
 	json_error_t je;
 	json_t *doc = json_loadb((const char *)text->p, text->n, 0, &je);
 	const char *role;
-	int64_t at = 0;
+	int64_t at = 0, age;
 	bool replica;
 	char *dir;
 	int status;
@@ -484,12 +484,15 @@ show(const struct cli_args *a, const struct lc_buf *text, const char *path, cons
 		return CLI_FAILED;
 	}
 	role = strcmp(text_of(doc, "role"), "replica") == 0 ? "replica" : "agent";
-	/* One that was killed leaves its last words behind. */
-	if (clock_wall_ns() - at > STALE_NS || !alive(doc)) {
-		log_error("the %s (pid %lld) has said nothing since %s: was it killed, or does it "
-		          "hang? systemctl restart locum-%s",
+	/* One that was killed leaves its last words behind; one that lives and whose clock is set
+	 * back writes anew within a second. */
+	age = clock_since(clock_wall_ns(), at);
+	if (age > STALE_NS || age < -STALE_NS || !alive(doc)) {
+		log_error("the %s (pid %lld) has said nothing since %s%s: was it killed, or does "
+		          "it hang? systemctl restart locum-%s",
 		          role, (long long)json_integer_value(json_object_get(doc, "pid")),
-		          text_of(doc, "time"), role);
+		          text_of(doc, "time"),
+		          age < -STALE_NS ? ", by a clock that was set back" : "", role);
 		json_decref(doc);
 		return CLI_FAILED;
 	}

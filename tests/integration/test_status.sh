@@ -68,6 +68,8 @@ printf '{"role": "agent", "pid": %d, "time": "%s", "lent": "locum store rebuild"
 says 3 'lent to locum store rebuild: no points are made until it is done'
 printf '{"role": "agent", "pid": %d, "time": "2026-01-01T00:00:00Z", "vms": [], "replicas": []}\n' $$ >"$run/agent.json"
 says 1 'said nothing since 2026-01-01.*systemctl restart locum-agent'
+printf '{"role": "agent", "pid": %d, "time": "2126-01-01T00:00:00Z", "vms": [], "replicas": []}\n' $$ >"$run/agent.json"
+says 1 'said nothing since 2126-01-01.*, by a clock that was set back: .*systemctl restart locum-agent'
 rm "$run/agent.json"
 says 1 'no agent runs on this host'
 
