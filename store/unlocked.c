@@ -239,30 +239,50 @@ first_part(long id, uint8_t domain[DOMAIN_ID_SIZE])
 	       lc_unhex(domain, DOMAIN_ID_SIZE, hex);
 }
 
+/* The numbers of all keys that are there, others' too, i32 each.  The kernel gives all of them or,
+ * where they are more than the buffer holds, none. */
+static int
+read_ids(struct lc_buf *ids, struct lc_err *e)
+{
+	long got;
+
+	ids->n = 0;
+	for (;;) {
+		got = syscall(SYS_keyctl, KEYCTL_READ, WHERE, ids->p, ids->cap);
+		if (got < 0 && (refused(errno) || errno == ENOKEY))
+			return 0;
+		if (got < 0)
+			return fail_kernel("list", e);
+		if ((size_t)got <= ids->cap)
+			break;
+		if (lc_buf_reserve(ids, (size_t)got) != 0)
+			return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	}
+	ids->n = (size_t)got;
+	return 0;
+}
+
 int
 unlocked_list(struct unlocked **out, size_t *n, struct lc_err *e)
 {
-	struct lc_buf list = {0};
-	int32_t ids[512];
-	long got = syscall(SYS_keyctl, KEYCTL_READ, WHERE, ids, sizeof ids);
-	size_t i, count;
-	int rc = 0;
+	struct lc_buf list = {0}, ids = {0};
+	size_t i;
+	int32_t id;
+	int rc = read_ids(&ids, e);
 
 	*out = NULL;
 	*n = 0;
-	if (got < 0 && !refused(errno) && errno != ENOKEY)
-		return fail_kernel("list", e);
-	count = got < 0 ? 0 : (size_t)got / sizeof ids[0];
-	for (i = 0; rc == 0 && i < count && i < sizeof ids / sizeof ids[0]; i++) {
+	for (i = 0; rc == 0 && i + sizeof id <= ids.n; i += sizeof id) {
 		struct unlocked u = {.left_ns = 0};
 		struct lc_buf all = {0};
 
-		if (first_part(ids[i], u.domain) &&
-		    read_all(u.domain, &all, &u.left_ns, NULL) == 0 &&
+		memcpy(&id, ids.p + i, sizeof id);
+		if (first_part(id, u.domain) && read_all(u.domain, &all, &u.left_ns, NULL) == 0 &&
 		    lc_buf_append(&list, &u, sizeof u) != 0)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 		wipe(&all);
 	}
+	lc_buf_free(&ids);
 	if (rc != 0)
 		lc_buf_free(&list);
 	*out = (struct unlocked *)(void *)list.p;

@@ -2,6 +2,7 @@
  * Keys in the kernel: kept, found by other processes, gone when locked or their time is over.  They
  * are of domains that the tests make, so nothing else's is touched.
  */
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,6 +165,51 @@ many_data_keys_and_fewer(void **state)
 	lc_buf_free(&few);
 }
 
+#define OTHERS 600u /* other programs' keys */
+
+/* In a keyring of its own, where nobody else is disturbed.  Returns 77 where that can't be had. */
+static int
+found_among_others(void)
+{
+	struct keyring *k = some();
+	uint8_t domain[DOMAIN_ID_SIZE];
+	char name[32];
+	int64_t left;
+	unsigned i;
+	bool was;
+
+	if (unshare(CLONE_NEWUSER) != 0)
+		return 77;
+	memcpy(domain, keyring_domain(k), sizeof domain);
+	for (i = 0; i < OTHERS; i++) {
+		(void)snprintf(name, sizeof name, "other:%u", i);
+		if (syscall(SYS_add_key, "user", name, "x", (size_t)1, KEY_SPEC_USER_KEYRING) < 0)
+			return 77; /* its quota */
+	}
+	put(k, LONG_NS);
+	was = listed(domain, &left);
+	(void)unlocked_drop(domain, NULL);
+	keyring_free(k);
+	return was ? 0 : 1;
+}
+
+/* What is not listed is not locked either. */
+static void
+is_found_among_many_others(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(found_among_others());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(status, 0);
+}
+
 /* A key of that name that is none of ours, or was cut. */
 static void
 junk_is_not_taken(void **state)
@@ -241,9 +287,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(is_found_until_it_is_locked), cmocka_unit_test(ends_at_its_time),
-	    cmocka_unit_test(many_data_keys_and_fewer),    cmocka_unit_test(junk_is_not_taken),
+	    cmocka_unit_test(is_found_until_it_is_locked),
+	    cmocka_unit_test(ends_at_its_time),
+	    cmocka_unit_test(many_data_keys_and_fewer),
+	    cmocka_unit_test(junk_is_not_taken),
 	    cmocka_unit_test(store_opens_by_it),
+	    cmocka_unit_test(is_found_among_many_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
