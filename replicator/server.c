@@ -344,27 +344,27 @@ on_tick(uv_timer_t *t)
 }
 
 static void
-know_host(struct server *s, struct host *h, const struct writer_entry *w)
+know_host(struct server *s, struct host *h, const struct writer_file *f)
 {
-	(void)snprintf(h->name, sizeof h->name, "%s", w->name);
-	visits_load(s->dir, w->key, &h->visits);
+	host_file(h, f->w.name, f->err.code == LC_OK ? NULL : &f->err);
+	visits_load(s->dir, f->w.key, &h->visits);
 	(void)host_limits(s, h, NULL);
 }
 
-/* Hosts that do not come belong into the status, too. */
+/* Hosts that do not come belong into the status, too; and those that can't. */
 static int
 know_hosts(struct server *s, struct lc_err *e)
 {
-	struct writer_entry *list = NULL;
+	struct writer_file *list = NULL;
 	size_t i, n = 0;
-	int rc = writers_list(s->dir, &list, &n, e);
+	int rc = writers_files(s->dir, &list, &n, e);
 
 	for (i = 0; rc == 0 && i < n; i++) {
-		struct host *h = list[i].revoked ? NULL : host_find(s, list[i].key);
+		struct host *h = list[i].w.revoked ? NULL : host_find(s, list[i].w.key);
 
 		if (h != NULL)
 			know_host(s, h, &list[i]);
-		else if (!list[i].revoked)
+		else if (!list[i].w.revoked)
 			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	}
 	lc_free(list);

@@ -477,7 +477,7 @@ enter(struct guest *g, struct lc_err *e)
 		(void)snprintf(h->at, sizeof h->at, "%s", session_peer_name(g->session));
 		h->connected++;
 		h->since_ns = clock_wall_ns();
-		h->revoked = false;
+		h->revoked = h->file_bad = false;
 		lc_err_clear(&h->err);
 		g->host = h;
 	}

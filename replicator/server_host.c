@@ -309,7 +309,31 @@ server_survey(struct server *s)
 		s->handles++;
 }
 
-/* ---- revoked ---- */
+/* ---- let in no more ---- */
+
+void
+host_file(struct host *h, const char *name, const struct lc_err *why)
+{
+	char print[FINGERPRINT_MAX];
+
+	if (why == NULL) {
+		(void)snprintf(h->name, sizeof h->name, "%s", name);
+		if (h->file_bad) {
+			log_info("%s: its file can be read again", h->name);
+			lc_err_clear(&h->err);
+		}
+		h->file_bad = false;
+		return;
+	}
+	if (h->name[0] == '\0')
+		(void)snprintf(h->name, sizeof h->name, "%s", fingerprint(print, h->key));
+	if (!h->file_bad)
+		log_error("%s: its file can't be read: it is not let in: %s", h->name, why->msg);
+	h->file_bad = true;
+	lc_err_clear(&h->err);
+	(void)lc_fail(&h->err, why->code, 0, "it is not let in: %s", why->msg);
+	memset(h->err_vm, 0, sizeof h->err_vm);
+}
 
 /* One that was revoked is not waited for, also where it was away then and nobody told it. */
 void
@@ -322,11 +346,19 @@ hosts_look(struct server *s)
 		struct lc_err why = LC_ERR_INIT;
 		struct writer_entry w;
 		bool before = h->revoked;
+		int rc;
 
 		if (h->connected > 0)
 			continue;
 		(void)host_limits(s, h, NULL);
-		h->revoked = writers_find(s->dir, h->key, &w, &why) == LC_EACCES;
+		rc = writers_find(s->dir, h->key, &w, &why);
+		if (rc != 0 && rc != LC_EACCES && rc != LC_ENOENT) {
+			host_file(h, NULL, &why);
+			continue;
+		}
+		if (h->file_bad && rc != LC_ENOENT)
+			host_file(h, w.name, NULL);
+		h->revoked = rc == LC_EACCES;
 		if (h->revoked || before)
 			memset(h->err_vm, 0, sizeof h->err_vm);
 		if (h->revoked)

@@ -66,6 +66,7 @@ struct host { /* what became of a paired host since this process began */
 	uint64_t room;                 /* bytes that its store may have then, 0: any number */
 	struct visits visits;
 	bool revoked;       /* let in no more: it is not missed */
+	bool file_bad;      /* its file (writers.h) can't be read: it is not let in until it can */
 	struct lc_err err;  /* what was refused last and not taken since, or why the connection
 	                     * ended */
 	uint8_t err_vm[16]; /* of that; zeros: of none */
@@ -160,7 +161,11 @@ int host_limits(struct server *s, struct host *h, struct lc_err *e);
 /** host_bytes(dir, w, store, out): how much of its store is that host's; false: it can't be told.
  */
 bool host_bytes(const char *dir, const struct writer_entry *w, struct store *store, uint64_t *out);
-/** hosts_look(s): which hosts that are away were revoked, and what they may have.  Thread: loop. */
+/** host_file(h, name, why): its file was looked at, and says that name; why: it can't be read, with
+ * a word in the log.  Under the lock. */
+void host_file(struct host *h, const char *name, const struct lc_err *why);
+/** hosts_look(s): which hosts that are away were revoked, or have a file that can't be read, and
+ * what they may have.  Thread: loop. */
 void hosts_look(struct server *s);
 
 /** server_release(s): one of its handles is gone, or its work is done.  Thread: loop. */

@@ -17,6 +17,7 @@
 #include "store/base/config.h"
 #include "store/base/failpoint.h"
 #include "store/base/files.h"
+#include "store/keyring.h"
 
 #define TOKEN_ID_SIZE ((size_t)8)
 #define KEYS_MAX (256u << 10)
@@ -112,22 +113,28 @@ write_writer(const char *dir, const struct writer_entry *w, const char *token, s
 	return rc;
 }
 
+/* LC_ENOENT, without a word: there is none. */
 static int
 find(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct writer_entry *out,
      char token[2 * TOKEN_ID_SIZE + 1], struct lc_err *e)
 {
 	char *path = writer_path(dir, key);
 	uint8_t copy[CHANNEL_KEY_SIZE]; /* key may lie in *out */
-	int rc;
+	struct lc_err why = LC_ERR_INIT;
+	int rc = 0;
 
 	memcpy(copy, key, sizeof copy);
 	memset(out, 0, sizeof *out);
 	memcpy(out->key, copy, sizeof copy);
 	if (path == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	rc = access(path, F_OK) == 0 ? read_writer(path, out, token, e) : LC_ENOENT;
+	if (access(path, F_OK) != 0)
+		rc = errno == ENOENT ? LC_ENOENT : lc_fail_errno(&why, "%s", path);
+	rc = rc != 0 ? rc : read_writer(path, out, token, &why);
 	lc_free(path);
-	return rc;
+	if (rc == LC_EACCES) /* we may not look at it: that is not what was decided about it */
+		rc = LC_EIO;
+	return rc == 0 || rc == LC_ENOENT ? rc : lc_fail(e, (enum lc_code)rc, 0, "%s", why.msg);
 }
 
 int
@@ -180,8 +187,11 @@ lock_writers(const char *dir, int *fd, struct lc_err *e)
 static int
 by_name(const void *a, const void *b)
 {
-	return strcmp(((const struct writer_entry *)a)->name,
-	              ((const struct writer_entry *)b)->name);
+	const struct writer_entry *x = &((const struct writer_file *)a)->w;
+	const struct writer_entry *y = &((const struct writer_file *)b)->w;
+	int order = strcmp(x->name, y->name);
+
+	return order != 0 ? order : memcmp(x->key, y->key, sizeof x->key);
 }
 
 /* Call on() for each regular name in a folder that is there. */
@@ -213,45 +223,101 @@ each_name(const char *dir, const char *sub,
 static int
 list_one(void *arg, const char *dir, const char *name, struct lc_err *e)
 {
+	struct writer_file f = {.err = LC_ERR_INIT};
 	char token[2 * TOKEN_ID_SIZE + 1];
 	uint8_t key[CHANNEL_KEY_SIZE];
-	struct writer_entry w;
 	int rc;
 
 	if (!lc_unhex(key, sizeof key, name))
 		return 0;
-	rc = find(dir, key, &w, token, e);
-	if (rc == 0 && lc_buf_append(arg, &w, sizeof w) != 0)
-		rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	return rc;
+	rc = find(dir, key, &f.w, token, &f.err);
+	if (rc == LC_ENOENT) /* gone meanwhile */
+		return 0;
+	if (rc != 0) {
+		f.w = (struct writer_entry){.writer = 0};
+		memcpy(f.w.key, key, sizeof key);
+	}
+	if (rc == LC_ENOMEM || lc_buf_append(arg, &f, sizeof f) != 0)
+		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
+	return 0;
 }
 
 int
-writers_list(const char *dir, struct writer_entry **out, size_t *n, struct lc_err *e)
+writers_files(const char *dir, struct writer_file **out, size_t *n, struct lc_err *e)
 {
 	struct lc_buf list = {0};
 	int rc = each_name(dir, "writers", list_one, &list, e);
 
 	if (rc != 0)
 		lc_buf_free(&list);
-	*out = (struct writer_entry *)(void *)list.p;
+	*out = (struct writer_file *)(void *)list.p;
 	*n = list.n / sizeof **out;
 	if (*n > 0)
 		qsort(*out, *n, sizeof **out, by_name);
 	return rc;
 }
 
+/* Those that can be read; all: fail where one can't. */
+static int
+list_entries(const char *dir, bool all, struct writer_entry **out, size_t *n, struct lc_err *e)
+{
+	struct writer_file *files = NULL;
+	struct lc_buf list = {0};
+	size_t i, nfiles = 0;
+	int rc = writers_files(dir, &files, &nfiles, e);
+
+	for (i = 0; rc == 0 && i < nfiles; i++) {
+		if (files[i].err.code == LC_OK &&
+		    lc_buf_append(&list, &files[i].w, sizeof files[i].w) != 0)
+			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
+		else if (files[i].err.code != LC_OK && all)
+			rc = lc_fail(e, files[i].err.code, 0, "another host's file: %s",
+			             files[i].err.msg);
+	}
+	lc_free(files);
+	if (rc != 0)
+		lc_buf_free(&list);
+	*out = (struct writer_entry *)(void *)list.p;
+	*n = list.n / sizeof **out;
+	return rc;
+}
+
+int
+writers_list(const char *dir, struct writer_entry **out, size_t *n, struct lc_err *e)
+{
+	return list_entries(dir, false, out, n, e);
+}
+
+/* Whether a host of which no more than the key is known may have keys in w's store: who shares one
+ * and has sent some has left them here. */
+static bool
+has_sent_keys(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], const struct writer_entry *w)
+{
+	uint8_t domain[sizeof w->domain];
+	struct lc_buf keys = {0};
+	bool has = writers_keys(dir, key, &keys, NULL) == 0 &&
+	           keyring_domain_of((struct lc_span){keys.p, keys.n}, domain, NULL) == 0 &&
+	           memcmp(domain, w->domain, sizeof domain) == 0;
+
+	lc_buf_free(&keys);
+	return has;
+}
+
 int
 writers_share(const char *dir, const struct writer_entry *w, bool *share, struct lc_err *e)
 {
-	struct writer_entry *list = NULL;
+	struct writer_file *list = NULL;
 	size_t i, n = 0;
-	int rc = writers_list(dir, &list, &n, e);
+	int rc = writers_files(dir, &list, &n, e);
 
 	*share = false;
-	for (i = 0; rc == 0 && i < n; i++)
-		*share = *share ||
-		         (strcmp(list[i].store, w->store) == 0 && list[i].writer != w->writer);
+	for (i = 0; rc == 0 && i < n && !*share; i++) {
+		if (list[i].err.code != LC_OK)
+			*share = has_sent_keys(dir, list[i].w.key, w);
+		else
+			*share = strcmp(list[i].w.store, w->store) == 0 &&
+			         list[i].w.writer != w->writer;
+	}
 	lc_free(list);
 	return rc;
 }
@@ -473,10 +539,16 @@ look_for_use(void *arg, const char *dir, const char *name, struct lc_err *e)
 	struct token_search *t = arg;
 	uint8_t key[CHANNEL_KEY_SIZE];
 	struct writer_entry w;
+	int rc;
 
-	if (lc_unhex(key, sizeof key, name) && find(dir, key, &w, token, e) == 0)
+	if (!lc_unhex(key, sizeof key, name))
+		return 0;
+	rc = find(dir, key, &w, token, e);
+	if (rc == 0)
 		t->used = t->used || strcmp(token, t->id) == 0;
-	return 0;
+	else if (rc != LC_ENOENT)
+		lc_wrap(e, "whether the token was used can't be told");
+	return rc == LC_ENOENT ? 0 : rc;
 }
 
 static void
@@ -498,7 +570,7 @@ check_store_free(const char *dir, const struct writer_entry *w, const uint8_t *r
 {
 	struct writer_entry *list = NULL;
 	size_t i, n = 0;
-	int rc = writers_list(dir, &list, &n, e);
+	int rc = list_entries(dir, true, &list, &n, e);
 
 	for (i = 0; rc == 0 && i < n; i++) {
 		if (list[i].revoked || strcmp(list[i].store, w->store) != 0 ||
@@ -522,7 +594,7 @@ choose_number(const char *dir, struct writer_entry *w, struct lc_err *e)
 	struct writer_entry *list = NULL;
 	unsigned next = 0;
 	size_t i, n = 0;
-	int rc = writers_list(dir, &list, &n, e);
+	int rc = list_entries(dir, true, &list, &n, e);
 
 	for (i = 0; rc == 0 && i < n; i++) {
 		if (strcmp(list[i].store, w->store) == 0 && list[i].writer >= next)

@@ -35,10 +35,12 @@ struct writer_entry {
 	bool revoked;
 };
 
-/** writers_find(dir, key, out, e): LC_ENOENT: a stranger; LC_EACCES: it was revoked. */
+/** writers_find(dir, key, out, e): LC_ENOENT: a stranger; LC_EACCES: it was revoked; any other:
+ * its file can't be read. */
 int writers_find(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct writer_entry *out,
                  struct lc_err *e);
-/** writers_share(dir, w, share, e): whether another host has or had the same store. */
+/** writers_share(dir, w, share, e): whether another host has or had the same store.  One whose file
+ * can't be read counts where it has sent KEYS of that domain. */
 int writers_share(const char *dir, const struct writer_entry *w, bool *share, struct lc_err *e);
 /** writers_keys(dir, key, out, e): the KEYS payload that a host came with last; LC_ENOENT. */
 int writers_keys(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc_buf *out,
@@ -46,7 +48,14 @@ int writers_keys(const char *dir, const uint8_t key[CHANNEL_KEY_SIZE], struct lc
 /** writers_put_keys(dir, w, keys, added, e): put it down, and that it added so many.  Durable. */
 int writers_put_keys(const char *dir, struct writer_entry *w, struct lc_span keys, unsigned added,
                      struct lc_err *e);
-/** writers_list(dir, out, n, e): by name; free with lc_free(). */
+struct writer_file {
+	struct writer_entry w; /* only its key, where that failed */
+	struct lc_err err;     /* why it can't be read */
+};
+/** writers_files(dir, out, n, e): all of them, by name; one that can't be read is not to keep the
+ * others out.  Free with lc_free(). */
+int writers_files(const char *dir, struct writer_file **out, size_t *n, struct lc_err *e);
+/** writers_list(dir, out, n, e): likewise, those that can be read. */
 int writers_list(const char *dir, struct writer_entry **out, size_t *n, struct lc_err *e);
 /** writers_match(w, what): whether it is called so, or its fingerprint or key domain begins like
  * that (4 digits or more). */
@@ -81,6 +90,9 @@ int writers_join_token(const char *dir, int64_t valid_ns, const uint8_t host[CHA
  * store of that one, its limits (limits.h) and the keys that it is held to; that one is revoked
  * first: there is no moment at which both are let in, and after a crash in between the token is
  * still good.
+ *
+ * While the file of any host can't be read nobody pairs: neither whether the token is in it, nor
+ * which place in a store, can be told.
  *
  * Returns  0; LC_EACCES: no such token, or it was used or is too old, or not for joining;
  * LC_ECONFLICT: the host, or

@@ -482,21 +482,43 @@ print_hosts(const struct cli_args *a, const char *dir, const struct writer_entry
 		(void)printf("no host is paired (locum token)\n");
 }
 
+/* Those whose files can't be read; how many they are. */
+static size_t
+tell_unread(const struct writer_file *files, size_t n)
+{
+	char print[FINGERPRINT_MAX];
+	size_t i, unread = 0;
+
+	for (i = 0; i < n; i++) {
+		if (files[i].err.code == LC_OK)
+			continue;
+		unread++;
+		(void)fprintf(stderr, "locum: host %s is not let in: %s\n",
+		              fingerprint(print, files[i].w.key), files[i].err.msg);
+	}
+	return unread;
+}
+
 static int
 run_hosts(const struct cli_args *a)
 {
+	struct writer_file *files = NULL;
 	struct writer_entry *w = NULL;
 	struct lc_err e = LC_ERR_INIT;
 	struct place p;
-	size_t n = 0;
+	size_t n = 0, nfiles = 0, unread = 0;
 	int rc = open_place(a, false, &p, &e);
 
 	rc = rc != 0 ? rc : writers_list(p.dir, &w, &n, &e);
-	if (rc == 0)
+	rc = rc != 0 ? rc : writers_files(p.dir, &files, &nfiles, &e);
+	if (rc == 0) {
 		print_hosts(a, p.dir, w, n);
+		unread = tell_unread(files, nfiles);
+	}
+	lc_free(files);
 	lc_free(w);
 	close_place(&p);
-	return rc == 0 ? CLI_DONE : cli_error(&e);
+	return rc != 0 ? cli_error(&e) : unread > 0 ? CLI_PARTLY : CLI_DONE;
 }
 
 static const struct cli_option dir_options[] = {DIR_OPTION, {.name = NULL}};
@@ -507,6 +529,8 @@ const struct cli_verb verb_replica_hosts = {
     .summary = "list the hosts that are paired with this replica",
     .details =
 	"Shows each host's name, the fingerprint of its key, when it paired, and its store.\n"
+	"A host whose file in the replica's folder can't be read is not let in: it is told by\n"
+	"its fingerprint, and the exit status is 3.\n"
 	"\n"
 	"Example:\n"
 	"  locum replica hosts",

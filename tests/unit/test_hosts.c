@@ -10,6 +10,7 @@
 #include "replicator/message.h"
 #include "store/base/bytes.h"
 #include "store/base/clock.h"
+#include "store/base/files.h"
 #include "store/segment.h"
 #include "store/transfer.h"
 #include "tests/lib/decay.h"
@@ -566,6 +567,91 @@ a_host_whose_limits_were_never_read_is_not_let_in(void **state)
 	two_done(&t);
 }
 
+/* ---- files that can't be read ---- */
+
+static const char *
+file_of(const struct two *t, const struct hostsite *h)
+{
+	static char path[400];
+	char hex[2 * CHANNEL_KEY_SIZE + 1];
+
+	(void)snprintf(path, sizeof path, "%s/writers/%s", t->d.dir,
+	               lc_hex(hex, h->id.public, CHANNEL_KEY_SIZE));
+	return path;
+}
+
+static bool
+is_spoilt(void *t)
+{
+	return says(t, server_status, "it is not let in: ");
+}
+
+/* Only that one stays out, and it is told; whether it was damaged before the replica began, or
+ * since. */
+static void
+a_host_whose_file_cannot_be_read_is_alone_with_it(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct lc_buf had = {0};
+	struct hostsite b;
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	hostsite_make(&b, &t.loop, &t.d, "host-b");
+	hostsite_pair(&b, &t.d);
+	must(file_read_all(file_of(&t, &b), 1000, &had, &e), &e);
+	must(file_write_atomic(file_of(&t, &b), "name = x\n", 9, 0600, &e), &e);
+	logged_wait(&t.loop, "host-b: its file can't be read");
+	two_wait(&t, is_spoilt, &t, "told");
+	drsite_stop(&t.d);
+	drsite_start(&t.d);
+	assert_true(is_spoilt(&t));
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_up, &t.h, "up");
+	b.downs = 0;
+	hostsite_connect(&b);
+	two_wait(&t, is_left_by_it, &b, "refused");
+	assert_int_equal(b.why.code, LC_ECORRUPT);
+	assert_int_equal(b.ups, 0);
+	must(file_write_atomic(file_of(&t, &b), had.p, had.n, 0600, &e), &e);
+	two_wait(&t, hostsite_is_up, &b, "up, too");
+	assert_false(is_spoilt(&t));
+	hostsite_disconnect(&b);
+	hostsite_disconnect(&t.h);
+	hostsite_free(&b);
+	lc_buf_free(&had);
+	two_done(&t);
+}
+
+/* Others brought keys of their own to the store that it shares: it is not held to those, also while
+ * nobody can tell any more whose they are. */
+static void
+a_shared_store_stays_one_without_its_file(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct hostsite b;
+	struct two t;
+
+	(void)state;
+	two_make(&t, NULL);
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_up, &t.h, "up");
+	hostsite_disconnect(&t.h);
+	hostsite_make_beside(&b, &t.h, &t.d, "host-b");
+	hostsite_join(&b, &t.h, &t.d);
+	must(store_rotate(b.v.s, b.v.keys, &e), &e);
+	hostsite_connect(&b);
+	two_wait(&t, hostsite_is_up, &b, "up");
+	hostsite_disconnect(&b);
+	must(file_write_atomic(file_of(&t, &b), "name = x\n", 9, 0600, &e), &e);
+	hostsite_connect(&t.h);
+	two_wait(&t, hostsite_is_up, &t.h, "up again");
+	hostsite_disconnect(&t.h);
+	hostsite_free(&b);
+	two_done(&t);
+}
+
 int
 main(void)
 {
@@ -581,6 +667,8 @@ main(void)
 	    cmocka_unit_test(a_vm_that_was_given_away_is_not_the_old_hosts),
 	    cmocka_unit_test(a_limit_that_cannot_be_read_holds_on),
 	    cmocka_unit_test(a_host_whose_limits_were_never_read_is_not_let_in),
+	    cmocka_unit_test(a_host_whose_file_cannot_be_read_is_alone_with_it),
+	    cmocka_unit_test(a_shared_store_stays_one_without_its_file),
 	};
 
 	cmocka_set_test_filter(getenv("LOCUM_TEST_ONLY"));

@@ -4,8 +4,11 @@
 #include <string.h>
 #include <time.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/capability.h>
 
 #include "replicator/limits.h"
 #include "replicator/writers.h"
@@ -512,6 +515,114 @@ no_two_hosts_share_a_store(void **state)
 	tmpdir_free(p.dir);
 }
 
+static const char *
+file_of_host(const struct place *p, uint8_t key)
+{
+	static char path[400];
+	size_t i, n;
+
+	n = (size_t)snprintf(path, sizeof path, "%s/writers/", p->dir);
+	for (i = 0; i < CHANNEL_KEY_SIZE; i++, n += 2)
+		(void)snprintf(path + n, sizeof path - n, "%02x", key);
+	return path;
+}
+
+/* It is no reason to keep the others out, and none to believe what it may say. */
+static void
+one_file_that_cannot_be_read_is_one_hosts(void **state)
+{
+	struct lc_err e = LC_ERR_INIT;
+	struct writer_entry *list, w;
+	struct writer_file *files;
+	struct lc_buf had = {0};
+	struct place p;
+	bool share = true;
+	size_t n;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	token_plain(&p);
+	assert_int_equal(bind_it(&p, 2, 9), 0);
+	assert_int_equal(file_read_all(file_of_host(&p, 1), 1000, &had, NULL), 0);
+	assert_int_equal(file_write_atomic(file_of_host(&p, 1), "name = x\n", 9, 0600, NULL), 0);
+	assert_int_equal(writers_list(p.dir, &list, &n, NULL), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(list[0].key[0], 2);
+	assert_int_equal(writers_share(p.dir, &list[0], &share, NULL), 0);
+	assert_false(share);
+	lc_free(list);
+	assert_int_equal(writers_files(p.dir, &files, &n, NULL), 0);
+	assert_int_equal(n, 2);
+	assert_int_equal(files[0].w.key[0], 1);
+	assert_int_equal(files[0].err.code, LC_ECORRUPT);
+	assert_string_equal(files[0].w.name, "");
+	assert_int_equal(files[1].err.code, LC_OK);
+	lc_free(files);
+	assert_int_equal(writers_find(p.dir, host(1, 9).key, &w, &e), LC_ECORRUPT);
+	assert_int_equal(writers_find(p.dir, host(2, 9).key, &w, NULL), 0);
+	/* Its token, and its place in a store, may be those of the next one. */
+	token_plain(&p);
+	assert_int_equal(bind_it(&p, 3, 9), LC_ECORRUPT);
+	assert_int_equal(writers_find(p.dir, host(3, 9).key, &w, NULL), LC_ENOENT);
+	assert_int_equal(files_in(&p, "tokens"), 1);
+	assert_int_equal(file_write_atomic(file_of_host(&p, 1), had.p, had.n, 0600, NULL), 0);
+	assert_int_equal(bind_it(&p, 3, 9), 0);
+	lc_buf_free(&had);
+	tmpdir_free(p.dir);
+}
+
+/* A crash left the token, and what names it can't be read. */
+static void
+a_token_that_may_be_used_is_not_good(void **state)
+{
+	struct writer_entry w;
+	struct place p;
+
+	(void)state;
+	make(&p);
+	bind_in_child(&p, "writers.bound:1:kill", -1);
+	assert_int_equal(files_in(&p, "tokens"), 1);
+	assert_int_equal(file_write_atomic(file_of_host(&p, 1), "", 0, 0600, NULL), 0);
+	assert_int_equal(bind_it(&p, 2, 9), LC_ECORRUPT);
+	assert_int_equal(writers_find(p.dir, host(2, 9).key, &w, NULL), LC_ENOENT);
+	tmpdir_free(p.dir);
+}
+
+/* A replica runs as root without root's rights. */
+static int
+find_without_rights(const struct place *p)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{0}};
+	struct writer_entry w;
+
+	if (syscall(SYS_capset, &head, none) != 0)
+		return 100;
+	return writers_find(p->dir, host(1, 9).key, &w, NULL) == LC_EIO ? 0 : 1;
+}
+
+/* That is not what was decided about the host: who is revoked is not missed any more. */
+static void
+who_may_not_be_looked_up_is_not_revoked(void **state)
+{
+	struct place p;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	assert_int_equal(chmod(file_of_host(&p, 1), 0), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(find_without_rights(&p));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	tmpdir_free(p.dir);
+}
+
 static void
 what_else_lies_there_does_no_harm(void **state)
 {
@@ -556,6 +667,9 @@ main(int argc, char **argv)
 	    cmocka_unit_test(a_token_gets_too_old),
 	    cmocka_unit_test(revoked_and_paired_again),
 	    cmocka_unit_test(no_two_hosts_share_a_store),
+	    cmocka_unit_test(one_file_that_cannot_be_read_is_one_hosts),
+	    cmocka_unit_test(a_token_that_may_be_used_is_not_good),
+	    cmocka_unit_test(who_may_not_be_looked_up_is_not_revoked),
 	    cmocka_unit_test(what_else_lies_there_does_no_harm),
 	};
 
