@@ -433,8 +433,11 @@ make_token(const char *dir, int64_t valid_ns, const char *verb, const uint8_t *h
 	uint8_t id[32], ignored[CHANNEL_KEY_SIZE];
 	char text[256], hex[65], old[65] = "", name[2 * TOKEN_ID_SIZE + 1];
 	char *folder = path_join(dir, "tokens"), *path = NULL;
+	int64_t until;
 	int n, rc = 0;
 
+	if (__builtin_add_overflow(clock_wall_ns(), valid_ns, &until))
+		until = INT64_MAX;
 	/* Two key pairs: their secret halves are as random as anything here. */
 	rc = noise_keypair(secret, ignored, e);
 	rc = rc != 0 ? rc : noise_keypair(id, ignored, e);
@@ -446,8 +449,8 @@ make_token(const char *dir, int64_t valid_ns, const char *verb, const uint8_t *h
 		                  : dir_make(folder, 0700, e);
 	if (rc == 0) {
 		n = snprintf(text, sizeof text, "secret = %s\nexpires_ns = %" PRId64 "\n%s%s%s%s",
-		             lc_hex(hex, secret, 32), clock_wall_ns() + valid_ns,
-		             host == NULL ? "" : verb, host == NULL ? "" : " = ",
+		             lc_hex(hex, secret, 32), until, host == NULL ? "" : verb,
+		             host == NULL ? "" : " = ",
 		             host == NULL ? "" : lc_hex(old, host, CHANNEL_KEY_SIZE),
 		             host == NULL ? "" : "\n");
 		rc = file_write_new(path, text, (size_t)n, 0600, e);

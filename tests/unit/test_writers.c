@@ -623,6 +623,19 @@ who_may_not_be_looked_up_is_not_revoked(void **state)
 	tmpdir_free(p.dir);
 }
 
+/* As good as for ever. */
+static void
+a_token_may_be_good_for_long(void **state)
+{
+	struct place p;
+
+	(void)state;
+	make(&p);
+	assert_int_equal(writers_token(p.dir, INT64_MAX, NULL, p.secret, NULL), 0);
+	assert_int_equal(bind_it(&p, 1, 9), 0);
+	tmpdir_free(p.dir);
+}
+
 static void
 what_else_lies_there_does_no_harm(void **state)
 {
@@ -670,6 +683,7 @@ main(int argc, char **argv)
 	    cmocka_unit_test(one_file_that_cannot_be_read_is_one_hosts),
 	    cmocka_unit_test(a_token_that_may_be_used_is_not_good),
 	    cmocka_unit_test(who_may_not_be_looked_up_is_not_revoked),
+	    cmocka_unit_test(a_token_may_be_good_for_long),
 	    cmocka_unit_test(what_else_lies_there_does_no_harm),
 	};
 
