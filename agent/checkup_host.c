@@ -235,13 +235,15 @@ look_at_run_dir(struct checkup *c)
 static bool
 advise_recall(const struct checkup *c, struct finding *x)
 {
-	struct peer *list = NULL;
+	struct peer_file *list = NULL;
 	struct cli_word w;
-	size_t n = 0;
-	bool paired = peer_list(c->settings->key_dir, &list, &n, NULL) == 0 && n > 0;
+	size_t n = 0, i = 0;
+	bool paired = peer_files(c->settings->key_dir, &list, &n, NULL) == 0 && n > 0;
 
+	while (paired && i < n - 1 && list[i].err.code != LC_OK) /* best one that can be read */
+		i++;
 	if (paired)
-		finding_advise(x, "locum recall %s", cli_word(&w, list[0].name));
+		finding_advise(x, "locum recall %s", cli_word(&w, list[i].peer.name));
 	lc_free(list);
 	return paired;
 }

@@ -391,26 +391,3 @@ peer_files(const char *key_dir, struct peer_file **out, size_t *n, struct lc_err
 	}
 	return rc;
 }
-
-int
-peer_list(const char *key_dir, struct peer **out, size_t *n, struct lc_err *e)
-{
-	struct peer_file *files = NULL;
-	struct lc_buf list = {0};
-	size_t i;
-	int rc = peer_files(key_dir, &files, n, e);
-
-	for (i = 0; rc == 0 && i < *n; i++) {
-		rc = files[i].err.code;
-		if (rc != 0 && e != NULL)
-			*e = files[i].err;
-		if (rc == 0 && lc_buf_append(&list, &files[i].peer, sizeof files[i].peer) != 0)
-			rc = lc_fail(e, LC_ENOMEM, 0, "out of memory");
-	}
-	lc_free(files);
-	if (rc != 0)
-		lc_buf_free(&list);
-	*out = (struct peer *)(void *)list.p;
-	*n = list.n / sizeof **out;
-	return rc;
-}

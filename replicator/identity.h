@@ -81,14 +81,12 @@ bool peer_name_ok(const char *name);
 int peer_save(const char *key_dir, const struct peer *p, struct lc_err *e);
 /** peer_load(key_dir, name, out, e): LC_ENOENT says how to pair. */
 int peer_load(const char *key_dir, const char *name, struct peer *out, struct lc_err *e);
-/** peer_list(key_dir, out, n, e): all of them, by name; free with lc_free(). */
-int peer_list(const char *key_dir, struct peer **out, size_t *n, struct lc_err *e);
 struct peer_file {
 	struct peer peer;  /* only its name, where that failed */
 	struct lc_err err; /* why it can't be read */
 };
-/** peer_files(key_dir, out, n, e): likewise, with those that can't be read: one of them is not to
- * keep this host from the others. */
+/** peer_files(key_dir, out, n, e): all of them, by name; one that can't be read is not to keep this
+ * host from the others.  Free with lc_free(). */
 int peer_files(const char *key_dir, struct peer_file **out, size_t *n, struct lc_err *e);
 
 #endif

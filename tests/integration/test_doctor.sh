@@ -75,6 +75,8 @@ sick 1 bad store "$t/new is no store" "locum store init --store $t/new" "${other
 mkdir "$t/newkeys" # of a host that is paired it comes back
 printf 'address = 127.0.0.1:7227\nkey = %064d\n' 7 >"$t/newkeys/dr.replica"
 sick 1 bad store "$t/new is no store" 'locum recall dr' "${other[@]}"
+echo junk >"$t/newkeys/aa.replica" # beside one that can't be read, too
+sick 1 bad store "$t/new is no store" 'locum recall dr' "${other[@]}"
 rm -r "$t/newkeys"
 locum store init --store "$t/new" "${other[@]}" --kit "$t/kit2" >/dev/null
 well store "${other[@]}"

@@ -179,7 +179,8 @@ peers(void **state)
 	                                        "zz00000000000000000000000000000000000000000000"
 	                                        "000000000000000000000\n"};
 	char *dir = tmpdir_new(), path[300], long_name[PEER_NAME_MAX + 1];
-	struct peer p = {.name = "dr", .at = {.host = "2001:db8::1", .port = "7"}}, q, *list;
+	struct peer p = {.name = "dr", .at = {.host = "2001:db8::1", .port = "7"}}, q;
+	struct peer_file *list;
 	struct lc_err e = LC_ERR_INIT;
 	size_t i, n;
 
@@ -209,10 +210,10 @@ peers(void **state)
 	write_file(path, "x", 1, 0600);
 	(void)snprintf(path, sizeof path, "%s/.hidden.replica", dir); /* of an editor */
 	write_file(path, "x", 1, 0600);
-	assert_int_equal(peer_list(dir, &list, &n, &e), 0);
+	assert_int_equal(peer_files(dir, &list, &n, &e), 0);
 	assert_int_equal(n, 2);
-	assert_string_equal(list[0].name, "another");
-	assert_string_equal(list[1].name, "dr");
+	assert_string_equal(list[0].peer.name, "another");
+	assert_string_equal(list[1].peer.name, "dr");
 	lc_free(list);
 	(void)snprintf(path, sizeof path, "%s/bad.replica", dir);
 	for (i = 0; i < sizeof bad_files / sizeof bad_files[0]; i++) {
@@ -221,10 +222,14 @@ peers(void **state)
 		assert_int_not_equal(peer_load(dir, "bad", &q, &e), 0);
 		assert_non_null(strstr(e.msg, "bad.replica"));
 		lc_err_clear(&e);
-		assert_int_not_equal(peer_list(dir, &list, &n, &e), 0); /* told, not passed over */
-		assert_null(list);
+		assert_int_equal(peer_files(dir, &list, &n, &e), 0); /* told, not passed over */
+		assert_int_equal(n, 3);
+		assert_string_equal(list[1].peer.name, "bad");
+		assert_int_not_equal(list[1].err.code, LC_OK);
+		assert_int_equal(list[0].err.code + list[2].err.code, LC_OK);
+		lc_free(list);
 	}
-	assert_int_equal(peer_list("/nonexistent", &list, &n, NULL), 0);
+	assert_int_equal(peer_files("/nonexistent", &list, &n, NULL), 0);
 	assert_int_equal(n, 0);
 	tmpdir_free(dir);
 }
