@@ -16,6 +16,7 @@
 
 #define GUESTS_MAX 256u
 #define STRANGERS_MAX 16u /* connections whose host is not known yet */
+#define LEAVING_MAX 16u   /* of those, that had to go, and have yet to hang up */
 #define SAME_MAX 6u /* connections of one host: one that goes, one that comes, some that read */
 #define OUTPUT_MAX (4u << 20)
 #define BACKLOG 64
@@ -229,26 +230,35 @@ turn_away(struct server *s, const char *why)
 	uv_close((uv_handle_t *)t, on_turned_away);
 }
 
-/* A place for one more; the stranger that is there for longest may have to go for it. */
+/* A place for one more; the stranger that is there for longest may have to go for it, and who does
+ * not hang up is not waited for when others have to go, too. */
 static bool
 make_room(struct server *s)
 {
-	struct guest *g, *oldest = NULL;
+	struct guest *g, *oldest = NULL, *leaving = NULL;
 	struct lc_err why = LC_ERR_INIT;
-	unsigned strangers = 0;
+	unsigned strangers = 0, nleaving = 0;
 
 	TAILQ_FOREACH (g, &s->guests, entry) {
-		if (g->known || g->host != NULL || g->sent_away)
+		if (g->known || g->host != NULL || g->dropped)
 			continue;
-		strangers++;
-		if (oldest == NULL)
-			oldest = g;
+		if (g->sent_away) {
+			nleaving++;
+			leaving = leaving == NULL ? g : leaving;
+		} else {
+			strangers++;
+			oldest = oldest == NULL ? g : oldest;
+		}
 	}
-	if (s->nguests >= GUESTS_MAX + STRANGERS_MAX)
+	if (s->nguests >= GUESTS_MAX + STRANGERS_MAX + LEAVING_MAX)
 		return false;
 	if (strangers >= STRANGERS_MAX) {
 		(void)lc_fail(&why, LC_EBUSY, 0, "it had not said who it is, and others came");
 		send_away(oldest, &why);
+	}
+	if (nleaving >= LEAVING_MAX) {
+		leaving->dropped = true;
+		session_drop(leaving->session);
 	}
 	return true;
 }

@@ -92,6 +92,7 @@ struct guest {
 	char name[64];             /* "" unless known */
 	int64_t since_ns, looked_ns;
 	bool sent_away;
+	bool dropped; /* its last words are not waited for any more */
 
 	/* The worker's. */
 	struct writer_entry who;

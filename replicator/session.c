@@ -510,6 +510,13 @@ session_end(struct session *s, const struct lc_err *why)
 }
 
 void
+session_drop(struct session *s)
+{
+	s->last_words = false;
+	session_fail(s, NULL, false);
+}
+
+void
 session_stats(const struct session *s, struct session_stats *out)
 {
 	*out = s->stats;

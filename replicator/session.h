@@ -108,6 +108,9 @@ void session_receive_by(struct session *s, struct throttle *t);
 void session_poke(struct session *s);
 /** session_end(s, why): finish: what is queued goes out first.  why may be NULL.  Loop thread. */
 void session_end(struct session *s, const struct lc_err *why);
+/** session_drop(s): finish now: what is queued, and the other side's hanging up, are not waited
+ * for. Loop thread. */
+void session_drop(struct session *s);
 struct session_stats {
 	uint64_t received, sent; /* bytes */
 	uint64_t queued;         /* bytes to send */
