@@ -60,6 +60,24 @@ name_of(struct guest *g, char name[64])
 	return name;
 }
 
+/* Whether the log is told that it is gone: anybody can come, and a host that was captured can come
+ * and go, any number of times. */
+static bool
+tells_of_its_end(struct guest *g, const char *name)
+{
+	struct server *s = g->server;
+	struct host *h = g->host;
+	bool tells;
+
+	if (h == NULL && !g->known)
+		return hush_tells(&s->strangers, "strangers");
+	(void)pthread_mutex_lock(&s->lock);
+	h = h != NULL ? h : host_find(s, g->key);
+	tells = h == NULL || hush_tells(&h->comings, name);
+	(void)pthread_mutex_unlock(&s->lock);
+	return tells;
+}
+
 static void
 on_ended(void *arg, const struct lc_err *why)
 {
@@ -68,15 +86,13 @@ on_ended(void *arg, const struct lc_err *why)
 	struct host *h = g->host;
 	struct session_stats st;
 	char name[64];
-	bool tell;
+	bool tell = tells_of_its_end(g, name_of(g, name));
 
-	/* Anybody can send any number of strangers. */
-	tell = h != NULL || g->known || hush_tells(&s->strangers, "strangers");
 	if (tell && why->code != LC_OK)
-		log_warn("%s (%s): the connection ended: %s", name_of(g, name),
-		         session_peer_name(g->session), why->msg);
+		log_warn("%s (%s): the connection ended: %s", name, session_peer_name(g->session),
+		         why->msg);
 	else if (tell)
-		log_info("%s: left", name_of(g, name));
+		log_info("%s: left", name);
 	session_stats(g->session, &st);
 	(void)pthread_mutex_lock(&s->lock);
 	if (h != NULL && g->reading) {

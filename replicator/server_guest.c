@@ -91,8 +91,8 @@ on_refused(void *arg, const uint8_t vm[16], const struct lc_err *why)
 	h->refused++;
 	h->err = *why;
 	memcpy(h->err_vm, vm, sizeof h->err_vm);
+	tell = hush_tells(&h->refusals, g->who.name); /* a captured host could go on for ever */
 	(void)pthread_mutex_unlock(&g->server->lock);
-	tell = hush_tells(&g->refusals, g->who.name); /* a captured host could go on for ever */
 	if (tell && lc_is_zero(vm, 16))
 		log_warn("%s: refused what was to mend its store: %s", g->who.name, why->msg);
 	else if (tell)
@@ -501,6 +501,19 @@ byte_window(const struct guest *g)
 	return rate < BYTE_WINDOW_MIN ? BYTE_WINDOW_MIN : (uint32_t)rate;
 }
 
+/* Whether the log is told that it is here.  A token is good once. */
+static bool
+tells_of_its_coming(struct guest *g, const struct hello *m)
+{
+	struct host *h = g->host;
+	bool tells = m->pairing;
+
+	(void)pthread_mutex_lock(&g->server->lock);
+	tells = tells || hush_tells(&h->comings, g->who.name);
+	(void)pthread_mutex_unlock(&g->server->lock);
+	return tells;
+}
+
 /* A clock may say anything; what it is ahead can be taken with either sign. */
 static int64_t
 ahead_of(int64_t theirs, int64_t ours)
@@ -528,6 +541,7 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	int64_t ahead = ahead_of(m->wall_ns, w.wall_ns);
 	struct lc_buf body = {0};
 	char text[32];
+	bool tell;
 	int rc;
 
 	g->ahead_ns = ahead;
@@ -545,14 +559,15 @@ welcome(struct guest *g, const struct hello *m, struct lc_err *e)
 	             : session_emit(g->session, MESSAGE_WELCOME, &(struct lc_span){body.p, body.n},
 	                            1, e);
 	lc_buf_free(&body);
-	if (rc == 0) {
+	tell = rc == 0 && tells_of_its_coming(g, m);
+	if (tell) {
 		log_info("%s: %s from %s", g->who.name,
 		         m->pairing   ? "paired"
 		         : m->reading ? "connected to read"
 		                      : "connected",
 		         session_peer_name(g->session));
 	}
-	if (rc == 0 && (ahead > SESSION_SKEW_NS || ahead < -SESSION_SKEW_NS))
+	if (tell && (ahead > SESSION_SKEW_NS || ahead < -SESSION_SKEW_NS))
 		log_warn("%s: its clock is %s %s this one's: points are ordered by this one's",
 		         g->who.name,
 		         clock_format_duration(text, sizeof text, ahead > 0 ? ahead : -ahead),

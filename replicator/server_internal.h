@@ -37,7 +37,7 @@ struct hush {
 	unsigned said, kept; /* since then */
 };
 /** hush_tells(h, who): whether the log is to be told of one more; where it begins and has ceased to
- * tell it says that itself.  Not from two threads at once. */
+ * tell it says that itself.  Not from two threads at once: a host's are under the lock. */
 bool hush_tells(struct hush *h, const char *who);
 
 struct host_vm {
@@ -54,9 +54,10 @@ struct host { /* what became of a paired host since this process began */
 	bool entering;    /* a connection of it opens the store to write, or waits for that */
 	int64_t since_ns; /* wall clock: connected, or not, since then */
 	char at[64];
-	uint64_t received;        /* bytes, of connections that ended */
-	struct meter rate;        /* of all that it sends */
-	uint64_t points, refused; /* points */
+	uint64_t received;             /* bytes, of connections that ended */
+	struct meter rate;             /* of all that it sends */
+	uint64_t points, refused;      /* points */
+	struct hush refusals, comings; /* and goings */
 	bool kept_known, damage_known;
 	uint64_t kept;                 /* bytes of its store */
 	uint64_t damaged;              /* contents of it that are damaged here ... */
@@ -107,7 +108,6 @@ struct guest {
 	uint64_t max_seen;            /* ... with this much that it may take */
 	uint64_t room_told, max_told; /* bytes used, and that it may, as the host was told last */
 	bool room_is_told;
-	struct hush refusals;
 };
 
 struct server {

@@ -282,6 +282,14 @@ nobody_fills_the_log(void **state)
 	}
 	logged_wait(&t.loop, "strangers: no more of that is told");
 	leave(&t, &m);
+	/* Neither by coming and going. */
+	for (i = 0; i < 30; i++) {
+		two_wait(&t, two_is_left, &t, "gone");
+		mole_start(&m, &t.loop, t.d.port, &t.h.id, t.d.id.public);
+		two_wait(&t, mole_is_open, &m, "open");
+		leave(&t, &m);
+	}
+	logged_wait(&t.loop, "host-a: no more of that is told");
 	two_done(&t);
 }
 
