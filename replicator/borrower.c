@@ -251,6 +251,21 @@ on_settle(void *arg, struct lc_err *e)
 
 /* ---- on its loop ---- */
 
+void
+borrower_of_link(struct lc_err *err)
+{
+	switch (err->code) {
+	case LC_EIO:
+	case LC_ECORRUPT:
+	case LC_ENOENT:
+	case LC_EVERSION:
+		err->code = LC_EPEER;
+		break;
+	default:
+		break;
+	}
+}
+
 static int64_t
 patience_ms(const struct borrower *b)
 {
@@ -325,6 +340,7 @@ on_ended(void *arg, const struct lc_err *why)
 	if (!again) {
 		char at[ADDRESS_MAX];
 
+		borrower_of_link(&err);
 		lc_wrap(&err, "replica %s at %s", b->peer.name, address_text(at, &b->peer.at));
 		fail_all(b, &err);
 	}

@@ -59,6 +59,9 @@ struct recall_events {
  * many rows it has, and their keyless sum.  LC_ENOENT: there is none. */
 int borrower_recall(struct borrower *b, const uint8_t line[16], const struct recall_events *ev,
                     uint64_t *rows, struct set_sum *sum, struct lc_err *e);
+/** borrower_of_link(err): what was in the way of asking says nothing about a content: what could be
+ * taken for that becomes LC_EPEER. */
+void borrower_of_link(struct lc_err *err);
 /** borrower_received(b): bytes of messages so far. */
 uint64_t borrower_received(struct borrower *b);
 void borrower_close(struct borrower *b);

@@ -169,6 +169,7 @@ connect_it(struct remote *r, struct far *f, struct lc_err *e)
 	else if (f->err.code == LC_OK || now - f->tried_ns >= AGAIN_NS) {
 		lc_err_clear(&f->err);
 		(void)borrower_open(&o, &f->b, &f->err);
+		borrower_of_link(&f->err);
 		f->tried_ns = clock_mono_ns();
 	}
 	if (f->b == NULL && e != NULL && e->code == LC_OK)

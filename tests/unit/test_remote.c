@@ -13,7 +13,7 @@
 #include "tests/lib/must.h"
 #include "tests/lib/unit.h"
 
-enum answer { IS_THERE = 0, IS_GONE, IS_BAD, IS_AWAY };
+enum answer { IS_THERE = 0, IS_GONE, IS_BAD, IS_AWAY, IS_STRANGE };
 
 static enum answer says[2]; /* "a" and "b" */
 /* Calls that are to find the connection cut: all that there are wait for the last one of them. */
@@ -32,6 +32,8 @@ __wrap_borrower_open(const struct borrower_opts *o, struct borrower **out, struc
 
 	if (*x == IS_AWAY)
 		return lc_fail(e, LC_EPEER, 0, "%s: connection refused", o->peer->name);
+	if (*x == IS_STRANGE)
+		return lc_fail(e, LC_ENOENT, 0, "%s: not paired with this replica", o->peer->name);
 	opened++;
 	*out = (struct borrower *)(void *)x;
 	return 0;
@@ -132,6 +134,8 @@ it_is_gone_when_all_say_so(void **state)
 	assert_int_equal(fetch(dir, IS_BAD, IS_AWAY), LC_EPEER);
 	assert_int_equal(fetch(dir, IS_GONE, IS_BAD), LC_ECORRUPT);
 	assert_int_equal(fetch(dir, IS_BAD, IS_GONE), LC_ECORRUPT);
+	assert_int_equal(fetch(dir, IS_STRANGE, IS_GONE), LC_EPEER);
+	assert_int_equal(fetch(dir, IS_GONE, IS_STRANGE), LC_EPEER);
 	tmpdir_free(dir);
 }
 
