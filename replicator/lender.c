@@ -4,6 +4,7 @@
 #include "replicator/message.h"
 #include "store/maprec.h"
 #include "store/segment.h"
+#include "store/store.h"
 
 #define MORE_ROWS 4096u
 #define CONDEMNED_MAX 64u /* in one session, as each is slow; a scrub finds all of them */
@@ -120,6 +121,8 @@ give(struct lender *x, const uint8_t *id, struct lc_err *e)
 
 	if (rc == 0)
 		return emit(x, MESSAGE_BODY, &body, message_put_body_head(&body, &c), c.payload, e);
+	if (store_check_there(x->s, e) != 0) /* it tells nothing about a content */
+		return LC_ENOENT;
 	if ((rc == LC_ECORRUPT || rc == LC_EIO) && x->condemned++ < CONDEMNED_MAX)
 		(void)transfer_condemn(x->s, x->writer, id, NULL); /* so it is sent again */
 	memcpy(none.id, id, sizeof none.id);
@@ -148,6 +151,7 @@ on_ask(struct lender *x, struct lc_span body, struct lc_err *e)
 	uint32_t i;
 	int rc = message_get_ids(body, MESSAGE_ASK, &m, e);
 
+	rc = rc != 0 ? rc : store_check_there(x->s, e);
 	for (i = 0; rc == 0 && i < m.n; i++) {
 		rc = transfer_has(x->s, x->writer, m.ids + (size_t)i * CHUNK_ID_SIZE, e);
 		if (rc == 0)

@@ -14,9 +14,12 @@
 #include "store/base/memory.h"
 #include "store/maprec.h"
 #include "store/point.h"
+#include "store/store.h"
 
 #define STREAMS_MAX 64u
-#define PROVING_MAX 8u /* OFFERs of a stream whose PROOF has not come; with ASKED_MAX ids at most */
+#define PROVING_MAX \
+	8u /* OFFERs of a stream whose PROOF has not come; with ASKED_MAX ids at most \
+	                */
 #define READY_MAX 64u
 #define UNPROVED_MAX 256u /* proofs that were none, of a session: each costs reading a chunk */
 #define POINT_COST 512u   /* bytes that a point takes beside its entry, about */
@@ -606,6 +609,9 @@ commit_ready(struct receiver *r, struct lc_err *e)
 			    .in = st->in, .rows = st->rows, .sum = st->sum};
 	}
 	incoming_commit(ends, i);
+	/* After that: what went into files that no name leads to any more is not to be called safe.
+	 */
+	rc = store_check_there(r->s, e);
 	i = 0;
 	for (st = TAILQ_FIRST(&r->streams); st != NULL; st = next) {
 		next = TAILQ_NEXT(st, entry);

@@ -180,6 +180,8 @@ on_opened(void *arg, const uint8_t peer[CHANNEL_KEY_SIZE], struct lc_err *e)
 	g->known = writers_find(g->dir, peer, &w, NULL) == 0;
 	if (g->known)
 		(void)snprintf(g->name, sizeof g->name, "%s", w.name);
+	else
+		host_name(s, peer, g->name);
 	TAILQ_FOREACH (x, &s->guests, entry) {
 		struct lc_err gone = LC_ERR_INIT;
 

@@ -133,6 +133,22 @@ asks_for_keys(const struct hello *m)
 	return m->reading && m->keys.n == 0;
 }
 
+/* Who is paired stays in the folder, also where it was revoked. */
+static int
+find_writer(struct guest *g, struct lc_err *e)
+{
+	int rc = writers_find(g->dir, g->key, &g->who, e);
+
+	if (rc != LC_ENOENT ||
+	    g->name[0] == '\0') /* whose key the loop has not seen before either */
+		return rc;
+	lc_err_clear(e);
+	return lc_fail(e, LC_ENOENT, 0,
+	               "what %s here said of host %s is gone: was it removed or moved, or is its "
+	               "disk not mounted?",
+	               g->dir, g->name);
+}
+
 static int
 let_in(struct guest *g, const struct hello *m, struct lc_err *e)
 {
@@ -156,7 +172,7 @@ let_in(struct guest *g, const struct hello *m, struct lc_err *e)
 			atomic_store(&g->server->look, true);
 		return rc;
 	}
-	rc = writers_find(g->dir, g->key, &g->who, e);
+	rc = find_writer(g, e);
 	if (rc != 0)
 		return rc;
 	if (asks_for_keys(m)) /* it has yet to learn of which domain it is */
@@ -315,6 +331,25 @@ on_given(void *arg, const uint8_t vm[16])
 	lc_free(list);
 }
 
+/* Its first point makes it.  One that was here is not begun anew, with all points sent again, for
+ * as long as it may come back: its disk may just not be mounted. */
+static int
+check_new(struct guest *g, const char *dir, struct lc_err *e)
+{
+	struct host *h;
+	bool was;
+
+	(void)pthread_mutex_lock(&g->server->lock);
+	h = host_find(g->server, g->key);
+	was = h != NULL && h->kept_known;
+	(void)pthread_mutex_unlock(&g->server->lock);
+	return was ? lc_fail(e, LC_ENOENT, 0,
+	                     "%s: the store of host %s is gone: was it removed or moved, or is its "
+	                     "disk not mounted? (If it is lost, restart the replica)",
+	                     dir, g->who.name)
+	           : 0;
+}
+
 static int
 open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 {
@@ -329,7 +364,8 @@ open_store(struct guest *g, struct lc_span keys, struct lc_err *e)
 		uint8_t domain[16];
 
 		lc_err_clear(e);
-		rc = keyring_domain_of(keys, domain, e);
+		rc = check_new(g, dir, e);
+		rc = rc != 0 ? rc : keyring_domain_of(keys, domain, e);
 		if (rc == 0 && memcmp(domain, g->who.domain, sizeof domain) != 0)
 			rc = lc_fail(e, LC_EKEY, 0, "the host's keys are of another key domain");
 		rc = rc != 0 ? rc : transfer_make(dir, keys, e);
@@ -459,6 +495,8 @@ note_visit(const struct guest *g)
 		visits_agent(&h->visits, clock_wall_ns());
 	v = h->visits;
 	(void)pthread_mutex_unlock(&g->server->lock);
+	if (store_failed(g->store)) /* its folder may be gone, and would be made for this */
+		return;
 	if (visits_save(g->server->dir, g->key, &v, &e) != 0)
 		log_warn("%s: %s", g->who.name, e.msg);
 }

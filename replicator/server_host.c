@@ -46,15 +46,37 @@ hush_tells(struct hush *h, const char *who)
 	return false;
 }
 
-struct host *
-host_find(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE])
+/* Under the lock; NULL: there is none. */
+static struct host *
+look_up(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE])
 {
 	struct host *h;
 
 	TAILQ_FOREACH (h, &s->hosts, entry) {
 		if (memcmp(h->key, key, CHANNEL_KEY_SIZE) == 0)
-			return h;
+			break;
 	}
+	return h;
+}
+
+void
+host_name(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE], char name[64])
+{
+	const struct host *h;
+
+	(void)pthread_mutex_lock(&s->lock);
+	h = look_up(s, key);
+	(void)snprintf(name, 64, "%s", h == NULL ? "" : h->name);
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+struct host *
+host_find(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE])
+{
+	struct host *h = look_up(s, key);
+
+	if (h != NULL)
+		return h;
 	h = lc_alloc(sizeof *h);
 	if (h == NULL)
 		return NULL;

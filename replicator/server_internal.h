@@ -90,7 +90,7 @@ struct guest {
 	struct throttle *throttle; /* of what is read of it */
 	_Atomic uint64_t max;      /* bytes that its store may take; 0: any number */
 	bool open, known;          /* it has proved its key; which is that of a paired host */
-	char name[64];             /* "" unless known */
+	char name[64];             /* "" unless known, or it was: the worker reads it, too */
 	int64_t since_ns, looked_ns;
 	bool sent_away;
 	bool dropped; /* its last words are not waited for any more */
@@ -142,6 +142,9 @@ struct server {
 
 /** host_find(s, key): what became of that host; one is made.  NULL: no memory.  Under the lock. */
 struct host *host_find(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE]);
+/** host_name(s, key, name): "" unless it was paired when this process began, or was here since. Not
+ * under the lock. */
+void host_name(struct server *s, const uint8_t key[CHANNEL_KEY_SIZE], char name[64]);
 /** host_vm_find(h, id): one is made; NULL: there are too many, or no memory.  Under the lock. */
 struct host_vm *host_vm_find(struct host *h, const uint8_t id[16]);
 

@@ -464,6 +464,31 @@ is_not_waited_for_when_told(void **state)
 	end(&x);
 }
 
+/* What it said of files that no name leads to any more would have the host drop its own. */
+static void
+does_not_have_what_is_gone(void **state)
+{
+	const char *dir;
+	char away[400];
+	struct scene x;
+
+	(void)state;
+	make(&x);
+	dir = hostsite_dir_at(&x.h, &x.d);
+	(void)snprintf(away, sizeof away, "%s/away", x.d.top);
+	must(call(&x, open_it), &x.err);
+	assert_int_equal(rename(dir, away), 0);
+	assert_int_equal(call(&x, thin), LC_EPEER); /* -5 would be said of a content */
+	assert_non_null(strstr(x.err.msg, "it is gone"));
+	(void)call(&x, close_it);
+	assert_int_equal(rename(away, dir), 0);
+	run_for(&x.loop, 1000); /* all have left it */
+	must(call(&x, open_it), &x.err);
+	must(call(&x, thin), &x.err);
+	must(call(&x, verify), &x.err);
+	end(&x);
+}
+
 /* The replica is put back to an older copy, and has lost what was dropped here: the next point is
  * made from all of the disks, and goes over. */
 static void
@@ -725,6 +750,7 @@ main(void)
 	    cmocka_unit_test(fails_when_it_falls_silent),
 	    cmocka_unit_test(fails_when_it_only_says_that_it_lives),
 	    cmocka_unit_test(is_not_waited_for_when_told),
+	    cmocka_unit_test(does_not_have_what_is_gone),
 	    cmocka_unit_test(heals_a_replica_that_lost_what_was_dropped),
 	    cmocka_unit_test(another_hosts_contents_are_not_there),
 	    cmocka_unit_test(reading_is_all_that_it_does),
