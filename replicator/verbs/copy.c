@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "replicator/packet.h"
@@ -37,6 +38,9 @@ struct copy {
 	uint64_t mended;             /* contents that were damaged there, likewise ... */
 	uint64_t damaged;            /* ... and what still is: those, and maps */
 	struct sender_damage damage; /* of the part in hand */
+	struct lc_err refused;       /* there, last ... */
+	uint8_t refused_vm[16];      /* ... of that one */
+	struct lc_err broken;        /* the store there can't go on, for that */
 };
 
 static int
@@ -66,10 +70,27 @@ static void
 on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 {
 	struct copy *c = arg;
-	char hex[33];
+	char name[POINT_NAME_MAX];
 
 	c->failed++;
-	log_error("VM %.8s: %s", lc_hex(hex, vm, 16), why->msg);
+	if (c->broken.code != LC_OK) /* which is all that there is to say */
+		return;
+	/* What a folder did not take is not told as a replica's word. */
+	if (c->refused.code != LC_OK && memcmp(c->refused_vm, vm, sizeof c->refused_vm) == 0)
+		why = &c->refused;
+	parts_vm(c->o.store, vm, name);
+	log_error("VM %s: %s", name, why->msg);
+}
+
+static void
+on_refused(void *arg, const uint8_t vm[16], const struct lc_err *why)
+{
+	struct copy *c = arg;
+
+	c->refused = *why;
+	memcpy(c->refused_vm, vm, sizeof c->refused_vm);
+	if (c->broken.code == LC_OK && store_failed(c->to))
+		c->broken = *why;
 }
 
 static void
@@ -123,7 +144,7 @@ move_all(struct copy *c, struct progress *bar, struct lc_err *e)
 	bool moved = true;
 	int rc = sender_start(c->sender, e);
 
-	while (rc == 0 && moved) {
+	while (rc == 0 && moved && c->broken.code == LC_OK) {
 		moved = false;
 		rc = carry(c, &c->up, &moved, e);
 		rc = rc != 0 ? rc : receiver_settle(c->receiver, e);
@@ -137,6 +158,17 @@ move_all(struct copy *c, struct progress *bar, struct lc_err *e)
 		moved = moved || !STAILQ_EMPTY(&c->up);
 	}
 	return rc;
+}
+
+/* That it takes nothing more follows from the first thing that it did not take. */
+static int
+say_broken(const struct copy *c, struct lc_err *e)
+{
+	lc_err_clear(e);
+	return lc_fail(e, c->broken.code, 0, "%s%s", c->broken.msg,
+	               c->broken.code == LC_ENOSPC
+	                   ? ": make room, and give the command again: it goes on from there"
+	                   : "");
 }
 
 /* Data keys that came since.  That the other one has more is fine: it was copied to from elsewhere.
@@ -184,6 +216,14 @@ say_busy(const char *dir, struct lc_err *e)
 	               busy.msg);
 }
 
+static bool
+is_same(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 /* The other store: made where there is none, in the key domain of this one. */
 static int
 open_other(struct copy *c, const char *dir, struct lc_err *e)
@@ -191,8 +231,13 @@ open_other(struct copy *c, const char *dir, struct lc_err *e)
 	struct store_opts so = {
 	    .dir = dir, .mode = STORE_WRITE, .who = "locum copy", .no_key = true};
 	struct lc_buf keys = {0};
-	int rc = store_open(&so, &c->to, e);
+	int rc;
 
+	if (is_same(dir, store_dir(c->o.store)))
+		return lc_fail(e, LC_EINVAL, 0,
+		               "%s is the store whose points are to be copied: name another folder",
+		               dir);
+	rc = store_open(&so, &c->to, e);
 	if (rc == LC_ENOENT) {
 		lc_err_clear(e);
 		rc = transfer_keys(c->o.store, &keys, e);
@@ -363,7 +408,8 @@ copy_part(struct copy *c, const char *dir, unsigned writer, const uint8_t (*vms)
 	struct sender_care care = {0};
 	const struct sender_mending mending = {
 	    .care = &care, .writer = (uint16_t)writer, .first = true};
-	struct receiver_events re = {.arg = c, .emit = emit_down, .writer = (uint16_t)writer};
+	struct receiver_events re = {
+	    .arg = c, .emit = emit_down, .refused = on_refused, .writer = (uint16_t)writer};
 	struct sender_stats st;
 	size_t i;
 	int rc = same_owners(c, dir, writer, vms, n, e);
@@ -376,6 +422,8 @@ copy_part(struct copy *c, const char *dir, unsigned writer, const uint8_t (*vms)
 	if (rc == 0)
 		sender_mend(c->sender, &mending);
 	rc = rc != 0 ? rc : move_all(c, bar, e);
+	if (c->broken.code != LC_OK)
+		rc = say_broken(c, e);
 	if (rc == 0) {
 		sender_stats(c->sender, &st);
 		add_stats(&c->all, &st);
@@ -400,9 +448,10 @@ copy(const struct cli_args *a, struct copy *c, struct lc_err *e)
 	struct progress *bar;
 	unsigned writer = 0;
 	size_t n = 0;
-	int rc = open_other(c, dir, e);
+	/* In this order: a slip makes no store. */
+	int rc = find_parts(c, a, 1, e);
 
-	rc = rc != 0 ? rc : find_parts(c, a, 1, e);
+	rc = rc != 0 ? rc : open_other(c, dir, e);
 	bar = progress_new("copy", rc == 0 && !cli_has(a, "quiet"));
 	for (; rc == 0 && parts_next(&c->parts, &writer, &vms, &n); writer++) {
 		rc = vms == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory")

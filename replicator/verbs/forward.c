@@ -7,7 +7,7 @@
 #include "replicator/throttle.h"
 #include "replicator/uplink.h"
 #include "replicator/verbs/forward.h"
-#include "store/base/bytes.h"
+#include "replicator/verbs/parts.h"
 #include "store/base/log.h"
 #include "store/base/progress.h"
 #include "store/base/workers.h"
@@ -17,6 +17,7 @@
 struct forwarding {
 	uv_loop_t loop;
 	uv_timer_t redraw;
+	struct store *store;
 	struct uplink *uplink; /* NULL: told to stop */
 	struct throttle *throttle;
 	struct progress *bar;
@@ -92,10 +93,11 @@ static void
 on_failed(void *arg, const uint8_t vm[16], const struct lc_err *why)
 {
 	struct forwarding *f = arg;
-	char hex[33];
+	char name[POINT_NAME_MAX];
 
 	f->failed++;
-	log_error("VM %.8s: %s", lc_hex(hex, vm, 16), why->msg);
+	parts_vm(f->store, vm, name);
+	log_error("VM %s: %s", name, why->msg);
 }
 
 static void
@@ -143,7 +145,7 @@ forward(const struct settings *settings, struct store *store, unsigned writer, c
         const uint8_t (*only)[16], size_t nonly, bool show, struct sender_stats *out,
         struct sender_damage *damage, struct lc_err *e)
 {
-	struct forwarding f = {.err = LC_ERR_INIT};
+	struct forwarding f = {.store = store, .err = LC_ERR_INIT};
 	struct workers *workers = NULL;
 	struct identity id = {0};
 	char host[256] = "host";

@@ -44,13 +44,12 @@ find_vm(const char *dir, const char *digits, uint8_t vm[16], struct lc_err *e)
 }
 
 static int
-give(const char *dir, const char *digits, const char *host, struct writer_entry *to,
+give(const char *dir, const char *digits, const char *host, struct writer_entry *to, uint8_t vm[16],
      struct lc_err *e)
 {
 	struct writer_entry *list = NULL;
 	char *store = NULL;
 	size_t n = 0, at = 0;
-	uint8_t vm[16];
 	int rc = writers_list(dir, &list, &n, e);
 
 	rc = rc != 0 ? rc : writers_pick(list, n, host, &at, e);
@@ -73,6 +72,8 @@ run_give(const struct cli_args *a)
 	struct lc_err e = LC_ERR_INIT;
 	struct settings settings = {0};
 	struct writer_entry to;
+	uint8_t vm[16] = {0};
+	char hex[33];
 	int rc;
 
 	if (strlen(digits) < DIGITS_MIN)
@@ -81,11 +82,16 @@ run_give(const struct cli_args *a)
 	rc = settings_load(a, &settings, &e);
 	rc = rc != 0 ? rc
 	             : give(cli_get(a, "dir") != NULL ? cli_get(a, "dir") : settings.replica_dir,
-	                    digits, cli_operand(a, 1), &to, &e);
-	if (rc == 0 && !cli_has(a, "quiet"))
+	                    digits, cli_operand(a, 1), &to, vm, &e);
+	if (rc == 0 && cli_has(a, "json")) {
+		(void)printf("{\"vm_id\": \"%s\", \"host\": ", lc_hex(hex, vm, sizeof vm));
+		cli_json_string(stdout, to.name);
+		(void)puts("}");
+	} else if (rc == 0 && !cli_has(a, "quiet")) {
 		(void)printf("VM %s is host %s's as soon as that connects.  There: stop the agent, "
 		             "locum recall, start it.\n",
 		             digits, to.name);
+	}
 	settings_done(&settings);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
 }

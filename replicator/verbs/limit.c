@@ -1,6 +1,7 @@
 /*
  * locum replica limit: what one host may have, beside what each may.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -56,6 +57,19 @@ print_one(const char *what, bool set, uint64_t n, const char *unit, const char *
 	             set && n > 0 ? unit : "");
 }
 
+/* null: as for every host; 0: none. */
+static void
+print_json(const char *host, const struct limits *l)
+{
+	(void)printf("{\"host\": ");
+	cli_json_string(stdout, host);
+	(void)printf(", \"rate_bytes\": ");
+	(void)(l->rate_set ? printf("%" PRIu64, l->rate) : printf("null"));
+	(void)printf(", \"max_bytes\": ");
+	(void)(l->max_set ? printf("%" PRIu64, l->max) : printf("null"));
+	(void)puts("}");
+}
+
 static int
 run_limit(const struct cli_args *a)
 {
@@ -81,7 +95,9 @@ run_limit(const struct cli_args *a)
 		usage = take_options(a, &l);
 	if (rc == 0 && usage == 0 && (cli_get(a, "rate") != NULL || cli_get(a, "max") != NULL))
 		rc = limits_write(dir, w[at].key, &l, &e);
-	if (rc == 0 && usage == 0 && !cli_has(a, "quiet")) {
+	if (rc == 0 && usage == 0 && cli_has(a, "json")) {
+		print_json(w[at].name, &l);
+	} else if (rc == 0 && usage == 0 && !cli_has(a, "quiet")) {
 		(void)printf("%s", w[at].name);
 		print_one(": read at most ", l.rate_set, l.rate, "/s", "as fast as it comes");
 		print_one("; its store may take ", l.max_set, l.max, "", "any size");

@@ -77,6 +77,22 @@ say_hello(struct store *s, const struct peer *peer, const struct identity *id, c
 	return rc;
 }
 
+/* ours: NULL where it is not at hand. */
+static void
+print_json(const char *name, const struct peer *peer, const struct identity *ours)
+{
+	char print[FINGERPRINT_MAX];
+
+	(void)printf("{\"replica\": ");
+	cli_json_string(stdout, name);
+	(void)printf(", \"fingerprint\": \"%s\", \"host_fingerprint\": ",
+	             fingerprint(print, peer->key));
+	if (ours == NULL)
+		(void)puts("null}");
+	else
+		(void)printf("\"%s\"}\n", fingerprint(print, ours->public));
+}
+
 /* writer: whose points of a store that several hosts share; 0: of the first one, or the only one.
  */
 static int
@@ -101,7 +117,9 @@ pair(const struct cli_args *a, const struct opening *o, const struct token *t, u
 	                       e);
 	rc = rc != 0 ? rc : say_hello(o->store, &peer, &id, as == NULL ? host : as, t->secret, e);
 	rc = rc != 0 ? rc : peer_save(o->settings.key_dir, &peer, e);
-	if (rc == 0 && !cli_has(a, "quiet")) {
+	if (rc == 0 && cli_has(a, "json")) {
+		print_json(name, &peer, &id);
+	} else if (rc == 0 && !cli_has(a, "quiet")) {
 		(void)printf("paired with replica %s\n"
 		             "its fingerprint       %s\n"
 		             "this host's           %s\n"
@@ -132,7 +150,9 @@ join(const struct cli_args *a, const struct token *t, struct lc_err *e)
 	if (rc != 0 && made)
 		lc_wrap(e, "paired, but there is no store yet (finish with: locum recall %s)",
 		        cli_word(&w, name));
-	if (rc == 0 && !cli_has(a, "quiet")) {
+	if (rc == 0 && cli_has(a, "json")) {
+		print_json(name, &peer, NULL);
+	} else if (rc == 0 && !cli_has(a, "quiet")) {
 		(void)printf(
 		    "joined at replica %s, with a store in the key domain of the host that "
 		    "the token is for\n"

@@ -1,6 +1,9 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "replicator/verbs/parts.h"
+#include "store/base/bytes.h"
+#include "store/store.h"
 #include "store/transfer.h"
 
 struct part_vm {
@@ -75,4 +78,21 @@ void
 parts_done(struct parts *p)
 {
 	lc_buf_free(&p->all);
+}
+
+void
+parts_vm(struct store *s, const uint8_t vm[16], char text[POINT_NAME_MAX])
+{
+	struct store_vm *list = NULL;
+	size_t i, n = 0;
+	char hex[33];
+
+	(void)snprintf(text, POINT_NAME_MAX, "%.8s", lc_hex(hex, vm, 16));
+	if (store_vms(s, &list, &n, NULL) != 0)
+		return;
+	for (i = 0; i < n; i++) {
+		if (memcmp(list[i].id, vm, 16) == 0 && strcmp(list[i].name, hex) != 0)
+			(void)snprintf(text, POINT_NAME_MAX, "%s", list[i].name);
+	}
+	lc_free(list);
 }

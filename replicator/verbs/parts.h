@@ -10,6 +10,7 @@
 
 #include "store/base/errors.h"
 #include "store/base/memory.h"
+#include "store/point.h"
 
 struct store;
 
@@ -28,5 +29,8 @@ int parts_of(struct store *s, const uint8_t (*only)[16], size_t n, struct parts 
  */
 bool parts_next(const struct parts *p, unsigned *writer, uint8_t (**vms)[16], size_t *n);
 void parts_done(struct parts *p);
+/** parts_vm(s, vm, text): what to call a VM: its name, or, where the key is not here, the first
+ * digits of its id. */
+void parts_vm(struct store *s, const uint8_t vm[16], char text[POINT_NAME_MAX]);
 
 #endif

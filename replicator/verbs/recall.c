@@ -224,20 +224,36 @@ recall_join(const struct cli_args *a, const struct peer *peer, const uint8_t *se
 	return rc;
 }
 
+static void
+report(const struct recall *x)
+{
+	uint64_t bytes = borrower_received(x->b);
+	char size[32];
+
+	if (cli_has(x->args, "json")) {
+		(void)printf("{\"points\": %" PRIu64 ", \"windows\": %" PRIu64
+		             ", \"bytes\": %" PRIu64 ", \"replica\": ",
+		             x->points, x->rows, bytes);
+		cli_json_string(stdout, x->peer.name);
+		(void)puts("}");
+	} else if (!cli_has(x->args, "quiet")) {
+		(void)printf("%" PRIu64 " lines of VMs are back, with %" PRIu64
+		             " windows, for %s over the wire; contents are at replica %s\n",
+		             x->points, x->rows, size_format(size, sizeof size, bytes),
+		             x->peer.name);
+	}
+}
+
 static int
 run_recall(const struct cli_args *a)
 {
 	struct recall x = {.args = a};
 	struct lc_err e = LC_ERR_INIT;
-	char bytes[32];
 	int rc = opening_settings(a, &x.opening, &e);
 
 	rc = rc != 0 ? rc : recall(&x, &e);
-	if (rc == 0 && !cli_has(a, "quiet"))
-		(void)printf("%" PRIu64 " lines of VMs are back, with %" PRIu64
-		             " windows, for %s over the wire; contents are at replica %s\n",
-		             x.points, x.rows,
-		             size_format(bytes, sizeof bytes, borrower_received(x.b)), x.peer.name);
+	if (rc == 0)
+		report(&x);
 	close_recall(&x);
 	return rc == 0 ? CLI_DONE : cli_error(&e);
 }

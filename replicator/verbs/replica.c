@@ -542,6 +542,18 @@ const struct cli_verb verb_replica_hosts = {
 
 /* ---- replica revoke ---- */
 
+static void
+print_revoked(const struct writer_entry *w)
+{
+	char print[FINGERPRINT_MAX];
+
+	(void)printf("{\"name\": ");
+	cli_json_string(stdout, w->name);
+	(void)printf(", \"fingerprint\": \"%s\", \"store\": ", fingerprint(print, w->key));
+	cli_json_string(stdout, w->store);
+	(void)puts(", \"revoked\": true}");
+}
+
 static int
 run_revoke(const struct cli_args *a)
 {
@@ -554,7 +566,9 @@ run_revoke(const struct cli_args *a)
 	rc = rc != 0 ? rc : writers_list(p.dir, &w, &n, &e);
 	rc = rc != 0 ? rc : writers_pick(w, n, cli_operand(a, 0), &at, &e);
 	rc = rc != 0 ? rc : writers_revoke(p.dir, w[at].key, &e);
-	if (rc == 0 && !cli_has(a, "quiet"))
+	if (rc == 0 && cli_has(a, "json"))
+		print_revoked(&w[at]);
+	else if (rc == 0 && !cli_has(a, "quiet"))
 		(void)printf("%s may not connect any more; its store stays: %s/%s\n", w[at].name,
 		             p.dir, w[at].store);
 	lc_free(w);

@@ -259,6 +259,7 @@ wrong_use_is_two(void **state)
 	    {{"restore", "zzzzzz"}, "locum restore: one word too many: 'zzzzzz'\n"},
 	    {{"store", "init"}, "locum store init: operand missing: locum store init DIR\n"},
 	    {{"store", "init", "a", "b"}, "locum store init: one word too many: 'b'\n"},
+	    {{"store", "init", ""}, "locum store init: an empty word: locum store init DIR\n"},
 	    {{"store", "stats"}, "locum store stats: 7 is no size\n"},
 	    {{"help", "bakcup"}, "locum: unknown verb 'bakcup'; did you mean 'backup'?"},
 	};
