@@ -17,9 +17,8 @@
 #include "store/store.h"
 
 #define STREAMS_MAX 64u
-#define PROVING_MAX \
-	8u /* OFFERs of a stream whose PROOF has not come; with ASKED_MAX ids at most \
-	                */
+/* OFFERs of a stream whose PROOF has not come; with ASKED_MAX ids at most */
+#define PROVING_MAX 8u
 #define READY_MAX 64u
 #define UNPROVED_MAX 256u /* proofs that were none, of a session: each costs reading a chunk */
 #define POINT_COST 512u   /* bytes that a point takes beside its entry, about */
