@@ -141,7 +141,7 @@ apply_limits(struct guest *g, struct lc_err *e)
 	if (h != NULL && h->name[0] == '\0')
 		(void)snprintf(h->name, sizeof h->name, "%s", g->name);
 	rc = h == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : host_limits(s, h, e);
-	if (rc == 0) {
+	if (rc == 0 && h != NULL) {
 		l = h->limits;
 		max = h->room;
 	}
