@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "replicator/gifts.h"
 #include "replicator/lender.h"
@@ -133,14 +134,23 @@ asks_for_keys(const struct hello *m)
 	return m->reading && m->keys.n == 0;
 }
 
-/* Who is paired stays in the folder, also where it was revoked. */
+/* The key by which the replica runs lies there, too. */
+static bool
+folder_is_gone(const char *dir)
+{
+	char *path = path_join(dir, "replica.key");
+	bool gone = path != NULL && access(path, F_OK) != 0;
+
+	lc_free(path);
+	return gone;
+}
+
 static int
 find_writer(struct guest *g, struct lc_err *e)
 {
 	int rc = writers_find(g->dir, g->key, &g->who, e);
 
-	if (rc != LC_ENOENT ||
-	    g->name[0] == '\0') /* whose key the loop has not seen before either */
+	if (rc != LC_ENOENT || g->name[0] == '\0' || !folder_is_gone(g->dir))
 		return rc;
 	lc_err_clear(e);
 	return lc_fail(e, LC_ENOENT, 0,
