@@ -11,7 +11,7 @@
 #define HOUR_NS (3600 * LC_NS_PER_S)
 #define WEEK_NS (168 * HOUR_NS)
 #define UNKNOWN_NS (26 * HOUR_NS)
-#define MONTH_NS (32 * 24 * HOUR_NS)
+#define MONTH_NS (768 * HOUR_NS)
 #define SLACK_NS (600 * LC_NS_PER_S) /* a run may take longer than the one before */
 
 void

@@ -355,7 +355,7 @@ copy_to(const struct cli_args *a, struct copy *c, const char *replica, struct lc
 
 		rc = vms == NULL ? lc_fail(e, LC_ENOMEM, 0, "out of memory") : 0;
 		c->damage = (struct sender_damage){0};
-		if (rc == 0 && writer > 0 &&
+		if (rc == 0 && vms != NULL && writer > 0 &&
 		    identity_of_store(c->o.settings.key_dir, transfer_domain(c->o.store), writer,
 		                      false, &id, &why) != 0) {
 			not_paired(c, replica, writer, ids, n, &why);

@@ -497,16 +497,16 @@ check_operands(const struct cli_args *a)
 {
 	const struct cli_verb *v = a->verb;
 	const char *operands = v->operands == NULL ? "" : v->operands;
-	size_t i;
+	size_t i = 0;
 
 	if (v->min_operands > 0 && a->noperands < (size_t)v->min_operands)
 		return usage(v, "operand missing: locum %s %s", v->name, operands);
 	if (v->max_operands >= 0 && a->noperands > (size_t)v->max_operands)
 		return usage(v, "one word too many: '%s'", a->operands[(size_t)v->max_operands]);
-	for (i = 0; i < a->noperands; i++) { /* a variable that is not set, likewise */
-		if (a->operands[i][0] == '\0')
-			return usage(v, "an empty word: locum %s %s", v->name, operands);
-	}
+	while (i < a->noperands && a->operands[i][0] != '\0')
+		i++;
+	if (i < a->noperands) /* a variable that is not set, likewise */
+		return usage(v, "an empty word: locum %s %s", v->name, operands);
 	return 0;
 }
 
