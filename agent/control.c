@@ -5,7 +5,6 @@
  */
 #include <jansson.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "agent/backup.h"
 #include "agent/control.h"
@@ -14,6 +13,7 @@
 #include "agent/result.h"
 #include "agent/sites.h"
 #include "store/base/clock.h"
+#include "store/base/files.h"
 #include "store/base/memory.h"
 #include "store/desk/parley.h"
 
@@ -303,14 +303,6 @@ begin(struct asker *a)
 /* ---- requests ---- */
 
 static bool
-same_folder(const char *a, const char *b)
-{
-	struct stat x, y;
-
-	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-static bool
 take_names(struct asker *a, const json_t *vms, const json_t *made, const json_t *to, json_t *images)
 {
 	size_t i, n = json_array_size(vms), nmade = json_array_size(made);
@@ -350,7 +342,7 @@ take_request(struct asker *a, const json_t *o)
 		refuse(a, LC_EVERSION, "the agent that runs here is of another version of locum");
 	else if (verb == NULL || store == NULL || strcmp(verb, "backup") != 0)
 		refuse(a, LC_ENOTSUP, "the agent does not do that");
-	else if (!same_folder(store, a->c->store))
+	else if (!dir_same(store, a->c->store))
 		refuse(a, LC_ENOENT, "the agent works on another store");
 	else if (a->c->protect == NULL)
 		refuse(a, LC_EBUSY,

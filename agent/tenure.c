@@ -5,10 +5,10 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <uv.h>
 
 #include "agent/tenure.h"
+#include "store/base/files.h"
 #include "store/base/memory.h"
 
 enum tenure_state { TENURE_FREE = 0, TENURE_WANTED, TENURE_LENT, TENURE_BACK };
@@ -71,19 +71,11 @@ tenure_new(const struct tenure_opts *o, struct tenure **out, struct lc_err *e)
 
 /* ---- the desk's thread ---- */
 
-static bool
-same_folder(const char *a, const char *b)
-{
-	struct stat x, y;
-
-	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /* Under the lock. */
 static int
 look(const struct tenure *t, const char *dir, struct lc_err *e)
 {
-	if (!same_folder(dir, t->dir))
+	if (!dir_same(dir, t->dir))
 		return lc_fail(e, LC_ENOENT, 0, "the agent works on another store");
 	if (t->state != TENURE_FREE)
 		return lc_fail(e, LC_EBUSY, 0,

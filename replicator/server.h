@@ -19,6 +19,8 @@
 
 struct uv_loop_s;
 struct workers;
+#define REPLICA_KEY_FILE "replica.key" /* in its folder */
+
 struct server;
 struct store;
 struct stores;

@@ -138,7 +138,7 @@ asks_for_keys(const struct hello *m)
 static bool
 folder_is_gone(const char *dir)
 {
-	char *path = path_join(dir, "replica.key");
+	char *path = path_join(dir, REPLICA_KEY_FILE);
 	bool gone = path != NULL && access(path, F_OK) != 0;
 
 	lc_free(path);

@@ -1,6 +1,5 @@
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "replicator/steward.h"
 #include "replicator/stores.h"
@@ -23,14 +22,6 @@ struct steward {
 	void *arg;
 };
 
-static bool
-same_folder(const char *a, const char *b)
-{
-	struct stat x, y;
-
-	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /* By the name under which its host opens it, or NULL. */
 static char *
 name_of(const struct steward *w, const char *dir)
@@ -38,7 +29,7 @@ name_of(const struct steward *w, const char *dir)
 	const char *base = strrchr(dir, '/');
 	char *name = base == NULL ? NULL : lc_asprintf("%s/stores%s", w->dir, base);
 
-	if (name != NULL && same_folder(name, dir))
+	if (name != NULL && dir_same(name, dir))
 		return name;
 	lc_free(name);
 	return NULL;

@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "replicator/packet.h"
@@ -216,14 +215,6 @@ say_busy(const char *dir, struct lc_err *e)
 	               busy.msg);
 }
 
-static bool
-is_same(const char *a, const char *b)
-{
-	struct stat x, y;
-
-	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /* The other store: made where there is none, in the key domain of this one. */
 static int
 open_other(struct copy *c, const char *dir, struct lc_err *e)
@@ -233,7 +224,7 @@ open_other(struct copy *c, const char *dir, struct lc_err *e)
 	struct lc_buf keys = {0};
 	int rc;
 
-	if (is_same(dir, store_dir(c->o.store)))
+	if (dir_same(dir, store_dir(c->o.store)))
 		return lc_fail(e, LC_EINVAL, 0,
 		               "%s is the store whose points are to be copied: name another folder",
 		               dir);

@@ -48,7 +48,7 @@ open_place(const struct cli_args *a, bool create, struct place *p, struct lc_err
 	if (rc != 0)
 		return rc;
 	p->dir = cli_get(a, "dir") != NULL ? cli_get(a, "dir") : p->settings.replica_dir;
-	path = path_join(p->dir, "replica.key");
+	path = path_join(p->dir, REPLICA_KEY_FILE);
 	if (path == NULL)
 		return lc_fail(e, LC_ENOMEM, 0, "out of memory");
 	rc = create ? dir_make(p->dir, 0700, e) : 0;

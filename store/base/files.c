@@ -282,6 +282,14 @@ remove_inside(int dirfd)
 	(void)closedir(d);
 }
 
+bool
+dir_same(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 void
 dir_remove(const char *path)
 {

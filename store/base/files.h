@@ -8,6 +8,7 @@
 #define LOCUM_FILES_H
 
 #include <dirent.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -64,6 +65,8 @@ int dir_sync(const char *path, struct lc_err *e);
  *          what takes the one for the other has lost the rest of the names.
  */
 struct dirent *dir_next(DIR *d, const char *path, int *rc, struct lc_err *e);
+/** dir_same(a, b): both are there, and are the same one. */
+bool dir_same(const char *a, const char *b);
 /** dir_remove(path): rm -rf of a directory of ours; never follows links; best effort. */
 void dir_remove(const char *path);
 /**

@@ -8,17 +8,6 @@ set -euo pipefail
 scenario_begin unmounted
 at_end() { kill -9 $agent_pid $replica_pid 2>/dev/null; }
 
-says() { # STATUS PATTERN
-	local i rc
-	for ((i = 0; i < 150; i++)); do
-		rc=0
-		locum status >"$t/out" 2>&1 || rc=$?
-		[ $rc != "$1" ] || ! grep -qE -- "$2" "$t/out" || return 0
-		sleep 0.1
-	done
-	fail "status ends with $rc and says no '$2': $(cat "$t/out") $(tail -n 5 "$t/agent.log" "$t/replica.log")"
-}
-
 change() {
 	dd if=/dev/urandom of="$t/a.raw" bs=64k count=1 conv=notrunc status=none
 }
@@ -46,19 +35,19 @@ scenario_vm web01 "disk = vda raw $t/a.raw"
 replica_start
 locum pair --name dr --as host-a --quiet "$(locum token --dir "$t/dr" --address "127.0.0.1:$port")" || fail "pair"
 agent_start
-says 0 '^dr .* up +yes'
+status_says 0 '^dr .* up +yes'
 
 for moved in dr/stores dr; do
 	mv "$t/$moved" "$t/away"
 	before=$(durable) ended=$(ends)
 	change
-	says 3 "^    .*$t/dr.* is gone"
+	status_says 3 "^    .*$t/dr.* is gone"
 	turned_away 2 # when it came again, too
 	[ "$(durable)" = "$before" ] || fail "points are said to be durable: $(tail -n 5 "$t/replica.log")"
 	grep -q "host-a .*$t/dr.* gone: " "$t/replica.log" || fail "the replica's log: $(tail -n 5 "$t/replica.log")"
 	[ ! -e "$t/$moved" ] || fail "begun anew: $(find "$t/$moved")"
 	mv "$t/away" "$t/$moved"
-	says 0 '^dr .* up +yes'
+	status_says 0 '^dr .* up +yes'
 done
 kill -TERM "$agent_pid" "$replica_pid"
 wait "$agent_pid" || fail "the agent ended with $?: $(tail -n 3 "$t/agent.log")"

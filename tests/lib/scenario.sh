@@ -137,6 +137,18 @@ status_has() { # REGEX
 	fail "'$1' did not come: $(cat "$t/status") $(tail -n 5 "$t/agent.log")"
 }
 
+status_says() { # STATUS REGEX: how `locum status` ends, and what it prints; it is in $t/out then
+	local i rc
+	for ((i = 0; i < 150; i++)); do
+		rc=0
+		locum status >"$t/out" 2>&1 || rc=$?
+		[ $rc != "$1" ] || ! grep -qE -- "$2" "$t/out" || return 0
+		kill -0 "$agent_pid" 2>/dev/null || fail "the agent ended: $(tail -n 3 "$t/agent.log")"
+		sleep 0.1
+	done
+	fail "status ends with $rc and says no '$2': $(cat "$t/out") $(tail -n 5 "$t/agent.log" "$t/replica.log" 2>/dev/null)"
+}
+
 at_replica() {
 	LOCUM_CONFIG=/dev/null locum "$@" --store "$(echo "$t"/dr/stores/*)" --recovery-code-file "$t/kit"
 }
