@@ -80,6 +80,37 @@ run_looks(uv_loop_t *loop, const struct alert *a, unsigned more)
 	assert_true(a->looks >= until);
 }
 
+struct watch {
+	uv_loop_t loop;
+	struct alert a, *alert;
+	struct strangers *x;
+};
+
+static void
+watch_begin(struct watch *w, const struct settings *s, const char *proc)
+{
+	struct strangers_opts o = {.loop = &w->loop,
+	                           .settings = s,
+	                           .alert = &w->alert,
+	                           .proc = proc,
+	                           .tick_ms = 10,
+	                           .rise_ns = LC_NS_PER_S};
+	struct lc_err e = LC_ERR_INIT;
+
+	memset(w, 0, sizeof *w);
+	w->alert = &w->a;
+	assert_int_equal(uv_loop_init(&w->loop), 0);
+	assert_int_equal(strangers_open(&o, &w->x, &e), 0);
+}
+
+static void
+watch_end(struct watch *w)
+{
+	strangers_close(w->x);
+	(void)uv_run(&w->loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&w->loop), 0);
+}
+
 static void
 who_is_named_by_nobody_is_told(void **state)
 {
@@ -87,13 +118,8 @@ who_is_named_by_nobody_is_told(void **state)
 	struct settings_vm vms[3] = {
 	    {.name = "web01", .qmp = qmp}, {.name = "db"}, {.name = "new"}};
 	struct settings s = {.run_dir = run_dir, .vms = vms, .nvms = 2};
-	struct alert a = {.n = 0}, *alert = &a;
-	struct strangers_opts o = {
-	    .settings = &s, .alert = &alert, .tick_ms = 10, .rise_ns = LC_NS_PER_S};
 	char *proc = tmpdir_new();
-	struct lc_err e = LC_ERR_INIT;
-	struct strangers *x;
-	uv_loop_t loop;
+	struct watch w;
 	unsigned i;
 
 	(void)state;
@@ -103,35 +129,31 @@ who_is_named_by_nobody_is_told(void **state)
 	process(proc, 14, "new", "/run/new.qmp");
 	process(proc, 15, "dumb", NULL);
 	process(proc, 16, "no name", "/run/no.qmp");
-	assert_int_equal(uv_loop_init(&loop), 0);
-	o.loop = &loop;
-	o.proc = proc;
-	assert_int_equal(strangers_open(&o, &x, &e), 0);
-	run_looks(&loop, &a, 4);
-	assert_int_equal(a.n, 3);
-	assert_string_equal(a.seen[0].vm, "new");
-	assert_int_equal(a.seen[0].level, ALARM_BAD);
-	assert_non_null(strstr(a.seen[0].text, "[vm new] and qmp = /run/new.qmp"));
-	assert_string_equal(a.seen[1].vm, "dumb");
-	assert_non_null(strstr(a.seen[1].text, "no monitor"));
-	assert_string_equal(a.seen[2].vm, "pid-16"); /* which is none to be written down */
-	assert_non_null(strstr(a.seen[2].text, "[vm NAME] and qmp = /run/no.qmp"));
+	watch_begin(&w, &s, proc);
+	run_looks(&w.loop, &w.a, 4);
+	assert_int_equal(w.a.n, 3);
+	assert_string_equal(w.a.seen[0].vm, "new");
+	assert_int_equal(w.a.seen[0].level, ALARM_BAD);
+	assert_non_null(strstr(w.a.seen[0].text, "[vm new] and qmp = /run/new.qmp"));
+	assert_string_equal(w.a.seen[1].vm, "dumb");
+	assert_non_null(strstr(w.a.seen[1].text, "no monitor"));
+	assert_string_equal(w.a.seen[2].vm, "pid-16"); /* which is none to be written down */
+	assert_non_null(strstr(w.a.seen[2].text, "[vm NAME] and qmp = /run/no.qmp"));
 	/* Named, as after a reload; and ended. */
 	s.nvms = 3;
 	(void)unlink(tmpdir_path(proc, "15/cmdline"));
 	(void)rmdir(tmpdir_path(proc, "15"));
 	/* A look may have begun before that, and be slow. */
-	for (i = 0; i < 100 && (a.seen[0].level != ALARM_OK || a.seen[1].level != ALARM_OK); i++)
-		run_looks(&loop, &a, 1);
-	assert_int_equal(a.seen[0].level, ALARM_OK);
-	assert_int_equal(a.seen[1].level, ALARM_OK);
+	for (i = 0; i < 100 && (w.a.seen[0].level != ALARM_OK || w.a.seen[1].level != ALARM_OK);
+	     i++)
+		run_looks(&w.loop, &w.a, 1);
+	assert_int_equal(w.a.seen[0].level, ALARM_OK);
+	assert_int_equal(w.a.seen[1].level, ALARM_OK);
 	/* Nothing more is said of them, and no program is no matter. */
-	alert = NULL;
+	w.alert = NULL;
 	s.nvms = 2;
-	(void)uv_run(&loop, UV_RUN_ONCE);
-	strangers_close(x);
-	(void)uv_run(&loop, UV_RUN_DEFAULT);
-	assert_int_equal(uv_loop_close(&loop), 0);
+	(void)uv_run(&w.loop, UV_RUN_ONCE);
+	watch_end(&w);
 	tmpdir_free(proc);
 }
 
@@ -147,31 +169,21 @@ a_name_that_is_taken_hides_nobody(void **state)
 	                            {.name = "mail", .domain = other},
 	                            {.name = "both", .qmp = qmp}};
 	struct settings s = {.run_dir = run_dir, .libvirt = uri, .vms = vms, .nvms = 4};
-	struct alert a = {.n = 0}, *alert = &a;
-	struct strangers_opts o = {
-	    .settings = &s, .alert = &alert, .tick_ms = 10, .rise_ns = LC_NS_PER_S};
 	char *proc = tmpdir_new();
-	struct lc_err e = LC_ERR_INIT;
-	struct strangers *x;
-	uv_loop_t loop;
+	struct watch w;
 
 	(void)state;
 	process(proc, 11, "web01", HELD);
 	process(proc, 12, "db", HELD);
 	process(proc, 13, "mail", HELD);
 	process(proc, 14, "both", "/run/second.qmp"); /* of two monitors one shows */
-	assert_int_equal(uv_loop_init(&loop), 0);
-	o.loop = &loop;
-	o.proc = proc;
-	assert_int_equal(strangers_open(&o, &x, &e), 0);
-	run_looks(&loop, &a, 4);
-	assert_int_equal(a.n, 2);
-	assert_string_equal(a.seen[0].vm, "web01");
-	assert_int_equal(a.seen[0].level, ALARM_BAD);
-	assert_string_equal(a.seen[1].vm, "mail");
-	strangers_close(x);
-	(void)uv_run(&loop, UV_RUN_DEFAULT);
-	assert_int_equal(uv_loop_close(&loop), 0);
+	watch_begin(&w, &s, proc);
+	run_looks(&w.loop, &w.a, 4);
+	assert_int_equal(w.a.n, 2);
+	assert_string_equal(w.a.seen[0].vm, "web01");
+	assert_int_equal(w.a.seen[0].level, ALARM_BAD);
+	assert_string_equal(w.a.seen[1].vm, "mail");
+	watch_end(&w);
 	tmpdir_free(proc);
 }
 
@@ -181,13 +193,8 @@ who_can_not_be_seen_has_not_ended(void **state)
 {
 	char run_dir[] = "/run/locum";
 	struct settings s = {.run_dir = run_dir};
-	struct alert a = {.n = 0}, *alert = &a;
-	struct strangers_opts o = {
-	    .settings = &s, .alert = &alert, .tick_ms = 10, .rise_ns = LC_NS_PER_S};
 	char *dir = tmpdir_new(), proc[300], away[300];
-	struct lc_err e = LC_ERR_INIT;
-	struct strangers *x;
-	uv_loop_t loop;
+	struct watch w;
 	unsigned i;
 
 	(void)state;
@@ -195,22 +202,17 @@ who_can_not_be_seen_has_not_ended(void **state)
 	(void)snprintf(away, sizeof away, "%s", tmpdir_path(dir, "away"));
 	assert_int_equal(mkdir(proc, 0755), 0);
 	process(proc, 14, "new", "/run/new.qmp");
-	assert_int_equal(uv_loop_init(&loop), 0);
-	o.loop = &loop;
-	o.proc = proc;
-	assert_int_equal(strangers_open(&o, &x, &e), 0);
-	run_looks(&loop, &a, 2);
-	assert_int_equal(a.seen[0].level, ALARM_BAD);
+	watch_begin(&w, &s, proc);
+	run_looks(&w.loop, &w.a, 2);
+	assert_int_equal(w.a.seen[0].level, ALARM_BAD);
 	assert_int_equal(rename(proc, away), 0);
 	for (i = 0; i < 40; i++)
-		(void)uv_run(&loop, UV_RUN_ONCE);
-	assert_int_equal(a.seen[0].level, ALARM_BAD);
+		(void)uv_run(&w.loop, UV_RUN_ONCE);
+	assert_int_equal(w.a.seen[0].level, ALARM_BAD);
 	assert_int_equal(rename(away, proc), 0);
-	run_looks(&loop, &a, 2);
-	assert_int_equal(a.seen[0].level, ALARM_BAD);
-	strangers_close(x);
-	(void)uv_run(&loop, UV_RUN_DEFAULT);
-	assert_int_equal(uv_loop_close(&loop), 0);
+	run_looks(&w.loop, &w.a, 2);
+	assert_int_equal(w.a.seen[0].level, ALARM_BAD);
+	watch_end(&w);
 	tmpdir_free(dir);
 }
 
